@@ -1,0 +1,23 @@
+"""Tests run strict: eight fake devices, no silent rank promotion, one compile cache."""
+
+import os
+import pathlib
+
+import jax
+import pytest
+
+CACHE = pathlib.Path(
+    os.environ.get("DRIQA_TEST_CACHE", pathlib.Path.home() / ".cache" / "driqa_jax" / "tests-xla")
+)
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture
+def root() -> pathlib.Path:
+    """The repository's root."""
+    return pathlib.Path(__file__).resolve().parent.parent
