@@ -1,0 +1,208 @@
+"""One's own pictures with a CSV of scores, or an IQA-PyTorch meta_info file read as it is."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import os
+import pathlib
+
+from driqa_jax.data.errors import DataError
+from driqa_jax.data.sources import Source
+
+# IQA-PyTorch writes its splits as words or as numbers.
+_SPLIT_WORDS = {"0": "train", "1": "val", "2": "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Rating:
+    """One line of the CSV: the picture's name, its raw score, its split and group, and the line number."""
+
+    image: str
+    score: float
+    split: str
+    group: str
+    line: int
+
+
+class FolderSource(Source):
+    """Pictures on disk scored by a CSV file.
+
+    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos[,split][,group]`, or by place those
+    of an IQA-PyTorch meta_info file: `name,mos` or `reference,distorted,mos`, with any column whose name contains
+    "split". `images`: the folder that image names start from (default: where the CSV lies). `mos_range`: the (worst,
+    best) score of the scale, as in (1, 5), or (100, 0) where lower is better; it may be left out where all scores
+    lie in [0, 1]. `split_column` chooses among several. Without a split column every picture is "train".
+
+    Raises DataError naming the file and the line.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        images: str | os.PathLike | None = None,
+        mos_range: tuple[float, float] | None = None,
+        split_column: str | None = None,
+        name: str | None = None,
+    ):
+        file = find_csv(pathlib.Path(path))
+        root = file.parent if images is None else pathlib.Path(images)
+        ratings = read_ratings(file, split_column)
+        check_pictures(file, root, ratings)
+        self._root = root
+        name = name or file.stem
+        super().__init__(
+            name,
+            to_unit_range(file, ratings, mos_range),
+            image_id=[rating.image for rating in ratings],
+            group=[rating.group for rating in ratings],
+            subset=[""] * len(ratings),
+            split=[rating.split for rating in ratings],
+            dataset=[name] * len(ratings),
+        )
+
+    def encoded(self, i: int) -> bytes:
+        return (self._root / self.column("image_id")[i]).read_bytes()
+
+
+def find_csv(path: pathlib.Path) -> pathlib.Path:
+    """The CSV file meant by a path. Raises DataError where there is none, or more than one."""
+    if not path.exists():
+        raise DataError(path, None, "no such file or folder; give a CSV of scores with the columns image,mos")
+    if path.is_file():
+        return path
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
+    if len(found) != 1:
+        names = ", ".join(file.name for file in found) or "none"
+        raise DataError(path, None, f"expected one CSV file in this folder, found: {names}; name the file itself")
+    return found[0]
+
+
+def read_ratings(file: pathlib.Path, split_column: str | None = None) -> list[Rating]:
+    """The lines of a CSV of scores, unscaled. Raises DataError at a column or a number that is missing or wrong."""
+    with open(file, encoding="utf-8-sig", newline="") as stream:
+        rows = csv.reader(stream)
+        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
+    lines = [(line, row) for line, row in lines if any(row)]
+    if len(lines) < 2:
+        raise DataError(file, 1, "holds no score; expected a header image,mos and a line for each picture")
+    head = [cell.lower() for cell in lines[0][1]]
+    if any(_is_number(cell) for cell in head[1:]):
+        raise DataError(file, lines[0][0], "the first line holds a score; put a header image,mos above it")
+    image, mos, reference = _columns(file, head, lines[1])
+    split = _split_place(file, head, split_column)
+    group = head.index("group") if "group" in head else reference
+
+    def rating(line, row):
+        row = row + [""] * (len(head) - len(row))
+        if not row[image]:
+            raise DataError(file, line, "names no picture")
+        return Rating(
+            image=os.path.normpath(row[image]).replace(os.sep, "/"),
+            score=_score(file, line, row[mos]),
+            split="train" if split is None else _split_word(file, line, row[split]),
+            group=(row[group] if group is not None else "") or row[image],
+            line=line,
+        )
+
+    return [rating(line, row) for line, row in lines[1:]]
+
+
+def check_pictures(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating]) -> None:
+    """Raises DataError at a picture that is named twice or is not there."""
+    seen: dict[str, int] = {}
+    for rating in ratings:
+        if rating.image in seen:
+            raise DataError(
+                file, rating.line, f"{rating.image} stands on line {seen[rating.image]} already; keep one score for each picture"
+            )
+        seen[rating.image] = rating.line
+        if not (root / rating.image).is_file():
+            raise DataError(file, rating.line, f"no picture {root / rating.image}{_near_name(root / rating.image)}")
+
+
+def to_unit_range(
+    file: pathlib.Path, ratings: list[Rating], mos_range: tuple[float, float] | None
+) -> list[float]:
+    """Scores brought to [0, 1], higher is better. Raises DataError at a score outside the scale."""
+    if mos_range is None:
+        for rating in ratings:
+            if not 0 <= rating.score <= 1:
+                raise DataError(
+                    file,
+                    rating.line,
+                    f"mos {rating.score:g} lies outside [0, 1]; state the scale as mos_range=(worst, best), "
+                    f"for example mos_range=(1, 5), or (100, 0) where lower is better",
+                )
+        return [rating.score for rating in ratings]
+    worst, best = (float(end) for end in mos_range)
+    if worst == best or not math.isfinite(worst - best):
+        raise ValueError(f"mos_range must be two different numbers (worst, best), got {mos_range}")
+    for rating in ratings:
+        if not min(worst, best) <= rating.score <= max(worst, best):
+            raise DataError(
+                file,
+                rating.line,
+                f"mos {rating.score:g} lies outside mos_range ({worst:g}, {best:g}); correct the score or the range",
+            )
+    return [(rating.score - worst) / (best - worst) for rating in ratings]
+
+
+def _columns(file, head, first):
+    """Places of the picture, the score and (or None) the reference."""
+    if "image" in head or "mos" in head and "image_name" in head:
+        image = head.index("image") if "image" in head else head.index("image_name")
+        if "mos" not in head:
+            raise DataError(file, 1, f"has no column mos; its columns are {', '.join(head)}")
+        return image, head.index("mos"), None
+    line, row = first
+    for mos in (1, 2):
+        if len(row) > mos and _is_number(row[mos]):
+            return mos - 1, mos, 0 if mos == 2 else None
+    raise DataError(
+        file, line, "is neither image,mos (named in a header) nor a meta_info line name,mos or reference,distorted,mos"
+    )
+
+
+def _split_place(file, head, wanted):
+    if wanted is not None:
+        if wanted.lower() not in head:
+            raise DataError(file, 1, f"has no column {wanted}; its columns are {', '.join(head)}")
+        return head.index(wanted.lower())
+    found = [place for place, cell in enumerate(head) if "split" in cell]
+    if len(found) > 1:
+        names = ", ".join(head[place] for place in found)
+        raise DataError(file, 1, f"has several splits ({names}); choose one with split_column=")
+    return found[0] if found else None
+
+
+def _split_word(file, line, cell):
+    if not cell:
+        raise DataError(file, line, "names no split; write train, val or test")
+    word = cell.lower()
+    return _SPLIT_WORDS.get(word, word)
+
+
+def _score(file, line, cell):
+    if not _is_number(cell):
+        raise DataError(file, line, f"the score {cell!r} is not a number")
+    if not math.isfinite(float(cell)):
+        raise DataError(file, line, f"the score is {cell}; remove the line or give a number")
+    return float(cell)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _near_name(path: pathlib.Path) -> str:
+    if path.parent.is_dir():
+        for other in path.parent.iterdir():
+            if other.name.lower() == path.name.lower():
+                return f" (there is {other.name}: upper and lower case differ)"
+    return "; correct the name, or say with images= where the pictures lie"

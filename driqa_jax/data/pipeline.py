@@ -1,0 +1,196 @@
+"""From a source to batches of numpy arrays, by position alone.
+
+Everything about example `p` of the stream (which picture, which flip, which tiles) follows from (seed, p). So step n
+is the same whether the stream starts at 0 or at n, and whatever the number of hosts: a host takes its contiguous
+share of every global batch.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import grain
+import numpy as np
+
+from driqa_jax.data.decode import decode
+from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.sources import Source
+from driqa_jax.data.views import ViewRule, make_view
+
+Batch = dict[str, np.ndarray]
+FOREVER = 2**31 - 1  # positions are int32
+PREFETCHED_BATCHES = 3
+_SHUFFLE, _AUGMENT = 1, 2
+
+
+def finetune_batches(
+    source: Source,
+    rule: ViewRule,
+    canvas: tuple[int, int],
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    train: bool = True,
+) -> Iterator[Batch]:
+    """Views with scores, for ever: shuffled anew in each epoch, random horizontal flips and tile places.
+
+    `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32 (B, 2),
+    `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32 (B,), `dataset` and
+    `index` int32 (B,), `index` being the position in the stream. `train=False` gives `evaluation_batches` instead.
+
+    Raises ValueError where the hosts do not divide the batch; UnreadableImage, naming it, at a broken picture.
+    """
+    if not train:
+        return evaluation_batches(source, rule, canvas, batch_size, start_step, process_index, process_count, threads)
+    order, codes = _Order(len(source), seed), _dataset_codes(source)
+
+    def load(position: int) -> Batch:
+        row = order(position)
+        rng = np.random.default_rng([seed, _AUGMENT, position])
+        image = _decoded(source, row)
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        return {**_labelled(source, codes, row, position), **make_view(image, rule, canvas, rng)}
+
+    return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
+
+
+def evaluation_batches(
+    source: Source,
+    rule: ViewRule,
+    canvas: tuple[int, int],
+    batch_size: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+) -> Iterator[Batch]:
+    """Views with scores, once, in the source's order, nothing random; keys as `finetune_batches`, and `real`.
+
+    `index` is the row of the source. The last batch is filled to its full size by repeating the last picture, and
+    `real` float32 (B,) is 1 for a picture, 0 for such a repeat.
+    """
+    codes, count = _dataset_codes(source), len(source)
+    padded = -(-count // batch_size) * batch_size
+
+    def load(position: int) -> Batch:
+        row = min(position, count - 1)
+        view = make_view(_decoded(source, row), rule, canvas)
+        return {**_labelled(source, codes, row, row), **view, "real": np.float32(position < count)}
+
+    return _stream(load, padded, batch_size, start_step, process_index, process_count, threads)
+
+
+def pretrain_batches(
+    source: Source,
+    crop: int,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    threads: int = 2,
+    halve: bool | tuple[str, ...] = False,
+) -> Iterator[Batch]:
+    """Random crops of photographs, for ever: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
+
+    Crops lie anywhere, turned by quarter turns and mirrored. `halve` averages 2x2 pixels into one before the crop
+    (True: all pictures; else those of the data sets named), which removes the traces of JPEG from a photograph.
+
+    Raises UnreadableImage, naming it, at a broken picture or one smaller than the crop.
+    """
+    order, datasets = _Order(len(source), seed), source.column("dataset")
+
+    def load(position: int) -> Batch:
+        row = order(position)
+        rng = np.random.default_rng([seed, _AUGMENT, position])
+        halved = halve if isinstance(halve, bool) else str(datasets[row]) in halve
+        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, _said(source, row))
+        photo = np.rot90(photo, int(rng.integers(4)))
+        photo = photo[:, ::-1] if rng.random() < 0.5 else photo
+        return {"photo": np.ascontiguousarray(photo), "index": np.int32(position)}
+
+    return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
+
+
+class _Order:
+    """Row of the source at a position of the endless stream: a fresh permutation in each epoch."""
+
+    def __init__(self, count: int, seed: int):
+        self._count = count
+        self._permutation = functools.lru_cache(maxsize=4)(
+            lambda epoch: np.random.default_rng([seed, _SHUFFLE, epoch]).permutation(count)
+        )
+
+    def __call__(self, position: int) -> int:
+        epoch, place = divmod(position, self._count)
+        return int(self._permutation(epoch)[place])
+
+
+def _stream(
+    load: Callable[[int], Batch],
+    end: int,
+    batch_size: int,
+    start_step: int,
+    process_index: int,
+    process_count: int,
+    threads: int,
+) -> Iterator[Batch]:
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"a global batch of {batch_size} cannot be shared by {process_count} hosts evenly")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index {process_index} is not below process_count {process_count}")
+    share = batch_size // process_count
+
+    def local(k: int) -> Batch:
+        # All that is random hangs on the global position, so hosts only choose which positions to load.
+        step, place = divmod(k, share)
+        return load(step * batch_size + process_index * share + place)
+
+    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0)
+    first, last = start_step * share, end // batch_size * share
+    return iter(grain.MapDataset.range(first, max(first, last)).map(local).to_iter_dataset(read).batch(share, batch_fn=_stacked))
+
+
+def _stacked(examples: list[Batch]) -> Batch:
+    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def _dataset_codes(source: Source) -> np.ndarray:
+    _, first, codes = np.unique(source.column("dataset"), return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[codes].astype(np.int32)
+
+
+def _labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batch:
+    return {
+        "mos": np.float32(source.column("mos")[row]),
+        "percentile": np.float32(source.column("percentile")[row]),
+        "dataset": codes[row],
+        "index": np.int32(position),
+    }
+
+
+def _said(source: Source, row: int) -> str:
+    return f"{source.column('dataset')[row]}: {source.column('image_id')[row]}"
+
+
+def _decoded(source: Source, row: int) -> np.ndarray:
+    return decode(source.encoded(row), name=_said(source, row))
+
+
+def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str) -> np.ndarray:
+    height, width = image.shape[0] // factor, image.shape[1] // factor
+    if min(height, width) < crop:
+        halved = " once halved" if factor == 2 else ""
+        raise UnreadableImage(name, f"{width}x{height}{halved} is smaller than the crop of {crop}; take it out of the set")
+    y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
+    side = crop * factor
+    cut = image[y * factor : y * factor + side, x * factor : x * factor + side]
+    if factor == 1:
+        return cut
+    sums = cut.reshape(crop, factor, crop, factor, 3).sum(axis=(1, 3), dtype=np.uint16)
+    return ((sums + factor * factor // 2) // (factor * factor)).astype(np.uint8)

@@ -1,0 +1,117 @@
+"""A view of one photo: the whole picture made small, and tiles of it at native resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from PIL import Image
+
+STRIDE = 32  # the quality backbone's coarsest stride: `valid` is always a multiple of it
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewRule:
+    """How a photo becomes a view; two photos seen under one rule are comparable.
+
+    `short`: pixels of the short side of `whole`; `long`: the most pixels of its long side; `tile`: side of a
+    square tile; `tiles`: how many (a square number); `canvases`: the (height, width) that `whole` may be
+    padded to. All but `tile` and `tiles` are multiples of 32. Raises ValueError for anything else.
+    """
+
+    short: int = 320
+    long: int = 512
+    tile: int = 224
+    tiles: int = 4
+    canvases: tuple[tuple[int, int], ...] = ((320, 320), (320, 512), (512, 320))
+
+    def __post_init__(self):
+        object.__setattr__(self, "canvases", tuple((int(h), int(w)) for h, w in self.canvases))
+        sides = [self.short, self.long, *(side for canvas in self.canvases for side in canvas)]
+        if not self.canvases or any(side < STRIDE or side % STRIDE for side in sides):
+            raise ValueError(f"short, long and canvases must be positive multiples of {STRIDE}: {self}")
+        if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
+            raise ValueError(f"tiles must be a square number (1, 4, 9, ...), got {self.tiles}")
+        if self.tile < 1:
+            raise ValueError(f"tile must be at least 1, got {self.tile}")
+
+    def canvas_for(self, height: int, width: int) -> tuple[int, int]:
+        """The smallest canvas that holds a (height, width) picture without shrinking it, else the best fitting."""
+        free = self._scale(height, width, None)
+
+        def rank(canvas):
+            return -min(self._scale(height, width, canvas), free), canvas[0] * canvas[1]
+
+        return min(self.canvases, key=rank)
+
+    def size_in(self, height: int, width: int, canvas: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Rows and columns of `whole` that hold a (height, width) picture: multiples of 32 within the canvas."""
+        scale = self._scale(height, width, canvas)
+        return _nearest_stride(height * scale), _nearest_stride(width * scale)
+
+    def to_dict(self) -> dict:
+        """Plain values, for JSON."""
+        return {**dataclasses.asdict(self), "canvases": [list(canvas) for canvas in self.canvases]}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> ViewRule:
+        """The inverse of `to_dict`; raises TypeError for an unknown key."""
+        return cls(**values)
+
+    def _scale(self, height: int, width: int, canvas: tuple[int, int] | None) -> float:
+        bounds = [self.short / min(height, width), self.long / max(height, width)]
+        if canvas is not None:
+            bounds += [canvas[0] / height, canvas[1] / width]
+        return min(bounds)
+
+
+def _nearest_stride(pixels: float) -> int:
+    return max(int(pixels / STRIDE + 0.5), 1) * STRIDE
+
+
+def make_view(
+    image: np.ndarray,
+    rule: ViewRule,
+    canvas: tuple[int, int] | None = None,
+    rng: np.random.Generator | None = None,
+) -> dict[str, np.ndarray]:
+    """The view of one picture, uint8 (H, W, 3) sRGB.
+
+    Gives `whole` uint8 (h, w, 3) where (h, w) is `canvas` (default: `rule.canvas_for`), `valid` int32 (2,),
+    `tiles` uint8 (K, tile, tile, 3), `tile_boxes` float32 (K, 4) as y0, x0, y1, x1 in fractions of the picture.
+    Tiles lie on a fixed grid, or at random where `rng` is given. Raises ValueError for another shape or dtype.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"a view is made of uint8 (H, W, 3), got {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
+    canvas = rule.canvas_for(height, width) if canvas is None else canvas
+    rows, columns = rule.size_in(height, width, canvas)
+    whole = np.zeros((*canvas, 3), np.uint8)
+    small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
+    whole[:rows, :columns] = np.asarray(small)
+    tiles, boxes = _cut_tiles(image, rule, rng)
+    return {"whole": whole, "valid": np.array([rows, columns], np.int32), "tiles": tiles, "tile_boxes": boxes}
+
+
+def _cut_tiles(image, rule, rng):
+    height, width = image.shape[:2]
+    below, right = max(rule.tile - height, 0), max(rule.tile - width, 0)
+    if below or right:
+        # Symmetric, not zeros: an invented black edge would read as a degradation.
+        image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")
+    room = image.shape[0] - rule.tile, image.shape[1] - rule.tile
+    tiles = np.empty((rule.tiles, rule.tile, rule.tile, 3), np.uint8)
+    boxes = np.empty((rule.tiles, 4), np.float32)
+    for k, (y, x) in enumerate(_offsets(room, rule.tiles, rng)):
+        tiles[k] = image[y : y + rule.tile, x : x + rule.tile]
+        boxes[k] = y / height, x / width, (y + rule.tile) / height, (x + rule.tile) / width
+    return tiles, boxes
+
+
+def _offsets(room, count, rng):
+    if rng is not None:
+        return [(int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))) for _ in range(count)]
+    grid = math.isqrt(count)
+    fractions = [(2 * i + 1) / (2 * grid) for i in range(grid)]
+    return [(round(room[0] * fy), round(room[1] * fx)) for fy in fractions for fx in fractions]
