@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from driqa_jax.models.depthwise import depthwise_conv
-from driqa_jax.models.layers import valid_mask
+from driqa_jax.models.layers import Dense, valid_mask
 from driqa_jax.models.torch_file import read_torch_file
 
 
@@ -70,11 +70,11 @@ class InvertedResidual(nn.Module):
     def __call__(self, x, mask):
         inner = x
         if self.expand != 1:
-            inner = _relu6(nn.Dense(self.expand * x.shape[-1], name="expand")(inner))
+            inner = _relu6(Dense(self.expand * x.shape[-1], name="expand")(inner))
         # Zeros outside the picture, as 'SAME' padding has them: the canvas then never changes a feature.
         inner = jnp.where(mask, inner, 0.0)
         inner = _relu6(DepthwiseConv(self.kernel, self.stride, name="depthwise")(inner))
-        inner = nn.Dense(self.channels, name="project")(inner)
+        inner = Dense(self.channels, name="project")(inner)
         return inner + x if inner.shape == x.shape else inner
 
 
@@ -106,7 +106,7 @@ class EfficientNetLite0(nn.Module):
                 x = block(x, mask(x, stride))
                 stride *= step
             features.append(x)
-        features.append(_relu6(nn.Dense(HEAD, name="head")(x)))
+        features.append(_relu6(Dense(HEAD, name="head")(x)))
         return features
 
 
