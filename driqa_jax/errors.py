@@ -1,5 +1,5 @@
-"""The errors that a user can mend; commands print them as one line and exit with 2."""
+"""Errors that the user can mend."""
 
 
 class UserError(Exception):
-    """Something asked for cannot be done as asked; the message names the thing and says what to do."""
+    """Said in one line on standard error; the command exits with 2."""

@@ -1,0 +1,52 @@
+"""Blurs: Gaussian, out-of-focus disc, straight motion. Symmetric borders; the kernels are drawn from a traced size."""
+
+import jax
+import jax.numpy as jnp
+
+from driqa_jax.degradations.filters import convolve, gaussian_kernel, offsets
+
+GAUSSIAN_SIGMA = 5.0  # px, KADID-10k level 5
+LENS_RADIUS = 8.0  # px, KADID-10k level 5
+MOTION_LENGTH = 20.0  # px; KADID-10k level 5 is 10, cameras go further: ours
+
+
+def gaussian_sigma(severity: jax.Array | float) -> jax.Array:
+    """Standard deviation in pixels: 5 * severity**1.25 (0.28 px at .1, 2.1 px at .5)."""
+    return GAUSSIAN_SIGMA * jnp.asarray(severity, jnp.float32) ** 1.25
+
+
+def gaussian_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Gaussian blur of sigma 5 * severity**1.25 pixels (truncated at 15 px).
+
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    Range: KADID-10k #01 has sigma .1, .5, 1, 2, 5.
+    """
+    del key
+    return jnp.clip(convolve(image, gaussian_kernel(gaussian_sigma(severity), radius=15)), 0.0, 1.0)
+
+
+def lens_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Out-of-focus blur by an antialiased disc of radius 0.5 + 7.5 * severity pixels (0.5 px is the pixel itself).
+
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    Range: KADID-10k #02 has radius 1, 2, 4, 6, 8.
+    """
+    del key
+    radius = 0.5 + (LENS_RADIUS - 0.5) * severity
+    y, x = offsets(9)
+    disc = jnp.clip(radius + 0.5 - jnp.sqrt(y * y + x * x), 0.0, 1.0)
+    return jnp.clip(convolve(image, disc), 0.0, 1.0)
+
+
+def motion_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Straight motion blur 20 * severity pixels long; the key draws the angle, uniform over half a turn.
+
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
+    Range: KADID-10k #03 has lengths 1, 2, 4, 6, 10; the upper half is ours.
+    """
+    angle = jax.random.uniform(key, maxval=jnp.pi)
+    y, x = offsets(11)
+    along = jnp.abs(x * jnp.cos(angle) + y * jnp.sin(angle))
+    across = jnp.abs(y * jnp.cos(angle) - x * jnp.sin(angle))
+    line = jnp.clip(MOTION_LENGTH * severity / 2 + 0.5 - along, 0.0, 1.0) * jnp.clip(1.0 - across, 0.0, 1.0)
+    return jnp.clip(convolve(image, line), 0.0, 1.0)

@@ -1,0 +1,144 @@
+"""Baseline JPEG as libjpeg does it: integer planes, standard tables, 4:2:0, triangle ("fancy") chroma upsampling.
+
+Entropy coding loses nothing and is left out. The DCT is taken in float32 where libjpeg uses scaled integers, so a
+coefficient that lies on a rounding edge may differ by one quantiser step.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# ITU-T T.81, tables K.1 and K.2, in natural order.
+LUMA_TABLE = np.array(
+    [
+        [16, 11, 10, 16, 24, 40, 51, 61],
+        [12, 12, 14, 19, 26, 58, 60, 55],
+        [14, 13, 16, 24, 40, 57, 69, 56],
+        [14, 17, 22, 29, 51, 87, 80, 62],
+        [18, 22, 37, 56, 68, 109, 103, 77],
+        [24, 35, 55, 64, 81, 104, 113, 92],
+        [49, 64, 78, 87, 103, 121, 120, 101],
+        [72, 92, 95, 98, 112, 100, 103, 99],
+    ],
+    np.float32,
+)
+CHROMA_TABLE = np.full((8, 8), 99, np.float32)
+CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
+
+BEST_SCALE, WORST_SCALE = 10.0, 1250.0  # per cent of the standard tables: quality 95 and KADID-10k's level 5, 4
+
+
+def _dct_basis() -> np.ndarray:
+    """Orthonormal two-dimensional DCT-II of an 8x8 block as one (64, 64) matrix: 64 wide keeps matmul units busy."""
+    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
+    line = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
+    return np.kron(line, line).astype(np.float32)
+
+
+DCT = _dct_basis()
+
+
+def jpeg_quality(severity: jax.Array | float) -> jax.Array:
+    """The quality that a severity in (0, 1] stands for: the tables' scale grows as 10 * 125**severity per cent.
+
+    95 just above 0, then 87, 65, 28, 10 and 4 at .2, .4, .6, .8 and 1.
+    """
+    scale = BEST_SCALE * (WORST_SCALE / BEST_SCALE) ** jnp.asarray(severity, jnp.float32)
+    return jnp.where(scale < 100.0, (200.0 - scale) / 2.0, 5000.0 / scale)
+
+
+def jpeg_severity(quality: float) -> float:
+    """The severity in [0, 1] whose `jpeg_quality` is this quality, 4 to 95."""
+    scale = 5000.0 / quality if quality < 50 else 200.0 - 2.0 * quality
+    return math.log(scale / BEST_SCALE) / math.log(WORST_SCALE / BEST_SCALE)
+
+
+def scaled_table(table: np.ndarray, quality: jax.Array | float) -> jax.Array:
+    """A quantisation table (8, 8) at a quality in [1, 100], as libjpeg's jpeg_set_quality: whole, 1 to 255."""
+    quality = jnp.asarray(quality, jnp.float32)
+    # + 1e-3: 5000 / 4 must not become 1249 by a rounding of the division.
+    scale = jnp.floor(jnp.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality) + 1e-3)
+    return jnp.clip(jnp.floor((table * scale + 50.5) / 100.0), 1.0, 255.0)
+
+
+def _code_plane(plane: jax.Array, table: jax.Array) -> jax.Array:
+    """One plane (8a, 8b) with values in 0..255 through DCT, quantisation and back; whole numbers in, whole out."""
+    rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
+    blocks = plane.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3).reshape(rows * columns, 64) - 128.0
+    exact = lax.Precision.HIGHEST
+    table = table.reshape(1, 64)
+    steps = jnp.matmul(blocks, DCT.T, precision=exact) / table
+    # Halves go away from zero, as in libjpeg; DC coefficients lie on them often, hence the margin for float32.
+    coefficients = jnp.sign(steps) * jnp.floor(jnp.abs(steps) + 0.5 + 1e-4) * table
+    blocks = jnp.clip(jnp.round(jnp.matmul(coefficients, DCT, precision=exact)) + 128.0, 0.0, 255.0)
+    return blocks.reshape(rows, columns, 8, 8).transpose(0, 2, 1, 3).reshape(plane.shape)
+
+
+def _pad_to(plane: jax.Array, multiple: tuple[int, int]) -> jax.Array:
+    """Repeat the last row and column up to a multiple of (rows, columns)."""
+    return jnp.pad(plane, [(0, -n % m) for n, m in zip(plane.shape, multiple, strict=True)], mode="edge")
+
+
+def _halve(plane: jax.Array) -> jax.Array:
+    """libjpeg's h2v2_downsample: box average with a bias of 1, 2, 1, 2... along the row. (2a, 2b) -> (a, b)."""
+    rows, columns = plane.shape[0] // 2, plane.shape[1] // 2
+    sums = plane.reshape(rows, 2, columns, 2).sum(axis=(1, 3))
+    bias = jnp.asarray(np.arange(columns) % 2 + 1, plane.dtype)
+    return jnp.floor((sums + bias[None, :]) / 4.0)
+
+
+def _double(plane: jax.Array) -> jax.Array:
+    """libjpeg's h2v2_fancy_upsample: 3/4 of the near and 1/4 of the far sample each way. (a, b) -> (2a, 2b)."""
+    rows, columns = plane.shape
+    tall = jnp.pad(plane, ((1, 1), (0, 0)), mode="edge")
+    near = 3.0 * plane
+    sums = jnp.stack([near + tall[:-2], near + tall[2:]], axis=1).reshape(2 * rows, columns)
+    wide = jnp.pad(sums, ((0, 0), (1, 1)), mode="edge")
+    near = 3.0 * sums
+    left = jnp.floor((near + wide[:, :-2] + 8.0) / 16.0)
+    right = jnp.floor((near + wide[:, 2:] + 7.0) / 16.0)
+    return jnp.stack([left, right], axis=2).reshape(2 * rows, 2 * columns)
+
+
+def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
+    """What a JPEG file of this quality (1 to 100, may be traced and fractional) decodes to.
+
+    image: float32 (H, W, 3) sRGB in [0, 1], rounded to 8 bits first; any size (edges are extended as libjpeg does).
+    Returns float32 (H, W, 3), multiples of 1/255. 4:2:0, baseline, standard tables.
+    Source: ITU-T T.81, JFIF 1.02, and libjpeg's documented rounding.
+    """
+    height, width, _ = image.shape
+    red, green, blue = (jnp.round(image[..., channel] * 255.0) for channel in range(3))
+    y = jnp.round(0.299 * red + 0.587 * green + 0.114 * blue)
+    cb = jnp.round(-0.168735892 * red - 0.331264108 * green + 0.5 * blue + 128.0)
+    cr = jnp.round(0.5 * red - 0.418687589 * green - 0.081312411 * blue + 128.0)
+
+    y = _code_plane(_pad_to(y, (8, 8)), scaled_table(LUMA_TABLE, quality))[:height, :width]
+    half = -(-height // 2), -(-width // 2)
+    table = scaled_table(CHROMA_TABLE, quality)
+
+    def chroma(plane: jax.Array) -> jax.Array:
+        # libjpeg extends columns before the downsampling and rows after it.
+        small = _pad_to(_halve(_pad_to(plane, (2, 16))), (8, 8))
+        small = _code_plane(small, table)[: half[0], : half[1]]
+        return _double(small)[:height, :width] - 128.0
+
+    cb, cr = chroma(cb), chroma(cr)
+    red = y + jnp.round(1.402 * cr)
+    green = y + jnp.round(-0.344136286 * cb - 0.714136286 * cr)
+    blue = y + jnp.round(1.772 * cb)
+    return jnp.clip(jnp.stack([red, green, blue], axis=-1), 0.0, 255.0) / 255.0
+
+
+def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """JPEG at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1; severity 0 leaves the image.
+
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    Range: KADID-10k #10 has qualities 43, 36, 24, 7, 4.
+    """
+    del key
+    severity = jnp.asarray(severity, jnp.float32)
+    return jnp.where(severity > 0, jpeg_at_quality(image, jpeg_quality(severity)), image)

@@ -1,0 +1,62 @@
+"""Degradation encoder `E_d`: native-resolution tiles to degradation tokens and a degradation vector.
+
+A small strided network that starts from nothing: it must see signal statistics, not objects.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from driqa_jax.models.layers import MLP
+
+
+class Degradation(NamedTuple):
+    """What `E_d` says of M tiles.
+
+    `tokens` (M, N, C), N = (side / 32)^2; `vector` (M, C); `projection` (M, C / 2), for the contrast alone;
+    `logits` (M, T), one sigmoid each, since chains have several types; `severity` (M, T) in [0, 1].
+    """
+
+    tokens: jax.Array
+    vector: jax.Array
+    projection: jax.Array
+    logits: jax.Array
+    severity: jax.Array
+
+
+class DegradationEncoder(nn.Module):
+    """The encoder and its heads.
+
+    Attributes:
+      width: C.
+      types: T, the number of degradation types that the head names.
+      channels: of the full-resolution layer and of the strided ones after it, all but the last.
+    """
+
+    width: int
+    types: int
+    channels: tuple[int, ...] = (16, 32, 64, 96, 128)
+
+    @nn.compact
+    def __call__(self, tiles: jax.Array) -> Degradation:
+        """`tiles` (M, H, W, 3) float in [0, 1], sides divisible by 32."""
+        # Group norm takes the amplitude away, and with it much of a noise's strength: the first layer has none,
+        # and its moments go to the vector directly.
+        x = nn.leaky_relu(nn.Conv(self.channels[0], (3, 3), name="full")(tiles * 2 - 1), 0.1)
+        mean = x.mean(axis=(1, 2))
+        spread = jnp.log(x.var(axis=(1, 2)) + 1e-5)
+        for number, channels in enumerate((*self.channels[1:], self.width), start=1):
+            x = nn.Conv(channels, (3, 3), strides=2, use_bias=False, name=f"conv{number}")(x)
+            x = nn.leaky_relu(nn.GroupNorm(num_groups=8, name=f"norm{number}")(x), 0.1)
+        tokens = x.reshape(x.shape[0], -1, self.width)
+        pooled = jnp.concatenate([tokens.mean(axis=1), tokens.std(axis=1), mean, spread], axis=-1)
+        vector = nn.LayerNorm(name="vector_norm")(MLP(features=self.width, ratio=1, name="vector")(pooled))
+        return Degradation(
+            tokens,
+            vector,
+            MLP(features=self.width // 2, ratio=1, name="projection")(vector),
+            nn.Dense(self.types, name="logits")(vector),
+            nn.sigmoid(nn.Dense(self.types, name="severity")(vector)),
+        )

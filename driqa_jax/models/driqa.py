@@ -1,0 +1,152 @@
+"""DRI-IQA, assembled: two representations of one photo, their interaction, a restorer's help, a score.
+
+This is a reconstruction from the abstract of arXiv 2411.17390 (WACV 2025): the abstract names the parts, and their
+form here is this project's.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from driqa_jax.degradations import NAMES
+from driqa_jax.models.degradation_encoder import Degradation, DegradationEncoder
+from driqa_jax.models.efficientnet import EfficientNetLite0
+from driqa_jax.models.interaction import Interaction
+from driqa_jax.models.layers import grid_coordinates, sincos_positions
+from driqa_jax.models.predictor import MOSPredictor
+from driqa_jax.models.quality_encoder import STRIDE, QualityEncoder
+from driqa_jax.models.restoration import RestorationNet, RestorationTokens
+
+
+class DRIQA(nn.Module):
+    """The whole model; every part is a module that another of the same signature can replace."""
+
+    degradation_encoder: nn.Module
+    restoration: nn.Module
+    restoration_tokens: nn.Module
+    quality_encoder: nn.Module
+    interaction: nn.Module
+    predictor: nn.Module
+    rs_projection_d: nn.Module
+    rs_projection_q: nn.Module
+
+    def encode_degradation(self, tiles: jax.Array) -> Degradation:
+        """`E_d` alone: `tiles` (M, H, W, 3) float in [0, 1]."""
+        return self.degradation_encoder(tiles)
+
+    def pretraining(self, tiles: jax.Array) -> tuple[Degradation, jax.Array]:
+        """What stage 0+1 trains, `E_d` and `R`, and no more; to make their parameters with."""
+        seen = self.encode_degradation(tiles)
+        return seen, self.restore(tiles, seen.vector)
+
+    def restore(self, tiles: jax.Array, d: jax.Array) -> jax.Array:
+        """`R` alone: `tiles` (M, H, W, 3), `d` (M, C) -> restored (M, H, W, 3)."""
+        return self.restoration(tiles, d)[0]
+
+    def __call__(
+        self,
+        whole: jax.Array,
+        valid: jax.Array,
+        tiles: jax.Array,
+        tile_boxes: jax.Array,
+        keys: jax.Array | None = None,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Score photos.
+
+        Args:
+          whole: (B, H, W, 3) float in [0, 1]; the whole picture at the top left of a canvas.
+          valid: (B, 2) int32; rows and columns of the canvas that hold picture, multiples of 32.
+          tiles: (B, K, S, S, 3) float in [0, 1]; native-resolution tiles, S divisible by 32.
+          tile_boxes: (B, K, 4) float; y0, x0, y1, x1 of each tile as fractions of the picture.
+          keys: (B,) random keys, one a photo, while training; None when scoring.
+
+        Returns:
+          mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, a dictionary of
+          d, q, d_tilde, q_tilde (B, C); D, D_tilde, restoration_tokens (B, K * N, C); Q, Q_tilde (B, N', C);
+          restored (B, K, S, S, 3); patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool;
+          degradation_logits (B, T), severity (B, T) in [0, 1]; contrast_projection (B * K, C / 2);
+          rs_d, rs_q (B, C); mos_aux (B,).
+        """
+        batch, count, side = tiles.shape[:3]
+        flat = tiles.reshape(batch * count, *tiles.shape[2:])
+        grid = side // STRIDE
+
+        def over_tiles(x):
+            return x.reshape(batch, count, *x.shape[1:]).mean(axis=1)
+
+        seen = self.degradation_encoder(flat)
+        d = over_tiles(seen.vector)
+        # R reads the vector from before the interaction, so that it can be trained with no MOS.
+        restored, levels = self.restoration(flat, jnp.repeat(d, count, axis=0))
+        tokens_t = self.restoration_tokens(levels, grid)
+
+        coordinates = grid_coordinates(tile_boxes.reshape(-1, 4), grid, grid)
+        places = sincos_positions(coordinates, d.shape[-1]).reshape(batch, -1, d.shape[-1])
+        tokens_d = seen.tokens.reshape(places.shape) + places
+        tokens_t = tokens_t.reshape(places.shape) + places
+
+        quality = self.quality_encoder(whole, valid, keys)
+        rows, cols = whole.shape[1] // STRIDE, whole.shape[2] // STRIDE
+        # The canvas as a box in the picture's own fractions: its end lies beyond 1 where it is padded.
+        canvas = jnp.asarray(whole.shape[1:3], jnp.float32)[None, :] / valid
+        box = jnp.concatenate([jnp.zeros_like(canvas), canvas], axis=-1)
+        tokens_q = quality.tokens + sincos_positions(grid_coordinates(box, rows, cols), d.shape[-1])
+
+        d_tilde, tokens_d_tilde, q_tilde, tokens_q_tilde = self.interaction(
+            d, tokens_d, quality.vector, tokens_q, quality.mask
+        )
+        mos, scores, weights = self.predictor(tokens_q_tilde, quality.mask, tokens_t, tokens_d_tilde, d_tilde)
+
+        def as_map(x):
+            return x.reshape(batch, rows, cols)
+
+        return mos, {
+            "d": d,
+            "D": tokens_d,
+            "q": quality.vector,
+            "Q": tokens_q,
+            "d_tilde": d_tilde,
+            "D_tilde": tokens_d_tilde,
+            "q_tilde": q_tilde,
+            "Q_tilde": tokens_q_tilde,
+            "restored": restored.reshape(tiles.shape),
+            "restoration_tokens": tokens_t,
+            "patch_scores": as_map(scores),
+            "patch_weights": as_map(weights),
+            "patch_mask": as_map(quality.mask),
+            "degradation_logits": over_tiles(seen.logits),
+            "severity": over_tiles(seen.severity),
+            "contrast_projection": seen.projection,
+            "rs_d": self.rs_projection_d(d_tilde),
+            "rs_q": self.rs_projection_q(q_tilde),
+            "mos_aux": quality.mos_aux,
+        }
+
+
+def _lite(config: ml_collections.ConfigDict) -> DRIQA:
+    width, heads = 128, 4
+    return DRIQA(
+        degradation_encoder=DegradationEncoder(width, len(NAMES)),
+        restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
+        restoration_tokens=RestorationTokens(width),
+        quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
+        interaction=Interaction(heads),
+        predictor=MOSPredictor(heads),
+        rs_projection_d=nn.Dense(width),
+        rs_projection_q=nn.Dense(width),
+    )
+
+
+VARIANTS = {"lite": _lite}
+
+
+def build_model(config: ml_collections.ConfigDict) -> DRIQA:
+    """The model that `config.variant` names.
+
+    Raises:
+      ValueError: no such variant; the message lists those there are.
+    """
+    if config.variant not in VARIANTS:
+        raise ValueError(f"model.variant is {config.variant!r}; the variants are {', '.join(sorted(VARIANTS))}")
+    return VARIANTS[config.variant](config)

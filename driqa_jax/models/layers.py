@@ -1,0 +1,132 @@
+"""Small layers that several parts share: FiLM, attention, positions, per-example dropout, masked pooling."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class FiLM(nn.Module):
+    """Scale and shift features by a condition, `x * (1 + gamma(c)) + beta(c)`; the identity at the start.
+
+    Source: Perez et al., AAAI 2018; the zero start as in ControlNet-like conditioning.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
+        """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
+        channels = x.shape[-1]
+        film = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros, name="film")(condition)
+        film = film.reshape(film.shape[0], *(1,) * (x.ndim - 2), 2 * channels)
+        gamma, beta = jnp.split(film, 2, axis=-1)
+        return x * (1 + gamma) + beta
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention of one set of tokens over another.
+
+    Attributes:
+      heads: number of heads; divides the width of the queries.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, queries: jax.Array, keys: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
+        """`queries` (B, N, C), `keys` (B, M, C), `key_mask` (B, M) bool, true where a key counts -> (B, N, C)."""
+        batch, count, width = queries.shape
+        split = (self.heads, width // self.heads)
+        q = nn.Dense(width, name="query")(queries).reshape(batch, count, *split)
+        k = nn.Dense(width, name="key")(keys).reshape(batch, keys.shape[1], *split)
+        v = nn.Dense(width, name="value")(keys).reshape(batch, keys.shape[1], *split)
+        logits = jnp.einsum("bnhc,bmhc->bhnm", q, k) / np.sqrt(split[1])
+        if key_mask is not None:
+            logits = jnp.where(key_mask[:, None, None, :], logits, -1e9)
+        mixed = jnp.einsum("bhnm,bmhc->bnhc", nn.softmax(logits), v)
+        return nn.Dense(width, name="out")(mixed.reshape(batch, count, width))
+
+
+class MLP(nn.Module):
+    """Two dense layers with a GELU between, `ratio` times as wide inside."""
+
+    ratio: int = 2
+    features: int | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        hidden = nn.gelu(nn.Dense(self.ratio * x.shape[-1], name="hidden")(x))
+        return nn.Dense(self.features or x.shape[-1], name="out")(hidden)
+
+
+def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
+    """Two-dimensional sine-cosine positions at any place of a picture.
+
+    Cross-attention cannot align tokens of two views without them: the same place must look alike in both.
+
+    Args:
+      coordinates: (B, N, 2) float, row and column as fractions of the picture.
+      width: channels of the result, divisible by 4.
+
+    Returns:
+      (B, N, width) float in [-1, 1]. Source: MAE / ViT code, with 32 units along each side of the picture.
+    """
+    frequencies = jnp.asarray(32.0 / 1000.0 ** (np.arange(width // 4) / (width // 4)), coordinates.dtype)
+    angles = coordinates[..., None] * frequencies[None, None, None, :]
+    waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+    return waves.reshape(*coordinates.shape[:2], width)
+
+
+def grid_coordinates(boxes: jax.Array, height: int, width: int) -> jax.Array:
+    """Centres of a grid of cells inside boxes.
+
+    Args:
+      boxes: (B, 4) float, y0, x0, y1, x1 as fractions of the picture.
+
+    Returns:
+      (B, height * width, 2) float, row and column, row-major.
+    """
+    rows = (jnp.arange(height) + 0.5) / height
+    cols = (jnp.arange(width) + 0.5) / width
+    cells = jnp.stack(jnp.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(1, -1, 2)
+    start, end = boxes[:, None, :2], boxes[:, None, 2:]
+    return start + cells * (end - start)
+
+
+def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
+    """Drop features of each example by that example's own key, so that the number of devices changes nothing.
+
+    Args:
+      x: (B, C) float.
+      keys: (B,) typed random keys, or None outside training, when `x` comes back as it is.
+      rate: the probability of dropping, in [0, 1).
+    """
+    if keys is None or rate == 0:
+        return x
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1 - rate), 0.0)
+
+
+def valid_mask(valid: jax.Array, height: int, width: int, stride: int) -> jax.Array:
+    """(B, 2) valid rows and columns of the canvas -> (B, height, width, 1) bool at a feature map's stride."""
+    rows = jnp.arange(height)[None, :, None, None] < (valid[:, 0] // stride)[:, None, None, None]
+    cols = jnp.arange(width)[None, None, :, None] < (valid[:, 1] // stride)[:, None, None, None]
+    return rows & cols
+
+
+def average_pool(x: jax.Array, factor: int) -> jax.Array:
+    """Mean over blocks of factor x factor; (B, H, W, C) -> (B, H / factor, W / factor, C)."""
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
+    return blocks.mean(axis=(2, 4))
+
+
+def masked_moments(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation of each channel over the valid places.
+
+    `x` (B, H, W, C), `mask` (B, H, W, 1) bool -> two (B, C). The deviation's gradient is finite at zero.
+    """
+    weight = mask.astype(x.dtype)
+    count = weight.sum(axis=(1, 2))
+    mean = (x * weight).sum(axis=(1, 2)) / count
+    centred = (x - mean[:, None, None, :]) * weight
+    return mean, jnp.sqrt(jnp.square(centred).sum(axis=(1, 2)) / count + 1e-6)

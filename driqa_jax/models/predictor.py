@@ -1,0 +1,45 @@
+"""MOS predictor: quality tokens, informed by restoration and degradation, to a score and a weight each.
+
+Source: the patch-weighted head of MANIQA (Yang et al., CVPRW 2022), without its ReLU on the score, which can die.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from driqa_jax.models.layers import MLP, CrossAttention, FiLM
+
+
+class MOSPredictor(nn.Module):
+    """The predictor.
+
+    Attributes:
+      heads: attention heads.
+    """
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, tokens_q, mask_q, tokens_t, tokens_d, d):
+        """Predict.
+
+        Args:
+          tokens_q: (B, N', C) quality tokens after the interaction; `mask_q` (B, N') bool.
+          tokens_t: (B, N, C) restoration tokens.
+          tokens_d, d: (B, N, C) and (B, C), degradation tokens and vector after the interaction.
+
+        Returns:
+          mos (B,), scores (B, N') and weights (B, N'); weights outside the picture are 0.
+        """
+        context = jnp.concatenate([tokens_t, tokens_d, d[:, None, :]], axis=1)
+        read = CrossAttention(self.heads, name="read")(
+            nn.LayerNorm(name="q_norm")(tokens_q), nn.LayerNorm(name="context_norm")(context)
+        )
+        x = FiLM(name="film")(nn.LayerNorm(name="norm")(tokens_q + read), d)
+        x = x + MLP(name="mlp")(nn.LayerNorm(name="mlp_norm")(x))
+        small = nn.initializers.normal(0.01)
+        middle = nn.initializers.constant(0.5)
+        score = nn.Dense(1, kernel_init=small, bias_init=middle, name="score")(x)[:, :, 0]
+        weight = nn.sigmoid(nn.Dense(1, kernel_init=small, name="weight")(x)[:, :, 0]) + 1e-3
+        weight = jnp.where(mask_q, weight, 0.0)
+        return (weight * score).sum(axis=1) / weight.sum(axis=1), score, weight

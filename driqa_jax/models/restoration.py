@@ -1,0 +1,111 @@
+"""Restoration net `R`: an image and its degradation vector to the image restored.
+
+A NAFNet-style U-Net (Chen et al., ECCV 2022) on pixel-unshuffled input: at full resolution it would cost more than
+all the other parts together. Every decoder level is modulated by the degradation vector.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from driqa_jax.models.depthwise import depthwise_conv
+from driqa_jax.models.layers import FiLM, average_pool
+
+
+def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
+    """(B, H, W, C) -> (B, H / factor, W / factor, C * factor^2)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // factor, width // factor, -1)
+
+
+def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
+    """The inverse of `pixel_unshuffle`."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, factor, factor, channels // factor**2)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height * factor, width * factor, -1)
+
+
+class NAFBlock(nn.Module):
+    """Gated convolutions with a simplified channel attention; both residuals start at zero."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        channels = x.shape[-1]
+        y = nn.Conv(2 * channels, (1, 1), name="expand")(nn.LayerNorm(name="norm1")(x))
+        fan = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1), out_axis=())
+        y = depthwise_conv(y, self.param("depthwise", fan, (3, 3, 2 * channels)))
+        a, b = jnp.split(y, 2, axis=-1)
+        y = a * b
+        y = y * nn.Conv(channels, (1, 1), name="attention")(y.mean(axis=(1, 2), keepdims=True))
+        y = nn.Conv(channels, (1, 1), name="project")(y)
+        x = x + y * self.param("beta", nn.initializers.zeros, (channels,))[None, None, None, :]
+        y = nn.Conv(2 * channels, (1, 1), name="feed")(nn.LayerNorm(name="norm2")(x))
+        a, b = jnp.split(y, 2, axis=-1)
+        y = nn.Conv(channels, (1, 1), name="forward")(a * b)
+        return x + y * self.param("gamma", nn.initializers.zeros, (channels,))[None, None, None, :]
+
+
+class RestorationNet(nn.Module):
+    """The U-Net.
+
+    Attributes:
+      width: channels of the first level; doubled at each level down.
+      encoder: blocks of each level on the way down; as many levels on the way up, one block each.
+      middle: blocks at the bottom.
+      unshuffle: factor of the pixel unshuffle at the entrance.
+    """
+
+    width: int = 24
+    encoder: tuple[int, ...] = (1, 1)
+    middle: int = 3
+    unshuffle: int = 2
+
+    @nn.compact
+    def __call__(self, images: jax.Array, condition: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """Restore.
+
+        Args:
+          images: (M, H, W, 3) float in [0, 1]; sides divisible by `unshuffle * 2^len(encoder)`.
+          condition: (M, C) degradation vectors.
+
+        Returns:
+          The restored images, (M, H, W, 3), not clipped, and the decoder's levels, coarse to fine, each
+          (M, h, w, c), with the absolute residual last.
+        """
+        x = pixel_unshuffle(images, self.unshuffle)
+        outputs = x.shape[-1]
+        x = nn.Conv(self.width, (3, 3), name="entrance")(x)
+        skips = []
+        for level, blocks in enumerate(self.encoder):
+            for block in range(blocks):
+                x = NAFBlock(name=f"down{level}_block{block}")(x)
+            skips.append(x)
+            x = nn.Conv(2 * x.shape[-1], (2, 2), strides=2, name=f"down{level}")(x)
+        for block in range(self.middle):
+            x = NAFBlock(name=f"middle_block{block}")(x)
+        x = FiLM(name="middle_film")(x, condition)
+        levels = [x]
+        for level, skip in reversed(list(enumerate(skips))):
+            x = pixel_shuffle(nn.Conv(2 * x.shape[-1], (1, 1), name=f"up{level}")(x), 2) + skip
+            x = FiLM(name=f"up{level}_film")(NAFBlock(name=f"up{level}_block")(x), condition)
+            levels.append(x)
+        residual = nn.Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="exit")(x)
+        levels.append(jnp.abs(residual))
+        return images + pixel_shuffle(residual, self.unshuffle), levels
+
+
+class RestorationTokens(nn.Module):
+    """The decoder's levels, pooled to the token grid and projected: what the restorer hands to the predictor.
+
+    Source: VCRNet (Pan et al., TIP 2022) hands decoder features to its quality net likewise.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, levels: list[jax.Array], grid: int) -> jax.Array:
+        """Levels (M, h, w, c), h divisible by `grid` -> (M, grid^2, width)."""
+        pooled = [average_pool(level, level.shape[1] // grid) for level in levels]
+        cells = jnp.concatenate([nn.LayerNorm(name=f"norm{i}")(x) for i, x in enumerate(pooled)], axis=-1)
+        return nn.Dense(self.width, name="project")(cells.reshape(cells.shape[0], grid * grid, -1))

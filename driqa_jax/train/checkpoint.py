@@ -1,0 +1,79 @@
+"""Checkpoints of a training run, by Orbax: the state, the place in the data, the configuration."""
+
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from driqa_jax.errors import UserError
+from driqa_jax.train.state import TrainState, merge
+
+
+class Checkpoints:
+    """The checkpoints under `workdir/checkpoints`, newest last."""
+
+    def __init__(self, workdir: str | pathlib.Path, keep: int = 2, create: bool = True):
+        folder = pathlib.Path(workdir).resolve() / "checkpoints"
+        self._manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=create))
+
+    def latest(self) -> int | None:
+        """The newest whole checkpoint's step; None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, config: ml_collections.ConfigDict, examples: int) -> None:
+        """Save in the background; `examples` is the position in the data, the examples of all hosts so far."""
+        step = int(state.step)
+        if step == self.latest():
+            return
+        run = {"config": config.to_dict(), "examples": examples, "step": step}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), run=ocp.args.JsonSave(run))
+        self._manager.save(step, args=items, force=True)
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict]:
+        """The newest state, placed as `like` is, and the saved `run` (config, examples, step)."""
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), run=ocp.args.JsonRestore())
+        found = self._manager.restore(self.latest(), args=items)
+        return TrainState(**found["state"]), found["run"]
+
+    def run(self) -> dict:
+        """What was saved beside the newest state: config, examples, step."""
+        return self._manager.restore(self.latest(), args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+
+    def parameters(self) -> dict:
+        """The newest averaged parameters, nested, float32 numpy, without the optimizer's state."""
+        step = self.latest()
+        saved = self._manager.item_metadata(step)["state"]
+        host = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        wanted = {
+            name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=host), saved[name])
+            for name in ("ema", "frozen")
+        }
+        items = ocp.args.Composite(state=ocp.args.PyTreeRestore(wanted, partial_restore=True))
+        found = self._manager.restore(step, args=items)["state"]
+        return jax.tree.map(np.asarray, merge(found["ema"], found["frozen"]))
+
+    def close(self) -> None:
+        """Wait for what is being saved."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def load_for_scoring(workdir: str | pathlib.Path) -> tuple[dict, dict]:
+    """Averaged parameters of a run, and what a weights file's header would say of them.
+
+    Raises:
+      UserError: the folder holds no checkpoint.
+    """
+    from driqa_jax.train.describe import describe
+
+    if not (pathlib.Path(workdir) / "checkpoints").is_dir():
+        raise UserError(f"{workdir}: no training run (a folder with checkpoints/) here")
+    checkpoints = Checkpoints(workdir, create=False)
+    if checkpoints.latest() is None:
+        raise UserError(f"{workdir}: the run has saved no checkpoint yet")
+    params, run = checkpoints.parameters(), checkpoints.run()
+    checkpoints.close()
+    return params, describe(pathlib.Path(workdir), run)

@@ -1,0 +1,143 @@
+"""Configurations: the default, files that start from it, overrides from the command line."""
+
+import ast
+import difflib
+import importlib.util
+import pathlib
+
+import ml_collections
+
+from driqa_jax.errors import UserError
+
+
+def default() -> ml_collections.ConfigDict:
+    """Every key there is, with its default; a config file returns a changed copy."""
+    return ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            # "pretrain" (stage 0+1: E_d and R, no scores) or "finetune" (stage 2).
+            "stage": "finetune",
+            # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
+            # file, or the workdir of another run; a pretraining run gives E_d and R alone.
+            "init": "",
+            "model": {"variant": "lite", "dropout": 0.1},
+            "data": {
+                "kind": "tfds",  # tfds | folder | photos | fake
+                "name": "biq2021",
+                "path": "",
+                "mos_range": (),  # of a folder's own scores, where they leave [0, 1]
+                "train": "train/fit",
+                "val": "train/val",
+                "min_mos": 0.0,  # keep pictures of at least this score; pretraining wants pristine ones
+                "halve": False,  # average 2x2 pixels into one, to rid pretraining photos of JPEG traces
+                "threads": 2,
+                "fake_count": 64,
+            },
+            "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1},
+            "batch_size": 16,
+            "epochs": 5.0,
+            "steps": 0,  # in place of epochs, where not 0
+            "optim": {
+                "lr": 1e-3,
+                "warmup": 0.05,  # share of the run
+                "final": 0.01,  # share of lr at the end of the cosine
+                "weight_decay": 1e-2,
+                "clip": 1.0,
+                "ema": 0.999,
+                # Factors on lr for parameters whose path starts so; the first that fits counts.
+                "groups": (("quality_encoder/backbone", 0.1),),
+                # Parameters that stay as they are; E_d and R are frozen in stage 2 by the method.
+                "frozen": (
+                    "degradation_encoder/",
+                    "restoration/",
+                    "quality_encoder/backbone/stem",
+                    "quality_encoder/backbone/stage1",
+                    "quality_encoder/backbone/stage2",
+                    "quality_encoder/backbone/stage3",
+                    "quality_encoder/standardize",
+                ),
+            },
+            "loss": {
+                "mos": 1.0,
+                "plcc": 0.0,
+                "rs": "soft_nce",
+                "rs_weight": 0.1,
+                "rs_sigma": 0.05,
+                "rs_tau": 0.1,
+                "aux": 0.1,
+                "restoration": 1.0,
+                "contrast": 0.1,
+                "naming": 1.0,
+            },
+            # Pretraining: each of `batch_size` photos under each of `chains` degradation chains.
+            "pretrain": {"crop": 128, "chains": 4, "recipe": {"p_clean": 0.1, "max_steps": 2, "step_weights": (0.7, 0.3)}},
+            "log_every": 50,
+            "eval_every": 0,  # steps; 0 evaluates at the end alone
+            "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
+        }
+    ).lock()
+
+
+def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
+    """A config file's configuration, with overrides.
+
+    Args:
+      path: a Python file with `get_config()`.
+      overrides: `a.b=value` each, the value a Python literal or bare text.
+
+    Raises:
+      UserError: no such file, no `get_config` in it, an unknown key (the nearest known one is named), or a value of
+        another type than the key's.
+    """
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f"{path}: no such config file")
+    spec = importlib.util.spec_from_file_location("driqa_config", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise UserError(f"{path}: a config file defines get_config(), and this one does not")
+    config = module.get_config()
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise UserError(f"--config.{override}: write --config.KEY=VALUE")
+        _set(config, key, text)
+    return ml_collections.FrozenConfigDict(config)
+
+
+def keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+    """Dotted names of all leaves."""
+    found = []
+    for name, value in config.items():
+        nested = isinstance(value, ml_collections.ConfigDict)
+        found.extend(keys(value, f"{prefix}{name}.") if nested else [prefix + name])
+    return found
+
+
+def _set(config, key, text):
+    known = keys(config)
+    if key not in known:
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+        raise UserError(f"--config.{key}: no such key; the nearest is --config.{near[0]}")
+    *path, leaf = key.split(".")
+    node = config
+    for name in path:
+        node = node[name]
+    node[leaf] = _parse(key, text, node[leaf])
+
+
+def _parse(key, text, current):
+    if isinstance(current, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(current, float) and type(value) is int:
+        value = float(value)
+    if isinstance(current, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not type(current):
+        raise UserError(f"--config.{key}={text}: expected {type(current).__name__}, as in {current!r}")
+    return value

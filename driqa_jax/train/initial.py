@@ -1,0 +1,107 @@
+"""Where a run's parameters start."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.data.sources import Subset
+from driqa_jax.errors import UserError
+from driqa_jax.models.efficientnet import imagenet_weights
+from driqa_jax.train import finetune, rng
+from driqa_jax.train.state import flatten, merge
+
+PRETRAINED = ("degradation_encoder/", "restoration/")
+MEASURED_PHOTOS = 192
+
+
+def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
+    """Fresh `E_d` and `R`."""
+    side = 32
+    key = rng.stream(config.seed, "init")
+    return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
+
+
+def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
+    """Parameters for stage 2.
+
+    A whole model comes as it is. A pretraining run gives `E_d` and `R`; the backbone then starts from ImageNet, and
+    the constants that standardise its features are measured on photos of `source`.
+
+    Raises:
+      UserError: `config.init` names nothing that can be loaded.
+    """
+    given = load(config.init, config.model.variant) if config.init else {}
+    if set(given) - {prefix.rstrip("/") for prefix in PRETRAINED}:
+        return given
+    key = rng.stream(config.seed, "init")
+    params = jax.jit(lambda: model.init(key, *finetune.example(config)))()["params"]
+    params["quality_encoder"]["backbone"] = imagenet_weights()[0]
+    params.update(given)
+    return _standardized(config, model, params, source)
+
+
+def load(name: str, variant: str) -> dict:
+    """Parameters of a bundled model, a weights file or a run's workdir.
+
+    Raises:
+      UserError: there is no such thing, or it is of another variant.
+    """
+    if pathlib.Path(name).is_dir():
+        from driqa_jax.train.checkpoint import load_for_scoring
+
+        params, metadata = load_for_scoring(name)
+    else:
+        from driqa_jax.scoring.weights import bundled, load_weights
+
+        params, metadata = load_weights(name if pathlib.Path(name).exists() else bundled(name))
+    if metadata["variant"] != variant:
+        raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
+    return params
+
+
+def _standardized(config, model, params, source):
+    """Measure mean and deviation of every feature that is standardised, and set the constants."""
+    # Spread over the set, since a set is often sorted by subset.
+    rows = np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
+    batch_size = 8
+    photos = evaluation_batches(
+        Subset(source, rows, "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), batch_size
+    )
+
+    @jax.jit
+    def observe(params, batch):
+        def encode(module, whole, valid):
+            return module.quality_encoder(whole, valid)
+
+        whole, valid, *_ = finetune.as_inputs(batch)
+        quality, kept = model.apply({"params": params}, whole, valid, method=encode, mutable=["statistics"])
+        seen = kept["statistics"]["quality_encoder"]
+        vector, tokens = seen["standardize_vector"]["input"][0], seen["standardize_tokens"]["input"][0]
+        inside = quality.mask[..., None] & (batch["real"] > 0)[:, None, None]
+        whole_vector = jnp.ones_like(vector[:, :1]) * batch["real"][:, None]
+        return {
+            "standardize_vector": _sums(vector, whole_vector),
+            "standardize_tokens": _sums(tokens.reshape(-1, tokens.shape[-1]), inside.reshape(-1, 1)),
+        }
+
+    totals = None
+    for batch in photos:
+        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), observe(params, batch))
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+    flat = flatten(params)
+    for name, (count, first, second) in totals.items():
+        mean = first / count
+        deviation = np.sqrt(np.maximum(second / count - mean**2, 0.0))
+        flat[f"quality_encoder/{name}/shift"] = mean.astype(np.float32)
+        flat[f"quality_encoder/{name}/scale"] = (1.0 / (deviation + 1e-3)).astype(np.float32)
+    return merge(flat)
+
+
+def _sums(x, weight):
+    """Count, sum and sum of squares over rows; each feature is centred by the caller in float64."""
+    weight = weight.astype(x.dtype)
+    return weight.sum(), (x * weight).sum(axis=0), (jnp.square(x) * weight).sum(axis=0)

@@ -1,0 +1,165 @@
+"""The training loop, read from top to bottom. The order is: evaluate, save, only then take the next batch, step, log.
+
+So a checkpoint always lies between two batches: what follows from it is what would have followed without the stop.
+"""
+
+import json
+import pathlib
+import sys
+import time
+
+import jax
+import ml_collections
+import numpy as np
+
+from driqa_jax import parallel
+from driqa_jax.data.sources import open_source
+from driqa_jax.data.splits import select
+from driqa_jax.errors import UserError
+from driqa_jax.models.driqa import build_model
+from driqa_jax.train import optim, state
+from driqa_jax.train.checkpoint import Checkpoints
+from driqa_jax.train.interrupt import Interrupt
+from driqa_jax.train.metrics import MetricLog
+from driqa_jax.train.stages import STAGES
+from driqa_jax.train.steps import make_step
+from driqa_jax.train.timing import Chrono
+
+
+def train(config: ml_collections.ConfigDict, workdir: str) -> int:
+    """Train, from the start or from the newest checkpoint in `workdir`.
+
+    Returns:
+      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C; either way everything is saved.
+
+    Raises:
+      UserError: the configuration asks for what is not there, or `workdir` holds another configuration's run.
+    """
+    # ---- devices
+    mesh = parallel.make_mesh()
+    host, hosts = jax.process_index(), jax.process_count()
+    if config.batch_size % mesh.size:
+        raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
+
+    # ---- configuration and folder
+    if config.stage not in STAGES:
+        raise UserError(f"config.stage is {config.stage!r}; the stages are {', '.join(STAGES)}")
+    stage = STAGES[config.stage]
+    folder = pathlib.Path(workdir)
+    _claim(folder, config)
+
+    # ---- data
+    train_source, val_source = sources(config)
+    steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
+    print(
+        f"{config.stage}: {len(train_source)} pictures, {len(val_source)} for validation, {steps} steps of "
+        f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s)",
+        file=sys.stderr,
+    )
+
+    # ---- model, optimizer, state
+    model = build_model(config.model)
+    optimizer = optim.make_optimizer(config.optim, steps)
+
+    def is_trained(path):
+        return config.stage == "pretrain" or not path.startswith(tuple(config.optim.frozen))
+
+    checkpoints = Checkpoints(folder, config.checkpoint.keep)
+    run = state.create(stage.params(config, model, train_source), is_trained, optimizer)
+    run = parallel.replicate(run, mesh)
+    if checkpoints.latest() is not None:
+        run, _ = checkpoints.restore(run)
+        print(f"resumed at step {int(run.step)}", file=sys.stderr)
+    step = int(run.step)
+
+    # ---- the compiled step, the validation, the log
+    advance = parallel.map_step(make_step(stage.make_loss(config, model), optimizer, config.optim.ema), mesh)
+    validate = stage.validate(config, model, mesh)
+    log = MetricLog(folder, step, active=host == 0)
+    batches = stage.batches(config, train_source, step, host, hosts)
+    pending, chrono, saved_at, compiled = None, Chrono(), time.monotonic(), False
+
+    with Interrupt() as interrupt:
+        while True:
+            # ---- evaluate
+            done = step >= steps
+            if step and (done or (config.eval_every and step % config.eval_every == 0)):
+                with chrono.paused():
+                    log.write(step, validate(state.merge(run.ema, run.frozen), val_source))
+            # ---- save
+            late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
+            on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
+            if done or interrupt.exit_code or late or on_time:
+                with chrono.paused():
+                    checkpoints.save(run, config, step * config.batch_size)
+                saved_at = time.monotonic()
+            if done or interrupt.exit_code:
+                break
+            # ---- take a batch, step
+            batch = parallel.place_batch(next(batches), mesh)
+            if compiled:
+                run, metrics = advance(run, batch)
+            else:
+                with chrono.paused():
+                    run, metrics = jax.block_until_ready(advance(run, batch))
+                compiled = True
+            step += 1
+            chrono.count(config.batch_size)
+            # ---- log, a period late: the host never waits for the step that it has just sent off
+            if step % config.log_every == 0 or step == steps:
+                if pending:
+                    log.write(*_fetched(*pending))
+                pending = (step, metrics, chrono.read())
+        if pending:
+            log.write(*_fetched(*pending))
+    checkpoints.close()
+    if interrupt.exit_code:
+        print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
+    return interrupt.exit_code
+
+
+def sources(config: ml_collections.ConfigDict):
+    """The training and the validation part of the configured data.
+
+    Raises:
+      UserError: the data cannot be opened; the message says what to change.
+    """
+    data = config.data
+    options = {}
+    if data.kind == "fake":
+        options["count"] = data.fake_count
+    if data.kind == "folder" and data.mos_range:
+        options["mos_range"] = tuple(data.mos_range)
+    try:
+        source = open_source(data.kind, data.path or None, data.name or None, **options)
+        floor = data.min_mos or None
+        return select(source, data.train, config.seed, floor), select(source, data.val, config.seed, floor)
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(str(error)) from error
+
+
+def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Write the configuration into a new workdir; refuse one that another configuration has begun."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "config.json"
+    text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
+    if not path.exists():
+        path.write_text(text)
+        return
+    before, now = json.loads(path.read_text()), json.loads(text)
+    # How often to look and to save, and where the data lie, change nothing in the result.
+    for free in (before, now):
+        for key in ("checkpoint", "log_every", "eval_every"):
+            free.pop(key, None)
+        for key in ("path", "threads"):
+            free.get("data", {}).pop(key, None)
+    changed = sorted(key for key in now if now[key] != before.get(key))
+    if changed:
+        raise UserError(
+            f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
+            "give another --workdir, or the same configuration to go on"
+        )
+
+
+def _fetched(step, metrics, rate):
+    return step, {**{name: np.asarray(value) for name, value in metrics.items()}, "images_per_second": rate}

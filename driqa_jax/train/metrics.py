@@ -1,0 +1,40 @@
+"""Metrics of a run: one JSON object a line, and a line on standard error."""
+
+import json
+import os
+import pathlib
+import sys
+
+
+class MetricLog:
+    """`workdir/metrics.jsonl`; a resumed run drops the lines past the step that it starts from."""
+
+    def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
+        self._active = active
+        if not active:
+            return
+        path = workdir / "metrics.jsonl"
+        kept = []
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if _step_of(line) <= start_step]
+        fresh = path.with_suffix(".new")
+        fresh.write_text("".join(line + "\n" for line in kept))
+        os.replace(fresh, path)
+        self._file = path.open("a")
+
+    def write(self, step: int, values: dict) -> None:
+        """Add a line; floats are rounded to 6 significant digits."""
+        if not self._active:
+            return
+        rounded = {name: float(f"{float(value):.6g}") for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **rounded}) + "\n")
+        self._file.flush()
+        told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
+        print(f"step {step}  {told}", file=sys.stderr, flush=True)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")  # half a line, from a run that was killed

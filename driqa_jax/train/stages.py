@@ -1,0 +1,32 @@
+"""What the loop needs to know of a stage; the two of the method."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from driqa_jax.train import finetune, initial, pretrain, validate
+
+
+class Stage(NamedTuple):
+    """A stage of the training.
+
+    params: (config, model, source) -> nested parameters to start from.
+    batches: (config, source, start_step, process_index, process_count) -> endless iterator of batches.
+    make_loss: (config, model) -> loss(params, batch, step), see `steps`.
+    validate: (config, model, mesh) -> run(params, source) -> dictionary of numbers.
+    """
+
+    params: Callable
+    batches: Callable
+    make_loss: Callable
+    validate: Callable
+
+
+STAGES = {
+    "pretrain": Stage(
+        lambda config, model, source: initial.pretraining_params(config, model),
+        pretrain.batches,
+        pretrain.make_loss,
+        validate.pretraining,
+    ),
+    "finetune": Stage(initial.finetuning_params, finetune.batches, finetune.make_loss, validate.finetuning),
+}

@@ -1,0 +1,113 @@
+"""Numbers on the validation fold, while a run trains."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from driqa_jax import degradations, parallel
+from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
+from driqa_jax.evaluation.correlations import plcc, srcc
+from driqa_jax.train import finetune, pretrain
+
+PRETRAINING_BATCHES = 8
+
+
+def predict(config, model, mesh, tiles: int):
+    """(params, source) -> predicted MOS (N,) float64 and the source's own, in the source's order."""
+    rule = finetune.view_rule(config, tiles)
+    forward = jax.jit(lambda params, batch: model.apply({"params": params}, *finetune.as_inputs(batch))[0])
+    size = -(-config.batch_size // mesh.size) * mesh.size
+
+    def run(params, source):
+        predictions, labels = [], []
+        for batch in evaluation_batches(
+            source, rule, tuple(config.view.canvas), size, 0, jax.process_index(), jax.process_count(), config.data.threads
+        ):
+            placed = parallel.place_batch(batch, mesh)
+            mos, label, real = (
+                parallel.to_host(x) for x in (forward(params, placed), placed["mos"], placed["real"])
+            )
+            predictions.append(mos[real > 0])
+            labels.append(label[real > 0])
+        return np.concatenate(predictions).astype(np.float64), np.concatenate(labels).astype(np.float64)
+
+    return run
+
+
+def finetuning(config, model, mesh):
+    """SRCC, PLCC and mean absolute error (MOS, 0 to 1) on the whole validation fold."""
+    run = predict(config, model, mesh, config.view.eval_tiles)
+
+    def measure(params, source):
+        predicted, mos = run(params, source)
+        return {
+            "val_srcc": _number(srcc(predicted, mos)),
+            "val_plcc": _number(plcc(predicted, mos)),
+            "val_mae": float(np.abs(predicted - mos).mean()),
+        }
+
+    return measure
+
+
+def pretraining(config, model, mesh):
+    """On held-back photos under fixed chains: PSNR gained by restoring (dB), types named right, severity error.
+
+    `val_naming` is the share of degraded pictures whose most probable type is among those present, `val_clean` the
+    share of clean ones where no type passes a probability of one half.
+    """
+    del mesh  # a few small batches, on one device
+
+    @jax.jit
+    def look(params, photo, index, step):
+        photos = photo / 255.0
+        degraded, chains = pretrain.degrade(config, photos, index, step)
+        flat = degraded.reshape(-1, *photos.shape[1:])
+        seen = model.apply({"params": params}, flat, method="encode_degradation")
+        restored = model.apply({"params": params}, flat, seen.vector, method="restore")
+        clean = jnp.broadcast_to(photos[None], degraded.shape).reshape(flat.shape)
+        present, severity = (jnp.repeat(x, photos.shape[0], axis=0) for x in degradations.labels(chains))
+
+        def error(x):
+            return jnp.square(jnp.clip(x, 0.0, 1.0) - clean).mean(axis=(1, 2, 3))
+
+        top = jnp.take_along_axis(present, seen.logits.argmax(axis=1)[:, None], axis=1)[:, 0]
+        graded = (jnp.abs(seen.severity - severity) * present).sum(axis=1) / jnp.maximum(present.sum(axis=1), 1.0)
+        return {
+            "degraded": present.max(axis=1) > 0,
+            "before": error(flat),
+            "after": error(restored),
+            "top": top,
+            "quiet": (seen.logits < 0).all(axis=1),
+            "graded": graded,
+        }
+
+    def measure(params, source):
+        params = jax.tree.map(np.asarray, params)
+        stream = pretrain_batches(
+            source, config.pretrain.crop, 16, 0, halve=config.data.halve, threads=config.data.threads
+        )
+        # Steps past any run's own, so that validation meets chains of its own.
+        found = [
+            jax.tree.map(np.asarray, look(params, batch["photo"], batch["index"], 2**30 + number))
+            for number, batch in enumerate(itertools.islice(stream, PRETRAINING_BATCHES))
+        ]
+        seen = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        worse = seen["degraded"]
+        gain = 10 * np.log10((seen["before"] + 1e-8) / (seen["after"] + 1e-8))
+        result = {
+            "val_psnr_gain": gain[worse].mean(),
+            "val_naming": seen["top"][worse].mean(),
+            "val_severity_error": seen["graded"][worse].mean(),
+        }
+        if not worse.all():
+            result["val_clean"] = seen["quiet"][~worse].mean()
+            result["val_clean_psnr"] = (-10 * np.log10(seen["after"][~worse] + 1e-8)).mean()
+        return {name: float(value) for name, value in result.items()}
+
+    return measure
+
+
+def _number(value) -> float:
+    return float("nan") if value is None else float(value)
