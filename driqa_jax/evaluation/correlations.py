@@ -1,3 +1,106 @@
-from scipy import stats
-def srcc(a,b): return stats.spearmanr(a,b).statistic
-def plcc(a,b): return stats.pearsonr(a,b).statistic
+"""Agreement of predictions with human opinion: SRCC, KRCC, PLCC (raw and fitted), RMSE.
+
+`prediction` and `mos` are (N,), real and finite. A correlation that is not defined (a constant input, fewer than two
+pictures) is None, never a number. Every function raises ValueError for other shapes, an empty input, NaN or infinity.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.special import expit
+from scipy.stats import kendalltau, rankdata
+
+Scores = Sequence[float] | np.ndarray
+
+# Values this near to one another (relatively) differ by rounding alone; their order says nothing.
+_SAME = 1e-12
+# Four parameters through four points fit anything.
+_FEWEST_FOR_FIT = 5
+
+
+def srcc(prediction: Scores, mos: Scores) -> float | None:
+    """Spearman's rank correlation in [-1, 1]: Pearson's of the ranks, ties sharing their mean rank."""
+    x, y = _pair(prediction, mos)
+    if _is_constant(x) or _is_constant(y):
+        return None
+    return _pearson(rankdata(x), rankdata(y))
+
+
+def krcc(prediction: Scores, mos: Scores) -> float | None:
+    """Kendall's rank correlation in [-1, 1], tau-b (ties corrected for)."""
+    x, y = _pair(prediction, mos)
+    if _is_constant(x) or _is_constant(y):
+        return None
+    return float(kendalltau(x, y, variant="b").statistic)
+
+
+def plcc(prediction: Scores, mos: Scores) -> float | None:
+    """Pearson's linear correlation in [-1, 1], of the predictions as they are."""
+    return _pearson(*_pair(prediction, mos))
+
+
+def plcc_fitted(prediction: Scores, mos: Scores) -> float | None:
+    """Pearson's correlation after the 4-parameter logistic; None also where that fit does not converge."""
+    x, y = _pair(prediction, mos)
+    parameters = fit_logistic(x, y)
+    return None if parameters is None else _pearson(logistic(x, *parameters), y)
+
+
+def rmse(prediction: Scores, mos: Scores) -> float:
+    """Root mean square error, in the unit of `mos`."""
+    x, y = _pair(prediction, mos)
+    return float(np.sqrt(np.mean((x - y) ** 2)))
+
+
+def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
+    """`b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`, the mapping customary before PLCC (VQEG)."""
+    return b2 + (b1 - b2) * expit((x - b3) / max(abs(b4), np.finfo(np.float64).tiny))
+
+
+def fit_logistic(prediction: Scores, mos: Scores) -> tuple[float, float, float, float] | None:
+    """Least-squares b1..b4 of `logistic`, from [max mos, min mos, mean prediction, std prediction].
+
+    None where the input is constant, has fewer than five pictures, or the fit does not converge.
+    """
+    x, y = _pair(prediction, mos)
+    if len(x) < _FEWEST_FOR_FIT or _is_constant(x) or _is_constant(y):
+        return None
+    start = [y.max(), y.min(), x.mean(), x.std()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance, which is not used
+        try:
+            found, _ = curve_fit(logistic, x, y, p0=start, maxfev=20_000)
+        except RuntimeError:
+            return None
+    return tuple(float(b) for b in found) if np.isfinite(found).all() else None
+
+
+def _pair(prediction: Scores, mos: Scores) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.asarray(prediction, np.float64), np.asarray(mos, np.float64)
+    if x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"prediction {x.shape} and mos {y.shape} must both have the shape (N,)")
+    if not len(x):
+        raise ValueError("prediction and mos are empty; there is nothing to compare")
+    for name, values in (("prediction", x), ("mos", y)):
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); take it out first")
+    return x, y
+
+
+def _is_constant(x: np.ndarray) -> bool:
+    return bool(np.ptp(x) <= _SAME * np.abs(x).max())
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+    if _is_constant(x) or _is_constant(y):
+        return None
+    x, y = x - x.mean(), y - y.mean()
+    # Scaled first, or the squares of very small numbers vanish.
+    x, y = x / np.abs(x).max(), y / np.abs(y).max()
+    r = (x @ y) / np.sqrt((x @ x) * (y @ y))
+    return float(np.clip(r, -1.0, 1.0))

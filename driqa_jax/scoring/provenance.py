@@ -1,0 +1,39 @@
+"""What a file of results was made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from driqa_jax.version import VERSION
+
+if TYPE_CHECKING:
+    from driqa_jax.scoring.scorer import Scorer
+
+PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package, Python and the packages that a score depends on."""
+    found = {"driqa_jax": VERSION, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def describe(scorer: Scorer) -> dict[str, Any]:
+    """Plain values that say which model gave a score, how it looked at the picture, and on what."""
+    return {
+        "model": scorer.name,
+        "variant": scorer.metadata.get("variant"),
+        "sha256": scorer.sha256,
+        "view": scorer.rule.to_dict(),
+        "calibration": scorer.calibration.to_dict(),
+        "degradations": list(scorer.degradations),
+        "device": f"{scorer.device.platform}: {scorer.device.device_kind}",
+        "versions": versions(),
+    }

@@ -1,0 +1,230 @@
+"""The scorer: pictures in, scores from 0 to 100 out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from driqa_jax.data.decode import ImageSource, decode
+from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.scoring.cache import enable_compile_cache
+from driqa_jax.scoring.calibration import Calibration
+from driqa_jax.scoring.stream import View, predictions_in_order, views_in_order
+from driqa_jax.scoring.weights import (
+    Params,
+    WeightsError,
+    bundled,
+    file_sha256,
+    load_weights,
+    params_sha256,
+)
+
+# On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
+_BATCH = {"cpu": 1}
+_BATCH_ON_ACCELERATORS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One picture: its path (or name), its score from 0 to 100, or why it has none."""
+
+    path: str
+    score: float | None
+    error: str | None = None
+
+
+class Scorer:
+    """Scores pictures with one model on one device.
+
+    A score is 100 * MOS on the scale that the model was trained on, calibrated, from 0 to 100, rounded to .01; higher
+    is better. It depends on the picture alone: not on the order, the neighbours or the run.
+
+    Args:
+      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes)` gives `(mos, out)`.
+      params: its parameters, a nested dict of float32 arrays.
+      metadata: as `load_weights` gives it; `view` and `calibration` are used, `degradations` is passed on.
+      batch_size: pictures per call of the device; None: 1 on a CPU, 16 elsewhere.
+      workers: threads that decode.
+      max_pixels: pictures with more are refused.
+      name, sha256: of the weights, for provenance.
+      device: where to compute; None: the first.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        params: Params,
+        metadata: Mapping[str, Any],
+        batch_size: int | None = None,
+        workers: int = 2,
+        max_pixels: float = 200e6,
+        name: str = "",
+        sha256: str | None = None,
+        device: jax.Device | None = None,
+    ):
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if workers < 1:
+            raise ValueError(f"workers must be at least 1, got {workers}")
+        self.model, self.metadata, self.name = model, dict(metadata), name
+        self.rule = ViewRule.from_dict(self.metadata.get("view") or {})
+        self.calibration = Calibration.from_dict(self.metadata.get("calibration"))
+        self.degradations = tuple(self.metadata.get("degradations") or ())
+        self.workers, self.max_pixels = workers, max_pixels
+        self.device = jax.devices()[0] if device is None else device
+        self.batch_size = batch_size or _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
+        self.sha256 = sha256 or params_sha256(params)
+        self.params = jax.device_put(params, self.device)
+        self._program = jax.jit(self._one_by_one if self.device.platform == "cpu" else self._together)
+
+    def __call__(self, images: Any) -> float | np.ndarray:
+        """The score of one picture, a float, or of several, float64 (N,).
+
+        One picture is whatever `decode` reads: a path, encoded bytes, an open file, a PIL image, an array (H, W),
+        (H, W, 3), ... ; several are a list or tuple of those, an iterator, or an array (N, H, W, C).
+
+        Raises UnreadableImage or ValueError, naming the picture, at the first that cannot be scored; `stream` goes on.
+        """
+        several = _is_several(images)
+        scores = []
+        for name, outcome in self._outcomes(_named(images if several else [images], None)):
+            if isinstance(outcome, Exception):
+                raise outcome
+            scores.append(self._score(name, outcome))
+        return np.array(scores, np.float64) if several else scores[0]
+
+    def stream(self, images: Iterable[ImageSource], names: Iterable[str] | None = None) -> Iterator[Result]:
+        """A `Result` for every picture, in input order, as they are done; the input may be endless.
+
+        `names`: what `Result.path` shall say, one a picture; default: its path, or "item i". A picture that cannot be
+        scored has an error in its result, and the rest goes on.
+        """
+        for name, outcome in self._outcomes(_named(images, names)):
+            if isinstance(outcome, Exception):
+                yield Result(name, None, _reason(outcome, name))
+                continue
+            try:
+                yield Result(name, self._score(name, outcome))
+            except ValueError as error:
+                yield Result(name, None, _reason(error, name))
+
+    def _outcomes(self, named):
+        return predictions_in_order(views_in_order(named, self._see, self.workers), self._run, self.batch_size)
+
+    def _see(self, name: str, source: ImageSource) -> View:
+        return make_view(decode(source, self.max_pixels, name), self.rule)
+
+    def _run(self, batch: View) -> jax.Array:
+        return self._program(self.params, jax.device_put(batch, self.device))
+
+    def _together(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
+        whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
+        return self.model.apply({"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"])[0]
+
+    def _one_by_one(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
+        # XLA's CPU kernels round the rows of a batch differently by place; alone, a picture always gives the same bits.
+        if batch["valid"].shape[0] == 1:
+            return self._together(params, batch)
+        return jax.lax.map(
+            lambda view: self._together(params, {key: value[None] for key, value in view.items()})[0], batch
+        )
+
+    def _score(self, name: str, prediction: float) -> float:
+        if not np.isfinite(prediction):
+            raise ValueError(f"{name}: the model gave {prediction}")
+        score = float(self.calibration(np.float64(prediction))) * 100
+        return round(min(max(score, 0.0), 100.0), 2)
+
+
+def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
+    """The scorer of a bundled model (by name), a weights file (.safetensors), or a training's workdir.
+
+    `options` are those of `Scorer`: batch_size, workers, max_pixels, device. Programs are kept in the user's cache
+    folder (see `driqa_jax.scoring.cache`). Raises WeightsError saying what is wrong with the file, or which names
+    there are.
+    """
+    from driqa_jax.models.driqa import build_model
+
+    enable_compile_cache()
+    said, known, path = os.fspath(model), bundled(), pathlib.Path(model)
+    if said in known:
+        # A test has checked the tensors of these against the model; tracing it again costs a second a start.
+        params, metadata = load_weights(known[said])
+        net = build_model(model_config(metadata, known[said]))
+        return Scorer(net, params, metadata, name=said, sha256=file_sha256(known[said]), **options)
+    if path.is_dir():
+        from driqa_jax.train.checkpoint import load_for_scoring
+
+        params, metadata = load_for_scoring(path)
+        return Scorer(build_model(model_config(metadata, path)), params, metadata, name=said, **options)
+    if path.suffix != ".safetensors" and not path.is_file():
+        names = ", ".join(known) or "none"
+        raise WeightsError(
+            f"no model {said!r}: bundled are {names}; or give a .safetensors file or the workdir of a training"
+        )
+    _, metadata = load_weights(path)
+    net = build_model(model_config(metadata, path))
+    expected = expected_params(net, ViewRule.from_dict(metadata["view"]))
+    params, metadata = load_weights(path, expected=expected)
+    return Scorer(net, params, metadata, name=said, sha256=file_sha256(path), **options)
+
+
+def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
+    """The model's configuration out of weights' metadata. Raises WeightsError where its variant is not known here."""
+    from driqa_jax.models.driqa import VARIANTS
+
+    config = ml_collections.ConfigDict(metadata["config"])
+    if config.get("variant") not in VARIANTS:
+        raise WeightsError(
+            f"{path}: a model of the variant {config.get('variant')!r}; this version of driqa_jax has {sorted(VARIANTS)}"
+        )
+    return config
+
+
+def expected_params(model: Any, rule: ViewRule) -> Params:
+    """Names and shapes of the parameters of a model, without computing any."""
+    height, width = rule.canvases[0]
+    shapes = {
+        "whole": ((1, height, width, 3), jnp.float32),
+        "valid": ((1, 2), jnp.int32),
+        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
+        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
+    }
+    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
+    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
+
+
+def _is_several(images: Any) -> bool:
+    if isinstance(images, np.ndarray):
+        return images.ndim == 4
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        return False
+    return isinstance(images, Iterable)
+
+
+def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource]]:
+    if names is not None:
+        yield from zip(names, images, strict=True)
+        return
+    for i, image in enumerate(images):
+        yield os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"item {i}", image
+
+
+def _reason(error: Exception, name: str) -> str:
+    """One line without the path, which stands beside it."""
+    if isinstance(error, UnreadableImage):
+        said = error.reason
+    elif isinstance(error, MemoryError):
+        said = "too large for this machine's memory"
+    else:
+        said = str(error).removeprefix(f"{name}: ")
+    return " ".join(said.split())

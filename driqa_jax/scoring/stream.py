@@ -1,0 +1,113 @@
+"""From pictures to scores in input order: decoding ahead on threads, batches of one shape, memory bounded.
+
+At any time there are at most `workers` decoded pictures, and views (about 1.2 MB each) for `workers + 4 * batch_size`
+pictures, however long the input.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+View = dict[str, np.ndarray]
+Canvas = tuple[int, int]
+_IN_FLIGHT = 2  # batches on the device: one that computes, one that waits
+
+
+def views_in_order(
+    items: Iterable[tuple[str, Any]], see: Callable[[str, Any], View], workers: int
+) -> Iterator[tuple[str, View | Exception]]:
+    """`see(name, source)` of every item, made ahead on threads; a picture that cannot be seen gives its exception."""
+
+    def attempt(name, source):
+        try:
+            return see(name, source)
+        except (ValueError, MemoryError) as error:  # UnreadableImage is a ValueError
+            return error
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="driqa-decode")
+    waiting: collections.deque = collections.deque()
+    try:
+        for name, source in items:
+            waiting.append((name, pool.submit(attempt, name, source)))
+            if len(waiting) > workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    finally:
+        # Reached on Ctrl-C as well: what has not begun to decode never will.
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclasses.dataclass
+class _Place:
+    """A picture's place in the output: an error, or a row of a batch once that is launched."""
+
+    name: str
+    canvas: Canvas | None = None
+    error: Exception | None = None
+    batch: Any = None
+    row: int = 0
+
+    @property
+    def known(self) -> bool:
+        return self.error is not None or self.batch is not None
+
+    def outcome(self) -> float | Exception:
+        return self.error if self.error is not None else float(np.asarray(self.batch)[self.row])
+
+
+def predictions_in_order(
+    views: Iterable[tuple[str, View | Exception]], run: Callable[[View], Any], batch_size: int
+) -> Iterator[tuple[str, float | Exception]]:
+    """Predictions of views, batched by canvas, in input order.
+
+    `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and gives an
+    array (batch_size,), which may still be under way.
+    """
+    order: collections.deque[_Place] = collections.deque()
+    gathered: dict[Canvas, list[tuple[_Place, View]]] = {}
+    launched: collections.deque = collections.deque()
+
+    def launch(canvas: Canvas) -> None:
+        rows = gathered.pop(canvas)
+        batch = run(_stacked([view for _, view in rows], batch_size))
+        for row, (place, _) in enumerate(rows):
+            place.batch, place.row = batch, row
+        launched.append(batch)
+        if len(launched) > _IN_FLIGHT:
+            np.asarray(launched.popleft())  # waits
+
+    for name, view in views:
+        place = _Place(name)
+        order.append(place)
+        if isinstance(view, Exception):
+            place.error = view
+        else:
+            place.canvas = view["whole"].shape[:2]
+            rows = gathered.setdefault(place.canvas, [])
+            rows.append((place, view))
+            if len(rows) == batch_size:
+                launch(place.canvas)
+        if len(order) > 4 * batch_size and not order[0].known:
+            launch(order[0].canvas)  # its like are rare here; the others shall not wait for ever
+        while order and order[0].known and (order[0].error is not None or len(order) > _IN_FLIGHT * batch_size):
+            done = order.popleft()
+            yield done.name, done.outcome()
+    while order:
+        if not order[0].known:
+            launch(order[0].canvas)
+        done = order.popleft()
+        yield done.name, done.outcome()
+
+
+def _stacked(views: list[View], rows: int) -> View:
+    views = views + [views[-1]] * (rows - len(views))
+    return {key: np.stack([view[key] for view in views]) for key in views[0]}
