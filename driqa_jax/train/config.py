@@ -38,14 +38,15 @@ def default() -> ml_collections.ConfigDict:
             "epochs": 5.0,
             "steps": 0,  # in place of epochs, where not 0
             "optim": {
-                "lr": 1e-3,
+                "lr": 5e-4,
                 "warmup": 0.05,  # share of the run
                 "final": 0.01,  # share of lr at the end of the cosine
                 "weight_decay": 1e-2,
                 "clip": 1.0,
                 "ema": 0.999,
                 # Factors on lr for parameters whose path starts so; the first that fits counts.
-                "groups": (("quality_encoder/backbone", 0.1),),
+                # The read-outs of thousands of standardised features move together, hence slowly.
+                "groups": (("quality_encoder/", 0.1),),
                 # Parameters that stay as they are; E_d and R are frozen in stage 2 by the method.
                 "frozen": (
                     "degradation_encoder/",

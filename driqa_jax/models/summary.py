@@ -1,0 +1,107 @@
+"""Parameters, multiply-adds and milliseconds of each part of a model, for `driqa info`."""
+
+import statistics
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from driqa_jax.models.driqa import build_model
+
+SIDE = 224
+_REPEATS = 5
+
+
+class Part(NamedTuple):
+    """One part on one 224x224 picture: `parameters`, `multiply_adds` (both counts), `milliseconds` (median) or None."""
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    milliseconds: float | None
+
+
+def multiply_adds(function, *args) -> int:
+    """Multiply-adds of matrix products and convolutions of `function(*args)`, read off its jaxpr.
+
+    Depthwise convolutions, which are sums of shifted products here, count each product of a broadcast kernel tap.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _count(jaxpr) -> int:
+    found = 0
+    for equation in jaxpr.eqns:
+        name, out = equation.primitive.name, equation.outvars[0].aval
+        if name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            depth = 1
+            for axis in contracted:
+                depth *= equation.invars[0].aval.shape[axis]
+            found += out.size * depth
+        elif name == "conv_general_dilated":
+            kernel = equation.invars[1].aval
+            features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            found += out.size * kernel.size // features
+        elif name == "custom_vjp_call" and equation.params["call_jaxpr"].jaxpr.debug_info.func_name == "depthwise_conv":
+            kernel = equation.invars[1].aval
+            found += out.size * kernel.shape[0] * kernel.shape[1]
+        else:
+            for inner in equation.params.values():
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    found += _count(inner)
+    return found
+
+
+def summarize(config: ml_collections.ConfigDict, measure: bool = True) -> list[Part]:
+    """Every part of the model of `config` on one picture of 224x224, whole and as its one tile; the sum comes last.
+
+    The time of a part is that of its own compiled program on the first device, batch 1, without compilation.
+    """
+    model = build_model(config)
+    pixels = jnp.full((1, SIDE, SIDE, 3), 0.5)
+    valid = jnp.full((1, 2), SIDE, jnp.int32)
+    boxes = jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]])
+    whole = (pixels, valid, pixels[:, None], boxes)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), *whole)["params"]
+    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
+    _, out = jax.eval_shape(lambda p: model.apply({"params": p}, *whole), params)
+    held = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in out.items()}
+    mask = held["patch_mask"].reshape(1, -1) | True
+
+    def part(method, *args):
+        return lambda p: model.apply({"params": p}, *args, method=method)
+
+    levels = jax.eval_shape(lambda p: model.apply({"params": p}, pixels, held["d"], method=lambda m, x, d: m.restoration(x, d)[1]), params)
+    levels = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in levels]
+    runs = {
+        "degradation_encoder": part(lambda m, x: m.degradation_encoder(x), pixels),
+        "restoration": part(lambda m, x, d: m.restoration(x, d), pixels, held["d"]),
+        "restoration_tokens": part(lambda m, x: m.restoration_tokens(x, SIDE // 32), levels),
+        "quality_encoder": part(lambda m, x, v: m.quality_encoder(x, v), pixels, valid),
+        "interaction": part(lambda m, *x: m.interaction(*x), held["d"], held["D"], held["q"], held["Q"], mask),
+        "predictor": part(
+            lambda m, *x: m.predictor(*x), held["Q"], mask, held["restoration_tokens"], held["D"], held["d"]
+        ),
+        "all": lambda p: model.apply({"params": p}, *whole)[0],
+    }
+    parts = []
+    for name, run in runs.items():
+        own = params if name == "all" else params[name]
+        size = sum(leaf.size for leaf in jax.tree.leaves(own))
+        parts.append(Part(name, size, multiply_adds(run, params), _milliseconds(run, params) if measure else None))
+    return parts
+
+
+def _milliseconds(run, params) -> float:
+    compiled = jax.jit(run).lower(params).compile()
+    jax.block_until_ready(compiled(params))
+    times = []
+    for _ in range(_REPEATS):
+        start = time.perf_counter()
+        jax.block_until_ready(compiled(params))
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times)
