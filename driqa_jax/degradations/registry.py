@@ -40,7 +40,7 @@ def _levels(values: tuple[float, ...], full: float, power: float = 1.0) -> tuple
 DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation(
         "gaussian_blur", "blur", blur.gaussian_blur, True,
-        _levels((0.1, 0.5, 1, 2, 5), blur.GAUSSIAN_SIGMA, 1.25),
+        _levels((0.1, 0.5, 1, 2, 5), blur.GAUSSIAN_SIGMA),
     ),
     Degradation(
         "lens_blur", "blur", blur.lens_blur, True,
