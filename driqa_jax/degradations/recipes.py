@@ -50,7 +50,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         groups = {find(name).group for name in self.names}
-        if not 1 <= self.max_steps <= max(len(groups), 1):
+        if not groups:
+            raise ValueError(f"recipe.names is empty; give some of {', '.join(NAMES)}")
+        if not 1 <= self.max_steps <= len(groups):
             raise ValueError(
                 f"recipe.max_steps is {self.max_steps}; the names given form {len(groups)} groups and a chain takes "
                 f"one of a group, so give 1 to {len(groups)}"
@@ -129,7 +131,8 @@ def apply_chains(
     float32 (K, S)). photo_ids: int32 (P,), global over hosts and devices. eight_bit: see `Recipe`.
     Returns float32 (K, P, H, W, 3). What is random in a picture hangs on (key, chain's place, step, photo id) alone,
     and a drawn parameter (motion's angle, contrast's sign) on (key, chain's place, step): slices of the photographs
-    on many devices come out as on one. Differs between compilations only by float32 rounding.
+    on many devices come out as on one, up to float32 rounding between two compilations (which JPEG or quantization
+    can enlarge to one of their steps, for a value that lies on the edge of two).
     Raises ValueError for wrong shapes, before anything is compiled.
     """
     if photos.ndim != 4 or photos.shape[-1] != 3 or min(photos.shape[1:3]) < SMALLEST_SIDE:
