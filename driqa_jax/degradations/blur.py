@@ -1,4 +1,4 @@
-"""Blurs: Gaussian, out-of-focus disc, straight motion. Symmetric borders; the kernels are drawn from a traced size."""
+"""Blurs: Gaussian, out-of-focus disc, straight motion; symmetric borders, traced sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,8 @@ MOTION_LENGTH = 20.0  # px; KADID-10k level 5 is 10, cameras go further: ours
 def gaussian_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Gaussian blur of sigma 5 * severity pixels (truncated at 15 px).
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #01 has sigma .1, .5, 1, 2, 5.
     """
     del key
@@ -21,9 +22,11 @@ def gaussian_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.
 
 
 def lens_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Out-of-focus blur by an antialiased disc of radius 0.5 + 7.5 * severity pixels (0.5 px is the pixel itself).
+    """Out-of-focus blur by an antialiased disc of radius 0.5 + 7.5 * severity pixels.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    A radius of 0.5 px is the pixel itself.
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #02 has radius 1, 2, 4, 6, 8.
     """
     del key

@@ -46,12 +46,15 @@ def _rows_and_columns(image: jax.Array, rows: jax.Array, columns: jax.Array) -> 
 def resample(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Shrink by 8**severity with an antialiased bicubic filter and enlarge back with bicubic interpolation.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: ours (super-resolution's x2, x4 and x8 lie at 1/3, 2/3 and 1). Not among KADID-10k's types.
     """
     del key
     factor = RESAMPLE_FACTOR ** jnp.asarray(severity, jnp.float32)
-    return _rows_and_columns(image, down_up_matrix(image.shape[0], factor), down_up_matrix(image.shape[1], factor))
+    return _rows_and_columns(
+        image, down_up_matrix(image.shape[0], factor), down_up_matrix(image.shape[1], factor)
+    )
 
 
 def pixelate_severity(block: float) -> float:
@@ -60,7 +63,7 @@ def pixelate_severity(block: float) -> float:
 
 
 def mosaic_matrix(length: int, block: jax.Array) -> jax.Array:
-    """Matrix (length, length) that replaces each sample by the mean of its block; blocks of a traced width >= 1."""
+    """Matrix (length, length) that gives each sample the mean of its block, of a traced width >= 1."""
     pixel = jnp.arange(length, dtype=jnp.float32)
     start = (jnp.floor((pixel + 0.5) / block) * block)[:, None]
     overlap = jnp.minimum(pixel[None, :] + 1.0, start + block) - jnp.maximum(pixel[None, :], start)
@@ -71,11 +74,14 @@ def mosaic_matrix(length: int, block: jax.Array) -> jax.Array:
 def pixelate(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Show square blocks of 8**severity pixels (any fraction), each with its mean.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
-    Range: KADID-10k #21 scales by .95 - a**.6, a of .01 to .5: blocks of 1.1 to 3.5 px; above that ours. KADID-10k
-    takes one pixel of each block, which already displaces half of the picture at the smallest level; the mean
-    begins softly.
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
+    Range: KADID-10k #21 scales by .95 - a**.6, a of .01 to .5: blocks of 1.1 to 3.5 px; above that ours.
+    KADID-10k takes one pixel of each block, which already displaces half of the picture at the smallest
+    level; the mean begins softly.
     """
     del key
     block = PIXEL_SIZE ** jnp.asarray(severity, jnp.float32)
-    return _rows_and_columns(image, mosaic_matrix(image.shape[0], block), mosaic_matrix(image.shape[1], block))
+    return _rows_and_columns(
+        image, mosaic_matrix(image.shape[0], block), mosaic_matrix(image.shape[1], block)
+    )
