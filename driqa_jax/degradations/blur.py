@@ -1,4 +1,4 @@
-"""Blurs: Gaussian, out-of-focus disc, straight motion. Symmetric borders; the kernels are drawn from a traced size."""
+"""Blurs: Gaussian, out-of-focus disc, straight motion; symmetric borders, traced sizes."""
 
 import jax
 import jax.numpy as jnp
@@ -10,25 +10,23 @@ LENS_RADIUS = 8.0  # px, KADID-10k level 5
 MOTION_LENGTH = 20.0  # px; KADID-10k level 5 is 10, cameras go further: ours
 
 
-def gaussian_sigma(severity: jax.Array | float) -> jax.Array:
-    """Standard deviation in pixels: 5 * severity**1.25 (0.28 px at .1, 2.1 px at .5)."""
-    return GAUSSIAN_SIGMA * jnp.asarray(severity, jnp.float32) ** 1.25
-
-
 def gaussian_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Gaussian blur of sigma 5 * severity**1.25 pixels (truncated at 15 px).
+    """Gaussian blur of sigma 5 * severity pixels (truncated at 15 px).
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #01 has sigma .1, .5, 1, 2, 5.
     """
     del key
-    return jnp.clip(convolve(image, gaussian_kernel(gaussian_sigma(severity), radius=15)), 0.0, 1.0)
+    return jnp.clip(convolve(image, gaussian_kernel(GAUSSIAN_SIGMA * severity, radius=15)), 0.0, 1.0)
 
 
 def lens_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Out-of-focus blur by an antialiased disc of radius 0.5 + 7.5 * severity pixels (0.5 px is the pixel itself).
+    """Out-of-focus blur by an antialiased disc of radius 0.5 + 7.5 * severity pixels.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    A radius of 0.5 px is the pixel itself.
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #02 has radius 1, 2, 4, 6, 8.
     """
     del key
@@ -46,7 +44,8 @@ def motion_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
     """
     angle = jax.random.uniform(key, maxval=jnp.pi)
     y, x = offsets(11)
-    along = jnp.abs(x * jnp.cos(angle) + y * jnp.sin(angle))
-    across = jnp.abs(y * jnp.cos(angle) - x * jnp.sin(angle))
-    line = jnp.clip(MOTION_LENGTH * severity / 2 + 0.5 - along, 0.0, 1.0) * jnp.clip(1.0 - across, 0.0, 1.0)
+    along = jnp.maximum(jnp.abs(x * jnp.cos(angle) + y * jnp.sin(angle)) - MOTION_LENGTH * severity / 2, 0.0)
+    across = y * jnp.cos(angle) - x * jnp.sin(angle)
+    # One pixel minus the distance to the segment, as MATLAB's fspecial("motion") weighs it.
+    line = jnp.maximum(1.0 - jnp.sqrt(along**2 + across**2), 0.0)
     return jnp.clip(convolve(image, line), 0.0, 1.0)

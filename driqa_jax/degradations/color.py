@@ -22,9 +22,10 @@ def linear_to_srgb(light: jax.Array) -> jax.Array:
 
 
 def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Lift the mid-tones by the parabola through (0, 0), (.5, .5 + a/2), (1, 1), a = 1.1 * severity; whites clip.
+    """Lift mid-tones: parabola through (0, 0), (.5, .5 + a/2), (1, 1), a = 1.1 * severity; whites clip.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range and curve: KADID-10k #16, a of .1, .2, .4, .7, 1.1 (which blends in one third of the same curve on
     CIELAB lightness; left out here).
     """
@@ -33,9 +34,10 @@ def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
 
 
 def darken(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Sink the mid-tones by the parabola through (0, 0), (.5, .5 - a/2), (1, 1), a = 0.8 * severity; blacks clip.
+    """Sink mid-tones: parabola through (0, 0), (.5, .5 - a/2), (1, 1), a = 0.8 * severity; blacks clip.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range and curve: KADID-10k #17, a of .05, .1, .2, .4, .8.
     """
     del key
@@ -57,7 +59,8 @@ def color_saturation_1(key: jax.Array, image: jax.Array, severity: jax.Array) ->
     """Scale HSV saturation by 1 - 1.4 * severity: pale, then grey (severity .71), then hues turned over.
 
     With hue and value fixed, a channel is max - S * k, so scaling S scales the distance to the maximum.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #07, factors .6, .8, .9, 1 and 1.4 taken from 1.
     """
     del key

@@ -1,7 +1,7 @@
-"""Baseline JPEG as libjpeg does it: integer planes, standard tables, 4:2:0, triangle ("fancy") chroma upsampling.
+"""Baseline JPEG as libjpeg does it: integer planes, standard tables, 4:2:0, triangle chroma upsampling.
 
-Entropy coding loses nothing and is left out. The DCT is taken in float32 where libjpeg uses scaled integers, so a
-coefficient that lies on a rounding edge may differ by one quantiser step.
+Entropy coding loses nothing and is left out. The DCT is taken in float32 where libjpeg uses scaled integers,
+so a coefficient that lies on a rounding edge may differ by one quantiser step.
 """
 
 import math
@@ -28,11 +28,14 @@ LUMA_TABLE = np.array(
 CHROMA_TABLE = np.full((8, 8), 99, np.float32)
 CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
-BEST_SCALE, WORST_SCALE = 10.0, 1250.0  # per cent of the standard tables: quality 95 and KADID-10k's level 5, 4
+BEST_SCALE, WORST_SCALE = (
+    10.0,
+    1250.0,
+)  # per cent of the standard tables: quality 95 and KADID-10k's level 5, 4
 
 
 def _dct_basis() -> np.ndarray:
-    """Orthonormal two-dimensional DCT-II of an 8x8 block as one (64, 64) matrix: 64 wide keeps matmul units busy."""
+    """Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix: 64 wide keeps matmul units busy."""
     k, n = np.arange(8)[:, None], np.arange(8)[None, :]
     line = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
     return np.kron(line, line).astype(np.float32)
@@ -42,7 +45,7 @@ DCT = _dct_basis()
 
 
 def jpeg_quality(severity: jax.Array | float) -> jax.Array:
-    """The quality that a severity in (0, 1] stands for: the tables' scale grows as 10 * 125**severity per cent.
+    """The JPEG quality of a severity in (0, 1]: the tables' scale grows as 10 * 125**severity per cent.
 
     95 just above 0, then 87, 65, 28, 10 and 4 at .2, .4, .6, .8 and 1.
     """
@@ -57,7 +60,7 @@ def jpeg_severity(quality: float) -> float:
 
 
 def scaled_table(table: np.ndarray, quality: jax.Array | float) -> jax.Array:
-    """A quantisation table (8, 8) at a quality in [1, 100], as libjpeg's jpeg_set_quality: whole, 1 to 255."""
+    """A quantisation table (8, 8) at a quality in [1, 100], as jpeg_set_quality makes it: whole, 1 to 255."""
     quality = jnp.asarray(quality, jnp.float32)
     # + 1e-3: 5000 / 4 must not become 1249 by a rounding of the division.
     scale = jnp.floor(jnp.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality) + 1e-3)
@@ -65,13 +68,14 @@ def scaled_table(table: np.ndarray, quality: jax.Array | float) -> jax.Array:
 
 
 def _code_plane(plane: jax.Array, table: jax.Array) -> jax.Array:
-    """One plane (8a, 8b) with values in 0..255 through DCT, quantisation and back; whole numbers in, whole out."""
+    """One plane (8a, 8b), whole numbers in 0..255, through DCT, quantisation and back to whole numbers."""
     rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
     blocks = plane.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3).reshape(rows * columns, 64) - 128.0
     exact = lax.Precision.HIGHEST
     table = table.reshape(1, 64)
     steps = jnp.matmul(blocks, DCT.T, precision=exact) / table
-    # Halves go away from zero, as in libjpeg; DC coefficients lie on them often, hence the margin for float32.
+    # Halves go away from zero, as in libjpeg; DC coefficients lie on them often, hence the margin for
+    # float32.
     coefficients = jnp.sign(steps) * jnp.floor(jnp.abs(steps) + 0.5 + 1e-4) * table
     blocks = jnp.clip(jnp.round(jnp.matmul(coefficients, DCT, precision=exact)) + 128.0, 0.0, 255.0)
     return blocks.reshape(rows, columns, 8, 8).transpose(0, 2, 1, 3).reshape(plane.shape)
@@ -83,7 +87,7 @@ def _pad_to(plane: jax.Array, multiple: tuple[int, int]) -> jax.Array:
 
 
 def _halve(plane: jax.Array) -> jax.Array:
-    """libjpeg's h2v2_downsample: box average with a bias of 1, 2, 1, 2... along the row. (2a, 2b) -> (a, b)."""
+    """libjpeg's h2v2_downsample: box mean, bias 1, 2, 1, 2... along the row. (2a, 2b) -> (a, b)."""
     rows, columns = plane.shape[0] // 2, plane.shape[1] // 2
     sums = plane.reshape(rows, 2, columns, 2).sum(axis=(1, 3))
     bias = jnp.asarray(np.arange(columns) % 2 + 1, plane.dtype)
@@ -91,7 +95,7 @@ def _halve(plane: jax.Array) -> jax.Array:
 
 
 def _double(plane: jax.Array) -> jax.Array:
-    """libjpeg's h2v2_fancy_upsample: 3/4 of the near and 1/4 of the far sample each way. (a, b) -> (2a, 2b)."""
+    """libjpeg's h2v2_fancy_upsample: 3/4 of the near sample, 1/4 of the far. (a, b) -> (2a, 2b)."""
     rows, columns = plane.shape
     tall = jnp.pad(plane, ((1, 1), (0, 0)), mode="edge")
     near = 3.0 * plane
@@ -106,7 +110,8 @@ def _double(plane: jax.Array) -> jax.Array:
 def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
     """What a JPEG file of this quality (1 to 100, may be traced and fractional) decodes to.
 
-    image: float32 (H, W, 3) sRGB in [0, 1], rounded to 8 bits first; any size (edges are extended as libjpeg does).
+    image: float32 (H, W, 3) sRGB in [0, 1], rounded to 8 bits first; any size (edges are extended as libjpeg
+    does).
     Returns float32 (H, W, 3), multiples of 1/255. 4:2:0, baseline, standard tables.
     Source: ITU-T T.81, JFIF 1.02, and libjpeg's documented rounding.
     """
@@ -134,9 +139,10 @@ def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
 
 
 def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1; severity 0 leaves the image.
+    """JPEG at `jpeg_quality(severity)`: 95 just above 0, 4 at severity 1; severity 0 is the image itself.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #10 has qualities 43, 36, 24, 7, 4.
     """
     del key

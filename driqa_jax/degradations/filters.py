@@ -1,7 +1,7 @@
 """Linear filtering of one image with symmetric borders, through the FFT.
 
-One mechanism for every kernel: on a CPU it costs 0.3 ms for a 128x128 picture whatever the kernel's size, where
-31 + 31 shifted taps cost 0.9 ms and a direct 17x17 convolution 7.5 ms (measured on 2 cores, batch 16).
+One mechanism for every kernel: on a CPU it costs 0.3 ms for a 128x128 picture whatever the kernel's size,
+where 31 + 31 shifted taps cost 0.9 ms and a direct 17x17 convolution 7.5 ms (measured on 2 cores, batch 16).
 """
 
 from collections.abc import Callable
@@ -43,7 +43,8 @@ def filter_spectrum(
 def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve every channel with one square kernel of odd side; symmetric borders (scipy.ndimage "reflect").
 
-    image: float32 (H, W, C). kernel: float32 (2r+1, 2r+1), normalised to sum 1 here. Returns float32 (H, W, C).
+    image: float32 (H, W, C). kernel: float32 (2r+1, 2r+1), normalised to sum 1 here. Returns float32 (H, W,
+    C).
     """
     radius = kernel.shape[0] // 2
     kernel = kernel / kernel.sum()
@@ -56,7 +57,7 @@ def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def offsets(radius: int) -> tuple[jax.Array, jax.Array]:
-    """Row and column offsets from the centre of a (2r+1, 2r+1) kernel, float32, shapes (2r+1, 1) and (1, 2r+1)."""
+    """Row and column offsets from the centre of a (2r+1)-wide kernel, float32 (2r+1, 1) and (1, 2r+1)."""
     line = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
     return line[:, None], line[None, :]
 

@@ -22,10 +22,10 @@ def white_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
 
 
 def impulse_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Salt and pepper: a share 0.1 * severity of the samples (a channel of a pixel) becomes 0 or 1, half each.
+    """Salt and pepper: a share 0.1 * severity of the samples becomes 0 or 1, half each.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3). With one key, the
-    samples hit at a severity are also hit at every higher one.
+    A sample is one channel of a pixel. With one key, those hit at a severity are hit at every higher one.
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Range: KADID-10k #13 has densities .001, .005, .01, .02, .03; above that ours.
     """
     draw = jax.random.uniform(key, image.shape, image.dtype)
@@ -34,9 +34,10 @@ def impulse_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.
 
 
 def sensor_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Photon and read noise of a camera at high gain, added in linear light (normal approximation of the Poisson law).
+    """Photon and read noise of a camera at high gain, added in linear light.
 
-    Variance in linear light: (0.03 * light + 0.008**2) * severity**2; about 33 photons at white for severity 1.
+    Variance in linear light: (0.03 * light + 0.008**2) * severity**2, about 33 photons at white for
+    severity 1; normal approximation of the Poisson law.
     image: float32 (H, W, 3) sRGB in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Range: ours. Not among KADID-10k's types.
     """

@@ -17,11 +17,12 @@ class Degradation:
     """One type of degradation.
 
     name: as in KADID-10k where it has the type. group: a chain holds at most one type of a group.
-    fn: pure `(key, image, severity) -> image`; float32 (H, W, 3) in [0, 1], severity a scalar in [0, 1], 0 = identity.
+    fn: pure `(key, image, severity) -> image`; float32 (H, W, 3) in [0, 1], severity a scalar in [0, 1], 0 =
+    identity.
     ordered: whether more of it is worse to a person (rank supervision may use it), not only different.
     kadid_levels: the severities that give KADID-10k's levels 1 to 5, None where it has no such type or scale.
-    chain_key: the key draws a parameter (an angle, a sign), which photos under one chain share; otherwise it draws
-    pixels, and every photo has its own.
+    chain_key: the key draws a parameter (an angle, a sign), which photos under one chain share; otherwise it
+    draws pixels, and every photo has its own.
     """
 
     name: str
@@ -39,51 +40,98 @@ def _levels(values: tuple[float, ...], full: float, power: float = 1.0) -> tuple
 
 DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation(
-        "gaussian_blur", "blur", blur.gaussian_blur, True,
-        _levels((0.1, 0.5, 1, 2, 5), blur.GAUSSIAN_SIGMA, 1.25),
+        "gaussian_blur",
+        "blur",
+        blur.gaussian_blur,
+        ordered=True,
+        kadid_levels=_levels((0.1, 0.5, 1, 2, 5), blur.GAUSSIAN_SIGMA),
     ),
     Degradation(
-        "lens_blur", "blur", blur.lens_blur, True,
-        _levels((0.5, 1.5, 3.5, 5.5, 7.5), blur.LENS_RADIUS - 0.5),
+        "lens_blur",
+        "blur",
+        blur.lens_blur,
+        ordered=True,
+        kadid_levels=_levels((0.5, 1.5, 3.5, 5.5, 7.5), blur.LENS_RADIUS - 0.5),
     ),
     Degradation(
-        "motion_blur", "blur", blur.motion_blur, True,
-        _levels((1, 2, 4, 6, 10), blur.MOTION_LENGTH), chain_key=True,
+        "motion_blur",
+        "blur",
+        blur.motion_blur,
+        ordered=True,
+        kadid_levels=_levels((1, 2, 4, 6, 10), blur.MOTION_LENGTH),
+        chain_key=True,
     ),
     Degradation(
-        "white_noise", "noise", noise.white_noise, True,
-        _levels((0.001**0.5, 0.002**0.5, 0.003**0.5, 0.005**0.5, 0.1), noise.WHITE_SIGMA),
+        "white_noise",
+        "noise",
+        noise.white_noise,
+        ordered=True,
+        kadid_levels=_levels((0.001**0.5, 0.002**0.5, 0.003**0.5, 0.005**0.5, 0.1), noise.WHITE_SIGMA),
     ),
     Degradation(
-        "impulse_noise", "noise", noise.impulse_noise, True,
-        _levels((0.001, 0.005, 0.01, 0.02, 0.03), noise.IMPULSE_DENSITY),
+        "impulse_noise",
+        "noise",
+        noise.impulse_noise,
+        ordered=True,
+        kadid_levels=_levels((0.001, 0.005, 0.01, 0.02, 0.03), noise.IMPULSE_DENSITY),
     ),
-    Degradation("sensor_noise", "noise", noise.sensor_noise, True),
+    Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
     Degradation(
-        "jpeg", "compression", compression.jpeg, True,
-        tuple(round(compression.jpeg_severity(quality), 4) for quality in (43, 36, 24, 7, 4)),
+        "jpeg",
+        "compression",
+        compression.jpeg,
+        ordered=True,
+        kadid_levels=tuple(round(compression.jpeg_severity(quality), 4) for quality in (43, 36, 24, 7, 4)),
     ),
-    Degradation("resample", "resolution", resample.resample, True),
+    Degradation("resample", "resolution", resample.resample, ordered=True),
     Degradation(
-        "pixelate", "resolution", resample.pixelate, True,
-        tuple(round(resample.pixelate_severity(1 / (0.95 - a**0.6)), 4) for a in (0.01, 0.05, 0.1, 0.2, 0.5)),
+        "pixelate",
+        "resolution",
+        resample.pixelate,
+        ordered=True,
+        kadid_levels=tuple(
+            round(resample.pixelate_severity(1 / (0.95 - a**0.6)), 4) for a in (0.01, 0.05, 0.1, 0.2, 0.5)
+        ),
     ),
     Degradation(
-        "quantization", "quantization", quantization.quantization, True,
-        tuple(round(quantization.quantization_severity(levels), 4) for levels in (20, 16, 13, 10, 7)),
+        "quantization",
+        "quantization",
+        quantization.quantization,
+        ordered=True,
+        kadid_levels=tuple(
+            round(quantization.quantization_severity(levels), 4) for levels in (20, 16, 13, 10, 7)
+        ),
     ),
-    Degradation("high_sharpen", "sharpness", sharpness.high_sharpen, True,
-                _levels((1, 2, 3, 6, 12), sharpness.SHARPEN_AMOUNT, 1.5)),
-    Degradation("ringing", "sharpness", sharpness.ringing, True),
     Degradation(
-        "color_saturation_1", "color", color.color_saturation_1, False,
-        _levels((0.6, 0.8, 0.9, 1.0, 1.4), color.SATURATION_LOSS),
+        "high_sharpen",
+        "sharpness",
+        sharpness.high_sharpen,
+        ordered=True,
+        kadid_levels=_levels((1, 2, 3, 6, 12), sharpness.SHARPEN_AMOUNT, 1.5),
     ),
-    Degradation("brighten", "tone", color.brighten, False,
-                _levels((0.1, 0.2, 0.4, 0.7, 1.1), color.BRIGHTEN_AMOUNT)),
-    Degradation("darken", "tone", color.darken, False,
-                _levels((0.05, 0.1, 0.2, 0.4, 0.8), color.DARKEN_AMOUNT)),
-    Degradation("contrast_change", "tone", color.contrast_change, False, chain_key=True),
+    Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
+    Degradation(
+        "color_saturation_1",
+        "color",
+        color.color_saturation_1,
+        ordered=False,
+        kadid_levels=_levels((0.6, 0.8, 0.9, 1.0, 1.4), color.SATURATION_LOSS),
+    ),
+    Degradation(
+        "brighten",
+        "tone",
+        color.brighten,
+        ordered=False,
+        kadid_levels=_levels((0.1, 0.2, 0.4, 0.7, 1.1), color.BRIGHTEN_AMOUNT),
+    ),
+    Degradation(
+        "darken",
+        "tone",
+        color.darken,
+        ordered=False,
+        kadid_levels=_levels((0.05, 0.1, 0.2, 0.4, 0.8), color.DARKEN_AMOUNT),
+    ),
+    Degradation("contrast_change", "tone", color.contrast_change, ordered=False, chain_key=True),
 )
 
 NAMES: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS)
@@ -94,17 +142,20 @@ def find(name: str) -> Degradation:
     if name in NAMES:
         return DEGRADATIONS[NAMES.index(name)]
     near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.0)
-    raise ValueError(f"no degradation is called {name!r}; did you mean {near[0]!r}? All names: {', '.join(NAMES)}")
+    raise ValueError(
+        f"no degradation is called {name!r}; did you mean {near[0]!r}? All names: {', '.join(NAMES)}"
+    )
 
 
 def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | float) -> jax.Array:
     """Degrade one image.
 
     name: one of NAMES. key: a random key (what it draws, if anything, is in the type's docstring).
-    image: float32 (H, W, 3) sRGB in [0, 1], each side at least 32. severity: scalar in [0, 1], 0 = the image itself.
-    Returns float32 (H, W, 3) in [0, 1]. Raises ValueError for an unknown name, a severity outside [0, 1] or values
-    outside [0, 1] (where they are concrete, so not under jit), a wrong shape or a smaller image; TypeError for a
-    dtype other than float32.
+    image: float32 (H, W, 3) sRGB in [0, 1], each side at least 32. severity: scalar in [0, 1], 0 = the image
+    itself.
+    Returns float32 (H, W, 3) in [0, 1]. Raises ValueError for an unknown name, a severity outside [0, 1] or
+    values outside [0, 1] (where they are concrete, so not under jit), a wrong shape or a smaller image;
+    TypeError for a dtype other than float32.
     """
     entry = find(name)
     if not isinstance(image, jax.Array):
@@ -112,7 +163,9 @@ def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | flo
     if image.dtype != jnp.float32:
         raise TypeError(f"{name}: the image is {image.dtype}; give float32 in [0, 1] (uint8 divided by 255)")
     if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f"{name}: the image has shape {image.shape}; give (height, width, 3), and vmap for a batch")
+        raise ValueError(
+            f"{name}: the image has shape {image.shape}; give (height, width, 3), and vmap for a batch"
+        )
     if min(image.shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
             f"{name}: the image is {image.shape[0]}x{image.shape[1]}, smaller than the kernels; "

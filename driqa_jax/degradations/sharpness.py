@@ -13,9 +13,10 @@ RINGING_CUTOFF = 0.08  # cycles/px at severity 1; ours
 
 
 def high_sharpen(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Unsharp mask on luma: add 12 * severity**1.5 times (luma - its Gaussian blur of sigma 1.5 px) to each channel.
+    """Unsharp mask on luma: add 12 * severity**1.5 times (luma - its Gaussian blur) to each channel.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: KADID-10k #24 has amounts 1, 2, 3, 6, 12 on CIELAB lightness; sigma is ours.
     """
     del key
@@ -25,10 +26,11 @@ def high_sharpen(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.A
 
 
 def ringing(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Ripples beside edges: a hard circular low-pass with its cut-off at 0.75 * (0.08/0.75)**severity cycles/px.
+    """Ripples beside edges: a hard circular low-pass that cuts at 0.75 * (0.08/0.75)**severity cycles/px.
 
     The edge of the pass band is 0.02 cycles/px wide, so ripples fade within about 40 px.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used. Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
     Range: ours (Real-ESRGAN's sinc kernels cut between .17 and .5 cycles/px). Not among KADID-10k's types.
     """
     del key

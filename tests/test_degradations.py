@@ -1,0 +1,249 @@
+"""Each degradation against an oracle outside the project: scipy, scikit-image, numpy, or its own moments."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.ndimage
+from skimage import color as sk_color
+from skimage import data
+
+from driqa_jax import degradations
+from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
+from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.recipes import GROUPS
+
+KEY = jax.random.key(7)
+
+
+@functools.cache
+def photos() -> np.ndarray:
+    """Three 96x128 crops of photographs, float32 (3, 96, 128, 3)."""
+    crops = (
+        data.astronaut()[20:116, 130:258],
+        data.coffee()[110:206, 200:328],
+        data.chelsea()[60:156, 110:238],
+    )
+    return np.stack(crops).astype(np.float32) / 255
+
+
+@functools.cache
+def compiled(name: str):
+    """The degradation over three photographs and n severities: (key, (3,H,W,3), (n,)) -> (n,3,H,W,3)."""
+    fn = functools.partial(apply, name)
+    over_photos = jax.vmap(fn, in_axes=(None, 0, None))
+    return jax.jit(jax.vmap(over_photos, in_axes=(None, None, 0)))
+
+
+once = jax.jit(apply, static_argnums=0)
+
+
+def degrade(name: str, severities: list[float]) -> np.ndarray:
+    return np.asarray(compiled(name)(KEY, photos(), jnp.asarray(severities, jnp.float32)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_zero_is_the_image_and_more_is_farther(name):
+    severities = [0.0, 0.1, 0.3, 0.5, 0.7, 1.0]
+    out = degrade(name, severities)
+    assert out.dtype == np.float32 and out.min() >= 0.0 and out.max() <= 1.0
+    assert np.abs(out[0] - photos()).max() <= 1e-6
+    distance = np.sqrt(((out - photos()) ** 2).mean(axis=(2, 3, 4)))
+    assert (np.diff(distance, axis=0) > 0).all(), distance
+    # Below 28 dB: severity 1 is bad on every photograph.
+    assert (distance[-1] > 10 ** (-28 / 20)).all(), distance[-1]
+
+
+def test_table_is_consistent():
+    assert len(set(NAMES)) == len(NAMES) == len(DEGRADATIONS) >= 12
+    assert {entry.group for entry in DEGRADATIONS} == set(GROUPS)
+    for entry in DEGRADATIONS:
+        levels = entry.kadid_levels
+        if levels is not None:
+            assert len(levels) == 5 and list(levels) == sorted(levels), entry.name
+            assert levels[0] > 0.0 and levels[-1] <= 1.0, entry.name
+    # KADID-10k's own human scores are not ordered on these.
+    assert not any(e.ordered for e in DEGRADATIONS if e.name in ("brighten", "darken", "contrast_change"))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_gaussian_blur_is_scipys(sigma):
+    ours = degrade("gaussian_blur", [sigma / 5])[0]
+    for photo, result in zip(photos(), ours, strict=True):
+        expected = scipy.ndimage.gaussian_filter(photo, (sigma, sigma, 0), mode="reflect", radius=(15, 15, 0))
+        np.testing.assert_allclose(result, expected, atol=2e-6)
+
+
+def test_lens_blur_is_a_disc():
+    radius = 8.0
+    y, x = np.mgrid[-9:10, -9:10].astype(np.float64)
+    # Area of each pixel inside the disc, by 16x16 sampling: independent of the code's distance ramp.
+    fine = (np.arange(16) + 0.5) / 16 - 0.5
+    inside = (y[..., None, None] + fine[:, None]) ** 2 + (
+        x[..., None, None] + fine[None, :]
+    ) ** 2 <= radius**2
+    disc = inside.mean(axis=(2, 3))
+    ours = degrade("lens_blur", [1.0])[0]
+    for photo, result in zip(photos(), ours, strict=True):
+        expected = scipy.ndimage.convolve(photo, (disc / disc.sum())[:, :, None], mode="reflect")
+        np.testing.assert_allclose(result, expected, atol=4e-3)
+
+
+def test_motion_blur_smears_along_one_drawn_line():
+    point = jnp.zeros((65, 65, 3)).at[32, 32].set(1.0)
+    blur = jax.jit(functools.partial(apply, "motion_blur"))
+    y, x = np.mgrid[-32:33, -32:33].astype(np.float64)
+    angles = []
+    for seed in range(4):
+        spread = np.asarray(blur(jax.random.key(seed), point, 1.0)[..., 0], np.float64)
+        assert spread.sum() == pytest.approx(1.0, abs=1e-3)
+        moments = np.array([[(spread * x * x).sum(), (spread * x * y).sum()], [0, (spread * y * y).sum()]])
+        moments[1, 0] = moments[0, 1]
+        values, vectors = np.linalg.eigh(moments)
+        # A segment of length L has variance L*L/12 along itself; soft ends and sides add a little.
+        assert np.sqrt(12 * values[1]) == pytest.approx(20.0, abs=1.5)
+        assert values[0] < 0.25
+        angles.append(np.arctan2(vectors[1, 1], vectors[0, 1]) % np.pi)
+    assert np.ptp(angles) > 0.3
+
+
+def test_white_noise_has_its_moments_and_is_white():
+    grey = jnp.full((256, 256, 3), 0.5)
+    noise = np.asarray(once("white_noise", KEY, grey, 0.5), np.float64) - 0.5
+    sigma, count = 0.075, noise.size
+    assert abs(noise.mean()) < 4 * sigma / count**0.5
+    assert noise.std() == pytest.approx(sigma, rel=4 / (2 * count) ** 0.5)
+    assert (noise**4).mean() / noise.var() ** 2 == pytest.approx(3.0, abs=4 * (24 / count) ** 0.5)
+    for axis in range(3):
+        pairs = noise * np.roll(noise, 1, axis=axis)
+        assert abs(pairs.mean()) < 4 * sigma**2 / count**0.5
+
+
+def test_impulse_noise_hits_its_share_with_both_colours():
+    grey = jnp.full((256, 256, 3), 0.5)
+    out = np.asarray(once("impulse_noise", KEY, grey, 0.4))
+    count = out.size
+    for value in (0.0, 1.0):
+        share = (out == value).mean()
+        assert share == pytest.approx(0.02, abs=4 * (0.02 / count) ** 0.5)
+    assert set(np.unique(out)) == {0.0, 0.5, 1.0}
+
+
+@pytest.mark.parametrize("level", [0.3, 0.6])
+def test_sensor_noise_variance_is_affine_in_light(level):
+    grey = jnp.full((256, 256, 3), level)
+    light = ((level + 0.055) / 1.055) ** 2.4
+    noisy = np.asarray(srgb_to_linear(once("sensor_noise", KEY, grey, 0.2)), np.float64)
+    expected = 0.2**2 * (0.03 * light + 0.008**2)
+    assert noisy.mean() == pytest.approx(light, abs=4 * (expected / noisy.size) ** 0.5)
+    assert noisy.var() == pytest.approx(expected, rel=0.02)
+
+
+def test_transfer_curves_are_scikit_images():
+    grey = np.linspace(0, 1, 1001)[None, :, None] * np.ones((1, 1, 3))
+    # scikit-image has no public curve; luminance of a grey picture in XYZ is that curve.
+    light = sk_color.rgb2xyz(grey)[0, :, 1]
+    ours = srgb_to_linear(jnp.asarray(grey[0, :, 0], jnp.float32))
+    np.testing.assert_allclose(ours, light, atol=1e-6)
+    np.testing.assert_allclose(linear_to_srgb(ours), grey[0, :, 0], atol=1e-6)
+
+
+def test_saturation_is_hsv_saturation():
+    severity, factor = 0.4, 1 - 1.4 * 0.4
+    hsv = sk_color.rgb2hsv(photos())
+    hsv[..., 1] *= factor
+    np.testing.assert_allclose(degrade("color_saturation_1", [severity])[0], sk_color.hsv2rgb(hsv), atol=1e-5)
+
+
+def test_tone_curves_are_numpys():
+    x = photos().astype(np.float64)
+    for name, middle in (("brighten", 0.5 + 0.55 * 0.5), ("darken", 0.5 - 0.4 * 0.5)):
+        curve = np.polynomial.Polynomial.fit([0, 0.5, 1], [0, middle, 1], 2)
+        np.testing.assert_allclose(degrade(name, [0.5])[0], np.clip(curve(x), 0, 1), atol=1e-6)
+    seen = set()
+    change = jax.jit(functools.partial(apply, "contrast_change"))
+    for seed in range(6):
+        ours = np.asarray(change(jax.random.key(seed), photos()[0], 0.5))
+        fits = [
+            f
+            for f in (2**0.75, 2**-0.75)
+            if np.abs(ours - np.clip(0.5 + (x[0] - 0.5) * f, 0, 1)).max() < 1e-5
+        ]
+        assert len(fits) == 1
+        seen.add(fits[0])
+    assert len(seen) == 2
+
+
+def test_quantization_leaves_its_levels():
+    assert len(np.unique(degrade("quantization", [1.0])[0])) == 4
+    out = degrade("quantization", [0.5])[0]
+    steps = round((63 * 3) ** 0.5)
+    np.testing.assert_allclose(out, np.round(photos() * steps) / steps, atol=1e-6)
+
+
+def test_pixelate_is_the_mean_of_blocks():
+    out = degrade("pixelate", [1.0, 2 / 3])
+    for result, block in zip(out, (8, 4), strict=True):
+        means = photos().reshape(3, 96 // block, block, 128 // block, block, 3).mean(axis=(2, 4))
+        np.testing.assert_allclose(result, means.repeat(block, axis=1).repeat(block, axis=2), atol=1e-5)
+
+
+def test_resample_is_pillows_bicubic():
+    from PIL import Image
+
+    out = degrade("resample", [1 / 3, 2 / 3])
+    for result, factor in zip(out, (2, 4), strict=True):
+        for photo, ours in zip(photos(), result, strict=True):
+            for channel in range(3):
+                plane = Image.fromarray(photo[..., channel])
+                small = plane.resize((128 // factor, 96 // factor), Image.Resampling.BICUBIC)
+                back = np.asarray(small.resize((128, 96), Image.Resampling.BICUBIC))
+                np.testing.assert_allclose(ours[..., channel], np.clip(back, 0, 1), atol=2e-5)
+
+
+def test_high_sharpen_is_scipys_unsharp_mask():
+    amount = 12 * 0.5**1.5
+    for photo, ours in zip(photos(), degrade("high_sharpen", [0.5])[0], strict=True):
+        luma = photo @ np.array([0.299, 0.587, 0.114], np.float32)
+        detail = luma - scipy.ndimage.gaussian_filter(luma, 1.5, mode="reflect", radius=6)
+        np.testing.assert_allclose(ours, np.clip(photo + amount * detail[..., None], 0, 1), atol=2e-5)
+
+
+def test_ringing_overshoots_an_edge_and_drops_high_frequencies():
+    edge = jnp.full((128, 128, 3), 0.25).at[:, 64:].set(0.75)
+    out = np.asarray(once("ringing", KEY, edge, 0.6), np.float64)[64, :, 0]
+    # Gibbs: a hard low-pass overshoots a step by 9 % of its height; a soft blur never does.
+    assert 0.75 + 0.05 * 0.5 < out[64:90].max() < 0.75 + 0.14 * 0.5
+    wave = 0.5 + 0.2 * np.sin(2 * np.pi * 0.25 * np.arange(128))
+    stripes = jnp.asarray(np.broadcast_to(wave[:, None, None], (128, 128, 3)), jnp.float32)
+    kept = np.asarray(once("ringing", KEY, stripes, 0.2))[32:-32].std()
+    lost = np.asarray(once("ringing", KEY, stripes, 0.8))[32:-32].std()
+    assert kept > 0.9 * wave.std() and lost < 0.1 * wave.std()
+
+
+def test_gradients_reach_the_image():
+    for name in ("gaussian_blur", "resample", "contrast_change", "ringing"):
+        push = jax.jit(jax.grad(lambda image, name=name: apply(name, KEY, image, 0.5).sum()))
+        gradient = np.asarray(push(photos()[0]))
+        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, name
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"name": "gausian_blur"}, ValueError, "did you mean 'gaussian_blur'"),
+        ({"severity": 1.5}, ValueError, "1.5"),
+        ({"severity": float("nan")}, ValueError, "severity"),
+        ({"severity": np.zeros(2, np.float32)}, ValueError, "one scalar"),
+        ({"image": np.zeros((64, 64, 3), np.uint8)}, TypeError, "float32"),
+        ({"image": np.zeros((64, 64), np.float32)}, ValueError, "height, width, 3"),
+        ({"image": np.zeros((64, 31, 3), np.float32)}, ValueError, "64x31"),
+        ({"image": np.full((64, 64, 3), 255.0, np.float32)}, ValueError, r"\[0, 1\]"),
+    ],
+)
+def test_bad_input_is_refused(change, error, words):
+    good = {"name": "jpeg", "key": KEY, "image": np.zeros((64, 64, 3), np.float32), "severity": 0.5}
+    with pytest.raises(error, match=words):
+        degradations.apply(**{**good, **change})

@@ -1,0 +1,67 @@
+"""JPEG against libjpeg, through Pillow."""
+
+import io
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from driqa_jax.degradations.compression import (
+    CHROMA_TABLE,
+    LUMA_TABLE,
+    jpeg_at_quality,
+    jpeg_quality,
+    jpeg_severity,
+    scaled_table,
+)
+
+QUALITIES = (4, 10, 30, 50, 75, 95)
+ours_at = jax.jit(jpeg_at_quality)
+
+PHOTOS = {
+    "astronaut 128x160": lambda: data.astronaut()[10:138, 120:280],
+    "coffee 128x160": lambda: data.coffee()[100:228, 200:360],
+    "chelsea 128x160": lambda: data.chelsea()[60:188, 110:270],
+    # Neither side is a multiple of 2, 8 or 16.
+    "astronaut 101x93": lambda: data.astronaut()[10:111, 140:233],
+}
+
+
+def libjpeg(pixels: np.ndarray, quality: int) -> tuple[np.ndarray, Image.Image]:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality, subsampling="4:2:0")
+    file = Image.open(stream)
+    return np.asarray(file, np.float64), file
+
+
+@pytest.mark.parametrize("photo", PHOTOS)
+def test_decodes_to_what_libjpeg_decodes_to(photo):
+    pixels = np.ascontiguousarray(PHOTOS[photo]())
+    for quality in QUALITIES:
+        ours = np.asarray(ours_at(jnp.asarray(pixels, jnp.float32) / 255, float(quality)), np.float64) * 255
+        np.testing.assert_allclose(ours, np.round(ours), atol=1e-3)
+        theirs, _ = libjpeg(pixels, quality)
+        error = ((ours - theirs) ** 2).mean()
+        assert 10 * np.log10(255**2 / max(error, 1e-12)) > 44, quality
+        # The agreement is far below the loss itself, so a decoder that changed nothing would fail.
+        assert error < 0.1 * ((pixels - theirs) ** 2).mean(), quality
+
+
+def test_tables_are_libjpegs():
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    for quality in range(1, 101):
+        tables = libjpeg(pixels, quality)[1].quantization
+        for slot, table in ((0, LUMA_TABLE), (1, CHROMA_TABLE)):
+            ours = np.asarray(scaled_table(table, quality)).astype(int)
+            assert ours.ravel().tolist() == list(tables[slot]), (quality, slot)
+
+
+def test_severity_runs_over_the_qualities():
+    qualities = np.asarray(jpeg_quality(jnp.linspace(0, 1, 101)))
+    assert qualities[0] == pytest.approx(95, abs=1e-3) and qualities[-1] == pytest.approx(4, abs=1e-3)
+    assert (np.diff(qualities) < 0).all()
+    for quality in (43, 36, 24, 7, 4, 80):
+        assert float(jpeg_quality(jpeg_severity(quality))) == pytest.approx(quality, rel=1e-4)

@@ -1,0 +1,190 @@
+"""Chains: what is drawn, and that a picture hangs on its key, chain and photograph alone."""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+from skimage import data
+
+from driqa_jax.degradations import (
+    CLEAN,
+    DEGRADATIONS,
+    NAMES,
+    Chain,
+    Recipe,
+    apply,
+    apply_chains,
+    labels,
+    sample_chains,
+)
+
+KEY = jax.random.key(3)
+apply_jit = jax.jit(apply_chains, static_argnames="eight_bit")
+
+
+def crops(count: int = 8, side: int = 48) -> np.ndarray:
+    photo = data.astronaut()
+    places = np.random.default_rng(0).integers(0, 512 - side, (count, 2))
+    return np.stack([photo[y : y + side, x : x + side] for y, x in places]).astype(np.float32) / 255
+
+
+def one_of_each() -> Chain:
+    """As many chains as types, each a single step at severity 0.6, with room for two."""
+    types = jnp.stack([jnp.arange(len(NAMES)), jnp.full(len(NAMES), CLEAN)], axis=1).astype(jnp.int32)
+    return Chain(types, jnp.where(types == CLEAN, 0.0, 0.6).astype(jnp.float32))
+
+
+def test_draws_follow_the_recipe():
+    recipe = Recipe(p_clean=0.25, step_weights=(0.5, 0.0, 0.25, 0.25), severity_low=0.2, severity_high=0.9)
+    chains = jax.jit(lambda key: sample_chains(key, recipe, 4000))(KEY)
+    types, severities = np.asarray(chains.types), np.asarray(chains.severities)
+    assert types.shape == severities.shape == (4000, 4)
+    used = types != CLEAN
+    # Steps stand first, empty places behind them at severity 0.
+    assert (np.diff(used.astype(int), axis=1) <= 0).all()
+    assert (severities[~used] == 0).all()
+    assert severities[used].min() >= 0.2 and severities[used].max() <= 0.9
+    groups = np.array([*[sorted({e.group for e in DEGRADATIONS}).index(e.group) for e in DEGRADATIONS], -1])
+    for row in groups[types]:
+        row = row[row >= 0]
+        assert len(set(row)) == len(row)
+    counts = np.bincount(used.sum(axis=1), minlength=5) / 4000
+    np.testing.assert_allclose(counts, [0.25, 0.375, 0, 0.1875, 0.1875], atol=4 * (0.25 / 4000) ** 0.5)
+    # Order is drawn: noise comes both before and after blur.
+    noise, blur = groups[NAMES.index("white_noise")], groups[NAMES.index("gaussian_blur")]
+    before = [
+        list(r).index(noise) < list(r).index(blur) for r in groups[types].tolist() if {noise, blur} <= set(r)
+    ]
+    assert 0.35 < np.mean(before) < 0.65
+    assert set(np.unique(types[used])) == set(range(len(NAMES)))
+
+
+def test_names_and_config_narrow_the_draw():
+    config = ml_collections.ConfigDict(
+        {"names": ("jpeg", "lens_blur"), "max_steps": 2, "step_weights": (0.0, 1.0)}
+    )
+    recipe = Recipe.from_config(config)
+    types = np.asarray(jax.jit(lambda key: sample_chains(key, recipe, 64).types)(KEY))
+    assert set(np.unique(types)) <= {CLEAN, NAMES.index("jpeg"), NAMES.index("lens_blur")}
+    assert set((types != CLEAN).sum(axis=1)) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"max_step": 2}, "max_step"),
+        ({"names": ("jpg",)}, "did you mean 'jpeg'"),
+        ({"names": ("jpeg",)}, "1 groups"),
+        ({"names": ()}, "names is empty"),
+        ({"step_weights": (1.0,)}, "step_weights"),
+        ({"p_clean": 1.5}, "p_clean"),
+        ({"severity_low": 0.9, "severity_high": 0.5}, "severity_low"),
+    ],
+)
+def test_bad_recipes_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe.from_config(change)
+
+
+def test_a_chain_is_its_steps_in_order():
+    photos = crops()
+    names = ("gaussian_blur", "jpeg")
+    forward = jnp.asarray([NAMES.index(n) for n in names], jnp.int32)
+    chains = Chain(
+        one_of_each().types.at[0].set(forward).at[1].set(forward[::-1]),
+        jnp.full((len(NAMES), 2), 0.6, jnp.float32),
+    )
+    out = np.asarray(apply_jit(KEY, photos, chains, jnp.arange(8), eight_bit=False))
+    for row, order in zip(out[:2], (names, names[::-1]), strict=True):
+        expected = jnp.asarray(photos[0])
+        for name in order:
+            expected = jax.jit(apply, static_argnums=0)(name, KEY, expected, 0.6)
+        # A coefficient on a rounding edge may fall either way in another compilation.
+        assert np.sqrt(((row[0] - np.asarray(expected)) ** 2).mean()) < 2e-3
+    assert np.abs(out[0] - out[1]).max() > 0.05
+
+
+def test_clean_chain_gives_the_photograph():
+    photos = crops()
+    chains = one_of_each()
+    chains = Chain(chains.types.at[0].set(CLEAN), chains.severities.at[0].set(0.0))
+    out = np.asarray(apply_jit(KEY, photos, chains, jnp.arange(8), eight_bit=False))
+    np.testing.assert_array_equal(out[0], photos)
+    assert (np.abs(out[1:] - photos).max(axis=(2, 3, 4)) > 0.02).all()
+
+
+def test_photos_of_a_chain_share_the_drawn_angle_and_not_the_noise():
+    photos = np.broadcast_to(crops(1), (8, 48, 48, 3))
+    out = np.asarray(apply_jit(KEY, photos, one_of_each(), jnp.arange(8), eight_bit=False))
+    for entry, pictures in zip(DEGRADATIONS, out, strict=True):
+        differ = np.abs(pictures[0] - pictures[1]).max() > 0.02
+        assert differ == (entry.group == "noise"), entry.name
+    types = one_of_each().types.at[:, 0].set(NAMES.index("white_noise"))
+    noisy = apply_jit(KEY, photos, Chain(types, one_of_each().severities), jnp.arange(8), eight_bit=False)
+    assert np.abs(np.asarray(noisy[0] - noisy[1])).max() > 0.05
+
+
+def test_eight_devices_make_the_pictures_of_one():
+    photos, ids, chains = crops(), jnp.arange(100, 108), one_of_each()
+    whole = np.asarray(apply_jit(KEY, photos, chains, ids, eight_bit=False))
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    rows = PartitionSpec("data")
+    sliced = jax.jit(
+        jax.shard_map(
+            lambda photos, ids, chains: apply_chains(KEY, photos, chains, ids, eight_bit=False),
+            mesh=mesh,
+            in_specs=(rows, rows, PartitionSpec()),
+            out_specs=PartitionSpec(None, "data"),
+        )
+    )
+    parts = np.asarray(sliced(photos, ids, chains))
+    np.testing.assert_allclose(parts, whole, atol=1e-5)
+    moved = np.asarray(apply_jit(KEY, photos[::-1], chains, ids[::-1], eight_bit=False))
+    np.testing.assert_allclose(moved[:, ::-1], whole, atol=1e-5)
+
+
+def test_other_chains_do_not_compile_again_and_pictures_have_eight_bits():
+    traces = []
+
+    @jax.jit
+    def run(key, photos, ids):
+        traces.append(None)
+        recipe_key, pixel_key = jax.random.split(key)
+        chains = sample_chains(recipe_key, Recipe(), 3)
+        return apply_chains(pixel_key, photos, chains, ids), labels(chains)
+
+    photos = crops(2, side=32)
+    outs = [run(jax.random.key(seed), photos, jnp.arange(2)) for seed in range(4)]
+    assert len(traces) == 1
+    for pictures, _ in outs:
+        np.testing.assert_allclose(pictures * 255, np.round(pictures * 255), atol=1e-3)
+    assert np.abs(np.asarray(outs[0][0] - outs[1][0])).max() > 0.02
+    again = run(jax.random.key(0), photos, jnp.arange(2))
+    np.testing.assert_array_equal(again[0], outs[0][0])
+
+
+def test_labels_name_what_is_there():
+    jpeg, blur = NAMES.index("jpeg"), NAMES.index("lens_blur")
+    chains = Chain(
+        jnp.asarray([[jpeg, blur], [CLEAN, CLEAN]], jnp.int32),
+        jnp.asarray([[0.3, 0.8], [0.0, 0.0]], jnp.float32),
+    )
+    present, severity = map(np.asarray, labels(chains))
+    expected = np.zeros((2, len(NAMES)), np.float32)
+    expected[0, [jpeg, blur]] = [0.3, 0.8]
+    np.testing.assert_array_equal(severity, expected)
+    np.testing.assert_array_equal(present, expected > 0)
+
+
+def test_wrong_shapes_are_refused():
+    chains, photos = one_of_each(), jnp.zeros((2, 48, 48, 3))
+    with pytest.raises(ValueError, match="one id a photo"):
+        apply_chains(KEY, photos, chains, jnp.arange(3))
+    with pytest.raises(ValueError, match=r"\(K, S\)"):
+        apply_chains(KEY, photos, Chain(chains.types[0], chains.severities[0]), jnp.arange(2))
+    with pytest.raises(ValueError, match="sides 32"):
+        apply_chains(KEY, photos[:, :16], chains, jnp.arange(2))
+    with pytest.raises(TypeError, match="uint8"):
+        apply_chains(KEY, photos.astype(jnp.uint8), chains, jnp.arange(2))
