@@ -14,7 +14,7 @@ def get_config():
     config.data.min_mos = 0.8
     config.data.halve = True
     config.batch_size = 4
-    config.steps = 3000
+    config.steps = 1600
     config.optim.lr = 5e-4
     config.optim.weight_decay = 1e-4
     return config
