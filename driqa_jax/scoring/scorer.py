@@ -23,7 +23,11 @@ from driqa_jax.scoring.weights import (
     Params,
     WeightsError,
     bundled,
+    bundled_files,
+    check_tensors,
+    decode_metadata,
     file_sha256,
+    flatten,
     load_weights,
     params_sha256,
 )
@@ -155,27 +159,24 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     from driqa_jax.models.driqa import build_model
 
     enable_compile_cache()
-    said, known, path = os.fspath(model), bundled(), pathlib.Path(model)
-    if said in known:
-        # A test has checked the tensors of these against the model; tracing it again costs a second a start.
-        params, metadata = load_weights(known[said])
-        net = build_model(model_config(metadata, known[said]))
-        return Scorer(net, params, metadata, name=said, sha256=file_sha256(known[said]), **options)
-    if path.is_dir():
+    said, path = os.fspath(model), pathlib.Path(model)
+    if said not in bundled_files() and path.is_dir():
         from driqa_jax.train.checkpoint import load_for_scoring
 
-        params, metadata = load_for_scoring(path)
+        params, header = load_for_scoring(path)
+        metadata = decode_metadata(header, path)
         return Scorer(build_model(model_config(metadata, path)), params, metadata, name=said, **options)
-    if path.suffix != ".safetensors" and not path.is_file():
-        names = ", ".join(known) or "none"
-        raise WeightsError(
-            f"no model {said!r}: bundled are {names}; or give a .safetensors file or the workdir of a training"
-        )
-    _, metadata = load_weights(path)
-    net = build_model(model_config(metadata, path))
-    expected = expected_params(net, ViewRule.from_dict(metadata["view"]))
-    params, metadata = load_weights(path, expected=expected)
-    return Scorer(net, params, metadata, name=said, sha256=file_sha256(path), **options)
+    if said in bundled_files() or path.suffix != ".safetensors" and not path.exists():
+        # A test has checked the tensors of these against the model; tracing it again would cost a second a start.
+        file = bundled(said)
+        params, metadata = load_weights(file)
+        net = build_model(model_config(metadata, file))
+    else:
+        file = path
+        params, metadata = load_weights(file)
+        net = build_model(model_config(metadata, file))
+        check_tensors(file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"]))))
+    return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
 
 
 def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
@@ -183,6 +184,7 @@ def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights
     from driqa_jax.models.driqa import VARIANTS
 
     config = ml_collections.ConfigDict(metadata["config"])
+    config = config.get("model", config)  # a training's whole configuration, or the model's part of it
     if config.get("variant") not in VARIANTS:
         raise WeightsError(
             f"{path}: a model of the variant {config.get('variant')!r}; this version of driqa_jax has {sorted(VARIANTS)}"
