@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.layers import MLP
+from driqa_jax.models.layers import MLP, Dense
 
 
 class Degradation(NamedTuple):
@@ -57,6 +57,6 @@ class DegradationEncoder(nn.Module):
             tokens,
             vector,
             MLP(features=self.width // 2, ratio=1, name="projection")(vector),
-            nn.Dense(self.types, name="logits")(vector),
-            nn.sigmoid(nn.Dense(self.types, name="severity")(vector)),
+            Dense(self.types, name="logits")(vector),
+            nn.sigmoid(Dense(self.types, name="severity")(vector)),
         )

@@ -13,7 +13,7 @@ from driqa_jax.degradations import NAMES
 from driqa_jax.models.degradation_encoder import Degradation, DegradationEncoder
 from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.models.interaction import Interaction
-from driqa_jax.models.layers import grid_coordinates, sincos_positions
+from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, RestorationTokens
@@ -133,8 +133,8 @@ def _lite(config: ml_collections.ConfigDict) -> DRIQA:
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
         interaction=Interaction(heads),
         predictor=MOSPredictor(heads),
-        rs_projection_d=nn.Dense(width),
-        rs_projection_q=nn.Dense(width),
+        rs_projection_d=Dense(width),
+        rs_projection_q=Dense(width),
     )
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from driqa_jax.models.depthwise import depthwise_conv
-from driqa_jax.models.layers import valid_mask
+from driqa_jax.models.layers import Dense, valid_mask
 from driqa_jax.models.torch_file import read_torch_file
 
 
@@ -70,11 +70,11 @@ class InvertedResidual(nn.Module):
     def __call__(self, x, mask):
         inner = x
         if self.expand != 1:
-            inner = _relu6(nn.Conv(self.expand * x.shape[-1], (1, 1), name="expand")(inner))
+            inner = _relu6(Dense(self.expand * x.shape[-1], name="expand")(inner))
         # Zeros outside the picture, as 'SAME' padding has them: the canvas then never changes a feature.
         inner = jnp.where(mask, inner, 0.0)
         inner = _relu6(DepthwiseConv(self.kernel, self.stride, name="depthwise")(inner))
-        inner = nn.Conv(self.channels, (1, 1), name="project")(inner)
+        inner = Dense(self.channels, name="project")(inner)
         return inner + x if inner.shape == x.shape else inner
 
 
@@ -106,18 +106,23 @@ class EfficientNetLite0(nn.Module):
                 x = block(x, mask(x, stride))
                 stride *= step
             features.append(x)
-        features.append(_relu6(nn.Conv(HEAD, (1, 1), name="head")(x)))
+        features.append(_relu6(Dense(HEAD, name="head")(x)))
         return features
 
 
 def _fold(tensors: dict, conv: str, norm: str) -> dict:
-    """A convolution and the batch norm after it, as one kernel (HWIO, or (k, k, C) if depthwise) and one bias."""
+    """A convolution and its batch norm as one kernel and one bias.
+
+    The kernel is HWIO, (k, k, C) if depthwise, (I, O) if 1x1: on CPUs a product is over twice as fast as such a convolution.
+    """
     weight = tensors[f"{conv}.weight"]
     scale = tensors[f"{norm}.weight"] / np.sqrt(tensors[f"{norm}.running_var"] + _EPSILON)
     bias = tensors[f"{norm}.bias"] - tensors[f"{norm}.running_mean"] * scale
     kernel = (weight * scale[:, None, None, None]).transpose(2, 3, 1, 0)
     if "_depthwise_conv" in conv:
         kernel = kernel[:, :, 0, :]
+    elif kernel.shape[:2] == (1, 1):
+        kernel = kernel[0, 0]
     return {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
 
 

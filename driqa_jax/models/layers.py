@@ -6,6 +6,25 @@ import jax.numpy as jnp
 import numpy as np
 
 
+class Dense(nn.Module):
+    """`flax.linen.Dense` over the last axis, computed on rows.
+
+    On CPUs the kernel's gradient of a product with several leading axes is three times slower than on one.
+    """
+
+    features: int
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    bias_init: nn.initializers.Initializer = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`x` (..., C) -> (..., features)."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
+        bias = self.param("bias", self.bias_init, (self.features,))
+        rows = x.reshape(-1, x.shape[-1]) @ kernel + bias[None, :]
+        return rows.reshape(*x.shape[:-1], self.features)
+
+
 class FiLM(nn.Module):
     """Scale and shift features by a condition, `x * (1 + gamma(c)) + beta(c)`; the identity at the start.
 
@@ -16,7 +35,7 @@ class FiLM(nn.Module):
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
         channels = x.shape[-1]
-        film = nn.Dense(2 * channels, kernel_init=nn.initializers.zeros, name="film")(condition)
+        film = Dense(2 * channels, kernel_init=nn.initializers.zeros, name="film")(condition)
         film = film.reshape(film.shape[0], *(1,) * (x.ndim - 2), 2 * channels)
         gamma, beta = jnp.split(film, 2, axis=-1)
         return x * (1 + gamma) + beta
@@ -36,14 +55,14 @@ class CrossAttention(nn.Module):
         """`queries` (B, N, C), `keys` (B, M, C), `key_mask` (B, M) bool, true where a key counts -> (B, N, C)."""
         batch, count, width = queries.shape
         split = (self.heads, width // self.heads)
-        q = nn.Dense(width, name="query")(queries).reshape(batch, count, *split)
-        k = nn.Dense(width, name="key")(keys).reshape(batch, keys.shape[1], *split)
-        v = nn.Dense(width, name="value")(keys).reshape(batch, keys.shape[1], *split)
+        q = Dense(width, name="query")(queries).reshape(batch, count, *split)
+        k = Dense(width, name="key")(keys).reshape(batch, keys.shape[1], *split)
+        v = Dense(width, name="value")(keys).reshape(batch, keys.shape[1], *split)
         logits = jnp.einsum("bnhc,bmhc->bhnm", q, k) / np.sqrt(split[1])
         if key_mask is not None:
             logits = jnp.where(key_mask[:, None, None, :], logits, -1e9)
         mixed = jnp.einsum("bhnm,bmhc->bnhc", nn.softmax(logits), v)
-        return nn.Dense(width, name="out")(mixed.reshape(batch, count, width))
+        return Dense(width, name="out")(mixed.reshape(batch, count, width))
 
 
 class MLP(nn.Module):
@@ -54,8 +73,8 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        hidden = nn.gelu(nn.Dense(self.ratio * x.shape[-1], name="hidden")(x))
-        return nn.Dense(self.features or x.shape[-1], name="out")(hidden)
+        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], name="hidden")(x))
+        return Dense(self.features or x.shape[-1], name="out")(hidden)
 
 
 def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.layers import MLP, CrossAttention, FiLM
+from driqa_jax.models.layers import MLP, CrossAttention, Dense, FiLM
 
 
 class MOSPredictor(nn.Module):
@@ -39,7 +39,7 @@ class MOSPredictor(nn.Module):
         x = x + MLP(name="mlp")(nn.LayerNorm(name="mlp_norm")(x))
         small = nn.initializers.normal(0.01)
         middle = nn.initializers.constant(0.5)
-        score = nn.Dense(1, kernel_init=small, bias_init=middle, name="score")(x)[:, :, 0]
-        weight = nn.sigmoid(nn.Dense(1, kernel_init=small, name="weight")(x)[:, :, 0]) + 1e-3
+        score = Dense(1, kernel_init=small, bias_init=middle, name="score")(x)[:, :, 0]
+        weight = nn.sigmoid(Dense(1, kernel_init=small, name="weight")(x)[:, :, 0]) + 1e-3
         weight = jnp.where(mask_q, weight, 0.0)
         return (weight * score).sum(axis=1) / weight.sum(axis=1), score, weight

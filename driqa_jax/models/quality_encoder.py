@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.layers import average_pool, dropout, masked_moments, valid_mask
+from driqa_jax.models.layers import Dense, average_pool, dropout, masked_moments, valid_mask
 
 STRIDE = 32
 
@@ -65,13 +65,13 @@ class QualityEncoder(nn.Module):
             moments.extend(masked_moments(feature, mask))
             cells.append(average_pool(feature, STRIDE // stride))
         pooled = Standardize(name="standardize_vector")(jnp.concatenate(moments, axis=-1))
-        vector = nn.Dense(self.width, name="vector")(dropout(pooled, keys, self.dropout))
+        vector = Dense(self.width, name="vector")(dropout(pooled, keys, self.dropout))
 
         mask = valid_mask(valid, rows, cols, STRIDE).reshape(batch, rows * cols)
         local = jnp.concatenate(cells, axis=-1).reshape(batch, rows * cols, -1)
         local = jnp.where(mask[:, :, None], local, 0.0)
-        tokens = nn.Dense(self.width, name="tokens")(Standardize(name="standardize_tokens")(local))
+        tokens = Dense(self.width, name="tokens")(Standardize(name="standardize_tokens")(local))
         # Cross-attention never mixes quality tokens with one another: each carries the whole picture from the start.
-        tokens = tokens + nn.Dense(self.width, name="spread")(vector)[:, None, :]
-        mos_aux = nn.Dense(1, name="mos_aux", bias_init=nn.initializers.constant(0.5))(vector)[:, 0]
+        tokens = tokens + Dense(self.width, name="spread")(vector)[:, None, :]
+        mos_aux = Dense(1, name="mos_aux", bias_init=nn.initializers.constant(0.5))(vector)[:, 0]
         return Quality(tokens, vector, mask, mos_aux)

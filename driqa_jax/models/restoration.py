@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from driqa_jax.models.depthwise import depthwise_conv
-from driqa_jax.models.layers import FiLM, average_pool
+from driqa_jax.models.layers import Dense, FiLM, average_pool
 
 
 def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
@@ -32,17 +32,17 @@ class NAFBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         channels = x.shape[-1]
-        y = nn.Conv(2 * channels, (1, 1), name="expand")(nn.LayerNorm(name="norm1")(x))
+        y = Dense(2 * channels, name="expand")(nn.LayerNorm(name="norm1")(x))
         fan = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=(0, 1), out_axis=())
         y = depthwise_conv(y, self.param("depthwise", fan, (3, 3, 2 * channels)))
         a, b = jnp.split(y, 2, axis=-1)
         y = a * b
-        y = y * nn.Conv(channels, (1, 1), name="attention")(y.mean(axis=(1, 2), keepdims=True))
-        y = nn.Conv(channels, (1, 1), name="project")(y)
+        y = y * Dense(channels, name="attention")(y.mean(axis=(1, 2), keepdims=True))
+        y = Dense(channels, name="project")(y)
         x = x + y * self.param("beta", nn.initializers.zeros, (channels,))[None, None, None, :]
-        y = nn.Conv(2 * channels, (1, 1), name="feed")(nn.LayerNorm(name="norm2")(x))
+        y = Dense(2 * channels, name="feed")(nn.LayerNorm(name="norm2")(x))
         a, b = jnp.split(y, 2, axis=-1)
-        y = nn.Conv(channels, (1, 1), name="forward")(a * b)
+        y = Dense(channels, name="forward")(a * b)
         return x + y * self.param("gamma", nn.initializers.zeros, (channels,))[None, None, None, :]
 
 
@@ -87,7 +87,7 @@ class RestorationNet(nn.Module):
         x = FiLM(name="middle_film")(x, condition)
         levels = [x]
         for level, skip in reversed(list(enumerate(skips))):
-            x = pixel_shuffle(nn.Conv(2 * x.shape[-1], (1, 1), name=f"up{level}")(x), 2) + skip
+            x = pixel_shuffle(Dense(2 * x.shape[-1], name=f"up{level}")(x), 2) + skip
             x = FiLM(name=f"up{level}_film")(NAFBlock(name=f"up{level}_block")(x), condition)
             levels.append(x)
         residual = nn.Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="exit")(x)
@@ -108,4 +108,4 @@ class RestorationTokens(nn.Module):
         """Levels (M, h, w, c), h divisible by `grid` -> (M, grid^2, width)."""
         pooled = [average_pool(level, level.shape[1] // grid) for level in levels]
         cells = jnp.concatenate([nn.LayerNorm(name=f"norm{i}")(x) for i, x in enumerate(pooled)], axis=-1)
-        return nn.Dense(self.width, name="project")(cells.reshape(cells.shape[0], grid * grid, -1))
+        return Dense(self.width, name="project")(cells.reshape(cells.shape[0], grid * grid, -1))
