@@ -60,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     scorer = load(args.model, **loading(args))
     console = _stderr_console()
     with contextlib.ExitStack() as stack:
-        stack.callback(progress := _Progress(console))
+        progress = _Progress(console)
+        stack.callback(progress.summarize)
         if args.output:
             sink = stack.enter_context(outputs.ScoreFile(args.output, describe(scorer)))
         elif sys.stdout.isatty():
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
             if hasattr(sys.stdout, "reconfigure"):
                 sys.stdout.reconfigure(errors="surrogateescape")  # a file name need not be text
             sink = outputs.CSVRows(sys.stdout)
+        stack.callback(progress.stop)  # before the table appears where the live line stood
         progress.start()
         for result in scorer.stream(paths):
             sink.write(result)
@@ -121,9 +123,11 @@ class _Progress:
         if self._status:
             self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} pictures/s")
 
-    def __call__(self) -> None:
+    def stop(self) -> None:
         if self._status:
             self._status.stop()
+
+    def summarize(self) -> None:
         if self.scored + self.failed:
             took = time.monotonic() - self._began
             self._say(f"{self.scored} scored, {self.failed} failed, {took:.1f} s, {self._rate():.1f} pictures/s")

@@ -98,6 +98,8 @@ class Scorer:
 
         Raises UnreadableImage or ValueError, naming the picture, at the first that cannot be scored; `stream` goes on.
         """
+        if isinstance(images, jax.Array):
+            images = np.asarray(images)
         several = _is_several(images)
         scores = []
         for name, outcome in self._outcomes(_named(images if several else [images], None)):
