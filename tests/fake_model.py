@@ -30,7 +30,8 @@ class FakeModel:
         mean = (whole * mask).sum(axis=(1, 2)) / area
         square = (whole**2 * mask).sum(axis=(1, 2)) / area
         features = jnp.concatenate(
-            [mean, square, tiles.mean(axis=(1, 2, 3)), tiles.std(axis=(1, 2, 3)), tile_boxes.sum(axis=1)], axis=-1
+            [mean, square, tiles.mean(axis=(1, 2, 3)), tiles.std(axis=(1, 2, 3)), tile_boxes.sum(axis=1)],
+            axis=-1,
         )
         hidden = jnp.tanh(features @ params["in"]["kernel"])
         mos = 0.5 + (hidden @ params["out"]["kernel"])[:, 0]

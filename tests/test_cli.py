@@ -8,12 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from fake_model import fake_scorer, pictures
+from fake_model import METADATA, fake_params, fake_scorer, pictures
 from PIL import Image
 
 from driqa_jax.cli import main as cli
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
+from driqa_jax.scoring.weights import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +67,14 @@ def test_every_help_shows_an_example_and_imports_neither_jax_nor_numpy(root):
 
 
 @pytest.mark.parametrize(
-    "words", [["frobnicate"], [], ["score"], ["score", "a.png", "--batch-size", "0"], ["score", "a.png", "--modle", "x"]]
+    "words",
+    [
+        ["frobnicate"],
+        [],
+        ["score"],
+        ["score", "a.png", "--batch-size", "0"],
+        ["score", "a.png", "--modle", "x"],
+    ],
 )
 def test_usage_errors_exit_2(words, capsys):
     code, out, err = driqa(*words, capsys=capsys)
@@ -78,7 +86,10 @@ def test_a_folder_becomes_csv_in_order(fake, photos, scorer, capsys):
     scores = [f"{score:.2f}" for score in scorer(pictures()[:3])]
     names = [f"{photos}/{name}" for name in ("a.png", "b.png", "sub/c.png")]
     assert code == 0
-    assert out.splitlines() == ["path,score,error", *(f"{n},{s}," for n, s in zip(names, scores, strict=True))]
+    assert out.splitlines() == [
+        "path,score,error",
+        *(f"{n},{s}," for n, s in zip(names, scores, strict=True)),
+    ]
     assert "3 scored, 0 failed" in err
     assert fake == [(("some",), {"batch_size": None, "workers": 3, "max_pixels": 200e6})]
 
@@ -179,11 +190,17 @@ def test_on_a_terminal_there_is_a_table(fake, photos, capsys, monkeypatch):
 
 def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, capsys):
     mos = [0.2, 0.9, 0.5]
-    rows = [f"{name},{value},{split}" for name, value, split in zip(
-        ("a.png", "b.png", "sub/c.png"), mos, ("test", "test", "train"), strict=True)]
+    rows = [
+        f"{name},{value},{split}"
+        for name, value, split in zip(
+            ("a.png", "b.png", "sub/c.png"), mos, ("test", "test", "train"), strict=True
+        )
+    ]
     (photos / "ratings.csv").write_text("image,mos,split\n" + "\n".join(rows) + "\n")
     result = tmp_path / "r.json"
-    code, out, err = driqa("evaluate", "--data", photos / "ratings.csv", "--split", "all", "-o", result, capsys=capsys)
+    code, out, err = driqa(
+        "evaluate", "--data", photos / "ratings.csv", "--split", "all", "-o", result, capsys=capsys
+    )
     assert code == 0 and "srcc" in out
     report = json.loads(result.read_text())
     predicted = scorer(pictures()[:3]) / 100
@@ -216,14 +233,29 @@ def test_novel_pictures_are_those_whose_group_is_in_one_split_alone():
 
 def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
     seen = {}
-    monkeypatch.setattr("driqa_jax.train.config.read", lambda path, overrides: seen.update(o=overrides) or path)
-    monkeypatch.setattr("driqa_jax.train.loop.train", lambda config, workdir: seen.update(c=config, w=workdir) or 143)
-    words = ["train", "--config", "c.py", "--config.optim.lr=1e-4", "--workdir", "w", "--config.data.path", "a=b.csv"]
+    monkeypatch.setattr(
+        "driqa_jax.train.config.read", lambda path, overrides: seen.update(o=overrides) or path
+    )
+    monkeypatch.setattr(
+        "driqa_jax.train.loop.train", lambda config, workdir: seen.update(c=config, w=workdir) or 143
+    )
+    words = [
+        "train",
+        "--config",
+        "c.py",
+        "--config.optim.lr=1e-4",
+        "--workdir",
+        "w",
+        "--config.data.path",
+        "a=b.csv",
+    ]
     assert driqa(*words, capsys=capsys)[0] == 143
     assert seen == {"o": ["optim.lr=1e-4", "data.path=a=b.csv"], "c": "c.py", "w": "w"}
 
 
-@pytest.mark.parametrize("words", [["--confg.a=1"], ["stray"], ["--config.a"], ["--config.a", "--config.b=1"]])
+@pytest.mark.parametrize(
+    "words", [["--confg.a=1"], ["stray"], ["--config.a"], ["--config.a", "--config.b=1"]]
+)
 def test_overrides_that_are_none_are_refused(words):
     with pytest.raises(UserError, match=r"--config\."):
         parse_overrides(words)
@@ -231,8 +263,37 @@ def test_overrides_that_are_none_are_refused(words):
 
 def test_unknown_config_keys_exit_2_naming_the_nearest(root, tmp_path, capsys):
     config = root / "configs" / "biq2021_lite.py"
-    code, _, err = driqa("train", "--config", config, "--workdir", tmp_path, "--config.optim.rl=1", capsys=capsys)
+    code, _, err = driqa(
+        "train", "--config", config, "--workdir", tmp_path, "--config.optim.rl=1", capsys=capsys
+    )
     assert code == 2 and "optim.lr" in err
     code, _, err = driqa("train", "--config", tmp_path / "no.py", "--workdir", tmp_path, capsys=capsys)
     assert code == 2 and "no.py" in err
     assert os.listdir(tmp_path) == []
+
+
+def test_info_names_versions_devices_models_and_parts(tmp_path, capsys, monkeypatch):
+    import types
+
+    weights = tmp_path / "tiny.safetensors"
+    sha256 = save_weights(weights, fake_params(), METADATA)
+    monkeypatch.setattr("driqa_jax.scoring.weights.bundled_files", lambda: {"tiny": weights})
+    part = types.SimpleNamespace(
+        name="restoration", parameters=700_000, multiply_adds=480e6, milliseconds=12.25
+    )
+    summary = types.SimpleNamespace(summarize=lambda variant: [part])
+    monkeypatch.setitem(sys.modules, "driqa_jax.models.summary", summary)
+    code, out, _ = driqa("info", capsys=capsys)
+    assert code == 0
+    for said in (
+        "jax ",
+        "cpu",
+        "tiny: variant lite",
+        sha256,
+        "Apache-2.0",
+        "restoration",
+        "700,000",
+        "480.0 M",
+        "12.",
+    ):
+        assert said in out

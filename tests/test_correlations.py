@@ -1,5 +1,6 @@
 """SRCC, KRCC, PLCC and RMSE against scipy, numpy and numbers worked by hand; reports made of them."""
 
+import io
 import json
 
 import numpy as np
@@ -49,7 +50,9 @@ def test_fitted_plcc_follows_the_four_parameter_logistic():
     def residual(b):
         return b[1] + (b[0] - b[1]) / (1 + np.exp(-(x - b[2]) / abs(b[3]))) - noisy
 
-    oracle = scipy.optimize.least_squares(residual, [noisy.max(), noisy.min(), x.mean(), x.std()], xtol=1e-12).x
+    oracle = scipy.optimize.least_squares(
+        residual, [noisy.max(), noisy.min(), x.mean(), x.std()], xtol=1e-12
+    ).x
     mapped = residual(oracle) + noisy
     assert correlations.plcc_fitted(x, noisy) == pytest.approx(np.corrcoef(mapped, noisy)[0, 1], abs=1e-6)
 
@@ -99,10 +102,13 @@ def test_report_says_undefined_and_omits_parts_that_are_the_whole():
         np.full(8, 0.5), np.arange(8) / 8, "d", "all", {}, np.array(["one"] * 8), np.ones(8, bool)
     )
     assert report.parts == {}
-    assert json.loads(report.to_json())["metrics"] == {**dict.fromkeys(METRICS), "rmse": report.metrics["rmse"]}
+    assert json.loads(report.to_json())["metrics"] == {
+        **dict.fromkeys(METRICS),
+        "rmse": report.metrics["rmse"],
+    }
     from rich.console import Console
 
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))
+    console = Console(width=120, record=True, file=io.StringIO())
     console.print(report.table())
     assert "undefined" in console.export_text()
     with pytest.raises(ValueError, match="novel"):

@@ -1,4 +1,4 @@
-"""A picture's score depends on the picture alone; a broken one stops nobody; order is kept; memory is bounded."""
+"""A score depends on the picture alone; a broken one stops nobody; order is kept; memory is bounded."""
 
 import io
 import itertools
@@ -14,9 +14,9 @@ from PIL import Image
 
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.errors import UserError
 from driqa_jax.scoring import cache, functional
 from driqa_jax.scoring.listing import list_pictures
-from driqa_jax.errors import UserError
 from driqa_jax.scoring.scorer import Scorer, load
 from driqa_jax.scoring.stream import predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import WeightsError, save_weights
@@ -44,7 +44,11 @@ def test_a_score_is_mos_times_100_calibrated_and_rounded(scorer, alone):
     view = make_view(image, ViewRule())
     batch = {key: jnp.asarray(value)[None] for key, value in view.items()}
     mos, _ = FakeModel().apply(
-        {"params": fake_params()}, batch["whole"] / 255.0, batch["valid"], batch["tiles"] / 255.0, batch["tile_boxes"]
+        {"params": fake_params()},
+        batch["whole"] / 255.0,
+        batch["valid"],
+        batch["tiles"] / 255.0,
+        batch["tile_boxes"],
     )
     expected = 100 * (-0.1 + 1.2 / (1 + np.exp(-(float(mos[0]) - 0.5) / 0.3)))
     assert alone[1] == pytest.approx(expected, abs=0.006)
@@ -94,7 +98,9 @@ def test_broken_items_have_errors_and_the_rest_goes_on_in_order(scorer, alone, t
     assert [result.path for result in results] == paths
     assert [result.score for result in results] == [alone[0], None, None, None, alone[1], None]
     assert [result.error is None for result in results] == [True, False, False, False, True, False]
-    assert "empty" in results[1].error and "truncated" in results[2].error and "No such file" in results[5].error
+    assert (
+        "empty" in results[1].error and "truncated" in results[2].error and "No such file" in results[5].error
+    )
     assert all(str(tmp_path) not in (result.error or "") for result in results)
     with pytest.raises(UnreadableImage, match=r"b\.png"):
         scorer(paths)
@@ -111,7 +117,7 @@ def test_a_score_that_is_no_number_is_an_error_of_that_picture():
     params = fake_params()
     params["out"]["kernel"][:] = np.nan
     (result,) = Scorer(FakeModel(), params, METADATA).stream([pictures()[0]], names=["p"])
-    assert result.score is None and "the model gave nan" == result.error
+    assert result.score is None and result.error == "the model gave nan"
 
 
 def test_options_out_of_range_are_refused():
@@ -194,7 +200,9 @@ def test_apply_agrees_with_the_scorer_and_has_a_gradient(monkeypatch, scorer, al
 def test_load_refuses_what_does_not_fit_the_model(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(path, fake_params(), METADATA)
-    with pytest.raises(WeightsError, match=r"w\.safetensors.*missing: degradation_encoder.*unexpected: in/kernel"):
+    with pytest.raises(
+        WeightsError, match=r"w\.safetensors.*missing: degradation_encoder.*unexpected: in/kernel"
+    ):
         load(path)
     save_weights(path, fake_params(), {**METADATA, "config": {"variant": "huge"}})
     with pytest.raises(WeightsError, match="huge"):
@@ -212,7 +220,10 @@ def test_listing_keeps_order_goes_deep_and_names_what_is_missing(tmp_path):
     (tmp_path / "void").mkdir()
     here = str(tmp_path)
     assert [path[len(here) + 1 :] for path in list_pictures([here])] == ["a.png", "b.JPG", "sub/c.webp"]
-    assert list(list_pictures([f"{here}/notes.txt", f"{here}/a.png"])) == [f"{here}/notes.txt", f"{here}/a.png"]
+    assert list(list_pictures([f"{here}/notes.txt", f"{here}/a.png"])) == [
+        f"{here}/notes.txt",
+        f"{here}/a.png",
+    ]
     assert list(list_pictures([f"{here}/**/*.webp"])) == [f"{here}/sub/c.webp"]
     for missing in ("void", "absent", "*.gif"):
         with pytest.raises(UserError) as caught:

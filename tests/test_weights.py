@@ -10,10 +10,10 @@ import pytest
 import safetensors.numpy
 from fake_model import METADATA, fake_params
 
+from driqa_jax.data.views import ViewRule
 from driqa_jax.models.driqa import build_model
 from driqa_jax.scoring import weights
 from driqa_jax.scoring.scorer import expected_params, model_config
-from driqa_jax.data.views import ViewRule
 from driqa_jax.scoring.weights import WeightsError, load_weights, save_weights
 
 
@@ -41,8 +41,10 @@ def test_the_file_is_plain_safetensors_in_float16(file):
 
 def test_bytes_are_the_same_in_every_process(file, tmp_path, root):
     code = (
-        "import sys; sys.path.insert(0, 'tests'); from fake_model import *; from driqa_jax.scoring.weights import *;"
-        "print(save_weights(sys.argv[1], {'bias': np.float32(0.25), **fake_params()}, dict(reversed(METADATA.items()))))"
+        "import sys; sys.path.insert(0, 'tests'); from fake_model import *\n"
+        "from driqa_jax.scoring.weights import *\n"
+        "params, metadata = {'bias': np.float32(0.25), **fake_params()}, dict(reversed(METADATA.items()))\n"
+        "print(save_weights(sys.argv[1], params, metadata))\n"
     )
     again = tmp_path / "again.safetensors"
     done = subprocess.run(
@@ -70,7 +72,12 @@ def test_tensors_that_do_not_fit_are_named(file):
     del expected["out"]
     with pytest.raises(WeightsError) as caught:
         load_weights(file, expected=expected)
-    for said in ("w.safetensors", "missing: head/kernel", "unexpected: out/kernel", "bias () instead of (3,)"):
+    for said in (
+        "w.safetensors",
+        "missing: head/kernel",
+        "unexpected: out/kernel",
+        "bias () instead of (3,)",
+    ):
         assert said in str(caught.value)
 
 
@@ -84,7 +91,12 @@ def test_files_that_are_no_weights_are_refused_by_name(file, tmp_path):
     poisoned = tmp_path / "poisoned.safetensors"
     header = {key: value if isinstance(value, str) else json.dumps(value) for key, value in METADATA.items()}
     safetensors.numpy.save_file({"a": np.array([np.nan], np.float16)}, poisoned, header)
-    cases = {short: "safetensors file", noise: "safetensors file", foreign: "format 'pt'", poisoned: "not finite"}
+    cases = {
+        short: "safetensors file",
+        noise: "safetensors file",
+        foreign: "format 'pt'",
+        poisoned: "not finite",
+    }
     for path, reason in {**cases, tmp_path / "absent.safetensors": "cannot be read"}.items():
         with pytest.raises(WeightsError, match=reason) as caught:
             load_weights(path)
@@ -93,12 +105,16 @@ def test_files_that_are_no_weights_are_refused_by_name(file, tmp_path):
 
 def test_parameters_that_float16_cannot_hold_are_refused_and_nothing_is_written(tmp_path):
     path = tmp_path / "w.safetensors"
-    for value, reason in ((np.float32(1e6), "65504"), (np.array([np.inf]), "not finite"), (np.arange(3), "int64")):
+    for value, reason in (
+        (np.float32(1e6), "65504"),
+        (np.array([np.inf]), "not finite"),
+        (np.arange(3), "int64"),
+    ):
         with pytest.raises(ValueError, match=reason):
             save_weights(path, {"layer": {"kernel": value}}, METADATA)
     with pytest.raises(WeightsError, match="licence"):
         save_weights(path, fake_params(), {key: METADATA[key] for key in METADATA if key != "licence"})
-    with pytest.raises(WeightsError, match="degradations.*dict"):
+    with pytest.raises(WeightsError, match=r"degradations.*dict"):
         save_weights(path, fake_params(), {**METADATA, "degradations": {}})
     assert list(tmp_path.iterdir()) == []
 

@@ -15,9 +15,9 @@ examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o biq2021_test.json
   driqa evaluate --model runs/mine --data ratings.csv --mos-range 1 5 --split all
 
-Prints and writes SRCC, KRCC, PLCC (raw, and after the customary 4-parameter logistic) and RMSE of MOS in [0, 1]: for
-the whole split, by subset, and for the "novel" pictures, those whose group stands in no other split. SPLIT is a split
-of the data set, "all", or a part of one: train/val, train/fit, test/novel.
+Prints and writes SRCC, KRCC, PLCC (raw, and after the customary 4-parameter logistic) and RMSE of MOS in [0,
+1]: for the whole split, by subset, and for the "novel" pictures, those whose group stands in no other split.
+SPLIT is a split of the data set, "all", or a part of one: train/val, train/fit, test/novel.
 
 exit codes: 0 evaluated, 1 some pictures failed (they are in no figure), 2 usage error
 """
@@ -34,16 +34,26 @@ def add_parser(subparsers) -> None:
         allow_abbrev=False,
     )
     add_model_options(parser)
-    parser.add_argument("--data", required=True, metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
     parser.add_argument(
-        "--data-dir", metavar="D", help="where the set was prepared; for a CSV, where its images lie (default: beside it)"
+        "--data", required=True, metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos"
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="D",
+        help="where the set was prepared; for a CSV, where its images lie (default: beside it)",
     )
     parser.add_argument("--split", default="test", metavar="S", help="which pictures (default: test)")
     parser.add_argument("--seed", type=int, default=0, help="of the validation fold (default: 0)")
     parser.add_argument(
-        "--mos-range", type=float, nargs=2, metavar=("WORST", "BEST"), help="scale of a CSV's scores (default: 0 1)"
+        "--mos-range",
+        type=float,
+        nargs=2,
+        metavar=("WORST", "BEST"),
+        help="scale of a CSV's scores (default: 0 1)",
     )
-    parser.add_argument("-o", "--output", metavar="R.json", help="write the report, with its provenance, to this file")
+    parser.add_argument(
+        "-o", "--output", metavar="R.json", help="write the report, with its provenance, to this file"
+    )
     parser.set_defaults(run=run)
 
 
@@ -63,7 +73,9 @@ def run(args: argparse.Namespace) -> int:
 
     mos = part.column("mos")
     if not np.isfinite(mos).all():
-        raise UserError(f"{args.data}: {int((~np.isfinite(mos)).sum())} pictures have no score to compare with")
+        raise UserError(
+            f"{args.data}: {int((~np.isfinite(mos)).sum())} pictures have no score to compare with"
+        )
     scorer = load(args.model, **loading(args))
     images = (part.encoded(i) for i in range(len(part)))
     results = []
@@ -73,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
             print(f"{len(results)} of {len(part)}", file=sys.stderr)
     good = np.array([result.error is None for result in results])
     if not good.any():
-        raise UserError(f"{args.data}: none of {len(part)} pictures could be scored; the first: {results[0].error}")
+        raise UserError(
+            f"{args.data}: none of {len(part)} pictures could be scored; the first: {results[0].error}"
+        )
     report = make_report(
         np.array([result.score for result in results if result.error is None]) / 100,
         mos[good],

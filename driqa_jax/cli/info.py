@@ -37,7 +37,9 @@ def run(args: argparse.Namespace) -> int:
     console.print(", ".join(f"{name} {version}" for name, version in versions().items()))
     for device in jax.devices():
         console.print(f"device {device.id}: {device.platform}, {device.device_kind}", markup=False)
-    console.print(f"compiled programs: {jax.config.jax_compilation_cache_dir or f'not kept ({cache_folder()})'}")
+    console.print(
+        f"compiled programs: {jax.config.jax_compilation_cache_dir or f'not kept ({cache_folder()})'}"
+    )
     console.print("licence of the code: Apache-2.0")
     for name, file in bundled_files().items():
         _print_model(console, name, file)
@@ -67,5 +69,10 @@ def _print_parts(console) -> None:
         column.justify = "right"
     parts = summarize("lite")
     for part in parts:
-        table.add_row(part.name, f"{part.parameters:,}", f"{part.multiply_adds / 1e6:,.1f} M", f"{part.milliseconds:.1f}")
+        table.add_row(
+            part.name,
+            f"{part.parameters:,}",
+            f"{part.multiply_adds / 1e6:,.1f} M",
+            f"{part.milliseconds:.1f}",
+        )
     console.print(table)

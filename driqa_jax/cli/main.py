@@ -22,7 +22,7 @@ COMMANDS = ("score", "evaluate", "train", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands. Each command's module has `add_parser(subparsers)`, and sets `run(args) -> int`."""
+    """The parser of all commands; each command's `add_parser(subparsers)` sets `run(args) -> int`."""
     parser = argparse.ArgumentParser(
         prog="driqa",
         description="No-reference image quality assessment: how good is a photo, from 0 to 100.",

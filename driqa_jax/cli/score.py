@@ -15,12 +15,12 @@ examples:
   driqa score photos/ -o scores.csv
   driqa score 'photos/**/*.png' --model runs/mine | sort -t, -k2 -n
 
-A score is 100 * MOS on the scale that the model learned, higher is better; rows come in input order. On a terminal
-they are shown as a table; elsewhere they are CSV: path,score,error. A file given by name is always tried; in folders
-the usual picture extensions are, and names that begin with a dot are passed over.
+A score is 100 * MOS on the scale that the model learned, higher is better; rows come in input order. On a
+terminal they are shown as a table; elsewhere they are CSV: path,score,error. A file given by name is always
+tried; in folders the usual picture extensions are, and names that begin with a dot are passed over.
 
-exit codes: 0 all scored, 1 some or all of the pictures failed, 2 nothing was there to score, 130 Ctrl-C, 143 SIGTERM
-(files then hold the rows so far)
+exit codes: 0 all scored, 1 some or all of the pictures failed, 2 nothing was there to score, 130 Ctrl-C, 143
+SIGTERM (files then hold the rows so far)
 """
 
 
@@ -102,7 +102,7 @@ class _Table:
 
 
 class _Progress:
-    """What goes on, on standard error: a live line on a terminal, failures as they come, a summary at the end."""
+    """On standard error: a live line on a terminal, failures as they come, a summary at the end."""
 
     def __init__(self, console):
         self._console, self._status = console, None
@@ -130,7 +130,9 @@ class _Progress:
     def summarize(self) -> None:
         if self.scored + self.failed:
             took = time.monotonic() - self._began
-            self._say(f"{self.scored} scored, {self.failed} failed, {took:.1f} s, {self._rate():.1f} pictures/s")
+            self._say(
+                f"{self.scored} scored, {self.failed} failed, {took:.1f} s, {self._rate():.1f} pictures/s"
+            )
 
     def _rate(self) -> float:
         return (self.scored + self.failed) / max(time.monotonic() - self._began, 1e-9)

@@ -12,7 +12,8 @@ examples:
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
   driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
 
-Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was stopped.
+Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
+stopped.
 
 exit codes: 0 trained, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
 """
@@ -48,7 +49,9 @@ def parse_overrides(words: list[str]) -> list[str]:
     while words:
         word = words.pop(0)
         if not word.startswith(_PREFIX):
-            raise UserError(f"unrecognized argument {word!r}; a key of the configuration is set by {_PREFIX}KEY=VALUE")
+            raise UserError(
+                f"unrecognized argument {word!r}; a key of the configuration is set by {_PREFIX}KEY=VALUE"
+            )
         key, equals, value = word.removeprefix(_PREFIX).partition("=")
         if not equals:
             if not words or words[0].startswith(_PREFIX):

@@ -14,12 +14,13 @@ from driqa_jax.errors import UserError
 def list_pictures(arguments: Sequence[str]) -> Iterator[str]:
     """Paths of pictures, in the order of the arguments.
 
-    A file stands for itself, whatever its name. A folder stands for every file below it with a picture's extension,
-    sorted by name, folder by folder; names that begin with a dot are passed over. A glob (`**` crosses folders)
-    stands for what it matches, sorted. A folder below that cannot be read is listed itself, so that it is not lost.
+    A file stands for itself, whatever its name. A folder stands for every file below it with a picture's
+    extension, sorted by name, folder by folder; names that begin with a dot are passed over. A glob (`**`
+    crosses folders) stands for what it matches, sorted. A folder below that cannot be read is listed itself,
+    so that it is not lost.
 
-    Raises UserError at once, before the first path, for an argument that is not there, an empty folder, a glob
-    without a match. Folders are read as the paths are taken, so a list of millions costs no memory.
+    Raises UserError at once, before the first path, for an argument that is not there, an empty folder, a
+    glob without a match. Folders are read as the paths are taken, so a list of millions costs no memory.
     """
     return itertools.chain.from_iterable([_expanded(argument) for argument in arguments])
 
@@ -46,7 +47,9 @@ def _not_empty(argument: str, paths: Iterator[str]) -> Iterator[str]:
 def _below(folder: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as scan:
-            entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
+            entries = sorted(
+                (entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name
+            )
     except OSError:
         yield folder
         return

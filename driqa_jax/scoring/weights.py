@@ -1,8 +1,8 @@
 """Weights files: one safetensors file, float16, that says in its header what it is and how to use it.
 
-Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"), `variant`
-and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (the names of the types) and
-`provenance`, JSON.
+Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"),
+`variant` and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (the names
+of the types) and `provenance`, JSON.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ class WeightsError(UserError):
 def save_weights(path: str | os.PathLike, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     """Write parameters (nested mapping of arrays) as float16, and what they are; returns the file's sha256.
 
-    `metadata`: `variant`, `licence` str; `config`, `view`, `calibration`, `provenance` mappings (a ConfigDict will
-    do); `degradations` a sequence of str; or any of the latter as JSON text. `format` is added. Equal input gives
-    equal bytes. The file appears whole or not at all.
+    `metadata`: `variant`, `licence` str; `config`, `view`, `calibration`, `provenance` mappings (a ConfigDict
+    will do); `degradations` a sequence of str; or any of the latter as JSON text. `format` is added. Equal
+    input gives equal bytes. The file appears whole or not at all.
 
-    Raises WeightsError for metadata that lack a key or have a value of another type, ValueError for a parameter that
-    is not floating point, not finite, or too large for float16.
+    Raises WeightsError for metadata that lack a key or have a value of another type, ValueError for a
+    parameter that is not floating point, not finite, or too large for float16.
     """
     tensors = {name: _as_float16(name, value) for name, value in sorted(flatten(params).items())}
     if not tensors:
@@ -58,10 +58,10 @@ def load_weights(
 ) -> tuple[Params, dict[str, Any]]:
     """Parameters, a nested dict of float32 arrays, and the metadata, decoded.
 
-    `variant`: the one that is wanted. `expected`: a nested mapping of arrays or shape structs that the parameters
-    must match in names and shapes. Raises WeightsError naming the file: absent, no weights file of this project,
-    another variant (both are named), tensors missing, unexpected, of another shape (the first few are named), or not
-    finite.
+    `variant`: the one that is wanted. `expected`: a nested mapping of arrays or shape structs that the
+    parameters must match in names and shapes. Raises WeightsError naming the file: absent, no weights file of
+    this project, another variant (both are named), tensors missing, unexpected, of another shape (the first
+    few are named), or not finite.
     """
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
@@ -116,12 +116,12 @@ def params_sha256(params: Mapping[str, Any]) -> str:
 
 
 def bundled(name: str) -> pathlib.Path:
-    """The file of the weights that come with the package under `name`. Raises WeightsError listing the names."""
+    """The file of the bundled weights `name`. Raises WeightsError listing the names."""
     files = bundled_files()
     if name not in files:
         names = ", ".join(files) or "none"
         raise WeightsError(
-            f"no model {name!r}: bundled are {names}; or give a .safetensors file or the workdir of a training"
+            f"no model {name!r}: bundled are {names}; or give a .safetensors file, or a training's workdir"
         )
     return files[name]
 
@@ -133,12 +133,14 @@ def bundled_files() -> dict[str, pathlib.Path]:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as a flat one, keys joined by "/". Raises ValueError for a key that holds one already."""
+    """A nested mapping as a flat one, keys joined by "/". Raises ValueError for a key that holds one."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if not isinstance(key, str) or not key or "/" in key:
             raise ValueError(f"{prefix}{key!r}: a parameter's name is a text without '/'")
-        flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value})
+        flat.update(
+            flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value}
+        )
     return flat
 
 
@@ -162,20 +164,22 @@ def _as_float16(name: str, value: Any) -> np.ndarray:
         small = array.astype(np.float16, order="C")
     if not np.isfinite(small).all():
         largest = np.abs(array).max()
-        raise ValueError(f"{name}: not finite as float16 (its largest magnitude is {largest}, float16 ends at 65504)")
+        raise ValueError(
+            f"{name}: not finite as float16 (its largest magnitude is {largest}, float16 ends at 65504)"
+        )
     return small
 
 
 def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Any]:
     """Metadata with the values of `JSON_KEYS` decoded, where they are text; `source` stands in errors.
 
-    Other keys hold text and pass. `calibration` may be null. Raises WeightsError for a key that is absent or holds a
-    value of another type, and for another format.
+    Other keys hold text and pass. `calibration` may be null. Raises WeightsError for a key that is absent or
+    holds a value of another type, and for another format.
     """
     if header.get("format") != FORMAT:
         raise WeightsError(
-            f"{source}: format {header.get('format')!r}, expected {FORMAT!r}; not weights that this version of driqa_jax "
-            f"can read"
+            f"{source}: format {header.get('format')!r}, expected {FORMAT!r}; "
+            f"not weights that this version of driqa_jax can read"
         )
     metadata: dict[str, Any] = {}
     for key in (*TEXT_KEYS, *JSON_KEYS):
