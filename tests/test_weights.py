@@ -15,6 +15,7 @@ from driqa_jax.models.driqa import build_model
 from driqa_jax.scoring import weights
 from driqa_jax.scoring.scorer import expected_params, model_config
 from driqa_jax.scoring.weights import WeightsError, load_weights, save_weights
+from driqa_jax.train.describe import describe
 
 
 @pytest.fixture
@@ -152,3 +153,17 @@ def test_bundled_weights_fit_their_models():
 def test_weights_of_an_unknown_variant_name_those_there_are():
     with pytest.raises(WeightsError, match=r"w\.st: .*'huge'.*'lite'"):
         model_config({"config": ml_collections.ConfigDict({"variant": "huge"})}, "w.st")
+
+
+def test_what_a_training_says_of_itself_can_be_saved_and_loaded(tmp_path):
+    config = {
+        "stage": "finetune",
+        "model": {"variant": "lite", "dropout": 0.1},
+        "view": {"short": 256, "tile": 224},
+    }
+    header = describe(tmp_path, {"config": config, "examples": 32, "step": 2})
+    save_weights(tmp_path / "w.safetensors", fake_params(), header)
+    metadata = load_weights(tmp_path / "w.safetensors")[1]
+    assert metadata == weights.decode_metadata(header, tmp_path)
+    assert model_config(metadata).to_dict() == config["model"]
+    assert ViewRule.from_dict(metadata["view"]).short == 256
