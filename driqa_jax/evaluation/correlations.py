@@ -1,7 +1,8 @@
 """Agreement of predictions with human opinion: SRCC, KRCC, PLCC (raw and fitted), RMSE.
 
-`prediction` and `mos` are (N,), real and finite. A correlation that is not defined (a constant input, fewer than two
-pictures) is None, never a number. Every function raises ValueError for other shapes, an empty input, NaN or infinity.
+`prediction` and `mos` are (N,), real and finite. A correlation that is not defined (a constant input, fewer
+than two pictures) is None, never a number. Every function raises ValueError for other shapes, an empty input,
+NaN or infinity.
 """
 
 from __future__ import annotations
@@ -88,7 +89,9 @@ def _pair(prediction: Scores, mos: Scores) -> tuple[np.ndarray, np.ndarray]:
     for name, values in (("prediction", x), ("mos", y)):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); take it out first")
+            raise ValueError(
+                f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); take it out first"
+            )
     return x, y
 
 

@@ -37,8 +37,8 @@ class Part:
 class Report:
     """An evaluation.
 
-    data, split: names. n, metrics: the whole split. parts: the same for parts of it, by name; "novel" holds the
-    pictures whose group (scene, reference, near repeats) has no member in another split of the data set.
+    data, split: names. n, metrics: the whole split. parts: the same for parts of it, by name; "novel" holds
+    the pictures whose group (scene, reference, near repeats) has no member in another split of the data set.
     failed: pictures that could not be scored, and why; they are in no figure. provenance: plain values.
     """
 
@@ -94,8 +94,9 @@ def make_report(
 ) -> Report:
     """The report on predictions and scores, both (N,), on the scale of MOS in [0, 1].
 
-    subset: (N,) str; each name that is not empty becomes a part, where there are at least two. novel: (N,) bool;
-    becomes the part "novel" where it is some of the pictures but not all. Raises ValueError for mismatched shapes.
+    subset: (N,) str; each name that is not empty becomes a part, where there are at least two. novel: (N,)
+    bool; becomes the part "novel" where it is some of the pictures but not all. Raises ValueError for
+    mismatched shapes.
     """
     whole = measure(prediction, mos)
     prediction, mos = np.asarray(prediction), np.asarray(mos)

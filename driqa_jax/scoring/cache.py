@@ -1,4 +1,4 @@
-"""Compiled programs kept in the user's cache folder, so that only the first run ever waits for the compiler."""
+"""Compiled programs kept in the user's cache folder: only the first run waits for the compiler."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def cache_folder() -> pathlib.Path:
 def enable_compile_cache() -> pathlib.Path | None:
     """Have jax keep compiled programs; returns the folder, or None where it stays off.
 
-    Off where the environment has `DRIQA_COMPILE_CACHE=0`, where the folder cannot be made, and where the caller has
-    given jax a cache folder already.
+    Off where the environment has `DRIQA_COMPILE_CACHE=0`, where the folder cannot be made, and where the
+    caller has given jax a cache folder already.
     """
     import jax
 

@@ -18,7 +18,8 @@ _FEWEST = 10
 class Calibration:
     """`low + span * sigmoid((prediction - centre) / width)`, or the prediction itself where `width` is None.
 
-    `span` and `width` are positive, so a better prediction never becomes a lower score. Raises ValueError otherwise.
+    `span` and `width` are positive, so a better prediction never becomes a lower score. Raises ValueError
+    otherwise.
     """
 
     low: float = 0.0
@@ -34,7 +35,9 @@ class Calibration:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
                 raise ValueError(f"calibration: {field.name} must be a finite number, got {value!r}")
         if self.span <= 0 or (self.width is not None and self.width <= 0):
-            raise ValueError(f"calibration must rise: span and width must be positive, got {self.span}, {self.width}")
+            raise ValueError(
+                f"calibration must rise: span and width must be positive, got {self.span}, {self.width}"
+            )
 
     def __call__(self, prediction: np.ndarray) -> np.ndarray:
         """Predictions, any shape, to MOS (not clipped), float64."""
@@ -49,7 +52,7 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, float | None] | None) -> Calibration:
-        """The inverse of `to_dict`; None or {} is the identity. Raises ValueError for an unknown key or value."""
+        """The inverse of `to_dict`; None or {} is the identity. Raises ValueError for an unknown key."""
         try:
             return cls(**(values or {}))
         except TypeError:
@@ -63,8 +66,8 @@ IDENTITY = Calibration()
 def fit_calibration(prediction: np.ndarray, mos: np.ndarray) -> Calibration:
     """The least-squares curve from predictions to MOS in [0, 1], both (N,), of pictures not trained on.
 
-    Raises ValueError for mismatched shapes, values that are not finite, fewer than 10 pictures, or predictions that
-    are constant or do not rise with MOS (such a model has nothing to calibrate).
+    Raises ValueError for mismatched shapes, values that are not finite, fewer than 10 pictures, or
+    predictions that are constant or do not rise with MOS (such a model has nothing to calibrate).
     """
     x, y = np.asarray(prediction, np.float64), np.asarray(mos, np.float64)
     if x.ndim != 1 or x.shape != y.shape:

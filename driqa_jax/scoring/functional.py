@@ -1,4 +1,4 @@
-"""The functional core: parameters and pictures to MOS, all of it in JAX, so that it can be jitted and differentiated."""
+"""The functional core: parameters and pictures to MOS, all in JAX, to be jitted and differentiated."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ def apply(
       rule: how a picture is looked at; None: the default.
 
     Returns:
-      mos (B,) float32 on the training scale (0 to 1, higher is better; `Scorer.calibration` brings it to that of the
-      scores), and `out`, see `driqa_jax.models.driqa.DRIQA`.
+      mos (B,) float32 on the training scale (0 to 1, higher is better; `Scorer.calibration` brings it to that
+      of the scores), and `out`, see `driqa_jax.models.driqa.DRIQA`.
 
     Raises:
       ValueError: images of another shape or dtype.
     """
     model = build_model(ml_collections.ConfigDict(LITE if config is None else config))
     views = views_of(images, ViewRule() if rule is None else rule)
-    return model.apply({"params": params}, views["whole"], views["valid"], views["tiles"], views["tile_boxes"])
+    return model.apply(
+        {"params": params}, views["whole"], views["valid"], views["tiles"], views["tile_boxes"]
+    )
 
 
 def views_of(images: jax.Array, rule: ViewRule) -> dict[str, jax.Array]:
-    """The views of pictures, as `driqa_jax.data.views.make_view` cuts them, differentiable; float32 in [0, 1].
+    """The views of pictures as `driqa_jax.data.views.make_view` cuts them, differentiable; float32, 0 to 1.
 
     images: (B, H, W, 3) float in [0, 1]. Where `make_view` rounds to 8 bits, nothing is rounded here.
     """

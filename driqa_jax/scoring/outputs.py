@@ -53,7 +53,7 @@ _KINDS = {".csv": CSVRows, ".jsonl": JSONLRows}
 
 
 def check_output(path: str | os.PathLike) -> pathlib.Path:
-    """The path, fit to be written to. Raises UserError for another ending, a folder, or a folder that is not there."""
+    """The path, fit to be written to. Raises UserError for another ending, a folder, a missing folder."""
     path = pathlib.Path(path)
     if path.suffix.lower() not in _KINDS:
         raise UserError(f"{path}: the ending must be one of {', '.join(_KINDS)}")
@@ -72,10 +72,10 @@ def meta_path(path: str | os.PathLike) -> pathlib.Path:
 class ScoreFile:
     """A file of scores that grows beside its place and moves there when it is closed.
 
-    A context manager. Rows are flushed as they come, into `.NAME.PID.part`. When the block ends, or is interrupted by
-    Ctrl-C or SIGTERM, the rows so far become the file, and `F.meta.json` is written with `provenance` and the counts
-    `rows`, `failed` and `complete`. When it ends in an error, the part is kept and what stood at the path before as
-    well. Raises UserError where the file cannot be written.
+    A context manager. Rows are flushed as they come, into `.NAME.PID.part`. When the block ends, or is
+    interrupted by Ctrl-C or SIGTERM, the rows so far become the file, and `F.meta.json` is written with
+    `provenance` and the counts `rows`, `failed` and `complete`. When it ends in an error, the part is kept
+    and what stood at the path before as well. Raises UserError where the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike, provenance: Mapping[str, Any]):
@@ -98,7 +98,8 @@ class ScoreFile:
             self._writer.write(row)
         except OSError as error:
             raise UserError(
-                f"{self.path}: cannot be written ({error.strerror or error}); {self._rows} rows are in {self._part}"
+                f"{self.path}: cannot be written ({error.strerror or error}); "
+                f"{self._rows} rows are in {self._part}"
             ) from None
         self._rows += 1
         self._failed += row.error is not None

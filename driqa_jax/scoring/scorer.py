@@ -23,7 +23,11 @@ from driqa_jax.scoring.weights import (
     Params,
     WeightsError,
     bundled,
+    bundled_files,
+    check_tensors,
+    decode_metadata,
     file_sha256,
+    flatten,
     load_weights,
     params_sha256,
 )
@@ -45,8 +49,8 @@ class Result:
 class Scorer:
     """Scores pictures with one model on one device.
 
-    A score is 100 * MOS on the scale that the model was trained on, calibrated, from 0 to 100, rounded to .01; higher
-    is better. It depends on the picture alone: not on the order, the neighbours or the run.
+    A score is 100 * MOS on the scale that the model was trained on, calibrated, from 0 to 100, rounded to
+    .01; higher is better. It depends on the picture alone: not on the order, the neighbours or the run.
 
     Args:
       model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes)` gives `(mos, out)`.
@@ -89,11 +93,14 @@ class Scorer:
     def __call__(self, images: Any) -> float | np.ndarray:
         """The score of one picture, a float, or of several, float64 (N,).
 
-        One picture is whatever `decode` reads: a path, encoded bytes, an open file, a PIL image, an array (H, W),
-        (H, W, 3), ... ; several are a list or tuple of those, an iterator, or an array (N, H, W, C).
+        One picture is whatever `decode` reads: a path, encoded bytes, an open file, a PIL image, an array (H,
+        W), (H, W, 3), ... ; several are a list or tuple of those, an iterator, or an array (N, H, W, C).
 
-        Raises UnreadableImage or ValueError, naming the picture, at the first that cannot be scored; `stream` goes on.
+        Raises UnreadableImage or ValueError, naming the picture, at the first that cannot be scored; `stream`
+        goes on.
         """
+        if isinstance(images, jax.Array):
+            images = np.asarray(images)
         several = _is_several(images)
         scores = []
         for name, outcome in self._outcomes(_named(images if several else [images], None)):
@@ -105,8 +112,8 @@ class Scorer:
     def stream(self, images: Iterable[ImageSource], names: Iterable[str] | None = None) -> Iterator[Result]:
         """A `Result` for every picture, in input order, as they are done; the input may be endless.
 
-        `names`: what `Result.path` shall say, one a picture; default: its path, or "item i". A picture that cannot be
-        scored has an error in its result, and the rest goes on.
+        `names`: what `Result.path` shall say, one a picture; default: its path, or "item i". A picture that
+        cannot be scored has an error in its result, and the rest goes on.
         """
         for name, outcome in self._outcomes(_named(images, names)):
             if isinstance(outcome, Exception):
@@ -118,7 +125,9 @@ class Scorer:
                 yield Result(name, None, _reason(error, name))
 
     def _outcomes(self, named):
-        return predictions_in_order(views_in_order(named, self._see, self.workers), self._run, self.batch_size)
+        return predictions_in_order(
+            views_in_order(named, self._see, self.workers), self._run, self.batch_size
+        )
 
     def _see(self, name: str, source: ImageSource) -> View:
         return make_view(decode(source, self.max_pixels, name), self.rule)
@@ -131,7 +140,7 @@ class Scorer:
         return self.model.apply({"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"])[0]
 
     def _one_by_one(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
-        # XLA's CPU kernels round the rows of a batch differently by place; alone, a picture always gives the same bits.
+        # Nothing promises that the bits of a row are the same in any place of any batch; alone they are.
         if batch["valid"].shape[0] == 1:
             return self._together(params, batch)
         return jax.lax.map(
@@ -148,44 +157,47 @@ class Scorer:
 def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     """The scorer of a bundled model (by name), a weights file (.safetensors), or a training's workdir.
 
-    `options` are those of `Scorer`: batch_size, workers, max_pixels, device. Programs are kept in the user's cache
-    folder (see `driqa_jax.scoring.cache`). Raises WeightsError saying what is wrong with the file, or which names
-    there are.
+    `options` are those of `Scorer`: batch_size, workers, max_pixels, device. Programs are kept in the user's
+    cache folder (see `driqa_jax.scoring.cache`). Raises WeightsError saying what is wrong with the file, or
+    which names there are.
     """
     from driqa_jax.models.driqa import build_model
 
     enable_compile_cache()
-    said, known, path = os.fspath(model), bundled(), pathlib.Path(model)
-    if said in known:
-        # A test has checked the tensors of these against the model; tracing it again costs a second a start.
-        params, metadata = load_weights(known[said])
-        net = build_model(model_config(metadata, known[said]))
-        return Scorer(net, params, metadata, name=said, sha256=file_sha256(known[said]), **options)
-    if path.is_dir():
+    said, path = os.fspath(model), pathlib.Path(model)
+    if said not in bundled_files() and path.is_dir():
         from driqa_jax.train.checkpoint import load_for_scoring
 
-        params, metadata = load_for_scoring(path)
+        params, header = load_for_scoring(path)
+        metadata = decode_metadata(header, path)
         return Scorer(build_model(model_config(metadata, path)), params, metadata, name=said, **options)
-    if path.suffix != ".safetensors" and not path.is_file():
-        names = ", ".join(known) or "none"
-        raise WeightsError(
-            f"no model {said!r}: bundled are {names}; or give a .safetensors file or the workdir of a training"
+    if said in bundled_files() or (path.suffix != ".safetensors" and not path.exists()):
+        # A test has checked the tensors of these against the model; tracing it costs a second a start.
+        file = bundled(said)
+        params, metadata = load_weights(file)
+        net = build_model(model_config(metadata, file))
+    else:
+        file = path
+        params, metadata = load_weights(file)
+        net = build_model(model_config(metadata, file))
+        check_tensors(
+            file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"])))
         )
-    _, metadata = load_weights(path)
-    net = build_model(model_config(metadata, path))
-    expected = expected_params(net, ViewRule.from_dict(metadata["view"]))
-    params, metadata = load_weights(path, expected=expected)
-    return Scorer(net, params, metadata, name=said, sha256=file_sha256(path), **options)
+    return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
 
 
-def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
-    """The model's configuration out of weights' metadata. Raises WeightsError where its variant is not known here."""
+def model_config(
+    metadata: Mapping[str, Any], path: str | os.PathLike = "weights"
+) -> ml_collections.ConfigDict:
+    """The model's configuration out of weights' metadata. Raises WeightsError for an unknown variant."""
     from driqa_jax.models.driqa import VARIANTS
 
     config = ml_collections.ConfigDict(metadata["config"])
+    config = config.get("model", config)  # a training's whole configuration, or the model's part of it
     if config.get("variant") not in VARIANTS:
         raise WeightsError(
-            f"{path}: a model of the variant {config.get('variant')!r}; this version of driqa_jax has {sorted(VARIANTS)}"
+            f"{path}: a model of the variant {config.get('variant')!r}; "
+            f"this version of driqa_jax has {sorted(VARIANTS)}"
         )
     return config
 

@@ -1,7 +1,7 @@
 """From pictures to scores in input order: decoding ahead on threads, batches of one shape, memory bounded.
 
-At any time there are at most `workers` decoded pictures, and views (about 1.2 MB each) for `workers + 4 * batch_size`
-pictures, however long the input.
+At any time there are at most `workers` decoded pictures, and views (about 1.2 MB each) for `workers + 4 *
+batch_size` pictures, however long the input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _IN_FLIGHT = 2  # batches on the device: one that computes, one that waits
 def views_in_order(
     items: Iterable[tuple[str, Any]], see: Callable[[str, Any], View], workers: int
 ) -> Iterator[tuple[str, View | Exception]]:
-    """`see(name, source)` of every item, made ahead on threads; a picture that cannot be seen gives its exception."""
+    """`see(name, source)` of every item, made ahead on threads; where that fails, its exception."""
 
     def attempt(name, source):
         try:
@@ -69,8 +69,8 @@ def predictions_in_order(
 ) -> Iterator[tuple[str, float | Exception]]:
     """Predictions of views, batched by canvas, in input order.
 
-    `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and gives an
-    array (batch_size,), which may still be under way.
+    `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and
+    gives an array (batch_size,), which may still be under way.
     """
     order: collections.deque[_Place] = collections.deque()
     gathered: dict[Canvas, list[tuple[_Place, View]]] = {}
@@ -98,7 +98,9 @@ def predictions_in_order(
                 launch(place.canvas)
         if len(order) > 4 * batch_size and not order[0].known:
             launch(order[0].canvas)  # its like are rare here; the others shall not wait for ever
-        while order and order[0].known and (order[0].error is not None or len(order) > _IN_FLIGHT * batch_size):
+        while (
+            order and order[0].known and (order[0].error is not None or len(order) > _IN_FLIGHT * batch_size)
+        ):
             done = order.popleft()
             yield done.name, done.outcome()
     while order:

@@ -1,8 +1,8 @@
 """Weights files: one safetensors file, float16, that says in its header what it is and how to use it.
 
-Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"), `variant`
-and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (the names of the types) and
-`provenance`, JSON.
+Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"),
+`variant` and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (the names
+of the types) and `provenance`, JSON.
 """
 
 from __future__ import annotations
@@ -37,17 +37,18 @@ class WeightsError(UserError):
 def save_weights(path: str | os.PathLike, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
     """Write parameters (nested mapping of arrays) as float16, and what they are; returns the file's sha256.
 
-    `metadata`: `variant`, `licence` str; `config`, `view`, `calibration`, `provenance` mappings (a ConfigDict will
-    do); `degradations` a sequence of str. `format` is added. Equal input gives equal bytes. The file appears whole or
-    not at all.
+    `metadata`: `variant`, `licence` str; `config`, `view`, `calibration`, `provenance` mappings (a ConfigDict
+    will do); `degradations` a sequence of str; or any of the latter as JSON text. `format` is added. Equal
+    input gives equal bytes. The file appears whole or not at all.
 
-    Raises ValueError for metadata that lack a key, have an unknown one or a value of another type, and for a
+    Raises WeightsError for metadata that lack a key or have a value of another type, ValueError for a
     parameter that is not floating point, not finite, or too large for float16.
     """
     tensors = {name: _as_float16(name, value) for name, value in sorted(flatten(params).items())}
     if not tensors:
         raise ValueError(f"{path}: there are no parameters to save")
-    data = _sorted_header(safetensors.numpy.save(tensors, _header_of(metadata)))
+    header = _encoded(decode_metadata({"format": FORMAT, **metadata}, path))
+    data = _sorted_header(safetensors.numpy.save(tensors, header))
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -57,15 +58,14 @@ def load_weights(
 ) -> tuple[Params, dict[str, Any]]:
     """Parameters, a nested dict of float32 arrays, and the metadata, decoded.
 
-    `variant`: the one that is wanted. `expected`: a nested mapping of arrays or shape structs that the parameters
-    must match in names and shapes. Raises WeightsError naming the file: absent, no weights file of this project,
-    another variant (both are named), tensors missing, unexpected, of another shape (the first few are named), or not
-    finite.
+    `variant`: the one that is wanted. `expected`: a nested mapping of arrays or shape structs that the
+    parameters must match in names and shapes. Raises WeightsError naming the file: absent, no weights file of
+    this project, another variant (both are named), tensors missing, unexpected, of another shape (the first
+    few are named), or not finite.
     """
     try:
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            header = file.metadata() or {}
-            metadata = _decoded(path, header)
+            metadata = decode_metadata(file.metadata() or {}, path)
             if variant is not None and metadata["variant"] != variant:
                 raise WeightsError(
                     f"{path}: weights of the variant {metadata['variant']!r}, but {variant!r} was asked for; "
@@ -115,19 +115,32 @@ def params_sha256(params: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def bundled() -> dict[str, pathlib.Path]:
+def bundled(name: str) -> pathlib.Path:
+    """The file of the bundled weights `name`. Raises WeightsError listing the names."""
+    files = bundled_files()
+    if name not in files:
+        names = ", ".join(files) or "none"
+        raise WeightsError(
+            f"no model {name!r}: bundled are {names}; or give a .safetensors file, or a training's workdir"
+        )
+    return files[name]
+
+
+def bundled_files() -> dict[str, pathlib.Path]:
     """The weights that come with the package: name -> file."""
     folder = pathlib.Path(str(importlib.resources.files("driqa_jax") / "weights"))
     return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as a flat one, keys joined by "/". Raises ValueError for a key that holds one already."""
+    """A nested mapping as a flat one, keys joined by "/". Raises ValueError for a key that holds one."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if not isinstance(key, str) or not key or "/" in key:
             raise ValueError(f"{prefix}{key!r}: a parameter's name is a text without '/'")
-        flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value})
+        flat.update(
+            flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value}
+        )
     return flat
 
 
@@ -151,46 +164,49 @@ def _as_float16(name: str, value: Any) -> np.ndarray:
         small = array.astype(np.float16, order="C")
     if not np.isfinite(small).all():
         largest = np.abs(array).max()
-        raise ValueError(f"{name}: not finite as float16 (its largest magnitude is {largest}, float16 ends at 65504)")
+        raise ValueError(
+            f"{name}: not finite as float16 (its largest magnitude is {largest}, float16 ends at 65504)"
+        )
     return small
 
 
-def _header_of(metadata: Mapping[str, Any]) -> dict[str, str]:
-    wanted = {*TEXT_KEYS, *JSON_KEYS} - {"format"}
-    if set(metadata) - {"format"} != wanted:
-        raise ValueError(f"metadata must hold {sorted(wanted)}, got {sorted(metadata)}")
-    header = {"format": FORMAT, "variant": metadata["variant"], "licence": metadata["licence"]}
-    for key, value in header.items():
-        if not isinstance(value, str) or not value:
-            raise ValueError(f"metadata[{key!r}] must be a text, got {value!r}")
-    for key, kind in JSON_KEYS.items():
-        value = metadata[key]
-        value = value.to_dict() if hasattr(value, "to_dict") else value
-        value = list(value) if kind is list and isinstance(value, tuple) else value
-        if not isinstance(value, kind):
-            raise ValueError(f"metadata[{key!r}] must be a {kind.__name__}, got {type(value).__name__}")
-        header[key] = json.dumps(value, sort_keys=True, allow_nan=False)
-    return header
+def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Any]:
+    """Metadata with the values of `JSON_KEYS` decoded, where they are text; `source` stands in errors.
 
-
-def _decoded(path: str | os.PathLike, header: Mapping[str, str]) -> dict[str, Any]:
+    Other keys hold text and pass. `calibration` may be null. Raises WeightsError for a key that is absent or
+    holds a value of another type, and for another format.
+    """
     if header.get("format") != FORMAT:
         raise WeightsError(
-            f"{path}: format {header.get('format')!r}, expected {FORMAT!r}; not a weights file that this version of "
-            f"driqa_jax can read"
+            f"{source}: format {header.get('format')!r}, expected {FORMAT!r}; "
+            f"not weights that this version of driqa_jax can read"
         )
-    metadata: dict[str, Any] = dict(header)
+    metadata: dict[str, Any] = {}
     for key in (*TEXT_KEYS, *JSON_KEYS):
         if key not in header:
-            raise WeightsError(f"{path}: the header lacks {key!r}")
-    for key, kind in JSON_KEYS.items():
+            raise WeightsError(f"{source}: the metadata lack {key!r}")
+    for key, value in header.items():
+        kind = JSON_KEYS.get(key, str)
         try:
-            metadata[key] = json.loads(header[key])
+            value = json.loads(value) if kind is not str and isinstance(value, str) else value
         except json.JSONDecodeError as error:
-            raise WeightsError(f"{path}: the header's {key!r} is not JSON ({error})") from None
-        if not isinstance(metadata[key], kind):
-            raise WeightsError(f"{path}: the header's {key!r} is a {type(metadata[key]).__name__}, not a {kind.__name__}")
+            raise WeightsError(f"{source}: {key!r} in the metadata is not JSON ({error})") from None
+        value = value.to_dict() if hasattr(value, "to_dict") else value  # a ConfigDict
+        value = list(value) if kind is list and isinstance(value, tuple) else value
+        value = {} if key == "calibration" and value is None else value
+        if not isinstance(value, kind):
+            raise WeightsError(
+                f"{source}: {key!r} in the metadata is a {type(value).__name__}, expected a {kind.__name__}"
+            )
+        metadata[key] = value
     return metadata
+
+
+def _encoded(metadata: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: json.dumps(value, sort_keys=True, allow_nan=False) if key in JSON_KEYS else value
+        for key, value in metadata.items()
+    }
 
 
 def _sorted_header(data: bytes) -> bytes:

@@ -1,0 +1,78 @@
+"""`driqa info`: what is installed here, and what the bundled models are."""
+
+from __future__ import annotations
+
+import argparse
+
+_EXAMPLES = """\
+example:
+  driqa info
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "info",
+        help="versions, devices, bundled models",
+        description="Versions, devices, bundled models; parameters, multiply-adds and measured time by part.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it; returns 0."""
+    import jax
+    from rich.console import Console
+
+    from driqa_jax.scoring.cache import cache_folder, enable_compile_cache
+    from driqa_jax.scoring.provenance import versions
+    from driqa_jax.scoring.weights import bundled_files
+
+    enable_compile_cache()
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(", ".join(f"{name} {version}" for name, version in versions().items()))
+    for device in jax.devices():
+        console.print(f"device {device.id}: {device.platform}, {device.device_kind}", markup=False)
+    console.print(
+        f"compiled programs: {jax.config.jax_compilation_cache_dir or f'not kept ({cache_folder()})'}"
+    )
+    console.print("licence of the code: Apache-2.0")
+    for name, file in bundled_files().items():
+        _print_model(console, name, file)
+    _print_parts(console)
+    return 0
+
+
+def _print_model(console, name, file) -> None:
+    from driqa_jax.scoring.weights import file_sha256, flatten, load_weights
+
+    params, metadata = load_weights(file)
+    count = sum(value.size for value in flatten(params).values())
+    console.print(
+        f"bundled {name}: variant {metadata['variant']}, {count / 1e6:.2f} M parameters, "
+        f"{file.stat().st_size / 1e6:.1f} MB, licence {metadata['licence']}\n  sha256 {file_sha256(file)}",
+        markup=False,
+    )
+
+
+def _print_parts(console) -> None:
+    from rich.table import Table
+
+    from driqa_jax.models.summary import summarize
+
+    table = Table("part", "parameters", "multiply-adds", "ms", title="lite, one photo")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    parts = summarize("lite")
+    for part in parts:
+        table.add_row(
+            part.name,
+            f"{part.parameters:,}",
+            f"{part.multiply_adds / 1e6:,.1f} M",
+            f"{part.milliseconds:.1f}",
+        )
+    console.print(table)

@@ -1,0 +1,83 @@
+"""The command `driqa`: finds the subcommand, runs it, turns what went wrong into a line and an exit code.
+
+Exit codes: 0 success, 1 some items failed, 2 usage error or nothing ran, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+
+from driqa_jax.data.errors import DataError, UnreadableImage
+from driqa_jax.errors import UserError
+from driqa_jax.version import VERSION
+
+COMMANDS = ("score", "evaluate", "train", "info")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each command's `add_parser(subparsers)` sets `run(args) -> int`."""
+    parser = argparse.ArgumentParser(
+        prog="driqa",
+        description="No-reference image quality assessment: how good is a photo, from 0 to 100.",
+        epilog="example:\n  driqa score photos/ -o scores.csv",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"driqa_jax {VERSION}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"driqa_jax.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code (argparse itself exits, with 2, on a usage error)."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    if rest and not hasattr(args, "overrides"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    args.overrides = rest
+    try:
+        with _terminated_as_exit():
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
+    except (UserError, DataError, UnreadableImage) as error:
+        print(f"driqa {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+@contextlib.contextmanager
+def _terminated_as_exit() -> Iterator[None]:
+    """SIGTERM unwinds like an exception, so that files are closed as they are on Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number, frame):
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

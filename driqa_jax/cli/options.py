@@ -1,0 +1,58 @@
+"""Options that several commands share, and the numbers they accept."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """`--model`, `--batch-size`, `--workers`, `--max-pixels`: what `driqa_jax.scoring.scorer.load` takes."""
+    parser.add_argument(
+        "--model",
+        default="lite",
+        metavar="NAME|FILE|WORKDIR",
+        help="a bundled model, a .safetensors file or the workdir of a training (default: lite)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="N",
+        help="pictures per call of the device (default: 1 on a CPU, 16 elsewhere)",
+    )
+    parser.add_argument(
+        "--workers", type=positive, default=2, metavar="N", help="threads that decode (default: 2)"
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=pixels,
+        default=200e6,
+        metavar="N",
+        help="refuse pictures with more pixels (default: 200e6)",
+    )
+
+
+def loading(args: argparse.Namespace) -> dict:
+    """The options of `add_model_options`, but for the model, as keywords of `load`."""
+    return {"batch_size": args.batch_size, "workers": args.workers, "max_pixels": args.max_pixels}
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return value
+
+
+def pixels(text: str) -> float:
+    """A number of pixels, as 300000000 or 300e6."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, such as 300e6")
+    return value

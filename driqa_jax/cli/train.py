@@ -1,0 +1,61 @@
+"""`driqa train`: a config file and a folder to a trained model."""
+
+from __future__ import annotations
+
+import argparse
+
+from driqa_jax.errors import UserError
+
+_PREFIX = "--config."
+_EXAMPLES = """\
+examples:
+  driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
+  driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
+
+Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
+stopped.
+
+exit codes: 0 trained, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train a model, or go on with a training",
+        description="Train a model as a config file says.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", required=True, metavar="F.py", help="a Python file with get_config()")
+    parser.add_argument("--workdir", required=True, metavar="D", help="folder for checkpoints and metrics")
+    parser.set_defaults(run=run, overrides=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code of the loop."""
+    settings = parse_overrides(args.overrides)
+    from driqa_jax.train.config import read
+    from driqa_jax.train.loop import train
+
+    return train(read(args.config, settings), args.workdir)
+
+
+def parse_overrides(words: list[str]) -> list[str]:
+    """`--config.a.b=value` or `--config.a.b value` to `a.b=value`. Raises UserError for anything else."""
+    found, words = [], list(words)
+    while words:
+        word = words.pop(0)
+        if not word.startswith(_PREFIX):
+            raise UserError(
+                f"unrecognized argument {word!r}; a key of the configuration is set by {_PREFIX}KEY=VALUE"
+            )
+        key, equals, value = word.removeprefix(_PREFIX).partition("=")
+        if not equals:
+            if not words or words[0].startswith(_PREFIX):
+                raise UserError(f"{word} lacks its value; write {word}=VALUE")
+            value = words.pop(0)
+        found.append(f"{key}={value}")
+    return found

@@ -1,0 +1,66 @@
+"""A model of a few parameters that keeps the contract of the real one, for tests of what stands around it."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from driqa_jax.scoring.scorer import Scorer
+
+WIDTH = 64
+METADATA = {
+    "format": "driqa_jax/1",
+    "variant": "lite",
+    "config": {"variant": "lite", "dropout": 0.0},
+    "view": {},
+    "calibration": {"low": -0.1, "span": 1.2, "centre": 0.5, "width": 0.3},
+    "degradations": ["blur", "noise"],
+    "provenance": {"steps": 3},
+    "licence": "Apache-2.0",
+}
+
+
+class FakeModel:
+    """Sees brightness and contrast of the picture (not of the padding) and of its tiles."""
+
+    def apply(self, variables, whole, valid, tiles, tile_boxes):
+        params = variables["params"]
+        rows = jnp.arange(whole.shape[1])[None, :] < valid[:, :1]
+        columns = jnp.arange(whole.shape[2])[None, :] < valid[:, 1:]
+        mask = (rows[:, :, None] & columns[:, None, :]).astype(whole.dtype)[:, :, :, None]
+        area = mask.sum(axis=(1, 2))
+        mean = (whole * mask).sum(axis=(1, 2)) / area
+        square = (whole**2 * mask).sum(axis=(1, 2)) / area
+        features = jnp.concatenate(
+            [mean, square, tiles.mean(axis=(1, 2, 3)), tiles.std(axis=(1, 2, 3)), tile_boxes.sum(axis=1)],
+            axis=-1,
+        )
+        hidden = jnp.tanh(features @ params["in"]["kernel"])
+        mos = 0.5 + (hidden @ params["out"]["kernel"])[:, 0]
+        return mos, {"d": hidden, "q": hidden}
+
+
+def fake_params(seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "in": {"kernel": rng.standard_normal((16, WIDTH)).astype(np.float32)},
+        "out": {"kernel": (rng.standard_normal((WIDTH, 1)) * 0.05).astype(np.float32)},
+    }
+
+
+def fake_scorer(**options):
+    return Scorer(FakeModel(), fake_params(), METADATA, name="fake", **options)
+
+
+def picture(height, width, seed):
+    """A smooth picture with a little noise, uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / 40.0
+    base = np.stack([np.sin(x + seed), np.cos(y), np.sin(x * y / 9 + seed)], axis=-1)
+    return np.clip(128 + 60 * base + rng.normal(0, 6 * rng.random(), base.shape), 0, 255).astype(np.uint8)
+
+
+# One for each of the three canvases, a tiny one, and two more.
+SIZES = ((300, 300), (200, 400), (400, 200), (20, 30), (340, 330), (1, 1))
+
+
+def pictures():
+    return [picture(height, width, seed) for seed, (height, width) in enumerate(SIZES)]
