@@ -1,5 +1,25 @@
-"""driqa_jax: no-reference image quality assessment, after DRI-IQA, in JAX."""
+"""driqa_jax: no-reference image quality assessment, after DRI-IQA, in JAX.
+
+    import driqa_jax as driqa
+
+    scorer = driqa.load()
+    scorer("photo.jpg")                        # 0 to 100
+    mos, out = driqa.apply(scorer.params, images)  # the functional core
+"""
 
 from driqa_jax.version import VERSION as __version__
 
-__all__ = ["__version__"]
+__all__ = ["Scorer", "__version__", "apply", "load"]
+
+
+def __getattr__(name: str):
+    """Import on first use: `driqa --help` and `import driqa_jax` then cost no import of jax."""
+    if name == "apply":
+        from driqa_jax.scoring.functional import apply
+
+        return apply
+    if name in ("Scorer", "load"):
+        from driqa_jax.scoring import scorer
+
+        return getattr(scorer, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,22 @@
+"""A whole training, stage 2, on generated pictures: does everything run here?
+
+driqa train --config configs/smoke.py --workdir /tmp/smoke
+
+Under a minute on two CPU cores. What it learns is of no use.
+"""
+
+from driqa_jax.train.config import default
+
+
+def get_config():
+    config = default()
+    config.data.kind = "fake"
+    config.data.train = "train/fit"
+    config.data.val = "train/val"
+    config.view.short = 64
+    config.view.canvas = (64, 64)
+    config.view.tile = 64
+    config.batch_size = 8
+    config.steps = 6
+    config.log_every = 2
+    return config
