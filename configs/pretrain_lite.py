@@ -17,4 +17,5 @@ def get_config():
     config.steps = 1600
     config.optim.lr = 5e-4
     config.optim.weight_decay = 1e-4
+    config.optim.frozen = ()
     return config

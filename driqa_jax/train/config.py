@@ -44,18 +44,19 @@ def default() -> ml_collections.ConfigDict:
                 "weight_decay": 1e-2,
                 "clip": 1.0,
                 "ema": 0.999,
-                # Factors on lr for parameters whose path starts so; the first that fits counts.
-                # The read-outs of thousands of standardised features move together, hence slowly.
-                "groups": (("quality_encoder/", 0.1),),
-                # Parameters that stay as they are; E_d and R are frozen in stage 2 by the method.
+                # Factors on lr for parameters whose path fits a pattern; the first that fits counts. The read-outs of
+                # thousands of standardised features move together, hence slowly.
+                "groups": (("quality_encoder/*", 0.2),),
+                # Parameters that stay as they are: E_d and R by the method, the backbone up to stride 8 for speed, its
+                # batch norms because batches are small.
                 "frozen": (
-                    "degradation_encoder/",
-                    "restoration/",
-                    "quality_encoder/backbone/stem",
-                    "quality_encoder/backbone/stage1",
-                    "quality_encoder/backbone/stage2",
-                    "quality_encoder/backbone/stage3",
-                    "quality_encoder/standardize",
+                    "degradation_encoder/*",
+                    "restoration/*",
+                    "quality_encoder/backbone/stem/*",
+                    "quality_encoder/backbone/stage[123]_*",
+                    "quality_encoder/backbone/*/scale",
+                    "quality_encoder/backbone/*/bias",
+                    "quality_encoder/standardize_*",
                 ),
             },
             "loss": {

@@ -62,7 +62,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     optimizer = optim.make_optimizer(config.optim, steps)
 
     def is_trained(path):
-        return config.stage == "pretrain" or not path.startswith(tuple(config.optim.frozen))
+        return not optim.is_frozen(config.optim, path)
 
     checkpoints = Checkpoints(folder, config.checkpoint.keep)
     run = state.create(stage.params(config, model, train_source), is_trained, optimizer)

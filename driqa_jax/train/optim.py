@@ -1,5 +1,7 @@
 """The optimizer: AdamW, cosine after a linear warm-up, a learning rate for each group of parameters."""
 
+import fnmatch
+
 import jax
 import ml_collections
 import optax
@@ -13,11 +15,16 @@ def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
     )
 
 
+def is_frozen(config: ml_collections.ConfigDict, path: str) -> bool:
+    """Whether a parameter stays as it is: its path fits one of the patterns of `config.frozen`."""
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in config.frozen)
+
+
 def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
     """AdamW on flat parameters `{path: array}`; weight decay on kernels alone."""
 
     def factor(path):
-        return next((rate for prefix, rate in config.groups if path.startswith(prefix)), 1.0)
+        return next((rate for pattern, rate in config.groups if fnmatch.fnmatchcase(path, pattern)), 1.0)
 
     def by_group(updates, params=None):
         del params
