@@ -18,7 +18,7 @@ from driqa_jax.data.errors import DataError, UnreadableImage
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "evaluate", "train", "info")
+COMMANDS = ("score", "evaluate", "train", "export", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:

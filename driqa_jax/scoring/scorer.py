@@ -109,6 +109,13 @@ class Scorer:
             scores.append(self._score(name, outcome))
         return np.array(scores, np.float64) if several else scores[0]
 
+    def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
+        """The model's own MOS of each picture, neither calibrated nor rounded, in input order; raises as a call does."""
+        for _, outcome in self._outcomes(_named(images, None)):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield float(outcome)
+
     def stream(self, images: Iterable[ImageSource], names: Iterable[str] | None = None) -> Iterator[Result]:
         """A `Result` for every picture, in input order, as they are done; the input may be endless.
 

@@ -76,4 +76,4 @@ def load_for_scoring(workdir: str | pathlib.Path) -> tuple[dict, dict]:
         raise UserError(f"{workdir}: the run has saved no checkpoint yet")
     params, run = checkpoints.parameters(), checkpoints.run()
     checkpoints.close()
-    return params, describe(pathlib.Path(workdir), run)
+    return params, describe(run)
