@@ -88,24 +88,33 @@ def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
       overrides: `a.b=value` each, the value a Python literal or bare text.
 
     Raises:
-      UserError: no such file, no `get_config` in it, an unknown key (the nearest known one is named), or a value of
-        another type than the key's.
+      UserError: no such file, no Python, no `get_config` in it, an unknown key (the nearest known one is named), or a
+        value of another type than the key's.
     """
-    file = pathlib.Path(path)
-    if not file.is_file():
-        raise UserError(f"{path}: no such config file")
-    spec = importlib.util.spec_from_file_location("driqa_config", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not hasattr(module, "get_config"):
-        raise UserError(f"{path}: a config file defines get_config(), and this one does not")
-    config = module.get_config()
+    config = _from_file(path)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--config.{override}: write --config.KEY=VALUE")
         _set(config, key, text)
     return ml_collections.FrozenConfigDict(config)
+
+
+def _from_file(path):
+    file = pathlib.Path(path)
+    if not file.is_file():
+        raise UserError(f"{path}: no such config file")
+    if file.suffix != ".py":
+        raise UserError(f"{path}: a config file is Python, named *.py")
+    spec = importlib.util.spec_from_file_location("driqa_config", file)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        if hasattr(module, "get_config"):
+            return module.get_config()
+    except Exception as error:  # whatever the file's own code may raise, and the lock on unknown keys
+        raise UserError(f"{path}: {type(error).__name__}: {error}") from error
+    raise UserError(f"{path}: a config file defines get_config(), and this one does not")
 
 
 def keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
