@@ -27,6 +27,7 @@ def multiply_adds(function, *args) -> int:
     """Multiply-adds of matrix products and convolutions of `function(*args)`, read off its jaxpr.
 
     Depthwise convolutions, which are sums of shifted products here, count each product of a broadcast kernel tap.
+    Of the branches of a condition the dearest counts. Raises ValueError for a while loop.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -45,15 +46,25 @@ def _count(jaxpr) -> int:
             kernel = equation.invars[1].aval
             features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
             found += out.size * kernel.size // features
-        elif name == "custom_vjp_call" and equation.params["call_jaxpr"].jaxpr.debug_info.func_name == "depthwise_conv":
+        elif name == "custom_vjp_call" and _name_of(equation.params["call_jaxpr"]) == "depthwise_conv":
             kernel = equation.invars[1].aval
             found += out.size * kernel.shape[0] * kernel.shape[1]
+        elif name == "scan":
+            found += equation.params["length"] * _count(equation.params["jaxpr"].jaxpr)
+        elif name == "cond":
+            found += max(_count(branch.jaxpr) for branch in equation.params["branches"])
+        elif name == "while":
+            raise ValueError("multiply_adds: a while loop repeats nobody knows how often; use a scan")
         else:
             for inner in equation.params.values():
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
                     found += _count(inner)
     return found
+
+
+def _name_of(closed) -> str:
+    return closed.jaxpr.debug_info.func_name
 
 
 def summarize(variant: str, measure: bool = True) -> list[Part]:
@@ -75,7 +86,7 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
     def part(method, *args):
         return lambda p: model.apply({"params": p}, *args, method=method)
 
-    levels = jax.eval_shape(lambda p: model.apply({"params": p}, pixels, held["d"], method=lambda m, x, d: m.restoration(x, d)[1]), params)
+    levels = jax.eval_shape(part(lambda m, x, d: m.restoration(x, d)[1], pixels, held["d"]), params)
     levels = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in levels]
     runs = {
         "degradation_encoder": part(lambda m, x: m.degradation_encoder(x), pixels),
