@@ -6,7 +6,7 @@ gathered arrays on every device and divided by their number; the transpose of th
 devices owe, and the gradients are then summed once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -16,9 +16,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 AXIS = "data"
 
 
-def make_mesh() -> Mesh:
-    """All devices of all hosts along one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), (AXIS,), axis_types=(AxisType.Auto,))
+def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices along one axis, `data`; None: all devices of all hosts."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 
 
 def gather(x: jax.Array, axis: int = 0) -> jax.Array:

@@ -18,7 +18,7 @@ from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, RestorationTokens
 
-WIDTH = 16
+WIDTH = 32
 
 
 class TinyBackbone(nn.Module):

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.layers import MLP, Dense
+from driqa_jax.models.layers import MLP, Dense, deviation
 
 
 class Degradation(NamedTuple):
@@ -51,7 +51,7 @@ class DegradationEncoder(nn.Module):
             x = nn.Conv(channels, (3, 3), strides=2, use_bias=False, name=f"conv{number}")(x)
             x = nn.leaky_relu(nn.GroupNorm(num_groups=8, name=f"norm{number}")(x), 0.1)
         tokens = x.reshape(x.shape[0], -1, self.width)
-        pooled = jnp.concatenate([tokens.mean(axis=1), tokens.std(axis=1), mean, spread], axis=-1)
+        pooled = jnp.concatenate([tokens.mean(axis=1), deviation(tokens), mean, spread], axis=-1)
         vector = nn.LayerNorm(name="vector_norm")(MLP(features=self.width, ratio=1, name="vector")(pooled))
         return Degradation(
             tokens,

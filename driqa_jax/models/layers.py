@@ -139,6 +139,16 @@ def average_pool(x: jax.Array, factor: int) -> jax.Array:
     return blocks.mean(axis=(2, 4))
 
 
+def deviation(x: jax.Array) -> jax.Array:
+    """(B, N, C) -> (B, C), the standard deviation over N; where it is 0 (one token, say) so is its gradient.
+
+    `jnp.std` gives NaN for that gradient, and one NaN ends a training.
+    """
+    variance = x.var(axis=1)
+    some = variance > 0
+    return jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1.0)), 0.0)
+
+
 def masked_moments(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean and standard deviation of each channel over the valid places.
 

@@ -31,9 +31,10 @@ def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe:
 
 def degrade(config, photos, index, step):
     """Every photo under every chain of this step: (P, S, S, 3) -> (K, P, S, S, 3), and the chains."""
-    chains = degradations.sample_chains(rng.stream(config.seed, "chains", step), recipe(config), config.pretrain.chains)
+    drawn = recipe(config)
+    chains = degradations.sample_chains(rng.stream(config.seed, "chains", step), drawn, config.pretrain.chains)
     key = rng.stream(config.seed, "degradation", step)
-    return degradations.apply_chains(key, photos, chains, index), chains
+    return degradations.apply_chains(key, photos, chains, index, drawn.eight_bit), chains
 
 
 def make_loss(config: ml_collections.ConfigDict, model):

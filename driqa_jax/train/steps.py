@@ -29,7 +29,7 @@ def make_step(loss, optimizer: optax.GradientTransformation, ema: float):
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
         average = optim.average(state.ema, trainable, ema, state.step)
-        metrics = {"loss": value, "gradient_norm": optax.global_norm(grads), **metrics}
+        metrics = {"loss": value, "gradient_norm": optax.tree.norm(grads), **metrics}
         return TrainState(state.step + 1, trainable, state.frozen, average, opt_state), metrics
 
     return step
