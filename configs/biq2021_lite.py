@@ -12,9 +12,9 @@ from driqa_jax.train.config import default
 def get_config():
     config = default()
     config.batch_size = 16
-    config.epochs = 3.0
+    config.epochs = 2.5
     config.optim.lr = 5e-4
     config.optim.ema = 0.998
     config.loss.plcc = 0.5
-    config.eval_every = 600
+    config.eval_every = 703
     return config
