@@ -96,7 +96,8 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
 
     `tfds`: `path` is the folder that `driqa data prepare NAME` wrote, `name` the set ("biq2021"). `folder`: `path` is
     a CSV file, or the folder that holds it (options: `images`, `mos_range`, `split_column`). `photos`: `path` is a
-    folder of photographs without scores. `fake`: generated pictures (options: `count`, `size`, `seed`).
+    folder of photographs without scores. `fake`: generated pictures (options: `count`, `size`, `seed`), always
+    named fake.
 
     Raises ValueError for an unknown kind or a missing path, DataError for what is wrong with the data.
     """
