@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import math
 import os
 import pathlib
 
+from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.sources import Source
 
@@ -82,7 +81,7 @@ def find_csv(path: pathlib.Path) -> pathlib.Path:
 
 def read_ratings(file: pathlib.Path, split_column: str | None = None) -> list[Rating]:
     """The lines of a CSV of scores, unscaled. Raises DataError at a column or a number that is missing or wrong."""
-    lines = _lines(file)
+    lines = read_lines(file)
     if len(lines) < 2:
         raise DataError(file, 1, "holds no score; expected a header image,mos and a line for each picture")
     head = [cell.lower() for cell in lines[0][1]]
@@ -145,23 +144,6 @@ def to_unit_range(
                 f"mos {rating.score:g} lies outside mos_range ({worst:g}, {best:g}); correct the score or the range",
             )
     return [(rating.score - worst) / (best - worst) for rating in ratings]
-
-
-def _lines(file):
-    """Number and cells of each line that is not blank."""
-    # The bytes, so that a wrong one can be placed: a text stream reports where its buffer stood.
-    data = file.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(file, line, "is not UTF-8 text; save the file as CSV in UTF-8") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
-    try:
-        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
-    except csv.Error as error:
-        raise DataError(file, rows.line_num, f"is not CSV ({error}); is a quotation mark left open?") from None
-    return [(line, row) for line, row in lines if any(row)]
 
 
 def _columns(file, head, first):
