@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "evaluate", "train", "info")
+COMMANDS = ("score", "evaluate", "train", "data", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:
