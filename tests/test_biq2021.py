@@ -34,7 +34,9 @@ def scene(number):
 
 def write_labels(folder, split, rows):
     text = "".join(f"{name},{mos},,\r\n" for name, _, mos in rows)
-    (folder / layout.SPLITS[split]).write_bytes(b"\xef\xbb\xbf" + f"Image Name,MOS,,\r\n{text},,,\r\n".encode())
+    (folder / layout.SPLITS[split]).write_bytes(
+        b"\xef\xbb\xbf" + f"Image Name,MOS,,\r\n{text},,,\r\n".encode()
+    )
 
 
 def write_biq2021(folder):
@@ -94,7 +96,15 @@ def test_what_was_prepared_is_read_back(authors, prepared):
 def test_repeats_and_mirror_images_share_a_group(prepared):
     source = open_source("tfds", str(prepared[0]), "biq2021")
     names = [name for name, _, _ in TRAIN + TEST]
-    assert source.column("group").tolist() == [names[0], names[1], names[2], names[0], names[4], names[0], names[6]]
+    assert source.column("group").tolist() == [
+        names[0],
+        names[1],
+        names[2],
+        names[0],
+        names[4],
+        names[0],
+        names[6],
+    ]
     assert select(source, "test/novel").column("image_id").tolist() == ["ss03 (6).jpg"]
 
 
@@ -159,9 +169,17 @@ def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succ
 @pytest.mark.parametrize(
     "rows, line, message",
     [
-        ([("Name", "Score"), ("ss01 (1).jpg", "0.5")], 1, r"the header is \['Name', 'Score'\], not \['Image Name', 'MOS'\]"),
+        (
+            [("Name", "Score"), ("ss01 (1).jpg", "0.5")],
+            1,
+            r"the header is \['Name', 'Score'\], not \['Image Name', 'MOS'\]",
+        ),
         ([("Image Name", "MOS", "", ""), ("ss01 (1).jpg", "good", "", "")], 2, "the score 'good'"),
-        ([("Image Name", "MOS"), ("ss01 (1).jpg", "0.5"), ("ss02 (1014).jpg", "1.5")], 3, r"1.5 .*not in \[0, 1\]"),
+        (
+            [("Image Name", "MOS"), ("ss01 (1).jpg", "0.5"), ("ss02 (1014).jpg", "1.5")],
+            3,
+            r"1.5 .*not in \[0, 1\]",
+        ),
         ([("Image Name", "MOS"), ("ss01 (1).jpg", "nan")], 2, r"nan .*not in \[0, 1\]"),
         ([("Image Name", "MOS"), ("ss01 (1).jpg",)], 2, "the score ''"),
         ([("Image Name", "MOS"), ("", "0.5")], 2, "names no picture"),

@@ -240,7 +240,12 @@ def test_float_arrays_and_their_range():
 
 @pytest.mark.parametrize(
     "array",
-    [np.zeros((2, 2, 2), np.uint8), np.zeros(4, np.uint8), np.zeros((0, 3), np.uint8), np.zeros((2, 2), np.int64)],
+    [
+        np.zeros((2, 2, 2), np.uint8),
+        np.zeros(4, np.uint8),
+        np.zeros((0, 3), np.uint8),
+        np.zeros((2, 2), np.int64),
+    ],
     ids=["two channels", "one axis", "no rows", "int64"],
 )
 def test_arrays_that_are_no_picture(array):
@@ -265,7 +270,16 @@ def noise(kind, **options):
         (noise("PNG")[:20], "damaged|truncated|not a picture"),
         (b"\x89PNG\r\n\x1a\n", "damaged|truncated|not a picture"),
     ],
-    ids=["zero bytes", "text", "cut JPEG", "cut PNG", "cut WebP", "cut TIFF", "cut header", "signature alone"],
+    ids=[
+        "zero bytes",
+        "text",
+        "cut JPEG",
+        "cut PNG",
+        "cut WebP",
+        "cut TIFF",
+        "cut header",
+        "signature alone",
+    ],
 )
 def test_what_is_broken_is_named_with_its_reason(tmp_path, data, reason):
     path = tmp_path / "broken.jpg"
@@ -285,7 +299,9 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 def test_too_many_pixels_are_refused_by_name_before_they_are_decoded():
     huge = png_chunks(40000, 30000, 8, 2, b"")
-    with pytest.raises(UnreadableImage, match=r"^huge: 40000x30000 is 1200\.0 megapixels.*--max-pixels 1200000000"):
+    with pytest.raises(
+        UnreadableImage, match=r"^huge: 40000x30000 is 1200\.0 megapixels.*--max-pixels 1200000000"
+    ):
         decode(huge, name="huge")
     with pytest.raises(UnreadableImage, match="limit of 5e-06"):
         decode(COLOURS, max_pixels=5)

@@ -31,7 +31,9 @@ def groups(*images):
 def test_a_description_is_a_unit_vector_without_its_mean():
     described = neighbours.describe(encoded(scene(0)))
     assert described.shape == (256,) and described.dtype == np.float32
-    assert np.linalg.norm(described) == pytest.approx(1, abs=1e-5) and described.sum() == pytest.approx(0, abs=1e-4)
+    assert np.linalg.norm(described) == pytest.approx(1, abs=1e-5) and described.sum() == pytest.approx(
+        0, abs=1e-4
+    )
 
 
 def test_repeats_are_found_under_another_size_quality_format_and_brightness():

@@ -70,7 +70,9 @@ def test_hosts_together_see_what_one_sees(source, stream, hosts):
 
 @STREAMS
 def test_threads_change_nothing(source, stream):
-    for one, other in zip(take(stream(source, threads=0), 2), take(stream(source, threads=3), 2), strict=True):
+    for one, other in zip(
+        take(stream(source, threads=0), 2), take(stream(source, threads=3), 2), strict=True
+    ):
         assert_same(one, other)
 
 
@@ -98,7 +100,9 @@ def test_a_training_batch_holds_views_with_their_scores(source):
 def test_an_epoch_shows_each_picture_once_and_the_next_in_another_order(source):
     batches = take(train_stream(source, batch_size=5), 4)
     mos = np.concatenate([batch["mos"] for batch in batches]).reshape(2, COUNT)
-    np.testing.assert_array_equal(np.sort(mos, axis=1), np.sort(np.tile(np.float32(source.column("mos")), (2, 1)), axis=1))
+    np.testing.assert_array_equal(
+        np.sort(mos, axis=1), np.sort(np.tile(np.float32(source.column("mos")), (2, 1)), axis=1)
+    )
     assert not np.array_equal(mos[0], mos[1])
     assert np.concatenate([batch["index"] for batch in batches]).tolist() == list(range(20))
 
@@ -173,7 +177,9 @@ def test_a_pretraining_crop_is_a_turned_or_mirrored_piece_of_the_photo():
         assert {tuple(pixel) for pixel in photo.reshape(-1, 3)[:, :2].tolist()} == {
             (i, j) for i in range(y.min(), y.min() + 24) for j in range(x.min(), x.min() + 24)
         }
-        turns.add((tuple(photo[0, 1] - photo[0, 0].astype(int)), tuple(photo[1, 0] - photo[0, 0].astype(int))))
+        turns.add(
+            (tuple(photo[0, 1] - photo[0, 0].astype(int)), tuple(photo[1, 0] - photo[0, 0].astype(int)))
+        )
     assert len(turns) == 8  # the symmetries of a square
     assert len(corners) > 16
 

@@ -1,4 +1,4 @@
-"""Sources: one's own CSV with every defect named by file and line, photographs, fakes; splits that never move."""
+"""Sources: a CSV with every defect named by file and line, photographs, fakes; splits that never move."""
 
 import io
 import subprocess
@@ -64,7 +64,10 @@ def test_splits_and_groups_may_be_left_out(folder):
 @pytest.mark.parametrize("encoding, end", [("utf-8-sig", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r\n")])
 def test_bom_line_ends_blank_lines_and_a_trailing_comma(folder, encoding, end):
     text = end.join(["Image,MOS,", "a.png,0.5,", "", ",,", '"b.png",0.25,', ""])
-    assert values(opened(folder, text, encoding=encoding), "image_id", "mos") == [("a.png", 0.5), ("b.png", 0.25)]
+    assert values(opened(folder, text, encoding=encoding), "image_id", "mos") == [
+        ("a.png", 0.5),
+        ("b.png", 0.25),
+    ]
 
 
 def test_a_folder_that_holds_one_csv_and_pictures_elsewhere(folder, tmp_path_factory):
@@ -82,18 +85,26 @@ def test_other_scales_and_lower_is_better(folder, mos_range, expected):
 
 
 def test_meta_info_without_a_reference(folder):
-    text = "img_name,mean,std,ratio0.8_seed1_split_01,official_split\na.png,4.2,.1,0,train\nb.png,3,.1,2,validation\n"
+    text = (
+        "img_name,mean,std,ratio0.8_seed1_split_01,official_split\n"
+        "a.png,4.2,.1,0,train\nb.png,3,.1,2,validation\n"
+    )
     source = opened(folder, text, mos_range=(0, 5), split_column="ratio0.8_seed1_split_01")
     assert values(source, "image_id", "split") == [("a.png", "train"), ("b.png", "test")]
     np.testing.assert_allclose(source.column("mos"), [0.84, 0.6])
-    with pytest.raises(DataError, match=r"line 1: .*several splits \(ratio0.8_seed1_split_01, official_split\)"):
+    with pytest.raises(
+        DataError, match=r"line 1: .*several splits \(ratio0.8_seed1_split_01, official_split\)"
+    ):
         opened(folder, text, mos_range=(0, 5))
     with pytest.raises(DataError, match="line 1: has no column split01; its columns are img_name"):
         opened(folder, text, mos_range=(0, 5), split_column="split01")
 
 
 def test_meta_info_with_a_reference_groups_by_it(folder):
-    text = "ref_name,dist_name,dmos,split01\nI01.png,a.png,0.1,train\nI01.png,b.png,0.9,train\nI02.png,sub/c.png,1,val\n"
+    text = (
+        "ref_name,dist_name,dmos,split01\n"
+        "I01.png,a.png,0.1,train\nI01.png,b.png,0.9,train\nI02.png,sub/c.png,1,val\n"
+    )
     source = opened(folder, text)
     assert values(source, "image_id", "group", "split") == [
         ("a.png", "I01.png", "train"),
@@ -194,7 +205,9 @@ def test_fakes_are_the_same_bytes_always_and_their_mos_falls_with_severity():
 
 
 def test_kinds_and_what_they_need():
-    with pytest.raises(ValueError, match="unknown kind of source 'csv'; the kinds are tfds, folder, photos, fake"):
+    with pytest.raises(
+        ValueError, match="unknown kind of source 'csv'; the kinds are tfds, folder, photos, fake"
+    ):
         open_source("csv", "x")
     with pytest.raises(ValueError, match="'folder' needs a path"):
         open_source("folder")
@@ -210,7 +223,9 @@ def test_mid_rank():
 def test_joined_and_subset_read_the_right_pictures():
     first, second = FakeSource(4, size=16), FakeSource(3, size=16, seed=1, name="other")
     both = Joined([first, second])
-    assert [both[i]["image"] for i in range(7)] == [s[i]["image"] for s in (first, second) for i in range(len(s))]
+    assert [both[i]["image"] for i in range(7)] == [
+        s[i]["image"] for s in (first, second) for i in range(len(s))
+    ]
     assert both.column("dataset").tolist() == ["fake"] * 4 + ["other"] * 3
     np.testing.assert_array_equal(both.column("percentile")[4:], second.column("percentile"))
     part = Subset(both, [5, 0], "part")
@@ -234,8 +249,11 @@ def test_the_validation_fold_never_moves():
     )
     for salt in ("1", "2"):  # Python's own hash of a str differs between these
         done = subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": salt, "PYTHONPATH": ":".join(sys.path)},
-            capture_output=True, text=True, check=True,
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": salt, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout.strip() == str(HELD_OUT)
 

@@ -133,7 +133,8 @@ def test_the_rule_goes_through_plain_values():
 
 
 @pytest.mark.parametrize(
-    "change", [{"short": 300}, {"long": 0}, {"canvases": ()}, {"canvases": ((320, 100),)}, {"tiles": 3}, {"tile": 0}]
+    "change",
+    [{"short": 300}, {"long": 0}, {"canvases": ()}, {"canvases": ((320, 100),)}, {"tiles": 3}, {"tile": 0}],
 )
 def test_rules_that_cannot_be_followed(change):
     with pytest.raises(ValueError, match=next(iter(change))):
@@ -142,7 +143,12 @@ def test_rules_that_cannot_be_followed(change):
 
 @pytest.mark.parametrize(
     "picture",
-    [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3)), np.zeros((0, 9, 3), np.uint8)],
+    [
+        np.zeros((9, 9), np.uint8),
+        np.zeros((9, 9, 4), np.uint8),
+        np.zeros((9, 9, 3)),
+        np.zeros((0, 9, 3), np.uint8),
+    ],
 )
 def test_what_is_no_picture_is_refused_by_shape(picture):
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):

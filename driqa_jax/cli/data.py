@@ -16,7 +16,7 @@ examples:
   driqa data prepare biq2021 --data-dir BIQ2021
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
 
-Nothing is downloaded: BIQ2021 is the folder of github.com/nisarahmedrana/BIQ2021, with Images and two CSV files.
+Nothing is downloaded: BIQ2021 is a copy of github.com/nisarahmedrana/BIQ2021, with Images and two CSV files.
 """
 _CHECK_EXAMPLES = """\
 example:
@@ -57,7 +57,7 @@ def add_parser(subparsers) -> None:
     prepare = actions.add_parser(
         "prepare",
         help="write a data set as training reads it",
-        description="Write a data set as training reads it: records in ArrayRecord files, repeats in one group.",
+        description="Write a data set as training reads it: ArrayRecord files, repeats in one group.",
         epilog=_PREPARE_EXAMPLES,
         **style,
     )

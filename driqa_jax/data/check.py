@@ -15,7 +15,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass
 class Findings:
-    """By split, how many pictures are rated, are rated by the authors, are there; and every defect in words."""
+    """By split the numbers of ratings, of ratings the authors give, of pictures; all defects in words."""
 
     splits: dict[str, tuple[int, int, int]]
     defects: list[str]
@@ -26,8 +26,8 @@ def check(
 ) -> Findings:
     """Look at the authors' files of a set; `decode` reads every picture too.
 
-    `progress(what, done, total)` is called after each picture decoded. Raises DataError where nothing of the set is
-    there at all.
+    `progress(what, done, total)` is called after each picture decoded. Raises DataError where nothing of the
+    set is there at all.
     """
     layout = importlib.import_module(f"driqa_jax.data.builders.{name}.layout")
     parts = [layout.IMAGES, *layout.SPLITS.values()]
@@ -40,7 +40,9 @@ def check(
         present = [rating for rating in ratings if rating.file is not None]
         found.splits[split] = len(ratings), count, len(present)
         if ratings and len(ratings) != count:
-            found.defects.append(f"{layout.SPLITS[split]}: {len(ratings)} ratings, where the authors give {count}")
+            found.defects.append(
+                f"{layout.SPLITS[split]}: {len(ratings)} ratings, where the authors give {count}"
+            )
         if pictures is not None:
             found.defects += [
                 f"{layout.SPLITS[split]}, line {rating.line}: {rating.name!r} is not in {layout.IMAGES}"

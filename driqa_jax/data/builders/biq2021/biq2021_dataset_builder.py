@@ -36,7 +36,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
-            description="BIQ2021: 12,000 authentically distorted pictures with MOS, official split 10,000 / 2,000.",
+            description="BIQ2021: 12,000 authentically distorted pictures with MOS, split 10,000 / 2,000.",
             citation=_CITATION,
             homepage="https://github.com/nisarahmedrana/BIQ2021",
             disable_shuffling=True,  # records lie in the order of the labels
@@ -75,14 +75,17 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, ratings: list[Rating], groups: list[str], tell: Callable[[], None]):
         for number, (rating, group) in enumerate(zip(ratings, groups, strict=True)):
-            yield number, {
-                "image": rating.file.read_bytes(),
-                "mos": rating.mos,
-                "mos_raw": rating.mos,
-                "image_id": rating.name,
-                "subset": rating.subset,
-                "group": group,
-            }
+            yield (
+                number,
+                {
+                    "image": rating.file.read_bytes(),
+                    "mos": rating.mos,
+                    "mos_raw": rating.mos,
+                    "image_id": rating.name,
+                    "subset": rating.subset,
+                    "group": group,
+                },
+            )
             tell()
 
     def _told(self, what: str, total: int) -> Callable[[], None]:
@@ -100,7 +103,7 @@ def _require_pictures(folder: pathlib.Path, ratings: dict[str, list[Rating]]) ->
 
 
 def _groups(ratings: list[Rating], tell: Callable[[], None]) -> list[str]:
-    """The name of each picture's cluster: that of its first member, so it does not hang on the order of a folder."""
+    """The name of each picture's cluster: its first member, so it does not hang on the order of a folder."""
 
     def look(rating):
         try:

@@ -1,7 +1,7 @@
 """BIQ2021 as its authors distribute it: `Images/`, and two CSV files with the official split.
 
-Its traps: the CSV files open with a BOM and end every row with empty cells, and one picture's name differs in case
-from the name in the CSV.
+Its traps: the CSV files open with a BOM and end every row with empty cells, and one picture's name differs in
+case from the name in the CSV.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADER = ["Image Name", "MOS"]
 
 
 class Rating(NamedTuple):
-    """One row: the picture's file (None where it is absent), its name in the CSV, its MOS in [0, 1], its line."""
+    """One row: the picture's file (None where absent), its name in the CSV, its MOS in [0, 1], its line."""
 
     file: pathlib.Path | None
     name: str
@@ -55,8 +55,8 @@ class Pictures:
 def read_ratings(folder: pathlib.Path) -> dict[str, list[Rating]]:
     """Ratings by split, in the order of the CSV files.
 
-    Raises DataError, naming file and line: a CSV file is absent or of another layout, a score is no number in [0, 1],
-    a name stands twice.
+    Raises DataError, naming file and line: a CSV file is absent or of another layout, a score is no number in
+    [0, 1], a name stands twice.
     """
     pictures, seen = Pictures(folder), {}
     return {split: read_split(folder, split, pictures, seen) for split in SPLITS}
