@@ -236,7 +236,7 @@ def test_joined_and_subset_read_the_right_pictures():
 
 
 GROUPS = np.array([f"scene{i // 2:05d}" for i in range(60)])
-# What these names hash to, for ever: a fold that moved would let a later training see what an earlier one held out.
+# What these names hash to, for ever: were the fold to move, a later training would see what was held out.
 HELD_OUT = [9, 21, 28]
 
 

@@ -59,6 +59,6 @@ def _version_folder(name: str, data_dir: pathlib.Path) -> pathlib.Path:
         raise DataError(
             data_dir / name,
             None,
-            f"no prepared set here; run: driqa data prepare {name} --data-dir AUTHORS_FOLDER --out {data_dir}",
+            f"no prepared set here; run: driqa data prepare {name} --data-dir AUTHORS --out {data_dir}",
         )
     return max(found, key=lambda folder: tuple(int(part) for part in folder.name.split(".")))
