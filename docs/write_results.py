@@ -9,7 +9,6 @@ Also draws docs/examples.jpg, the examples with their scores.
 """
 
 import csv
-import json
 import pathlib
 import re
 
@@ -32,7 +31,7 @@ def main() -> None:
     draw_examples(scores)
     blocks = {
         "examples": "![The example photographs and their scores](docs/examples.jpg)\n\n" + examples_table(scores),
-        "results": "BIQ2021, official test split (10,000 / 2,000), the bundled `lite`:\n\n" + metrics_table(reports["test"]),
+        "results": "BIQ2021, official test split, the bundled `lite`:\n\n" + metrics_table(reports["test"]),
         "validation": metrics_table(reports["val"]),
         "test": metrics_table(reports["test"]),
         "weights": weights_text(),
@@ -79,9 +78,10 @@ def weights_text() -> str:
             f"- file: `driqa_jax/weights/lite.safetensors`, {file.stat().st_size:,} bytes, float16",
             f"- sha256: `{file_sha256(file)}`",
             f"- licence in its header: {metadata['licence']}",
-            f"- trained for {metadata['provenance']['step']} steps of stage 2, {metadata['provenance']['examples']:,} pictures",
-            f"- validation fold, {validation['n']} pictures, before calibration: SRCC {validation['srcc']:.3f}, PLCC "
-            f"{validation['plcc']:.3f}, mean absolute error {validation['mae']:.3f} ({validation['mae_calibrated']:.3f} after)",
+            f"- stage 2: {metadata['provenance']['step']} steps, {metadata['provenance']['examples']:,} pictures seen",
+            f"- validation fold, {validation['n']} pictures, before calibration: SRCC {validation['srcc']:.3f}, "
+            f"PLCC {validation['plcc']:.3f}, mean absolute error {validation['mae']:.3f} MOS "
+            f"({validation['mae_calibrated']:.3f} after)",
         ]
     )
 

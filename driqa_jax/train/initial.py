@@ -59,7 +59,8 @@ def load(name: str, variant: str) -> dict:
 
         known = bundled()
         if name not in known and not pathlib.Path(name).is_file():
-            raise UserError(f"config.init={name}: no such file or folder, and the bundled models are {', '.join(known)}")
+            there = ", ".join(known) or "none"
+            raise UserError(f"config.init={name}: no such file or folder; the bundled models are {there}")
         params, metadata = load_weights(known.get(name, name), variant)
     if metadata["variant"] != variant:
         raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
