@@ -14,11 +14,10 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
-from driqa_jax.data.errors import DataError, UnreadableImage
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "evaluate", "train", "export", "info")
+COMMANDS = ("score", "evaluate", "train", "export", "data", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = args.run(args)
             sys.stdout.flush()
             return code
-    except (UserError, DataError, UnreadableImage) as error:
+    except UserError as error:
         print(f"driqa {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

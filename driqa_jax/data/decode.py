@@ -17,8 +17,8 @@ from driqa_jax.data.errors import UnreadableImage
 # (MPO opens as JPEG.)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
 EXTENSIONS = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k .avif "
-    ".ico".split()
+    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .jp2 .j2k "
+    ".avif .ico".split()
 )
 ORIENTATION = 0x0112
 _TURNS = {
@@ -40,12 +40,12 @@ def decode(source: ImageSource, max_pixels: float = 200e6, name: str | None = No
     """A picture as a person sees it: uint8 (H, W, 3), sRGB.
 
     EXIF orientation is applied, alpha laid over white, the first frame of an animation taken, an ICC profile
-    converted to sRGB, 16 bits scaled to 8. `source`: encoded bytes, a path, an open binary file, a PIL image, or an
-    array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, or floats in [0, 1]. `name` stands in
-    errors where the source has no path.
+    converted to sRGB, 16 bits scaled to 8. `source`: encoded bytes, a path, an open binary file, a PIL image,
+    or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, or floats in [0, 1]. `name`
+    stands in errors where the source has no path.
 
-    Raises UnreadableImage (no image, truncated, empty, more than `max_pixels`), ValueError for an array of another
-    shape, dtype or range.
+    Raises UnreadableImage (no image, truncated, empty, more than `max_pixels`), ValueError for an array of
+    another shape, dtype or range.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels, name or "array")
@@ -61,7 +61,9 @@ def decode(source: ImageSource, max_pixels: float = 200e6, name: str | None = No
             raise UnreadableImage(name, error.strerror or str(error)) from None
     elif not isinstance(source, (bytes, bytearray, memoryview)):
         if not hasattr(source, "read"):
-            raise ValueError(f"cannot decode a {type(source).__name__}: give bytes, a path, a file, an image or an array")
+            raise ValueError(
+                f"cannot decode a {type(source).__name__}: give bytes, a path, a file, an image or an array"
+            )
         name = name or str(getattr(source, "name", "file"))
         source = source.read()
     return _from_bytes(bytes(source), max_pixels, name or "bytes")
@@ -105,8 +107,8 @@ def _check_size(height: int, width: int, max_pixels: float, name: str) -> None:
     if height * width > max_pixels:
         raise UnreadableImage(
             name,
-            f"{width}x{height} is {height * width / 1e6:.1f} megapixels, above the limit of {max_pixels / 1e6:g}; "
-            f"raise it with --max-pixels {height * width}",
+            f"{width}x{height} is {height * width / 1e6:.1f} megapixels, above the limit of "
+            f"{max_pixels / 1e6:g}; raise it with --max-pixels {height * width}",
         )
 
 
@@ -124,7 +126,7 @@ def _guarded(action, name):
 
 
 class _SizeGuard:
-    """Lifts Pillow's process-wide size check while we look at a header; ours (`max_pixels`) follows at once."""
+    """Lifts Pillow's process-wide size check while we look at a header; `max_pixels` is checked at once."""
 
     def __init__(self):
         self._lock, self._depth, self._kept = threading.Lock(), 0, None
@@ -191,10 +193,14 @@ def _scaled_to_8_bits(image, name):
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise UnreadableImage(name, "float samples outside [0, 1] have no known white; convert it to 8 or 16 bits")
+            raise UnreadableImage(
+                name, "float samples outside [0, 1] have no known white; convert it to 8 or 16 bits"
+            )
         return Image.fromarray(np.rint(values * 255).astype(np.uint8)), None
     if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage(name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits")
+        raise UnreadableImage(
+            name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits"
+        )
     grey = Image.fromarray(_from_16_bits(values))
     hidden = image.info.get("transparency")
     if hidden is None:
@@ -215,7 +221,7 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _readable_profile(profile: bytes, mode: str):
-    """The profile, or None where it is damaged, of another colour space, or sRGB already: viewers ignore it then."""
+    """The profile, or None where viewers ignore it: damaged, of another colour space, or sRGB already."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     except (OSError, ValueError):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from driqa_jax.errors import UserError
 
-class UnreadableImage(ValueError):
+
+class UnreadableImage(UserError, ValueError):
     """A picture that cannot be decoded: `path` (or a name, for bytes) and `reason`, both str."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
@@ -16,7 +18,7 @@ class UnreadableImage(ValueError):
         return type(self), (self.path, self.reason)
 
 
-class DataError(ValueError):
+class DataError(UserError, ValueError):
     """A defect of a data set: `file`, the 1-based `line` in it (None where there is none), what to do."""
 
     def __init__(self, file: str | os.PathLike, line: int | None, message: str):

@@ -14,8 +14,8 @@ from driqa_jax.data.sources import Source
 class FakeSource(Source):
     """`count` generated PNG pictures of side `size`; mos = 1 - severity of a blur or a noise.
 
-    Two neighbouring pictures show one scene at two severities and form a group; every fifth scene is test. The
-    same index and seed give the same bytes always.
+    Two neighbouring pictures show one scene at two severities and form a group; every fifth scene is test.
+    The same index and seed give the same bytes always.
     """
 
     def __init__(self, count: int = 64, size: int = 256, seed: int = 0, name: str = "fake"):

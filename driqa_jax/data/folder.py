@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
 import pathlib
 
+from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.sources import Source
 
@@ -29,11 +29,12 @@ class Rating:
 class FolderSource(Source):
     """Pictures on disk scored by a CSV file.
 
-    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos[,split][,group]`, or by place those
-    of an IQA-PyTorch meta_info file: `name,mos` or `reference,distorted,mos`, with any column whose name contains
-    "split". `images`: the folder that image names start from (default: where the CSV lies). `mos_range`: the (worst,
-    best) score of the scale, as in (1, 5), or (100, 0) where lower is better; it may be left out where all scores
-    lie in [0, 1]. `split_column` chooses among several. Without a split column every picture is "train".
+    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos[,split][,group]`, or by
+    place those of an IQA-PyTorch meta_info file: `name,mos` or `reference,distorted,mos`, with any column
+    whose name contains "split". `images`: the folder that image names start from (default: where the CSV
+    lies). `mos_range`: the (worst, best) score of the scale, as in (1, 5), or (100, 0) where lower is better;
+    it may be left out where all scores lie in [0, 1]. `split_column` chooses among several. Without a split
+    column every picture is "train".
 
     Raises DataError naming the file and the line.
     """
@@ -75,16 +76,15 @@ def find_csv(path: pathlib.Path) -> pathlib.Path:
     found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise DataError(path, None, f"expected one CSV file in this folder, found: {names}; name the file itself")
+        raise DataError(
+            path, None, f"expected one CSV file in this folder, found: {names}; name the file itself"
+        )
     return found[0]
 
 
 def read_ratings(file: pathlib.Path, split_column: str | None = None) -> list[Rating]:
-    """The lines of a CSV of scores, unscaled. Raises DataError at a column or a number that is missing or wrong."""
-    with open(file, encoding="utf-8-sig", newline="") as stream:
-        rows = csv.reader(stream)
-        lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
-    lines = [(line, row) for line, row in lines if any(row)]
+    """The lines of a CSV of scores, unscaled. Raises DataError at a missing or wrong column or number."""
+    lines = read_lines(file)
     if len(lines) < 2:
         raise DataError(file, 1, "holds no score; expected a header image,mos and a line for each picture")
     head = [cell.lower() for cell in lines[0][1]]
@@ -115,11 +115,15 @@ def check_pictures(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating]
     for rating in ratings:
         if rating.image in seen:
             raise DataError(
-                file, rating.line, f"{rating.image} stands on line {seen[rating.image]} already; keep one score for each picture"
+                file,
+                rating.line,
+                f"{rating.image} stands on line {seen[rating.image]} already; keep one score a picture",
             )
         seen[rating.image] = rating.line
         if not (root / rating.image).is_file():
-            raise DataError(file, rating.line, f"no picture {root / rating.image}{_near_name(root / rating.image)}")
+            raise DataError(
+                file, rating.line, f"no picture {root / rating.image}{_near_name(root / rating.image)}"
+            )
 
 
 def to_unit_range(
@@ -144,7 +148,7 @@ def to_unit_range(
             raise DataError(
                 file,
                 rating.line,
-                f"mos {rating.score:g} lies outside mos_range ({worst:g}, {best:g}); correct the score or the range",
+                f"mos {rating.score:g} lies outside mos_range ({worst:g}, {best:g}); correct one of them",
             )
     return [(rating.score - worst) / (best - worst) for rating in ratings]
 
@@ -161,7 +165,9 @@ def _columns(file, head, first):
         if len(row) > mos and _is_number(row[mos]):
             return mos - 1, mos, 0 if mos == 2 else None
     raise DataError(
-        file, line, "is neither image,mos (named in a header) nor a meta_info line name,mos or reference,distorted,mos"
+        file,
+        line,
+        "is neither image,mos (named in a header) nor a meta_info line name,mos or reference,distorted,mos",
     )
 
 

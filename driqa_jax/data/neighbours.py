@@ -1,7 +1,8 @@
 """Near neighbours: pictures of a set that repeat one another, so that no split parts them.
 
-A picture is described by its grey thumbnail of 16x16, mean removed, unit length; two whose descriptions (or that of
-the mirror image) correlate above a threshold are neighbours, and neighbours of neighbours form one cluster.
+A picture is described by its grey thumbnail of 16x16, mean removed, unit length; two whose descriptions (or
+that of the mirror image) correlate above a threshold are neighbours, and neighbours of neighbours form one
+cluster.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 SIDE = 16
-# On BIQ2021 nearly all pairs above .97 are the same picture or the next frame of one scene; between .95 and .97 such
-# pairs mix with strangers that share a bright sky over dark ground. A split may well keep those together too.
+# On BIQ2021 nearly all pairs above .97 are the same picture or the next frame of one scene; between .95 and
+# .97 such pairs mix with strangers that share a bright sky over dark ground. A split may well keep those
+# together too.
 THRESHOLD = 0.95
 _ROWS = 2048
 

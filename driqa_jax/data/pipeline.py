@@ -1,8 +1,8 @@
 """From a source to batches of numpy arrays, by position alone.
 
-Everything about example `p` of the stream (which picture, which flip, which tiles) follows from (seed, p). So step n
-is the same whether the stream starts at 0 or at n, and whatever the number of hosts: a host takes its contiguous
-share of every global batch.
+Everything about example `p` of the stream (which picture, which flip, which tiles) follows from (seed, p). So
+step n is the same whether the stream starts at 0 or at n, and whatever the number of hosts: a host takes its
+contiguous share of every global batch.
 """
 
 from __future__ import annotations
@@ -38,14 +38,18 @@ def finetune_batches(
 ) -> Iterator[Batch]:
     """Views with scores, for ever: shuffled anew in each epoch, random horizontal flips and tile places.
 
-    `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32 (B, 2),
-    `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32 (B,), `dataset` and
-    `index` int32 (B,), `index` being the position in the stream. `train=False` gives `evaluation_batches` instead.
+    `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32
+    (B, 2), `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32
+    (B,), `dataset` and `index` int32 (B,), `index` being the position in the stream. `train=False` gives
+    `evaluation_batches` instead.
 
-    Raises ValueError where the hosts do not divide the batch; UnreadableImage, naming it, at a broken picture.
+    Raises ValueError where the hosts do not divide the batch; UnreadableImage, naming it, at a broken
+    picture.
     """
     if not train:
-        return evaluation_batches(source, rule, canvas, batch_size, start_step, process_index, process_count, threads)
+        return evaluation_batches(
+            source, rule, canvas, batch_size, start_step, process_index, process_count, threads
+        )
     order, codes = _Order(len(source), seed), _dataset_codes(source)
 
     def load(position: int) -> Batch:
@@ -71,8 +75,8 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Views with scores, once, in the source's order, nothing random; keys as `finetune_batches`, and `real`.
 
-    `index` is the row of the source. The last batch is filled to its full size by repeating the last picture, and
-    `real` float32 (B,) is 1 for a picture, 0 for such a repeat.
+    `index` is the row of the source. The last batch is filled to its full size by repeating the last picture,
+    and `real` float32 (B,) is 1 for a picture, 0 for such a repeat.
     """
     codes, count = _dataset_codes(source), len(source)
     padded = -(-count // batch_size) * batch_size
@@ -98,8 +102,9 @@ def pretrain_batches(
 ) -> Iterator[Batch]:
     """Random crops of photographs, for ever: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
 
-    Crops lie anywhere, turned by quarter turns and mirrored. `halve` averages 2x2 pixels into one before the crop
-    (True: all pictures; else those of the data sets named), which removes the traces of JPEG from a photograph.
+    Crops lie anywhere, turned by quarter turns and mirrored. `halve` averages 2x2 pixels into one before the
+    crop (True: all pictures; else those of the data sets named), which removes the traces of JPEG from a
+    photograph.
 
     Raises UnreadableImage, naming it, at a broken picture or one smaller than the crop.
     """
@@ -151,9 +156,16 @@ def _stream(
         step, place = divmod(k, share)
         return load(step * batch_size + process_index * share + place)
 
-    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0)
+    read = grain.ReadOptions(
+        num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0
+    )
     first, last = start_step * share, end // batch_size * share
-    return iter(grain.MapDataset.range(first, max(first, last)).map(local).to_iter_dataset(read).batch(share, batch_fn=_stacked))
+    return iter(
+        grain.MapDataset.range(first, max(first, last))
+        .map(local)
+        .to_iter_dataset(read)
+        .batch(share, batch_fn=_stacked)
+    )
 
 
 def _stacked(examples: list[Batch]) -> Batch:
@@ -182,11 +194,15 @@ def _decoded(source: Source, row: int) -> np.ndarray:
     return decode(source.encoded(row), name=_said(source, row))
 
 
-def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str) -> np.ndarray:
+def _random_crop(
+    image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str
+) -> np.ndarray:
     height, width = image.shape[0] // factor, image.shape[1] // factor
     if min(height, width) < crop:
         halved = " once halved" if factor == 2 else ""
-        raise UnreadableImage(name, f"{width}x{height}{halved} is smaller than the crop of {crop}; take it out of the set")
+        raise UnreadableImage(
+            name, f"{width}x{height}{halved} is smaller than the crop of {crop}; take it out of the set"
+        )
     y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
     side = crop * factor
     cut = image[y * factor : y * factor + side, x * factor : x * factor + side]

@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import pathlib
+from collections.abc import Callable
+
+from driqa_jax.data.errors import DataError
 
 NAMES = ("biq2021",)
+Progress = Callable[[str, int, int], None]
 
 
-def prepare(name: str, data_dir: str | pathlib.Path, out: str | pathlib.Path) -> pathlib.Path:
+def prepare(
+    name: str, data_dir: str | os.PathLike, out: str | os.PathLike, progress: Progress | None = None
+) -> pathlib.Path:
     """Write the set under `out` and return its folder; what is there already is kept.
 
     tfds writes to a folder marked incomplete and renames it at the end, so half a set is never read.
+    `progress(what, done, total)` is called after each picture.
 
     Raises:
       ValueError: no such set.
-      DataError: what is wrong with the authors' files.
+      DataError: what is wrong with the authors' files, or `out` cannot be written.
     """
     import tensorflow_datasets as tfds
 
     if name not in NAMES:
         raise ValueError(f"no data set {name!r}; there are {', '.join(NAMES)}")
+    if not pathlib.Path(data_dir).is_dir():
+        raise DataError(
+            data_dir, None, f"no such folder; give the one that holds {name} as its authors made it"
+        )
+    tfds.disable_progress_bar()
     module = importlib.import_module(f"driqa_jax.data.builders.{name}.{name}_dataset_builder")
-    builder = module.Builder(data_dir=str(out), file_format="array_record")
     settings = tfds.download.DownloadConfig(manual_dir=str(pathlib.Path(data_dir).resolve()))
-    builder.download_and_prepare(download_config=settings)
+    try:
+        # tfds announces a download on standard output; nothing is downloaded.
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            builder = module.Builder(data_dir=str(out), file_format="array_record")
+            builder.progress = progress
+            builder.download_and_prepare(download_config=settings)
+    except OSError as error:
+        raise DataError(
+            error.filename or out, None, f"{error.strerror or error}; nothing was prepared"
+        ) from error
     return pathlib.Path(str(builder.data_dir))

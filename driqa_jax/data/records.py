@@ -1,4 +1,4 @@
-"""Sets that `driqa data prepare` wrote: ArrayRecord files read through tensorflow_datasets, without TensorFlow."""
+"""Sets that `driqa data prepare` wrote: ArrayRecord files read through tfds, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from driqa_jax.data.sources import Source
 class RecordsSource(Source):
     """A prepared set `name` under the folder `data_dir`: all its splits, one after another.
 
-    Labels come from the set's metadata, so that no picture is read for them. Raises DataError where the set has not
-    been prepared there.
+    Labels come from the set's metadata, so that no picture is read for them. Raises DataError where the set
+    has not been prepared there.
     """
 
     def __init__(self, name: str, data_dir: str | os.PathLike):
@@ -27,7 +27,9 @@ class RecordsSource(Source):
         self._parts = [builder.as_data_source(split, decoders=skip) for split in tables]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
-            raise DataError(data_dir, None, f"labels and records of {name} differ in number; prepare it again")
+            raise DataError(
+                data_dir, None, f"labels and records of {name} differ in number; prepare it again"
+            )
 
         def joined(key):
             return [value for table in tables.values() for value in table[key]]
@@ -48,11 +50,15 @@ class RecordsSource(Source):
 
 
 def _version_folder(name: str, data_dir: pathlib.Path) -> pathlib.Path:
-    found = [file.parent for file in (data_dir / name).glob("*/dataset_info.json") if "incomplete" not in file.parent.name]
+    found = [
+        file.parent
+        for file in (data_dir / name).glob("*/dataset_info.json")
+        if "incomplete" not in file.parent.name
+    ]
     if not found:
         raise DataError(
             data_dir / name,
             None,
-            f"no prepared set here; run: driqa data prepare {name} --data-dir FOLDER_OF_THE_AUTHORS --out {data_dir}",
+            f"no prepared set here; run: driqa data prepare {name} --data-dir AUTHORS --out {data_dir}",
         )
     return max(found, key=lambda folder: tuple(int(part) for part in folder.name.split(".")))

@@ -1,9 +1,9 @@
 """Sources of pictures: random access to encoded bytes with their scores.
 
 A source has `name`, `len(source)`, `source[i]` and `source.column(key)`. An example is a dict:
-`image` bytes (an encoded file), `mos` float in [0, 1], higher is better (nan: no score), `percentile` float in [0, 1]
-(mid-rank of `mos` within the source), `image_id`, `group` (pictures of one group never part in a split), `subset`,
-`split` and `dataset`, all str.
+`image` bytes (an encoded file), `mos` float in [0, 1], higher is better (nan: no score), `percentile` float
+in [0, 1] (mid-rank of `mos` within the source), `image_id`, `group` (pictures of one group never part in a
+split), `subset`, `split` and `dataset`, all str.
 """
 
 from __future__ import annotations
@@ -94,9 +94,10 @@ def mid_rank(scores: np.ndarray) -> np.ndarray:
 def open_source(kind: str, path: str | None = None, name: str | None = None, **options) -> Source:
     """The source of one kind, for configurations and commands.
 
-    `tfds`: `path` is the folder that `driqa data prepare NAME` wrote, `name` the set ("biq2021"). `folder`: `path` is
-    a CSV file, or the folder that holds it (options: `images`, `mos_range`, `split_column`). `photos`: `path` is a
-    folder of photographs without scores. `fake`: generated pictures (options: `count`, `size`, `seed`).
+    `tfds`: `path` is the folder that `driqa data prepare NAME` wrote, `name` the set ("biq2021"). `folder`:
+    `path` is a CSV file, or the folder that holds it (options: `images`, `mos_range`, `split_column`).
+    `photos`: `path` is a folder of photographs without scores. `fake`: generated pictures (options: `count`,
+    `size`, `seed`), always named fake.
 
     Raises ValueError for an unknown kind or a missing path, DataError for what is wrong with the data.
     """
@@ -104,7 +105,11 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
 
     if kind == "fake":
         return fake.FakeSource(**options)
-    kinds: Mapping = {"folder": folder.FolderSource, "photos": photos.PhotosSource, "tfds": records.RecordsSource}
+    kinds: Mapping = {
+        "folder": folder.FolderSource,
+        "photos": photos.PhotosSource,
+        "tfds": records.RecordsSource,
+    }
     if kind not in kinds:
         raise ValueError(f"unknown kind of source {kind!r}; the kinds are tfds, folder, photos, fake")
     if not path:

@@ -1,4 +1,4 @@
-"""Named parts of a source. Every choice rests on a stable hash, so it is the same in every process, for ever."""
+"""Named parts of a source. Every choice rests on a stable hash: the same in every process, for ever."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def fraction(text: str, seed: int = 0) -> float:
 def in_validation(groups: np.ndarray, seed: int = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
     """For each group name, (N,) str, whether it falls into the validation fold: (N,) bool.
 
-    The fold is the `share` of the groups (at least one) whose names hash lowest, so it hardly moves as a set grows.
+    The fold is the `share` of the groups (at least one) whose names hash lowest, so it hardly moves as a set
+    grows.
     """
     names, where = np.unique(groups, return_inverse=True)
     ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
@@ -33,9 +34,9 @@ def in_validation(groups: np.ndarray, seed: int = 0, share: float = VALIDATION_S
 def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = None) -> Source:
     """A part of a source by name, in the source's order.
 
-    `spec`: "all"; a split of the data set ("train", "test", ...); with "/val" a tenth of its groups chosen by hash,
-    with "/fit" the rest; with "/novel" those whose group has no member in any other split. `min_mos` keeps pictures
-    of at least that mos.
+    `spec`: "all"; a split of the data set ("train", "test", ...); with "/val" a tenth of its groups chosen by
+    hash, with "/fit" the rest; with "/novel" those whose group has no member in any other split. `min_mos`
+    keeps pictures of at least that mos.
 
     Raises DataError naming the splits there are, where nothing is left; ValueError for an unknown part.
     """
@@ -47,7 +48,9 @@ def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = Non
     elif part == "novel":
         keep &= ~np.isin(groups, groups[splits != split])
     elif part:
-        raise ValueError(f"unknown part {part!r} in {spec!r}; after the split comes /fit, /val, /novel or nothing")
+        raise ValueError(
+            f"unknown part {part!r} in {spec!r}; after the split comes /fit, /val, /novel or nothing"
+        )
     if min_mos is not None:
         keep &= source.column("mos") >= min_mos
     if not keep.any():

@@ -37,7 +37,7 @@ class ViewRule:
             raise ValueError(f"tile must be at least 1, got {self.tile}")
 
     def canvas_for(self, height: int, width: int) -> tuple[int, int]:
-        """The smallest canvas that holds a (height, width) picture without shrinking it, else the best fitting."""
+        """The smallest canvas that holds a (height, width) picture unshrunk, else the best fitting."""
         free = self._scale(height, width, None)
 
         def rank(canvas):
@@ -46,7 +46,7 @@ class ViewRule:
         return min(self.canvases, key=rank)
 
     def size_in(self, height: int, width: int, canvas: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Rows and columns of `whole` that hold a (height, width) picture: multiples of 32 within the canvas."""
+        """Rows and columns of `whole` that hold a (height, width) picture: multiples of 32 in the canvas."""
         scale = self._scale(height, width, canvas)
         return _nearest_stride(height * scale), _nearest_stride(width * scale)
 
@@ -79,8 +79,9 @@ def make_view(
     """The view of one picture, uint8 (H, W, 3) sRGB.
 
     Gives `whole` uint8 (h, w, 3) where (h, w) is `canvas` (default: `rule.canvas_for`), `valid` int32 (2,),
-    `tiles` uint8 (K, tile, tile, 3), `tile_boxes` float32 (K, 4) as y0, x0, y1, x1 in fractions of the picture.
-    Tiles lie on a fixed grid, or at random where `rng` is given. Raises ValueError for another shape or dtype.
+    `tiles` uint8 (K, tile, tile, 3), `tile_boxes` float32 (K, 4) as y0, x0, y1, x1 in fractions of the
+    picture. Tiles lie on a fixed grid, or at random where `rng` is given. Raises ValueError for another shape
+    or dtype.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"a view is made of uint8 (H, W, 3), got {image.dtype} {image.shape}")

@@ -68,7 +68,7 @@ def _input_gradient(shape, w, stride, dy):
     """The shifted form again, with the kernel flipped, over `dy` spread out to the input's grid."""
     kernel = w.shape[0]
     pads = []
-    for size, out in zip(shape[1:3], dy.shape[1:3]):
+    for size, out in zip(shape[1:3], dy.shape[1:3], strict=True):
         before, _ = _pads(size, kernel, stride)
         low = kernel - 1 - before
         spread = (out - 1) * stride + 1

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from driqa_jax.degradations import NAMES
 from driqa_jax.models.degradation_encoder import Degradation, DegradationEncoder
 from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.models.interaction import Interaction
@@ -127,7 +126,7 @@ class DRIQA(nn.Module):
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, len(NAMES)),
+        degradation_encoder=DegradationEncoder(width, config.types),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
@@ -143,6 +142,10 @@ VARIANTS = {"lite": _lite}
 
 def build_model(config: ml_collections.ConfigDict) -> DRIQA:
     """The model that `config.variant` names.
+
+    Args:
+      config: `variant`; `types`, how many degradation types the naming head knows; `dropout`, on the pooled features of
+        the quality encoder while training.
 
     Raises:
       ValueError: no such variant; the message lists those there are.

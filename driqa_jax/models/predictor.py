@@ -4,7 +4,6 @@ Source: the patch-weighted head of MANIQA (Yang et al., CVPRW 2022), without its
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from driqa_jax.models.layers import MLP, CrossAttention, Dense, FiLM

@@ -35,7 +35,7 @@ def export(
       progress: told (pictures done, pictures in all).
 
     Returns:
-      `sha256` of the file and, on validation, `n`, `srcc`, `plcc`, and `mae` (MOS, 0 to 1) before and after calibration.
+      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` and `mae` (MOS, 0 to 1), and `mae_calibrated`.
 
     Raises:
       UserError: no such run, one without a MOS predictor, or its data cannot be opened.

@@ -13,8 +13,6 @@ import numpy as np
 from driqa_jax.data.views import ViewRule
 from driqa_jax.models.driqa import build_model
 
-LITE = {"variant": "lite", "dropout": 0.0}
-
 
 def apply(
     params: dict[str, Any],
@@ -37,7 +35,10 @@ def apply(
     Raises:
       ValueError: images of another shape or dtype.
     """
-    model = build_model(ml_collections.ConfigDict(LITE if config is None else config))
+    if config is None:
+        types = params["degradation_encoder"]["logits"]["bias"].shape[0]
+        config = {"variant": "lite", "types": types, "dropout": 0.0}
+    model = build_model(ml_collections.ConfigDict(config))
     views = views_of(images, ViewRule() if rule is None else rule)
     return model.apply(
         {"params": params}, views["whole"], views["valid"], views["tiles"], views["tile_boxes"]

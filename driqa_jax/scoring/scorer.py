@@ -110,7 +110,7 @@ class Scorer:
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
-        """The model's own MOS of each picture, neither calibrated nor rounded, in input order; raises as a call does."""
+        """The model's own MOS of each picture, not calibrated, not rounded, in input order; raises as a call does."""
         for _, outcome in self._outcomes(_named(images, None)):
             if isinstance(outcome, Exception):
                 raise outcome

@@ -16,7 +16,11 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, keep: int = 2, create: bool = True):
         folder = pathlib.Path(workdir).resolve() / "checkpoints"
-        self._manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=create))
+        self._manager = ocp.CheckpointManager(
+            folder,
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=create),
+            item_handlers={"state": ocp.PyTreeCheckpointHandler(), "run": ocp.JsonCheckpointHandler()},
+        )
 
     def latest(self) -> int | None:
         """The newest whole checkpoint's step; None where there is none."""
@@ -28,13 +32,15 @@ class Checkpoints:
         if step == self.latest():
             return
         run = {"config": config.to_dict(), "examples": examples, "step": step}
-        items = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), run=ocp.args.JsonSave(run))
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state._asdict()), run=ocp.args.JsonSave(run))
         self._manager.save(step, args=items, force=True)
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict]:
         """The newest state, placed as `like` is, and the saved `run` (config, examples, step)."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), run=ocp.args.JsonRestore())
+        placed = ocp.checkpoint_utils.construct_restore_args(abstract)
+        state = ocp.args.PyTreeRestore(item=abstract, restore_args=placed)
+        items = ocp.args.Composite(state=state, run=ocp.args.JsonRestore())
         found = self._manager.restore(self.latest(), args=items)
         return TrainState(**found["state"]), found["run"]
 
@@ -45,15 +51,12 @@ class Checkpoints:
     def parameters(self) -> dict:
         """The newest averaged parameters, nested, float32 numpy, without the optimizer's state."""
         step = self.latest()
-        saved = self._manager.item_metadata(step)["state"]
-        host = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        wanted = {
-            name: jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=host), saved[name])
-            for name in ("ema", "frozen")
-        }
-        items = ocp.args.Composite(state=ocp.args.PyTreeRestore(wanted, partial_restore=True))
-        found = self._manager.restore(step, args=items)["state"]
-        return jax.tree.map(np.asarray, merge(found["ema"], found["frozen"]))
+        saved = self._manager.item_metadata(step)["state"].tree
+        wanted = {name: dict(saved[name]) for name in ("ema", "frozen")}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+        state = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+        found = self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
+        return merge(found["ema"], found["frozen"])
 
     def close(self) -> None:
         """Wait for what is being saved."""

@@ -7,6 +7,7 @@ import pathlib
 
 import ml_collections
 
+from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 
 
@@ -20,7 +21,7 @@ def default() -> ml_collections.ConfigDict:
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
-            "model": {"variant": "lite", "dropout": 0.1},
+            "model": {"variant": "lite", "types": len(NAMES), "dropout": 0.1},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",

@@ -37,7 +37,7 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
 
 
 def make_loss(config: ml_collections.ConfigDict, model):
-    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see METHOD in the docs."""
+    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md."""
     weights = config.loss
 
     def loss(params, batch, step):

@@ -57,10 +57,7 @@ def load(name: str, variant: str) -> dict:
     else:
         from driqa_jax.scoring.weights import bundled, load_weights
 
-        known = bundled()
-        if name not in known and not pathlib.Path(name).is_file():
-            raise UserError(f"config.init={name}: no such file or folder, and the bundled models are {', '.join(known)}")
-        params, metadata = load_weights(known.get(name, name), variant)
+        params, metadata = load_weights(name if pathlib.Path(name).is_file() else bundled(name), variant)
     if metadata["variant"] != variant:
         raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
     return params

@@ -1,0 +1,106 @@
+"""Write the measured figures into README.md and MODEL_CARD.md, between their `<!-- name -->` marks.
+
+    driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val -o docs/results/biq2021_val.json
+    driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
+    driqa score examples/photos -o docs/results/examples.csv
+    python docs/write_results.py
+
+Also draws docs/examples.jpg, the examples with their scores.
+"""
+
+import csv
+import pathlib
+import re
+
+from PIL import Image, ImageDraw, ImageFont
+
+from driqa_jax.evaluation.report import METRICS, Part, Report
+from driqa_jax.scoring.weights import bundled_files, file_sha256, load_weights
+
+DOCS = pathlib.Path(__file__).resolve().parent
+ROOT = DOCS.parent
+RESULTS = DOCS / "results"
+SIDE = 224
+
+
+def main() -> None:
+    """Write every block of every page."""
+    reports = {name: Report.from_json((RESULTS / f"biq2021_{name}.json").read_text()) for name in ("test", "val")}
+    with (RESULTS / "examples.csv").open() as file:
+        scores = {pathlib.Path(row["path"]).name: float(row["score"]) for row in csv.DictReader(file)}
+    draw_examples(scores)
+    blocks = {
+        "examples": "![The example photographs and their scores](docs/examples.jpg)\n\n" + examples_table(scores),
+        "results": "BIQ2021, official test split, the bundled `lite`:\n\n" + metrics_table(reports["test"]),
+        "validation": metrics_table(reports["val"]),
+        "test": metrics_table(reports["test"]),
+        "weights": weights_text(),
+    }
+    for page in ("README.md", "MODEL_CARD.md"):
+        text = (ROOT / page).read_text()
+        for name, block in blocks.items():
+            body = f"<!-- {name} -->\n{block}\n<!-- /{name} -->"
+            text = re.sub(rf"<!-- {name} -->(?:.*?<!-- /{name} -->)?", lambda _, body=body: body, text, flags=re.S)
+        (ROOT / page).write_text(text)
+
+
+def metrics_table(report: Report) -> str:
+    """A Markdown table, a row for the whole split and for each part."""
+    rows = ["| pictures | n | " + " | ".join(name.upper().replace("_FITTED", ", fitted") for name in METRICS) + " |"]
+    rows.append("|---|---|" + "---|" * len(METRICS))
+    for name, part in {"all": Part(report.n, report.metrics), **report.parts}.items():
+        shown = [f"{value:.3f}" if value is not None else "undefined" for value in part.metrics.values()]
+        rows.append(f"| {name} | {part.n} | " + " | ".join(shown) + " |")
+    return "\n".join(rows)
+
+
+def examples_table(scores: dict[str, float]) -> str:
+    """Each good photograph beside its faulty twin."""
+    rows = ["| photo | score | its faulty twin | score |", "|---|---|---|---|"]
+    for good, faulty in pairs(scores):
+        rows.append(f"| `{good}` | {scores[good]:.2f} | `{faulty}` | {scores[faulty]:.2f} |")
+    return "\n".join(rows)
+
+
+def pairs(scores: dict[str, float]) -> list[tuple[str, str]]:
+    """(good, faulty) names: the faulty one begins with the good one's stem."""
+    good = sorted(name for name in scores if "_" not in name)
+    return [(name, next(n for n in scores if n.startswith(name.split(".")[0] + "_"))) for name in good]
+
+
+def weights_text() -> str:
+    """What the weights file says of itself."""
+    file = bundled_files()["lite"]
+    _, metadata = load_weights(file)
+    validation = metadata["provenance"]["validation"]
+    return "\n".join(
+        [
+            f"- file: `driqa_jax/weights/lite.safetensors`, {file.stat().st_size:,} bytes, float16",
+            f"- sha256: `{file_sha256(file)}`",
+            f"- licence in its header: {metadata['licence']}",
+            f"- stage 2: {metadata['provenance']['step']} steps, {metadata['provenance']['examples']:,} pictures seen",
+            f"- validation fold, {validation['n']} pictures, before calibration: SRCC {validation['srcc']:.3f}, "
+            f"PLCC {validation['plcc']:.3f}, mean absolute error {validation['mae']:.3f} MOS "
+            f"({validation['mae_calibrated']:.3f} after)",
+        ]
+    )
+
+
+def draw_examples(scores: dict[str, float]) -> None:
+    """Good photographs above, faulty twins below, each with its score."""
+    columns = pairs(scores)
+    sheet = Image.new("RGB", (len(columns) * SIDE, 2 * (SIDE + 28)), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=18)
+    for column, pair in enumerate(columns):
+        for row, name in enumerate(pair):
+            with Image.open(ROOT / "examples" / "photos" / name) as photo:
+                small = photo.convert("RGB").resize((SIDE - 6, SIDE - 6), Image.Resampling.LANCZOS)
+            x, y = column * SIDE + 3, row * (SIDE + 28) + 3
+            sheet.paste(small, (x, y))
+            draw.text((x + SIDE // 2, y + SIDE + 8), f"{scores[name]:.1f}", fill="black", font=font, anchor="mm")
+    sheet.save(DOCS / "examples.jpg", quality=88)
+
+
+if __name__ == "__main__":
+    main()

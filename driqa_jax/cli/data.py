@@ -1,0 +1,132 @@
+"""`driqa data`: look at a data set as its authors made it, and prepare it for training."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import pathlib
+import sys
+
+from driqa_jax.data.prepare import NAMES
+
+_SHOWN = 20  # defects said one by one; the rest are counted
+_EXAMPLES = """\
+examples:
+  driqa data check biq2021 --data-dir BIQ2021
+  driqa data prepare biq2021 --data-dir BIQ2021
+  driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
+
+Nothing is downloaded: BIQ2021 is a copy of github.com/nisarahmedrana/BIQ2021, with Images and two CSV files.
+"""
+_CHECK_EXAMPLES = """\
+example:
+  driqa data check biq2021 --data-dir BIQ2021 --decode
+
+exit codes: 0 all is there, 1 something is missing or broken, 2 nothing of the set is there, 130 Ctrl-C, 143
+SIGTERM
+"""
+_PREPARE_EXAMPLES = """\
+example:
+  driqa data prepare biq2021 --data-dir BIQ2021 --out prepared
+
+A set that is prepared already is kept. Stopped half-way, it leaves nothing that could be read by mistake.
+
+exit codes: 0 it is prepared, 2 it cannot be, 130 Ctrl-C, 143 SIGTERM
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Declare the command."""
+    style = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+    parser = subparsers.add_parser(
+        "data",
+        help="check and prepare data sets",
+        description="Check and prepare data sets that you have.",
+        epilog=_EXAMPLES,
+        **style,
+    )
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="say what is there and what is missing",
+        description="Say what is there of a data set, against what its authors give, and what is missing.",
+        epilog=_CHECK_EXAMPLES,
+        **style,
+    )
+    check.add_argument("--decode", action="store_true", help="decode every picture too")
+    prepare = actions.add_parser(
+        "prepare",
+        help="write a data set as training reads it",
+        description="Write a data set as training reads it: ArrayRecord files, repeats in one group.",
+        epilog=_PREPARE_EXAMPLES,
+        **style,
+    )
+    prepare.add_argument("--out", metavar="O", help="folder to write to (default: tfds in the data's folder)")
+    for action in (check, prepare):
+        action.add_argument("name", choices=NAMES, metavar="NAME", help=f"the data set: {', '.join(NAMES)}")
+        action.add_argument(
+            "--data-dir", required=True, metavar="D", help="the data set's folder, as its authors made it"
+        )
+        action.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check or prepare; returns 0, or 1 where a check found something missing."""
+    return {"check": _check, "prepare": _prepare}[args.action](args)
+
+
+def _check(args: argparse.Namespace) -> int:
+    from driqa_jax.data.check import check
+
+    with _Progress() as progress:
+        found = check(args.name, pathlib.Path(args.data_dir), args.decode, progress)
+    for split, (rated, expected, present) in found.splits.items():
+        print(f"{split}: {rated} of {expected} ratings, {present} pictures")
+    for defect in found.defects[:_SHOWN]:
+        print(f"  {defect}")
+    if len(found.defects) > _SHOWN:
+        print(f"  and {len(found.defects) - _SHOWN} more")
+    if found.defects:
+        return 1
+    print(f"{args.name} is complete; next: driqa data prepare {args.name} --data-dir {args.data_dir}")
+    return 0
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    from driqa_jax.data.prepare import prepare
+
+    out = args.out or str(pathlib.Path(args.data_dir) / "tfds")
+    with _Progress() as progress:
+        folder = prepare(args.name, args.data_dir, out, progress)
+    was = "is in" if progress.told else "was prepared already: it is in"
+    print(f"{args.name} {was} {folder}; train on it with --config.data.path={out}")
+    return 0
+
+
+class _Progress:
+    """On standard error: a live line on a terminal, elsewhere a line at each tenth."""
+
+    def __init__(self):
+        self.told, self._status, self._tenth = False, None, (None, 0)
+
+    def __enter__(self):
+        self._stack = contextlib.ExitStack()
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self._status = self._stack.enter_context(Console(stderr=True).status(""))
+        return self
+
+    def __exit__(self, *unused) -> None:
+        self._stack.close()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.told = True
+        text = f"{what}: {done} of {total}"
+        if self._status:
+            self._status.update(text)
+            return
+        tenth = (what, 10 * done // total)
+        if tenth != self._tenth:
+            self._tenth = tenth
+            print(text, file=sys.stderr, flush=True)

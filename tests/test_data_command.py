@@ -1,0 +1,173 @@
+"""`driqa data`: what is there, what is missing, and a prepared set that training can read."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from test_biq2021 import TEST, TRAIN, write_biq2021
+
+from driqa_jax.cli import main as cli
+from driqa_jax.data.builders.biq2021 import layout
+from driqa_jax.data.errors import DataError
+from driqa_jax.data.sources import open_source
+
+
+@pytest.fixture
+def authors(tmp_path, monkeypatch):
+    """The authors' folder, small; seven pictures are then all there are."""
+    monkeypatch.setattr(layout, "COUNTS", {"train": len(TRAIN), "test": len(TEST)})
+    return write_biq2021(tmp_path / "BIQ2021")
+
+
+def driqa_data(capsys, *words):
+    """Exit code, standard output, standard error."""
+    try:
+        code = cli.main(["data", *map(str, words)])
+    except SystemExit as leave:  # argparse
+        code = leave.code
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.mark.parametrize("action", ["check", "prepare"])
+def test_each_help_shows_an_example_and_imports_neither_jax_nor_numpy(root, action):
+    code = (
+        "import sys\n"
+        "from driqa_jax.cli import main as cli\n"
+        f"try: cli.main(['data', '{action}', '--help'])\n"
+        "except SystemExit as leave: assert leave.code == 0\n"
+        "assert not {'jax', 'numpy', 'PIL', 'tensorflow_datasets', 'rich'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert f"example:\n  driqa data {action} biq2021 --data-dir" in done.stdout
+
+
+def test_all_there(authors, capsys):
+    code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
+    assert code == 0 and err == ""
+    assert out.splitlines() == [
+        "train: 5 of 5 ratings, 5 pictures",
+        "test: 2 of 2 ratings, 2 pictures",
+        f"biq2021 is complete; next: driqa data prepare biq2021 --data-dir {authors}",
+    ]
+
+
+def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
+    monkeypatch.setitem(layout.COUNTS, "train", 6)
+    (authors / "Images" / "ss03 (6).jpg").unlink()
+    code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
+    assert code == 1 and "complete" not in out
+    assert out.splitlines() == [
+        "train: 5 of 6 ratings, 5 pictures",
+        "test: 2 of 2 ratings, 1 pictures",
+        "  Train (Images and MOS).csv: 5 ratings, where the authors give 6",
+        "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
+    ]
+
+
+def test_a_missing_folder_or_file_is_one_defect_and_the_rest_is_looked_at(authors, capsys):
+    (authors / "Images").rename(authors / "Pictures")
+    code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
+    assert code == 1 and "train: 5 of 5 ratings, 0 pictures" in out
+    assert out.count("\n  ") == 1 and f"{authors / 'Images'}: no such folder" in out
+    (authors / "Pictures").rename(authors / "Images")
+    (authors / layout.SPLITS["test"]).unlink()
+    code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
+    assert code == 1 and "train: 5 of 5 ratings, 5 pictures\ntest: 0 of 2 ratings, 0 pictures\n" in out
+    assert out.count("\n  ") == 1 and "Test (Images and MOS).csv: no such file" in out
+
+
+def test_many_defects_are_counted(authors, capsys, monkeypatch):
+    monkeypatch.setattr("driqa_jax.cli.data._SHOWN", 2)
+    for file in (authors / "Images").iterdir():
+        file.unlink()
+    code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
+    assert code == 1 and out.count("is not in Images") == 2 and out.endswith("  and 5 more\n")
+
+
+def test_broken_pictures_are_found_with_decode_alone(authors, capsys):
+    broken = authors / "Images" / "ss03 (4).jpg"
+    broken.write_bytes(broken.read_bytes()[:400])
+    assert driqa_data(capsys, "check", "biq2021", "--data-dir", authors)[0] == 0
+    code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", authors, "--decode")
+    assert code == 1 and f"  {broken}: damaged or truncated" in out
+    assert "decoding: 7 of 7" in err
+
+
+def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys):
+    for folder in (tmp_path, tmp_path / "absent"):
+        code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", folder)
+        assert (
+            code == 2
+            and out == ""
+            and f"driqa data: {folder}: nothing of biq2021 is here; expected 'Images'" in err
+        )
+        code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", folder)
+        assert code == 2 and out == "" and "no such folder" in err
+    for words in (["check", "biq2012", "--data-dir", tmp_path], ["prepare", "biq2021"], ["look"], []):
+        code, out, err = driqa_data(capsys, *words)
+        assert code == 2 and out == "" and "usage: driqa data" in err
+    assert "biq2021" in driqa_data(capsys, "check", "biq2012", "--data-dir", tmp_path)[2]
+
+
+def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tmp_path, capsys):
+    code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
+    where = f"{authors}/tfds/biq2021/1.0.0; train on it with --config.data.path={authors}/tfds\n"
+    assert code == 0 and out == f"biq2021 is in {where}"
+    assert "looking for repeats: 7 of 7\n" in err and err.endswith("writing: 7 of 7\n")
+    assert len(open_source("tfds", f"{authors}/tfds", "biq2021")) == 7
+    code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
+    assert code == 0 and err == "" and out == f"biq2021 was prepared already: it is in {where}"
+    code, out, _ = driqa_data(
+        capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "other"
+    )
+    assert code == 0 and f"--config.data.path={tmp_path / 'other'}\n" in out
+
+
+def test_what_cannot_be_prepared_says_why_and_exits_2(authors, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    code, out, err = driqa_data(
+        capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "file"
+    )
+    assert code == 2 and out == "" and "file" in err and "nothing was prepared" in err
+    (authors / "Images" / "ss03 (6).jpg").unlink()
+    code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
+    assert (
+        code == 2
+        and out == ""
+        and "Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images" in err
+    )
+
+
+# Writes the first picture, says so, and waits to be stopped.
+STOPPED = """
+import sys, time
+from driqa_jax.cli import main as cli
+from driqa_jax.data.builders.biq2021.biq2021_dataset_builder import Builder
+examples = Builder._generate_examples
+def slow(self, *args):
+    for example in examples(self, *args):
+        yield example
+        print("one is written", flush=True, file=sys.__stdout__)
+        time.sleep(60)
+Builder._generate_examples = slow
+sys.exit(cli.main(["data", "prepare", "biq2021", "--data-dir", sys.argv[1], "--out", sys.argv[2]]))
+"""
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_stopped_half_way_it_leaves_nothing_that_is_read(authors, tmp_path, capsys, number, code):
+    out = tmp_path / "out"
+    running = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(authors), str(out)], stdout=subprocess.PIPE, text=True
+    )
+    assert running.stdout.readline() == "one is written\n"
+    running.send_signal(number)
+    assert running.wait(20) == code
+    with pytest.raises(DataError, match="no prepared set here"):
+        open_source("tfds", str(out), "biq2021")
+    assert number == signal.SIGKILL or not list(out.glob("biq2021/*"))
+    assert driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors, "--out", out)[0] == 0
+    assert len(open_source("tfds", str(out), "biq2021")) == 7
