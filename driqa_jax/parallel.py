@@ -65,14 +65,21 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
     """
     count = next(iter(batch.values())).shape[0] * jax.process_count()
     if count % mesh.size:
-        raise ValueError(f"a batch of {count} cannot be split over {mesh.size} devices; set config.batch_size accordingly")
+        raise ValueError(
+            f"a batch of {count} cannot be split over {mesh.size} devices; set config.batch_size accordingly"
+        )
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
     return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """The placing of what every device holds in full."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
 def replicate(tree, mesh: Mesh):
     """The same values on every device."""
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return jax.device_put(tree, everywhere(mesh))
 
 
 def to_host(x: jax.Array) -> np.ndarray:

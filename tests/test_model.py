@@ -15,7 +15,7 @@ from driqa_jax.models.layers import FiLM, average_pool, dropout, grid_coordinate
 from driqa_jax.models.restoration import RestorationNet, pixel_shuffle, pixel_unshuffle
 from driqa_jax.models.summary import multiply_adds, summarize
 
-CONFIG = ml_collections.ConfigDict({"variant": "lite", "dropout": 0.1})
+CONFIG = ml_collections.ConfigDict({"variant": "lite", "types": len(NAMES), "dropout": 0.1})
 B, K, S = 2, 2, 64
 ROWS, COLS = 64, 32  # of the canvas of 64x64 that hold picture
 
@@ -114,9 +114,7 @@ def test_lite_keeps_its_budget_and_the_parts_add_up():
 
 def conv(x, w, groups=1):
     layout = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        x, w, (2, 2), "SAME", dimension_numbers=layout, feature_group_count=groups
-    )
+    return lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=layout, feature_group_count=groups)
 
 
 IMAGE = np.zeros((2, 8, 8, 6), np.float32)

@@ -135,9 +135,7 @@ def test_the_gradient_of_a_shared_loss_of_gathered_values_is_not_multiplied_by_t
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():
     place = functools.partial(parallel.place_batch, mesh=parallel.make_mesh())
-    with pytest.raises(
-        ValueError, match=r"a batch of 12 cannot be split over 8 devices; set config\.batch_size"
-    ):
+    with pytest.raises(ValueError, match=r"a batch of 12 cannot be split over 8 devices; set config\.batch_size"):
         place({"mos": np.zeros(12, np.float32)})
     placed = place({"mos": np.arange(16.0, dtype=np.float32)})["mos"]
     assert len(placed.sharding.device_set) == 8 and placed.addressable_shards[3].data.tolist() == [6.0, 7.0]

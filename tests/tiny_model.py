@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from driqa_jax.degradations import NAMES
 from driqa_jax.models.degradation_encoder import DegradationEncoder
 from driqa_jax.models.driqa import DRIQA
 from driqa_jax.models.efficientnet import InvertedResidual, Normed
@@ -35,7 +34,7 @@ class TinyBackbone(nn.Module):
 def tiny(config):
     """For `driqa_jax.models.driqa.VARIANTS`."""
     return DRIQA(
-        degradation_encoder=DegradationEncoder(WIDTH, len(NAMES), channels=(8,) * 5),
+        degradation_encoder=DegradationEncoder(WIDTH, config.types, channels=(8,) * 5),
         restoration=RestorationNet(width=8, encoder=(1,), middle=1, unshuffle=2),
         restoration_tokens=RestorationTokens(WIDTH),
         quality_encoder=QualityEncoder(TinyBackbone(), WIDTH, config.dropout),

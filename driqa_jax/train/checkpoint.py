@@ -35,14 +35,18 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.PyTreeSave(state._asdict()), run=ocp.args.JsonSave(run))
         self._manager.save(step, args=items, force=True)
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict]:
-        """The newest state, placed as `like` is, and the saved `run` (config, examples, step)."""
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+    def shapes(self) -> dict:
+        """Shapes and dtypes of the newest state's parameters, nested."""
+        saved = self._manager.item_metadata(self.latest())["state"].tree
+        leaves = {**saved["trainable"], **saved["frozen"]}
+        return merge({path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()})
+
+    def restore(self, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
+        """The newest state, of the shapes of `like`, placed as `sharding` says."""
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like._asdict())
         placed = ocp.checkpoint_utils.construct_restore_args(abstract)
         state = ocp.args.PyTreeRestore(item=abstract, restore_args=placed)
-        items = ocp.args.Composite(state=state, run=ocp.args.JsonRestore())
-        found = self._manager.restore(self.latest(), args=items)
-        return TrainState(**found["state"]), found["run"]
+        return TrainState(**self._manager.restore(self.latest(), args=ocp.args.Composite(state=state))["state"])
 
     def run(self) -> dict:
         """What was saved beside the newest state: config, examples, step."""

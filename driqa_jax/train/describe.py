@@ -2,6 +2,7 @@
 
 from driqa_jax.data.views import ViewRule
 from driqa_jax.degradations import NAMES
+from driqa_jax.scoring.weights import FORMAT
 from driqa_jax.version import VERSION
 
 SCORING_TILES = 4
@@ -16,6 +17,7 @@ def describe(run: dict) -> dict:
     config = run["config"]
     view = ViewRule(short=config["view"]["short"], tile=config["view"]["tile"], tiles=SCORING_TILES)
     return {
+        "format": FORMAT,
         "variant": config["model"]["variant"],
         "config": config["model"],
         "view": view.to_dict(),

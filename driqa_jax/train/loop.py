@@ -10,9 +10,10 @@ import time
 
 import jax
 import ml_collections
-import numpy as np
+from flax import traverse_util
 
 from driqa_jax import parallel
+from driqa_jax.atomic import write_whole
 from driqa_jax.data.sources import open_source
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
@@ -46,7 +47,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
         raise UserError(f"config.stage is {config.stage!r}; the stages are {', '.join(STAGES)}")
     stage = STAGES[config.stage]
     folder = pathlib.Path(workdir)
-    _claim(folder, config)
+    checkpoints = Checkpoints(folder, config.checkpoint.keep)
+    _claim(folder, config, begun=checkpoints.latest() is not None)
 
     # ---- data
     train_source, val_source = sources(config)
@@ -64,55 +66,58 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     def is_trained(path):
         return not optim.is_frozen(config.optim, path)
 
-    checkpoints = Checkpoints(folder, config.checkpoint.keep)
-    run = state.create(stage.params(config, model, train_source), is_trained, optimizer)
-    run = parallel.replicate(run, mesh)
-    if checkpoints.latest() is not None:
-        run, _ = checkpoints.restore(run)
+    def begin(params):
+        return state.create(params, is_trained, optimizer)
+
+    if checkpoints.latest() is None:
+        run = parallel.replicate(begin(stage.params(config, model, train_source)), mesh)
+        if not run.trainable:
+            raise UserError(f"config.optim.frozen leaves nothing for the stage {config.stage!r} to train")
+    else:
+        # From the checkpoint alone: what the run started from may be gone.
+        run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), parallel.everywhere(mesh))
         print(f"resumed at step {int(run.step)}", file=sys.stderr)
-    step = int(run.step)
+    start = step = int(run.step)
 
     # ---- the compiled step, the validation, the log
     advance = parallel.map_step(make_step(stage.make_loss(config, model), optimizer, config.optim.ema), mesh)
     validate = stage.validate(config, model, mesh)
     log = MetricLog(folder, step, active=host == 0)
     batches = stage.batches(config, train_source, step, host, hosts)
-    pending, chrono, saved_at, compiled = None, Chrono(), time.monotonic(), False
+    chrono, saved_at = Chrono(), time.monotonic()
 
     with Interrupt() as interrupt:
         while True:
-            # ---- evaluate
+            # ---- evaluate; a step that is resumed at has been evaluated before it was saved
             done = step >= steps
-            if step and (done or (config.eval_every and step % config.eval_every == 0)):
+            if step > start and (done or (config.eval_every and step % config.eval_every == 0)):
+                jax.block_until_ready(run)
                 with chrono.paused():
                     log.write(step, validate(state.merge(run.ema, run.frozen), val_source))
             # ---- save
             late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
             on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
             if done or interrupt.exit_code or late or on_time:
+                jax.block_until_ready(run)
                 with chrono.paused():
+                    log.flush()
                     checkpoints.save(run, config, step * config.batch_size)
                 saved_at = time.monotonic()
             if done or interrupt.exit_code:
                 break
             # ---- take a batch, step
             batch = parallel.place_batch(next(batches), mesh)
-            if compiled:
-                run, metrics = advance(run, batch)
-            else:
-                with chrono.paused():
-                    run, metrics = jax.block_until_ready(advance(run, batch))
-                compiled = True
+            run, metrics = advance(run, batch)
             step += 1
-            chrono.count(config.batch_size)
-            # ---- log, a period late: the host never waits for the step that it has just sent off
+            if step == start + 1:
+                jax.block_until_ready(run)
+                chrono.restart()  # the first step was compiled
+            else:
+                chrono.count(config.batch_size)
+            # ---- log
             if step % config.log_every == 0 or step == steps:
-                if pending:
-                    log.write(*_fetched(*pending))
-                pending = (step, metrics, chrono.read())
-        if pending:
-            log.write(*_fetched(*pending))
-    checkpoints.close()
+                log.later(step, metrics, chrono.read())
+        checkpoints.close()
     if interrupt.exit_code:
         print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
     return interrupt.exit_code
@@ -138,22 +143,15 @@ def sources(config: ml_collections.ConfigDict):
         raise UserError(str(error)) from error
 
 
-def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Write the configuration into a new workdir; refuse one that another configuration has begun."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool) -> None:
+    """Write the configuration into a workdir; refuse one where another configuration has got as far as a checkpoint."""
     path = folder / "config.json"
     text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
-    if not path.exists():
-        path.write_text(text)
+    if not begun or not path.exists():
+        write_whole(path, text.encode())
         return
-    before, now = json.loads(path.read_text()), json.loads(text)
-    # How often to look and to save, and where the data lie, change nothing in the result.
-    for free in (before, now):
-        for key in ("checkpoint", "log_every", "eval_every"):
-            free.pop(key, None)
-        for key in ("path", "threads"):
-            free.get("data", {}).pop(key, None)
-    changed = sorted(key for key in now if now[key] != before.get(key))
+    before, now = (_binding(json.loads(each)) for each in (path.read_text(), text))
+    changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     if changed:
         raise UserError(
             f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
@@ -161,5 +159,8 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _fetched(step, metrics, rate):
-    return step, {**{name: np.asarray(value) for name, value in metrics.items()}, "images_per_second": rate}
+def _binding(config: dict) -> dict:
+    """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
+    flat = traverse_util.flatten_dict(config, sep=".")
+    free = ("checkpoint.", "log_every", "eval_every", "data.path", "data.threads")
+    return {key: value for key, value in flat.items() if not key.startswith(free)}

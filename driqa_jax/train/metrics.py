@@ -7,10 +7,13 @@ import sys
 
 
 class MetricLog:
-    """`workdir/metrics.jsonl`; a resumed run drops the lines past the step that it starts from."""
+    """`workdir/metrics.jsonl`, in the order of the steps.
+
+    A resumed run drops the lines past the step that it starts from.
+    """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
-        self._active = active
+        self._active, self._pending = active, None
         if not active:
             return
         path = workdir / "metrics.jsonl"
@@ -22,8 +25,23 @@ class MetricLog:
         os.replace(fresh, path)
         self._file = path.open("a")
 
+    def later(self, step: int, metrics: dict, rate: float | None) -> None:
+        """Keep a training step's line until the next call: the host then never waits for a step just sent off.
+
+        `metrics`: scalars on the device; `rate`: examples a second, left out if None.
+        """
+        self.flush()
+        self._pending = step, {**metrics, **({} if rate is None else {"images_per_second": rate})}
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        pending, self._pending = self._pending, None
+        if pending:
+            self.write(*pending)
+
     def write(self, step: int, values: dict) -> None:
         """Add a line; floats are rounded to 6 significant digits."""
+        self.flush()
         if not self._active:
             return
         rounded = {name: float(f"{float(value):.6g}") for name, value in values.items()}

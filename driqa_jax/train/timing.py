@@ -11,10 +11,14 @@ class Chrono:
     """
 
     def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        """What was before does not count."""
         self._start, self._lost, self._examples = time.monotonic(), 0.0, 0
 
     def count(self, examples: int) -> None:
-        """These examples were trained on."""
+        """These examples were trained on, in time that was not paused."""
         self._examples += examples
 
     @contextlib.contextmanager
@@ -24,9 +28,9 @@ class Chrono:
         yield
         self._lost += time.monotonic() - start
 
-    def read(self) -> float:
-        """Examples a second since the last reading."""
-        now = time.monotonic()
-        rate = self._examples / max(now - self._start - self._lost, 1e-9)
-        self._start, self._lost, self._examples = now, 0.0, 0
+    def read(self) -> float | None:
+        """Examples a second since the last reading; None where there were none."""
+        seconds = time.monotonic() - self._start - self._lost
+        rate = self._examples / seconds if self._examples and seconds > 0 else None
+        self.restart()
         return rate

@@ -1,0 +1,113 @@
+"""Where parameters start: a whole model as it is; else pretrained parts, ImageNet, and measured constants."""
+
+import jax
+import numpy as np
+import pytest
+from tiny_model import random_params, tiny
+
+from driqa_jax.data.fake import FakeSource
+from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.errors import UserError
+from driqa_jax.models import driqa
+from driqa_jax.scoring.weights import save_weights
+from driqa_jax.train import finetune, initial
+from driqa_jax.train.config import default
+from driqa_jax.train.describe import describe
+from driqa_jax.train.state import flatten
+
+PICTURES = 11  # no multiple of the batch that measures
+
+
+@pytest.fixture
+def config(monkeypatch):
+    monkeypatch.setitem(driqa.VARIANTS, "tiny", tiny)
+    config = default()
+    config.model.variant = "tiny"
+    config.view.short, config.view.tile = 64, 64
+    config.view.canvas = (64, 96)  # a square picture leaves a third of it empty
+    return config
+
+
+@pytest.fixture
+def written(config, tmp_path):
+    """Write parameters as a weights file; returns its path."""
+
+    def write(params):
+        path = tmp_path / "start.safetensors"
+        save_weights(path, params, describe({"config": config.to_dict(), "examples": 0, "step": 0}))
+        return str(path)
+
+    return write
+
+
+def as_float16(value):
+    return value.astype(np.float16).astype(np.float32)
+
+
+def test_pretrained_parts_and_imagenet_are_taken_and_features_standardised(config, written, monkeypatch):
+    model = driqa.build_model(config.model)
+    given = random_params(model, seed=5)
+    backbone = given["quality_encoder"]["backbone"]
+    monkeypatch.setattr(initial, "imagenet_weights", lambda: (backbone, None))
+    pretrained = {name: given[name] for name in ("degradation_encoder", "restoration")}
+    config.init = written(pretrained)
+    source = FakeSource(PICTURES)
+    params = initial.finetuning_params(config, model, source)
+
+    found = flatten(params)
+    for path, value in flatten(pretrained).items():
+        np.testing.assert_array_equal(found[path], as_float16(value))
+    for path, value in flatten(backbone).items():
+        np.testing.assert_array_equal(found[f"quality_encoder/backbone/{path}"], value)
+
+    batch = next(evaluation_batches(source, finetune.view_rule(config, 1), config.view.canvas, PICTURES))
+
+    @jax.jit
+    def features(params, batch):
+        def encode(module, whole, valid):
+            return module.quality_encoder(whole, valid)
+
+        whole, valid, *_ = finetune.as_inputs(batch)
+        return model.apply({"params": params}, whole, valid, method=encode, mutable=["statistics"])
+
+    quality, kept = features(params, batch)
+    seen, constants = kept["statistics"]["quality_encoder"], params["quality_encoder"]
+    inside = np.asarray(quality.mask)
+    assert inside.sum() == PICTURES * 4 and inside.size == PICTURES * 6
+    for name, rows in (
+        ("standardize_vector", np.asarray(seen["standardize_vector"]["input"][0])),
+        ("standardize_tokens", np.asarray(seen["standardize_tokens"]["input"][0])[inside]),
+    ):
+        rows = rows.astype(np.float64)
+        mean, deviation = rows.mean(axis=0), rows.std(axis=0)
+        np.testing.assert_allclose(constants[name]["shift"], mean, atol=1e-4 * np.abs(rows).max(), err_msg=name)
+        np.testing.assert_allclose(constants[name]["scale"], 1 / (deviation + 1e-3), rtol=1e-2, err_msg=name)
+
+
+def test_a_whole_model_comes_as_it_is(config, written):
+    model = driqa.build_model(config.model)
+    whole = random_params(model, seed=6)
+    config.init = written(whole)
+    found = flatten(initial.finetuning_params(config, model, source=None))
+    assert found.keys() == flatten(whole).keys()
+    for path, value in flatten(whole).items():
+        np.testing.assert_array_equal(found[path], as_float16(value))
+
+
+def test_pretraining_starts_with_the_two_parts_alone(config):
+    model = driqa.build_model(config.model)
+    params = jax.eval_shape(lambda: initial.pretraining_params(config, model))
+    assert set(params) == {"degradation_encoder", "restoration"}
+
+
+def test_another_variant_is_refused_naming_both(config, written):
+    path = written(random_params(driqa.build_model(config.model)))
+    with pytest.raises(UserError, match="'tiny'.*'lite'"):
+        initial.load(path, "lite")
+
+
+def test_what_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no model 'nothing'"):
+        initial.load("nothing", "lite")
+    with pytest.raises(UserError, match="no training run"):
+        initial.load(str(tmp_path), "lite")
