@@ -1,10 +1,10 @@
 """Near neighbours: pictures of a set that show one scene, so that no split parts them.
 
 A picture is described by the low spatial frequencies of a small grey thumbnail, each weighted by its
-frequency. The plain thumbnail would not do: any two bright skies over dark ground correlate at .95, as much as
-two exposures of one scene. Photographs' amplitudes fall as 1/f, so the weight lets all frequencies count alike,
-and half of it on the purely horizontal and vertical ones makes horizons count less. Brightness and contrast
-drop out.
+frequency. The plain thumbnail would not do: any two bright skies over dark ground correlate at .95, as much
+as two exposures of one scene. Photographs' amplitudes fall as 1/f, so the weight lets all frequencies count
+alike, and half of it on the purely horizontal and vertical ones makes horizons count less. Brightness and
+contrast drop out.
 """
 
 from __future__ import annotations
