@@ -159,8 +159,8 @@ def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succ
             prepare("biq2021", folder, tmp_path / "tfds")
     assert_nothing_readable(tmp_path / "tfds")
     # A kill leaves the folder that was being written.
-    (tmp_path / "tfds/biq2021/incomplete.ABC123_1.0.0").mkdir(parents=True)
-    (tmp_path / "tfds/biq2021/incomplete.ABC123_1.0.0/dataset_info.json").write_text("{}")
+    (tmp_path / "tfds/biq2021/incomplete.ABC123_1.1.0").mkdir(parents=True)
+    (tmp_path / "tfds/biq2021/incomplete.ABC123_1.1.0/dataset_info.json").write_text("{}")
     assert_nothing_readable(tmp_path / "tfds")
     prepare("biq2021", folder, tmp_path / "tfds")
     assert len(open_source("tfds", str(tmp_path / "tfds"), "biq2021")) == 7

@@ -114,9 +114,9 @@ def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys)
 
 def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tmp_path, capsys):
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
-    where = f"{authors}/tfds/biq2021/1.0.0; train on it with --config.data.path={authors}/tfds\n"
+    where = f"{authors}/tfds/biq2021/1.1.0; train on it with --config.data.path={authors}/tfds\n"
     assert code == 0 and out == f"biq2021 is in {where}"
-    assert "looking for repeats: 7 of 7\n" in err and err.endswith("writing: 7 of 7\n")
+    assert "looking for siblings: 7 of 7\n" in err and err.endswith("writing: 7 of 7\n")
     assert len(open_source("tfds", f"{authors}/tfds", "biq2021")) == 7
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
     assert code == 0 and err == "" and out == f"biq2021 was prepared already: it is in {where}"

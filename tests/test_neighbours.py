@@ -28,12 +28,10 @@ def groups(*images):
     return neighbours.clusters(map(neighbours.describe, images)).tolist()
 
 
-def test_a_description_is_a_unit_vector_without_its_mean():
+def test_a_description_is_a_unit_vector_of_144():
     described = neighbours.describe(encoded(scene(0)))
-    assert described.shape == (256,) and described.dtype == np.float32
-    assert np.linalg.norm(described) == pytest.approx(1, abs=1e-5) and described.sum() == pytest.approx(
-        0, abs=1e-4
-    )
+    assert described.shape == (144,) and described.dtype == np.float32
+    assert np.linalg.norm(described) == pytest.approx(1, abs=1e-5)
 
 
 def test_repeats_are_found_under_another_size_quality_format_and_brightness():
@@ -66,11 +64,37 @@ def test_flat_pictures_are_no_neighbours_of_anything():
     assert groups(grey, white, grey, encoded(scene(0))) == [0, 1, 2, 3]
 
 
+def test_exposures_of_one_scene_are_found_and_horizons_are_not():
+    """What plain thumbnails confuse: in them any two bright skies over dark land correlate above .95."""
+    one = np.asarray(scene(5), float)
+    dark, burnt = (Image.fromarray(np.uint8(np.clip(one * gain, 0, 255))) for gain in (0.3, 1.8))
+    sky = 75 + 75 * np.cos(np.linspace(0, np.pi, 256))[:, None, None]
+    skies = [Image.fromarray(np.uint8(sky + np.asarray(scene(seed)) * 0.35)) for seed in (6, 7)]
+    plain = [np.asarray(image.convert("L").resize((16, 16)), float).ravel() for image in skies]
+    assert np.corrcoef(plain)[0, 1] > 0.95
+    assert groups(*map(encoded, [scene(5), dark, burnt, *skies])) == [0, 0, 0, 3, 4]
+
+
+def chain(step, count, size=144):
+    """Unit vectors on an arc, neighbours `step` degrees apart, that no mirroring changes; two strangers."""
+    base = np.linalg.qr(np.random.default_rng(0).standard_normal((size // 2, 4)))[0].T
+    even = np.zeros((4, 12, 12))
+    even[:, :, ::2] = base.reshape(4, 12, 6)
+    base = even.reshape(4, size)
+    angles = np.deg2rad(step) * np.arange(count)
+    return [np.cos(a) * base[0] + np.sin(a) * base[1] for a in angles], base[2:]
+
+
 def test_neighbours_of_neighbours_are_one_cluster_over_block_bounds(monkeypatch):
     monkeypatch.setattr(neighbours, "_ROWS", 2)
-    angle = np.deg2rad(12)  # two steps apart correlate .91, below the threshold; one step .978, above
-    base = np.linalg.qr(np.random.default_rng(0).standard_normal((256, 4)))[0].T
-    chain = [np.cos(k * angle) * base[0] + np.sin(k * angle) * base[1] for k in range(4)]
-    assert chain[0] @ chain[2] < neighbours.THRESHOLD < chain[0] @ chain[1]
-    rows = [base[2], chain[3], chain[1], base[3], chain[2], chain[0]]
+    links, strangers = chain(30, 4)  # one step apart they correlate .87, two .5
+    assert links[0] @ links[2] < neighbours.THRESHOLD < links[0] @ links[1]
+    rows = [strangers[0], links[3], links[1], strangers[1], links[2], links[0]]
     assert neighbours.clusters(rows).tolist() == [0, 1, 1, 3, 1, 1]
+
+
+def test_a_chain_longer_than_allowed_is_parted_where_its_links_are_weakest():
+    tight, _ = chain(6, 4)  # .995 a step
+    links = [*tight, *(chain(6, 10)[0][6 + k] for k in range(4))]  # one weak link of three steps, .951
+    assert neighbours.clusters(links).tolist() == [0] * 8
+    assert neighbours.clusters(links, largest=4).tolist() == [0] * 4 + [4] * 4

@@ -105,12 +105,24 @@ def test_meta_info_with_a_reference_groups_by_it(folder):
         "ref_name,dist_name,dmos,split01\n"
         "I01.png,a.png,0.1,train\nI01.png,b.png,0.9,train\nI02.png,sub/c.png,1,val\n"
     )
-    source = opened(folder, text)
+    source = opened(folder, text, mos_range=(1, 0))
+    np.testing.assert_allclose(source.column("mos"), [0.9, 0.1, 0])
     assert values(source, "image_id", "group", "split") == [
         ("a.png", "I01.png", "train"),
         ("b.png", "I01.png", "train"),
         ("sub/c.png", "I02.png", "val"),
     ]
+
+
+def test_a_dmos_is_never_taken_for_a_mos(folder):
+    with pytest.raises(DataError, match=r"line 1: the scores are named dmos: .*mos_range=\(1, 0\)"):
+        opened(folder, "ref_name,dist_name,dmos\nI01.png,a.png,0.1\n")
+
+
+def test_meta_info_with_the_words_of_koniq(folder):
+    text = "img_name,mos,std,split\na.png,77,.5,training\nb.png,68,.5,validation\nsub/c.png,70,.5,test\n"
+    source = opened(folder, text, mos_range=(0, 100))
+    assert source.column("split").tolist() == ["train", "val", "test"]
 
 
 @pytest.mark.parametrize(

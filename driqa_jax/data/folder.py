@@ -11,8 +11,8 @@ from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.sources import Source
 
-# IQA-PyTorch writes its splits as words or as numbers.
-_SPLIT_WORDS = {"0": "train", "1": "val", "2": "test"}
+# IQA-PyTorch writes its splits as numbers, or as the words of the set's authors (KonIQ-10k: training, ...).
+_SPLIT_WORDS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +33,8 @@ class FolderSource(Source):
     place those of an IQA-PyTorch meta_info file: `name,mos` or `reference,distorted,mos`, with any column
     whose name contains "split". `images`: the folder that image names start from (default: where the CSV
     lies). `mos_range`: the (worst, best) score of the scale, as in (1, 5), or (100, 0) where lower is better;
-    it may be left out where all scores lie in [0, 1]. `split_column` chooses among several. Without a split
-    column every picture is "train".
+    it may be left out where all scores lie in [0, 1] and their column is not named dmos. `split_column`
+    chooses among several. Without a split column every picture is "train".
 
     Raises DataError naming the file and the line.
     """
@@ -49,7 +49,7 @@ class FolderSource(Source):
     ):
         file = find_csv(pathlib.Path(path))
         root = file.parent if images is None else pathlib.Path(images)
-        ratings = read_ratings(file, split_column)
+        ratings = read_ratings(file, split_column, scale_is_stated=mos_range is not None)
         check_pictures(file, root, ratings)
         self._root = root
         name = name or file.stem
@@ -82,7 +82,9 @@ def find_csv(path: pathlib.Path) -> pathlib.Path:
     return found[0]
 
 
-def read_ratings(file: pathlib.Path, split_column: str | None = None) -> list[Rating]:
+def read_ratings(
+    file: pathlib.Path, split_column: str | None = None, scale_is_stated: bool = False
+) -> list[Rating]:
     """The lines of a CSV of scores, unscaled. Raises DataError at a missing or wrong column or number."""
     lines = read_lines(file)
     if len(lines) < 2:
@@ -91,6 +93,14 @@ def read_ratings(file: pathlib.Path, split_column: str | None = None) -> list[Ra
     if any(_is_number(cell) for cell in head[1:]):
         raise DataError(file, lines[0][0], "the first line holds a score; put a header image,mos above it")
     image, mos, reference = _columns(file, head, lines[1])
+    if head[mos] == "dmos" and not scale_is_stated:
+        # Of the public sets named so, CSIQ's is better when lower, KADID-10k's when higher: never guess.
+        raise DataError(
+            file,
+            lines[0][0],
+            "the scores are named dmos: say which end is best with mos_range=(worst, best), "
+            "for example mos_range=(1, 0) where lower is better",
+        )
     split = _split_place(file, head, split_column)
     group = head.index("group") if "group" in head else reference
 

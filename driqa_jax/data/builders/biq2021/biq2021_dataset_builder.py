@@ -21,13 +21,17 @@ _CITATION = """@article{ahmed2022biq2021,
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """Pictures with MOS; pictures that repeat one another share a `group`.
+    """Pictures with MOS; pictures that show one scene share a `group`.
 
     The labels of all pictures stand in the metadata too, so that no picture is read for them.
     `progress(what, done, total)` is told how far it has come; set it to see that.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "First.",
+        "1.1.0": "Groups find exposures and blurs of one scene, and no longer chain horizons.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         "The folder with `Images` and the two CSV files, from github.com/nisarahmedrana/BIQ2021"
     )
@@ -58,7 +62,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ratings = read_ratings(folder)
         _require_pictures(folder, ratings)
         everything = [rating for part in ratings.values() for rating in part]
-        groups = iter(_groups(everything, self._told("looking for repeats", len(everything))))
+        groups = iter(_groups(everything, self._told("looking for siblings", len(everything))))
         tell = self._told("writing", len(everything))
         labels, generators = {}, {}
         for split, part in ratings.items():
