@@ -33,6 +33,14 @@ def _shifted_sum(padded: jax.Array, w: jax.Array, stride: int, height: int, widt
     return out
 
 
+def shifted_conv(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
+    """`depthwise_conv` with JAX's own backward pass, to compare with."""
+    if w.ndim != 3 or w.shape[0] != w.shape[1] or w.shape[2] != x.shape[-1]:
+        raise ValueError(f"depthwise_conv: kernel {w.shape} does not fit an image {x.shape}; expected (k, k, C)")
+    height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+    return _shifted_sum(_pad(x, w.shape[0], stride), w, stride, height, width)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
     """Convolve each channel with its own kernel, 'SAME' padding with zeros.
@@ -49,10 +57,7 @@ def depthwise_conv(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
     Raises:
       ValueError: the channels of `x` and `w` differ, or the kernel is not square.
     """
-    if w.ndim != 3 or w.shape[0] != w.shape[1] or w.shape[2] != x.shape[-1]:
-        raise ValueError(f"depthwise_conv: kernel {w.shape} does not fit an image {x.shape}; expected (k, k, C)")
-    height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-    return _shifted_sum(_pad(x, w.shape[0], stride), w, stride, height, width)
+    return shifted_conv(x, w, stride)
 
 
 def _forward(x, w, stride):
