@@ -11,7 +11,15 @@ from tiny_model import random_params, tiny, views_of_noise
 from driqa_jax.degradations import NAMES
 from driqa_jax.models.depthwise import depthwise_conv
 from driqa_jax.models.driqa import build_model
-from driqa_jax.models.layers import FiLM, average_pool, dropout, grid_coordinates, sincos_positions
+from driqa_jax.models.layers import (
+    FiLM,
+    average_pool,
+    deviation,
+    dropout,
+    grid_coordinates,
+    masked_moments,
+    sincos_positions,
+)
 from driqa_jax.models.restoration import RestorationNet, pixel_shuffle, pixel_unshuffle
 from driqa_jax.models.summary import multiply_adds, summarize
 
@@ -182,6 +190,28 @@ def test_pixel_shuffle_undoes_pixel_unshuffle():
 def test_average_pool_is_the_mean_of_blocks():
     x = np.random.default_rng(0).random((1, 4, 6, 2)).astype(np.float32)
     np.testing.assert_allclose(average_pool(x, 2)[0, 1, 2], x[0, 2:4, 4:6].mean(axis=(0, 1)), rtol=1e-6)
+
+
+def test_deviation_is_numpys_and_its_gradient_is_finite_where_nothing_varies():
+    x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    x[0, :, 1] = 0.25
+    np.testing.assert_allclose(deviation(x), x.std(axis=1), rtol=1e-6)
+    gradient = np.asarray(jax.grad(lambda x: deviation(x).sum())(x))
+    expected = (x - x.mean(axis=1, keepdims=True)) / (5 * np.maximum(x.std(axis=1, keepdims=True), 1e-6))
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+    assert not np.asarray(jax.grad(lambda x: deviation(x).sum())(x[:, :1])).any()
+
+
+def test_masked_moments_are_numpys_over_the_valid_places():
+    x = np.random.default_rng(0).standard_normal((2, 4, 6, 3)).astype(np.float32)
+    mask = np.zeros((2, 4, 6, 1), bool)
+    mask[0, :2, :5] = mask[1, :4, :1] = True
+    mean, spread = masked_moments(x, mask)
+    for picture, inside in enumerate((x[0, :2, :5], x[1, :4, :1])):
+        np.testing.assert_allclose(mean[picture], inside.mean(axis=(0, 1)), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(spread[picture], inside.std(axis=(0, 1)), rtol=1e-4)
+    flat = jax.grad(lambda x: masked_moments(x, mask)[1].sum())(np.ones_like(x))
+    assert np.isfinite(np.asarray(flat)).all()
 
 
 def test_one_place_seen_through_two_boxes_has_one_position():
