@@ -37,10 +37,13 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
+    from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train
 
-    return train(read(args.config, settings), args.workdir)
+    config = read(args.config, settings)
+    enable_compile_cache()
+    return train(config, args.workdir)
 
 
 def parse_overrides(words: list[str]) -> list[str]:

@@ -73,7 +73,11 @@ def default() -> ml_collections.ConfigDict:
                 "naming": 1.0,
             },
             # Pretraining: each of `batch_size` photos under each of `chains` degradation chains.
-            "pretrain": {"crop": 128, "chains": 4, "recipe": {"p_clean": 0.1, "max_steps": 2, "step_weights": (0.7, 0.3)}},
+            "pretrain": {
+                "crop": 128,
+                "chains": 4,
+                "recipe": {"p_clean": 0.1, "max_steps": 2, "step_weights": (0.7, 0.3)},
+            },
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},

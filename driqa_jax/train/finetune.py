@@ -2,10 +2,12 @@
 
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from driqa_jax import losses, parallel
 from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
+from driqa_jax.errors import UserError
 from driqa_jax.train import rng
 
 EXAMPLE_KEYS = ("whole", "valid", "tiles", "tile_boxes")
@@ -22,7 +24,10 @@ def as_inputs(batch: dict) -> tuple:
 
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
-    """The endless stream of this stage, from any step."""
+    """The endless stream of this stage, from any step. Raises UserError where a picture has no score."""
+    unscored = int((~np.isfinite(source.column("mos"))).sum())
+    if unscored:
+        raise UserError(f"{source.name}: {unscored} of {len(source)} pictures have no score to learn from")
     return finetune_batches(
         source,
         view_rule(config, config.view.tiles),

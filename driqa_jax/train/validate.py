@@ -22,9 +22,8 @@ def predict(config, model, mesh, tiles: int):
 
     def run(params, source):
         predictions, labels = [], []
-        for batch in evaluation_batches(
-            source, rule, tuple(config.view.canvas), size, 0, jax.process_index(), jax.process_count(), config.data.threads
-        ):
+        host, hosts, threads = jax.process_index(), jax.process_count(), config.data.threads
+        for batch in evaluation_batches(source, rule, tuple(config.view.canvas), size, 0, host, hosts, threads):
             placed = parallel.place_batch(batch, mesh)
             mos, label, real = (
                 parallel.to_host(x) for x in (forward(params, placed), placed["mos"], placed["real"])
