@@ -9,7 +9,7 @@ WIDTH = 64
 METADATA = {
     "format": "driqa_jax/1",
     "variant": "lite",
-    "config": {"variant": "lite", "dropout": 0.0},
+    "config": {"variant": "lite", "types": 2, "dropout": 0.0},
     "view": {},
     "calibration": {"low": -0.1, "span": 1.2, "centre": 0.5, "width": 0.3},
     "degradations": ["blur", "noise"],

@@ -185,16 +185,16 @@ def test_functional_views_are_those_of_the_host():
 def test_apply_agrees_with_the_scorer_and_has_a_gradient(monkeypatch, scorer, alone):
     monkeypatch.setattr(functional, "build_model", lambda config: FakeModel())
     image = jnp.asarray(pictures()[1])[None] / 255.0
-    apply = jax.jit(functional.apply)
+    apply = jax.jit(lambda params, images: functional.apply(params, images, METADATA["config"]))
     mos, out = apply(scorer.params, image)
     assert 100 * scorer.calibration(mos[0]) == pytest.approx(alone[1], abs=0.1)
     assert mos.shape == (1,) and "d" in out
-    gradient = jax.jit(jax.grad(lambda x: functional.apply(scorer.params, x)[0].sum()))(image)
+    gradient = jax.jit(jax.grad(lambda x: apply(scorer.params, x)[0].sum()))(image)
     step = 1e-2 * gradient / jnp.abs(gradient).max()
     assert apply(scorer.params, image + step)[0][0] > mos[0]
     for bad in (image[0], (image * 255).astype(jnp.uint8)):
         with pytest.raises(ValueError, match="images must be"):
-            functional.apply(scorer.params, bad)
+            functional.apply(scorer.params, bad, METADATA["config"])
 
 
 def test_load_refuses_what_does_not_fit_the_model(tmp_path):
