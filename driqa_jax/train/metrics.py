@@ -1,6 +1,7 @@
 """Metrics of a run: one JSON object a line, and a line on standard error."""
 
 import json
+import math
 import os
 import pathlib
 import sys
@@ -40,12 +41,13 @@ class MetricLog:
             self.write(*pending)
 
     def write(self, step: int, values: dict) -> None:
-        """Add a line; floats are rounded to 6 significant digits."""
+        """Add a line; floats are rounded to 6 significant digits, and null where undefined, as JSON has no NaN."""
         self.flush()
         if not self._active:
             return
         rounded = {name: float(f"{float(value):.6g}") for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **rounded}) + "\n")
+        written = {name: value if math.isfinite(value) else None for name, value in rounded.items()}
+        self._file.write(json.dumps({"step": step, **written}) + "\n")
         self._file.flush()
         told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {told}", file=sys.stderr, flush=True)
