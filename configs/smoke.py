@@ -2,7 +2,8 @@
 
 driqa train --config configs/smoke.py --workdir /tmp/smoke
 
-A minute and a half on two CPU cores, nearly all of it compilation (once: programs are cached). What it learns is of no use.
+A minute and a half on two CPU cores, nearly all of it compilation (once: programs are cached). What it learns is of no
+use.
 """
 
 from driqa_jax.train.config import default

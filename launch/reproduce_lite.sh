@@ -5,7 +5,7 @@
 #
 # Each step goes on where it was stopped. See MODEL_CARD.md for how long it took, and on what.
 set -euo pipefail
-if [ $# -ne 2 ]; then sed -n '2,7p' "$0" >&2; exit 2; fi
+if [ $# -ne 2 ]; then sed -n '2,6p' "$0" >&2; exit 2; fi
 data=$1 runs=$2
 configs=$(cd "$(dirname "$0")/../configs" && pwd)
 mkdir -p "$runs"

@@ -222,8 +222,8 @@ def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, 
 
 
 def test_novel_pictures_are_those_whose_group_is_in_one_split_alone():
-    from driqa_jax.cli.evaluate import novel
     from driqa_jax.data.fake import FakeSource
+    from driqa_jax.data.splits import novel
 
     source = FakeSource(count=4)
     source._columns["group"] = np.array(["x", "y", "x", "z"])

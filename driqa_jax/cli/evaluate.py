@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output and not os.path.isdir(os.path.dirname(args.output) or "."):
         raise UserError(f"{args.output}: there is no folder {os.path.dirname(args.output)}; make it first")
     source, kind = open_data(args.data, args.data_dir, args.mos_range)
-    from driqa_jax.data.splits import select
+    from driqa_jax.data.splits import novel, select
 
     part = _checked(select, source, args.split, args.seed)
     import numpy as np
@@ -129,16 +129,6 @@ def open_data(data: str, data_dir: str | None, mos_range: list[float] | None):
     if not data_dir:
         raise UserError(f"--data {data}: give --data-dir, the folder that `driqa data prepare {data}` wrote")
     return _checked(open_source, "tfds", data_dir, data), "tfds"
-
-
-def novel(source, part):
-    """Which pictures of `part` have a group without a member in another split of the source: (N,) bool."""
-    import numpy as np
-
-    split, group = source.column("split"), source.column("group")
-    pairs = np.unique(np.stack([group, split], axis=1), axis=0)
-    names, homes = np.unique(pairs[:, 0], return_counts=True)
-    return np.isin(part.column("group"), names[homes == 1])
 
 
 def labels_sha256(part) -> str:

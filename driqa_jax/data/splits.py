@@ -31,6 +31,13 @@ def in_validation(groups: np.ndarray, seed: int = 0, share: float = VALIDATION_S
     return chosen[where]
 
 
+def novel(source: Source, part: Source) -> np.ndarray:
+    """Which pictures of `part`, of the whole `source`, have a group with no member in another split: (N,) bool."""
+    pairs = np.unique(np.stack([source.column("group"), source.column("split")], axis=1), axis=0)
+    names, homes = np.unique(pairs[:, 0], return_counts=True)
+    return np.isin(part.column("group"), names[homes == 1])
+
+
 def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = None) -> Source:
     """A part of a source by name, in the source's order.
 
@@ -46,7 +53,7 @@ def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = Non
     if part in ("fit", "val"):
         keep[keep] = in_validation(groups[keep], seed) == (part == "val")
     elif part == "novel":
-        keep &= ~np.isin(groups, groups[splits != split])
+        keep &= novel(source, source)
     elif part:
         raise ValueError(
             f"unknown part {part!r} in {spec!r}; after the split comes /fit, /val, /novel or nothing"
