@@ -10,8 +10,6 @@ from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.train import rng
 
-EXAMPLE_KEYS = ("whole", "valid", "tiles", "tile_boxes")
-
 
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
     """The view of a configuration; training and evaluation may differ in the number of tiles alone."""

@@ -14,7 +14,7 @@ from driqa_jax.models.efficientnet import imagenet_weights
 from driqa_jax.train import finetune, rng
 from driqa_jax.train.state import flatten, merge
 
-PRETRAINED = ("degradation_encoder/", "restoration/")
+PRETRAINED = {"degradation_encoder", "restoration"}
 MEASURED_PHOTOS = 192
 
 
@@ -35,7 +35,7 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
       UserError: `config.init` names nothing that can be loaded.
     """
     given = load(config.init, config.model.variant) if config.init else {}
-    if set(given) - {prefix.rstrip("/") for prefix in PRETRAINED}:
+    if set(given) - PRETRAINED:
         return given
     key = rng.stream(config.seed, "init")
     params = jax.jit(lambda: model.init(key, *finetune.example(config)))()["params"]
