@@ -1,6 +1,6 @@
 """Images a second of the stage 2 step, with the depthwise convolution's own backward pass and with JAX's.
 
-    python -m driqa_jax.bench.step --batch 8 --side 224
+    driqa bench step --batch 8 --side 224
 
 Both are timed in one run, turn by turn, so that what else the machine does meets both; the median counts,
 compilation does not. One device, frozen parts and losses as in the default configuration.
@@ -10,6 +10,7 @@ import argparse
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from unittest import mock
 
 import jax
@@ -76,13 +77,15 @@ def _batch(batch: int, side: int) -> dict[str, np.ndarray]:
     }
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description="Images a second of the lite stage 2 step.")
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; returns 0."""
+    parser = argparse.ArgumentParser(
+        prog="driqa bench step", description="Images a second of the lite stage 2 step.", allow_abbrev=False
+    )
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--side", type=int, default=224, help="of the whole picture and of its one tile")
     parser.add_argument("--repeats", type=int, default=9)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     enable_compile_cache()
     device = jax.devices()[0]
     before = os.getloadavg()[0]
@@ -91,7 +94,4 @@ def main() -> None:
     print(f"{device.device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load before: {before:.1f}")
     for name, seconds in found.items():
         print(f"  {name:10}  {args.batch / seconds:6.1f} images/s  {1e3 * seconds:7.0f} ms a step")
-
-
-if __name__ == "__main__":
-    main()
+    return 0
