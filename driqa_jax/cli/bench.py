@@ -9,6 +9,7 @@ from driqa_jax.errors import UserError
 
 # What each measures, one line; the module's own parser takes the options.
 BENCHES = {
+    "score": "images a second, start-up and peak memory of driqa score, beside other packages",
     "step": "images a second of the training step, with either backward pass of the depthwise convolution",
 }
 
