@@ -4,6 +4,9 @@ This is a reconstruction from the abstract of arXiv 2411.17390 (WACV 2025): the 
 form here is this project's.
 """
 
+import math
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,6 +19,15 @@ from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, RestorationTokens
+
+
+class TileReading(NamedTuple):
+    """What M tiles, K of each photo, gave: `vector` (M, C) and `tokens` (M, N, C) of `E_d`, `restoration` tokens
+    (M, N, C) of `R`."""
+
+    vector: jax.Array
+    tokens: jax.Array
+    restoration: jax.Array
 
 
 class DRIQA(nn.Module):
@@ -34,10 +46,6 @@ class DRIQA(nn.Module):
         """`E_d` alone: `tiles` (M, H, W, 3) float in [0, 1]."""
         return self.degradation_encoder(tiles)
 
-    def encode_quality(self, whole: jax.Array, valid: jax.Array) -> Quality:
-        """`E_q` alone, scoring: `whole` (B, H, W, 3) float in [0, 1], `valid` (B, 2) int32."""
-        return self.quality_encoder(whole, valid)
-
     def pretraining(self, tiles: jax.Array) -> tuple[Degradation, jax.Array]:
         """What stage 0+1 trains, `E_d` and `R`, and no more; to make their parameters with."""
         seen = self.encode_degradation(tiles)
@@ -55,7 +63,6 @@ class DRIQA(nn.Module):
         tile_boxes: jax.Array,
         keys: jax.Array | None = None,
         alone: bool = False,
-        quality: Quality | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Score photos.
 
@@ -67,7 +74,6 @@ class DRIQA(nn.Module):
           keys: (B,) random keys, one a photo, while training; None when scoring.
           alone: whether to say too what each tile would give if it were the only one (`mos_alone`); the encoders
             and the restorer run once all the same, and the restorer still reads the `d` of all tiles.
-          quality: what `encode_quality` gave, which is not computed again then; None: it is.
 
         Returns:
           mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, a dictionary of
@@ -76,29 +82,62 @@ class DRIQA(nn.Module):
           degradation_logits (B, T), severity (B, T) in [0, 1]; contrast_projection (B * K, C / 2);
           rs_d, rs_q (B, C); mos_aux (B,); with `alone`, mos_alone (B, K).
         """
-        batch, count, side = tiles.shape[:3]
-        flat = tiles.reshape(batch * count, *tiles.shape[2:])
-        grid = side // STRIDE
+        batch, count = tiles.shape[:2]
 
         def over_tiles(x):
             return x.reshape(batch, count, *x.shape[1:]).mean(axis=1)
 
-        seen = self.degradation_encoder(flat)
-        d = over_tiles(seen.vector)
-        # R reads the vector from before the interaction, so that it can be trained with no MOS.
-        restored, levels = self.restoration(flat, jnp.repeat(d, count, axis=0))
-        tokens_t = self.restoration_tokens(levels, grid)
+        seen, restored, tokens_t = self._read(tiles)
+        read = TileReading(seen.vector, seen.tokens, tokens_t)
+        quality = self.quality_encoder(whole, valid, keys)
+        mos, out = self.combine(read, tile_boxes, quality, valid, whole.shape[1:3], alone)
+        return mos, {
+            **out,
+            "q": quality.vector,
+            "restored": restored.reshape(tiles.shape),
+            "degradation_logits": over_tiles(seen.logits),
+            "severity": over_tiles(seen.severity),
+            "contrast_projection": seen.projection,
+            "rs_d": self.rs_projection_d(out["d_tilde"]),
+            "rs_q": self.rs_projection_q(out["q_tilde"]),
+            "mos_aux": quality.mos_aux,
+        }
 
+    def encode_quality(self, whole: jax.Array, valid: jax.Array) -> Quality:
+        """`E_q` alone, scoring: `whole` (B, H, W, 3) float in [0, 1], `valid` (B, 2) int32."""
+        return self.quality_encoder(whole, valid)
+
+    def read_tiles(self, tiles: jax.Array) -> TileReading:
+        """`E_d` and `R` alone: `tiles` (B, K, S, S, 3) float in [0, 1]."""
+        seen, _, tokens_t = self._read(tiles)
+        return TileReading(seen.vector, seen.tokens, tokens_t)
+
+    def combine(
+        self,
+        read: TileReading,
+        tile_boxes: jax.Array,
+        quality: Quality,
+        valid: jax.Array,
+        canvas: tuple[int, int],
+        alone: bool = False,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Interaction and predictor, on what the encoders and the restorer gave.
+
+        `tile_boxes` (B, K, 4), `valid` (B, 2), `canvas` the height and width that `whole` had, `alone` as in a call.
+        Returns mos (B,) and the part of a call's `out` that follows from them.
+        """
+        batch, count = tile_boxes.shape[:2]
+        grid = math.isqrt(read.tokens.shape[1])
+        d = read.vector.reshape(batch, count, -1).mean(axis=1)
         coordinates = grid_coordinates(tile_boxes.reshape(-1, 4), grid, grid)
         places = sincos_positions(coordinates, d.shape[-1]).reshape(batch, -1, d.shape[-1])
-        tokens_d = seen.tokens.reshape(places.shape) + places
-        tokens_t = tokens_t.reshape(places.shape) + places
+        tokens_d = read.tokens.reshape(places.shape) + places
+        tokens_t = read.restoration.reshape(places.shape) + places
 
-        quality = self.quality_encoder(whole, valid, keys) if quality is None else quality
-        rows, cols = whole.shape[1] // STRIDE, whole.shape[2] // STRIDE
+        rows, cols = canvas[0] // STRIDE, canvas[1] // STRIDE
         # The canvas as a box in the picture's own fractions: its end lies beyond 1 where it is padded.
-        canvas = jnp.asarray(whole.shape[1:3], jnp.float32)[None, :] / valid
-        box = jnp.concatenate([jnp.zeros_like(canvas), canvas], axis=-1)
+        end = jnp.asarray(canvas, jnp.float32)[None, :] / valid
+        box = jnp.concatenate([jnp.zeros_like(end), end], axis=-1)
         tokens_q = quality.tokens + sincos_positions(grid_coordinates(box, rows, cols), d.shape[-1])
 
         d_tilde, tokens_d_tilde, q_tilde, tokens_q_tilde = self.interaction(
@@ -112,33 +151,32 @@ class DRIQA(nn.Module):
         out = {
             "d": d,
             "D": tokens_d,
-            "q": quality.vector,
             "Q": tokens_q,
             "d_tilde": d_tilde,
             "D_tilde": tokens_d_tilde,
             "q_tilde": q_tilde,
             "Q_tilde": tokens_q_tilde,
-            "restored": restored.reshape(tiles.shape),
             "restoration_tokens": tokens_t,
             "patch_scores": as_map(scores),
             "patch_weights": as_map(weights),
             "patch_mask": as_map(quality.mask),
-            "degradation_logits": over_tiles(seen.logits),
-            "severity": over_tiles(seen.severity),
-            "contrast_projection": seen.projection,
-            "rs_d": self.rs_projection_d(d_tilde),
-            "rs_q": self.rs_projection_q(q_tilde),
-            "mos_aux": quality.mos_aux,
         }
         if alone:
             q, tokens_q, mask = (jnp.repeat(x, count, axis=0) for x in (quality.vector, tokens_q, quality.mask))
-            apart = (x.reshape(batch * count, -1, x.shape[-1]) for x in (tokens_d, tokens_t))
-            out["mos_alone"] = self._one_tile_each(seen.vector, *apart, q, tokens_q, mask).reshape(batch, count)
+            tokens_d, tokens_t = (x.reshape(batch * count, -1, x.shape[-1]) for x in (tokens_d, tokens_t))
+            d_tilde, tokens_d_tilde, _, tokens_q_tilde = self.interaction(read.vector, tokens_d, q, tokens_q, mask)
+            each = self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
+            out["mos_alone"] = each.reshape(batch, count)
         return mos, out
 
-    def _one_tile_each(self, d, tokens_d, tokens_t, q, tokens_q, mask):
-        d_tilde, tokens_d_tilde, _, tokens_q_tilde = self.interaction(d, tokens_d, q, tokens_q, mask)
-        return self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
+    def _read(self, tiles):
+        batch, count, side = tiles.shape[:3]
+        flat = tiles.reshape(batch * count, *tiles.shape[2:])
+        seen = self.degradation_encoder(flat)
+        d = seen.vector.reshape(batch, count, -1).mean(axis=1)
+        # R reads the vector from before the interaction, so that it can be trained with no MOS.
+        restored, levels = self.restoration(flat, jnp.repeat(d, count, axis=0))
+        return seen, restored, self.restoration_tokens(levels, side // STRIDE)
 
 
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:

@@ -14,6 +14,7 @@ import os
 import pathlib
 import pickle
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -63,13 +64,13 @@ class Program:
     def _made(self, params, views, name) -> list[Callable]:
         params, known = self._shapes(params), self._shapes(dict(views))
         files = self._files(params, name)
-        kept = [_read(file) for file in files]
+        kept = [_read(file, self._device) for file in files]
         if kept and None not in kept:
             return kept
         pool, jobs = Workers(len(self._stages), "driqa-compile"), []
         for stage in self._stages:
             # The compiler works on one stage while Python traces the next.
-            lowered = jax.jit(stage.function).lower(params, known)
+            lowered = jax.jit(_unheard_of(stage.function) if files else stage.function).lower(params, known)
             known = {**known, **self._shapes(lowered.out_info)}
             jobs.append(pool.submit(_compile, lowered, dict(stage.options)))
         pool.stop_when_done()
@@ -95,6 +96,16 @@ class Program:
         return [self._folder / f"score-{start}-{number}.exe" for number in range(len(self._stages))]
 
 
+def _unheard_of(function):
+    # What jax takes from its own cache of compiled programs cannot be serialized again: it loads, and then its
+    # functions are not found. Under a name of its own it is not taken from there.
+    def named(*args):
+        return function(*args)
+
+    named.__name__ = f"score_{uuid.uuid4().hex}"
+    return named
+
+
 def _compile(lowered, options):
     try:
         return lowered.compile(options)
@@ -104,11 +115,12 @@ def _compile(lowered, options):
         return lowered.compile()
 
 
-def _read(file: pathlib.Path) -> Callable | None:
+def _read(file: pathlib.Path, device: jax.Device) -> Callable | None:
     from jax.experimental import serialize_executable
 
     try:
-        return serialize_executable.deserialize_and_load(*pickle.loads(file.read_bytes()))
+        kept = pickle.loads(file.read_bytes())
+        return serialize_executable.deserialize_and_load(*kept, backend=device.client, execution_devices=[device])
     except Exception:  # absent, torn, of another build: then it is made anew
         return None
 

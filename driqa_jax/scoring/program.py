@@ -1,7 +1,7 @@
 """The inference program: a batch of views to predictions, one photo's bits being the same in every batch.
 
-It has two stages where the model has an encoder of quality that can run alone: a convolutional net, for which XLA
-has options that would slow down what follows, and two stages compile side by side.
+It has three stages where the model's parts can run alone, as those of `driqa_jax.models.driqa.DRIQA` can: they
+compile side by side, and each with the options that are fast for it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.models.driqa import TileReading
 from driqa_jax.models.quality_encoder import Quality
 
 Views = dict[str, jax.Array]
 FOUND = "found"
-_QUALITY = "quality_"
+_QUALITY, _TILES = "quality_", "tiles_"
 # One thread for each program: several photos at once use the cores better than several threads for one photo, and
 # no bit then depends on how many cores there are.
 _CPU = {"xla_cpu_multi_thread_eigen": False}
@@ -48,35 +49,47 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         once = (whole, views["valid"], tiles, views["tile_boxes"])
         return tuple(jnp.concatenate(pair) for pair in zip(once, mirrored(*once), strict=True)) if mirror else once
 
+    def apart(arrays, prefix):
+        """Rows of all looks, one after another, as rows of photos: (B, looks, ...)."""
+        split = {key: value.reshape(looks, -1, *value.shape[1:]) for key, value in arrays.items()}
+        return {prefix + key: value.swapaxes(0, 1) for key, value in split.items()}
+
+    def joined(views, prefix):
+        found = {key.removeprefix(prefix): value for key, value in views.items() if key.startswith(prefix)}
+        return {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in found.items()}
+
+    def read(params, views):
+        _, _, tiles, boxes = seen(views)
+        found = model.apply({"params": params}, tiles, method="read_tiles")._asdict()
+        return apart({key: value.reshape(*boxes.shape[:2], *value.shape[1:]) for key, value in found.items()}, _TILES)
+
     def encode(params, views):
         whole, valid, *_ = seen(views)
-        quality = model.apply({"params": params}, whole, valid, method="encode_quality")
-        # (B, looks, ...): a row of it belongs to a photo.
-        return {
-            _QUALITY + key: value.reshape(looks, -1, *value.shape[1:]).swapaxes(0, 1)
-            for key, value in quality._asdict().items()
-        }
+        return apart(model.apply({"params": params}, whole, valid, method="encode_quality")._asdict(), _QUALITY)
 
-    def predict(params, views):
-        given = {key.removeprefix(_QUALITY): value for key, value in views.items() if key.startswith(_QUALITY)}
-        more = {}
-        if given:
-            rows = {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in given.items()}
-            more["quality"] = Quality(**rows)
-        mos, out = model.apply({"params": params}, *seen(views), alone=True, **more)
+    def combine(params, views):
+        whole, valid, _, boxes = seen(views)
+        tiles = {key: value.reshape(-1, *value.shape[2:]) for key, value in joined(views, _TILES).items()}
+        parts = TileReading(**tiles), boxes, Quality(**joined(views, _QUALITY)), valid, whole.shape[1:3], True
+        return finished(*model.apply({"params": params}, *parts, method="combine"))
+
+    def at_once(params, views):
+        return finished(*model.apply({"params": params}, *seen(views), alone=True))
+
+    def finished(mos, out):
         found = jnp.concatenate([mos[:, None], out["mos_alone"]], axis=1)
         if mirror:
             once, again = jnp.split(found, 2)
             found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
         return {FOUND: found}
 
-    def placed(function):
-        return _one_by_one(function) if cpu else function
+    if not hasattr(model, "combine"):
+        return (_stage(at_once, cpu),)
+    return _stage(read, cpu), _stage(encode, cpu, _CPU_CONVOLUTIONS), _stage(combine, cpu)
 
-    last = Stage(placed(predict), _CPU if cpu else {})
-    if not hasattr(model, "encode_quality"):
-        return (last,)
-    return Stage(placed(encode), _CPU_CONVOLUTIONS if cpu else {}), last
+
+def _stage(function, cpu, options=_CPU):
+    return Stage(_one_by_one(function), options) if cpu else Stage(function, {})
 
 
 def _one_by_one(function):
