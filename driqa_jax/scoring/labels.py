@@ -1,0 +1,25 @@
+"""Degradations in plain words, for people who look at a photo and not at a data set."""
+
+LABELS = {
+    "gaussian_blur": "soft (Gaussian blur)",
+    "lens_blur": "out of focus",
+    "motion_blur": "motion blur",
+    "white_noise": "noise",
+    "impulse_noise": "salt-and-pepper noise",
+    "sensor_noise": "sensor noise",
+    "jpeg": "JPEG compression",
+    "resample": "enlarged, low resolution",
+    "pixelate": "pixelated",
+    "quantization": "banding, too few tones",
+    "high_sharpen": "oversharpened",
+    "ringing": "ringing at edges",
+    "color_saturation_1": "faded colours",
+    "brighten": "too bright",
+    "darken": "too dark",
+    "contrast_change": "contrast changed",
+}
+
+
+def label(name: str) -> str:
+    """A degradation's name in plain words; a name that is not in the table, with spaces for underscores."""
+    return LABELS.get(name, name.replace("_", " "))
