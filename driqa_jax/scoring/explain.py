@@ -15,14 +15,13 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import STRIDE, make_view
 from driqa_jax.scoring.blend import through_tiles
-from driqa_jax.scoring.labels import label
+from driqa_jax.scoring.labels import STANDS_OUT, label
 from driqa_jax.scoring.stream import View, views_in_order
 
 if TYPE_CHECKING:
     from driqa_jax.scoring.scorer import Scorer
 
 SHOWN_PIXELS = 1_500_000  # about 70 tiles; a picture with more is reduced before it is restored and shown
-STANDS_OUT = 0.5  # the probability from which on a degradation is named
 # On a CPU a batch is not faster than its tiles one by one, and the last batch would be padded.
 _TILES = {"cpu": 1}
 _TILES_ON_ACCELERATORS = 16

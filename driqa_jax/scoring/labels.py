@@ -1,5 +1,7 @@
 """Degradations in plain words, for people who look at a photo and not at a data set."""
 
+STANDS_OUT = 0.5  # the probability from which on a degradation is named
+
 LABELS = {
     "gaussian_blur": "soft (Gaussian blur)",
     "lens_blur": "out of focus",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import io
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from driqa_jax.scoring.explain import Explanation
+if TYPE_CHECKING:
+    from driqa_jax.scoring.explain import Explanation
 
 COLOUR_MAP = "viridis"  # perceptually uniform, and readable with any common colour vision
 _OPACITY = 0.7

@@ -6,12 +6,16 @@ import functools
 import io
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from driqa_jax.scoring.explain import STANDS_OUT, Explanation
+from driqa_jax.scoring.labels import STANDS_OUT
 from driqa_jax.scoring.overlay import colours, overlay
+
+if TYPE_CHECKING:
+    from driqa_jax.scoring.explain import Explanation
 
 # Pixels.
 _PANEL, _TALLEST, _NARROWEST = 520, 640, 400
