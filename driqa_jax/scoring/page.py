@@ -47,7 +47,7 @@ def photo_values(explanation: Explanation, side: int, map_side: int, threshold: 
     reduced = f", restored at {shown[1]} × {shown[0]}" if explanation.reduced else ""
     restored = explanation.restored
     return {
-        "name": printable(explanation.name),
+        **name_values(explanation.name),
         "score": explanation.score,
         "facts": f"{width} × {height} pixels{reduced}",
         "before": _inline(explanation.picture, side),
@@ -57,6 +57,13 @@ def photo_values(explanation: Explanation, side: int, map_side: int, threshold: 
         "highest": round(float(explanation.quality_map.max()), 1),
         "named": explanation.named(threshold),
     }
+
+
+def name_values(name: str) -> dict[str, str]:
+    """A file's path, its name and its folder, as text."""
+    path = printable(name)
+    folder, last = os.path.split(path)
+    return {"path": path, "name": last or path, "folder": folder}
 
 
 def printable(name: str) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 
 from driqa_jax.atomic import write_whole
 from driqa_jax.errors import UserError
-from driqa_jax.scoring.page import page, photo_values, printable
+from driqa_jax.scoring.labels import STANDS_OUT
+from driqa_jax.scoring.page import name_values, page, photo_values, printable
 
 if TYPE_CHECKING:
     from driqa_jax.scoring.outputs import Row
@@ -100,7 +101,7 @@ class Report:
         found = []
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
             photos = [
-                {"path": name, "name": printable(name), "score": score, "map": None, "reason": "not explained"}
+                {**name_values(name), "source": name, "score": score, "map": None, "reason": "not explained"}
                 for score, name in rows
             ]
             found += [(heading, photos)] if photos else []
@@ -110,7 +111,7 @@ class Report:
         for done, photo in enumerate(photos):
             self._progress(done, len(photos))
             try:
-                seen = self._scorer.explain(photo["path"], shown_pixels=_SHOWN_PIXELS, restore=False)
+                seen = self._scorer.explain(photo["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
             except (ValueError, MemoryError) as error:  # it has changed or gone since
                 photo["reason"] = f"cannot be read again: {getattr(error, 'reason', error)}"
                 continue
@@ -120,12 +121,10 @@ class Report:
         scored = self._scored
         summary, median = [], 0.0
         if scored:
-            quantiles = {"lowest": 0.0, "median": 0.5, "highest": 1.0}
             order = np.cumsum(self._counts)
-            found = {what: _at(order, share) for what, share in quantiles.items()}
+            lowest, median, highest = (_at(order, share) for share in (0.0, 0.5, 1.0))
             mean = float(self._counts @ np.arange(10001)) / 100 / scored
-            summary = [*found.items(), ("mean", mean)]
-            median = found["median"]
+            summary = [("lowest", lowest), ("median", median), ("mean", mean), ("highest", highest)]
         reasons = sorted(self._reasons.items(), key=lambda one: -one[1][0])
         return page(
             "report.html.j2",
@@ -139,6 +138,7 @@ class Report:
             bins=_bins(self._counts),
             median_x=round(median * 10, 1),
             groups=groups,
+            threshold=STANDS_OUT,
             reasons=[(reason, count, names) for reason, (count, names) in reasons],
         )
 
