@@ -7,7 +7,6 @@ import pathlib
 
 import ml_collections
 
-from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 
 
@@ -21,7 +20,8 @@ def default() -> ml_collections.ConfigDict:
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
-            "model": {"variant": "lite", "types": len(NAMES), "dropout": 0.1},
+            # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
+            "model": {"variant": "lite", "types": (), "dropout": 0.1},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
@@ -76,6 +76,7 @@ def default() -> ml_collections.ConfigDict:
             "pretrain": {
                 "crop": 128,
                 "chains": 4,
+                "restored": 1.0,  # share of each device's photos that R restores; E_d sees all
                 "recipe": {"p_clean": 0.1, "max_steps": 2, "step_weights": (0.7, 0.3)},
             },
             "log_every": 50,
