@@ -49,7 +49,9 @@ def _nearest(palette: jax.Array, used: jax.Array, pixels: jax.Array) -> jax.Arra
         distance = square[color] - sum(palette[c, color] * pixels[c] for c in range(3))
         return jnp.minimum(distance, best[0]), jnp.where(distance < best[0], color, best[1])
 
-    start = jnp.full(pixels.shape[1], jnp.inf), jnp.zeros(pixels.shape[1], jnp.int32)
+    # Made of the pixels, so that under shard_map the loop begins as it goes on: different on each device.
+    nothing = 0.0 * pixels[0]
+    start = nothing + jnp.inf, nothing.astype(jnp.int32)
     # A loop over colours, a tenth of the price of a table of all distances and its argmin.
     return lax.fori_loop(0, palette.shape[1], look, start, unroll=8)[1]
 
