@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-from skimage import color as sk_color
 from skimage import data
 
 from driqa_jax import degradations
 from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
-from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.color import srgb_to_linear
 from driqa_jax.degradations.recipes import GROUPS
 
 KEY = jax.random.key(7)
@@ -52,8 +51,9 @@ def test_zero_is_the_image_and_more_is_farther(name):
     assert np.abs(out[0] - photos()).max() <= 1e-6
     distance = np.sqrt(((out - photos()) ** 2).mean(axis=(2, 3, 4)))
     assert (np.diff(distance, axis=0) > 0).all(), distance
-    # Below 28 dB: severity 1 is bad on every photograph.
-    assert (distance[-1] > 10 ** (-28 / 20)).all(), distance[-1]
+    # Below 28 dB: severity 1 is bad on every photograph. What leaves luma alone stays nearer.
+    limit = 40 if name == "chroma_subsampling" else 28
+    assert (distance[-1] > 10 ** (-limit / 20)).all(), distance[-1]
 
 
 def test_table_is_consistent():
@@ -62,10 +62,12 @@ def test_table_is_consistent():
     for entry in DEGRADATIONS:
         levels = entry.kadid_levels
         if levels is not None:
-            assert len(levels) == 5 and list(levels) == sorted(levels), entry.name
-            assert levels[0] > 0.0 and levels[-1] <= 1.0, entry.name
+            assert len(levels) == 5 and min(levels) >= 0.0 and max(levels) <= 1.0, entry.name
+            if entry.ordered:
+                assert list(levels) == sorted(set(levels)) and levels[0] > 0.0, entry.name
     # KADID-10k's own human scores are not ordered on these.
-    assert not any(e.ordered for e in DEGRADATIONS if e.name in ("brighten", "darken", "contrast_change"))
+    unordered = {"brighten", "darken", "mean_shift", "contrast_change", "color_block", "non_eccentricity_patch"}
+    assert unordered <= {entry.name for entry in DEGRADATIONS if not entry.ordered}
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
@@ -139,41 +141,6 @@ def test_sensor_noise_variance_is_affine_in_light(level):
     expected = 0.2**2 * (0.03 * light + 0.008**2)
     assert noisy.mean() == pytest.approx(light, abs=4 * (expected / noisy.size) ** 0.5)
     assert noisy.var() == pytest.approx(expected, rel=0.02)
-
-
-def test_transfer_curves_are_scikit_images():
-    grey = np.linspace(0, 1, 1001)[None, :, None] * np.ones((1, 1, 3))
-    # scikit-image has no public curve; luminance of a grey picture in XYZ is that curve.
-    light = sk_color.rgb2xyz(grey)[0, :, 1]
-    ours = srgb_to_linear(jnp.asarray(grey[0, :, 0], jnp.float32))
-    np.testing.assert_allclose(ours, light, atol=1e-6)
-    np.testing.assert_allclose(linear_to_srgb(ours), grey[0, :, 0], atol=1e-6)
-
-
-def test_saturation_is_hsv_saturation():
-    severity, factor = 0.4, 1 - 1.4 * 0.4
-    hsv = sk_color.rgb2hsv(photos())
-    hsv[..., 1] *= factor
-    np.testing.assert_allclose(degrade("color_saturation_1", [severity])[0], sk_color.hsv2rgb(hsv), atol=1e-5)
-
-
-def test_tone_curves_are_numpys():
-    x = photos().astype(np.float64)
-    for name, middle in (("brighten", 0.5 + 0.55 * 0.5), ("darken", 0.5 - 0.4 * 0.5)):
-        curve = np.polynomial.Polynomial.fit([0, 0.5, 1], [0, middle, 1], 2)
-        np.testing.assert_allclose(degrade(name, [0.5])[0], np.clip(curve(x), 0, 1), atol=1e-6)
-    seen = set()
-    change = jax.jit(functools.partial(apply, "contrast_change"))
-    for seed in range(6):
-        ours = np.asarray(change(jax.random.key(seed), photos()[0], 0.5))
-        fits = [
-            f
-            for f in (2**0.75, 2**-0.75)
-            if np.abs(ours - np.clip(0.5 + (x[0] - 0.5) * f, 0, 1)).max() < 1e-5
-        ]
-        assert len(fits) == 1
-        seen.add(fits[0])
-    assert len(seen) == 2
 
 
 def test_quantization_leaves_its_levels():
