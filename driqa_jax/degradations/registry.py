@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.degradations import blur, color, compression, noise, quantization, resample, sharpness
+from driqa_jax.degradations import (
+    blur,
+    camera,
+    color,
+    compression,
+    noise,
+    quantization,
+    resample,
+    restorer,
+    sharpness,
+)
 
 SMALLEST_SIDE = 32  # px; the widest kernels span 31
 
@@ -39,6 +49,7 @@ def _levels(values: tuple[float, ...], full: float, power: float = 1.0) -> tuple
 
 
 DEGRADATIONS: tuple[Degradation, ...] = (
+    # KADID-10k's, by its numbers.
     Degradation(
         "gaussian_blur",
         "blur",
@@ -62,11 +73,34 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         chain_key=True,
     ),
     Degradation(
+        "color_saturation_1",
+        "color",
+        color.color_saturation_1,
+        ordered=False,
+        kadid_levels=_levels((0.6, 0.8, 0.9, 1.0, 1.4), color.SATURATION_LOSS),
+    ),
+    Degradation(
+        "jpeg",
+        "compression",
+        compression.jpeg,
+        ordered=True,
+        kadid_levels=tuple(round(compression.jpeg_severity(quality), 4) for quality in (43, 36, 24, 7, 4)),
+    ),
+    Degradation(
         "white_noise",
         "noise",
         noise.white_noise,
         ordered=True,
         kadid_levels=_levels((0.001**0.5, 0.002**0.5, 0.003**0.5, 0.005**0.5, 0.1), noise.WHITE_SIGMA),
+    ),
+    Degradation(
+        "white_noise_color_component",
+        "noise",
+        noise.white_noise_color_component,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.0001**0.5, 0.0005**0.5, 0.001**0.5, 0.002**0.5, 0.003**0.5), noise.COMPONENT_SIGMA
+        ),
     ),
     Degradation(
         "impulse_noise",
@@ -75,15 +109,38 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ordered=True,
         kadid_levels=_levels((0.001, 0.005, 0.01, 0.02, 0.03), noise.IMPULSE_DENSITY),
     ),
-    Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
     Degradation(
-        "jpeg",
-        "compression",
-        compression.jpeg,
+        "multiplicative_noise",
+        "noise",
+        noise.multiplicative_noise,
         ordered=True,
-        kadid_levels=tuple(round(compression.jpeg_severity(quality), 4) for quality in (43, 36, 24, 7, 4)),
+        kadid_levels=_levels(
+            (0.001**0.5, 0.005**0.5, 0.01**0.5, 0.02**0.5, 0.05**0.5), noise.SPECKLE_SIGMA
+        ),
     ),
-    Degradation("resample", "resolution", resample.resample, ordered=True),
+    Degradation(
+        "denoise",
+        "restorer",
+        restorer.denoise,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.01**0.5, 0.03**0.5, 0.05**0.5, 0.1**0.5, 0.15**0.5), restorer.DENOISED_SIGMA
+        ),
+    ),
+    Degradation(
+        "brighten",
+        "tone",
+        color.brighten,
+        ordered=False,
+        kadid_levels=_levels((0.1, 0.2, 0.4, 0.7, 1.1), color.BRIGHTEN_AMOUNT),
+    ),
+    Degradation(
+        "darken",
+        "tone",
+        color.darken,
+        ordered=False,
+        kadid_levels=_levels((0.05, 0.1, 0.2, 0.4, 0.8), color.DARKEN_AMOUNT),
+    ),
     Degradation(
         "pixelate",
         "resolution",
@@ -109,29 +166,16 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ordered=True,
         kadid_levels=_levels((1, 2, 3, 6, 12), sharpness.SHARPEN_AMOUNT, 1.5),
     ),
-    Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
-    Degradation(
-        "color_saturation_1",
-        "color",
-        color.color_saturation_1,
-        ordered=False,
-        kadid_levels=_levels((0.6, 0.8, 0.9, 1.0, 1.4), color.SATURATION_LOSS),
-    ),
-    Degradation(
-        "brighten",
-        "tone",
-        color.brighten,
-        ordered=False,
-        kadid_levels=_levels((0.1, 0.2, 0.4, 0.7, 1.1), color.BRIGHTEN_AMOUNT),
-    ),
-    Degradation(
-        "darken",
-        "tone",
-        color.darken,
-        ordered=False,
-        kadid_levels=_levels((0.05, 0.1, 0.2, 0.4, 0.8), color.DARKEN_AMOUNT),
-    ),
     Degradation("contrast_change", "tone", color.contrast_change, ordered=False, chain_key=True),
+    # Ours.
+    Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
+    Degradation("low_light", "camera", camera.low_light, ordered=True),
+    Degradation("haze", "camera", camera.haze, ordered=True, chain_key=True),
+    Degradation("resample", "resolution", resample.resample, ordered=True, chain_key=True),
+    Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
+    Degradation("over_smoothing", "restorer", restorer.over_smoothing, ordered=True),
+    # Not ordered: a little local contrast pleases.
+    Degradation("halo", "restorer", restorer.halo, ordered=False),
 )
 
 NAMES: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS)
