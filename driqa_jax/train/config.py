@@ -83,6 +83,8 @@ def default() -> ml_collections.ConfigDict:
                 # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
                 "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},
             },
+            # `driqa degrade corpus` keeps so many of pretraining's pictures, so many to a file.
+            "corpus": {"count": 1024, "shard_size": 256},
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
