@@ -1,13 +1,17 @@
 """Configurations: the default, files that start from it, overrides from the command line."""
 
 import ast
+import dataclasses
 import difflib
 import importlib.util
 import pathlib
 
 import ml_collections
 
+from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
+
+RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def default() -> ml_collections.ConfigDict:
@@ -77,8 +81,12 @@ def default() -> ml_collections.ConfigDict:
                 "crop": 128,
                 "chains": 4,
                 "restored": 1.0,  # share of each device's photos that R restores; E_d sees all
-                "recipe": {"p_clean": 0.1, "max_steps": 2, "step_weights": (0.7, 0.3)},
+                # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
+                # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
+                "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},
             },
+            # `driqa degrade corpus` keeps so many of pretraining's pictures, so many to a file.
+            "corpus": {"count": 1024, "shard_size": 256},
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
@@ -155,6 +163,6 @@ def _parse(key, text, current):
         value = float(value)
     if isinstance(current, tuple) and isinstance(value, list):
         value = tuple(value)
-    if type(value) is not type(current):
+    if current is not None and type(value) is not type(current):
         raise UserError(f"--config.{key}={text}: expected {type(current).__name__}, as in {current!r}")
     return value

@@ -164,5 +164,5 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool)
 def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
-    free = ("checkpoint.", "log_every", "eval_every", "data.path", "data.threads")
+    free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads")
     return {key: value for key, value in flat.items() if not key.startswith(free)}

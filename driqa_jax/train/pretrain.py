@@ -6,6 +6,7 @@ import ml_collections
 
 from driqa_jax import degradations, losses, parallel
 from driqa_jax.data.pipeline import pretrain_batches
+from driqa_jax.errors import UserError
 from driqa_jax.train import rng
 
 
@@ -24,9 +25,12 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     )
 
 
-def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe:
-    """The recipe of a configuration."""
-    return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
+def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradations.Mixture:
+    """The recipe of a configuration. Raises UserError for one that cannot be drawn."""
+    try:
+        return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
+    except ValueError as error:
+        raise UserError(f"config.pretrain.{error}") from error
 
 
 def degrade(config, photos, index, step):
