@@ -54,7 +54,7 @@ def test_degradations_are_all_there_the_most_probable_first(found):
     middle = probabilities[1]
     assert found.named(middle) == found.degradations[:2] and found.named(1.0) == ()
     assert {one.label for one in found.degradations} == {"motion blur", "noise", "never heard of"}
-    assert all("_" not in label(name) for name in NAMES)
+    assert len({label(name) for name in NAMES}) == len(NAMES) and all("_" not in label(name) for name in NAMES)
 
 
 def test_equal_pictures_give_equal_bytes_and_plain_json(scorer, image, found, tmp_path):
@@ -70,6 +70,13 @@ def test_equal_pictures_give_equal_bytes_and_plain_json(scorer, image, found, tm
     assert json.loads(json.dumps(said)) == said
     assert said["score"] == found.score and np.shape(said["quality_map"]) == (2, 3)
     assert [one["name"] for one in said["degradations"]] == [one.name for one in found.degradations]
+
+
+def test_a_scale_of_ones_own_changes_no_explanation(scorer, image, found):
+    scores = np.linspace(0, 100, 20)
+    for made in (scorer, tiny_scorer()):
+        own = made.calibrate(scores, 1 + scores / 25, scale=(1, 5))
+        assert own(image) < 5.01 and own.explain(image).score == found.score
 
 
 def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):

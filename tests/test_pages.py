@@ -185,3 +185,10 @@ def test_the_commands_leave_pages_and_report_what_is_broken(scorer, tmp_path, mo
     assert "explaining 3 pictures" in capsys.readouterr().err
     assert {"a.png", "b.png", "the file is empty"} <= set(Page(page).texts)
     assert cli.main(["score", str(photos), "--report", str(tmp_path / "r.txt")]) == 2
+
+    # A report of a resumed run is of all its rows.
+    lines = (tmp_path / "s.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "s.csv").write_text("".join(lines[:3]))
+    whole = page.read_bytes()
+    words = ["score", str(photos), "-o", str(tmp_path / "s.csv"), "--resume", "--report", str(page)]
+    assert cli.main(words) == 1 and page.read_bytes() == whole
