@@ -1,6 +1,7 @@
 """An explanation is of the very score that the scorer gives, and the same for the same picture."""
 
 import io
+import itertools
 import json
 
 import jax
@@ -139,7 +140,7 @@ def test_tiles_that_change_nothing_leave_the_picture(size):
 
 
 def test_tiles_that_differ_show_no_seam():
-    values = iter(np.linspace(0.2, 0.8, 100))
+    values = itertools.cycle((0.1, 0.1, 0.9, 0.9))
 
     def run(tiles):  # each tile has a brightness of its own
         return np.stack([np.full(tile.shape, next(values), np.float32) for tile in tiles])

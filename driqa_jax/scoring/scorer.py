@@ -8,7 +8,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.scoring.cache import enable_compile_cache
 from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.scoring.effort import look
+from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
 from driqa_jax.scoring.program import make_program
 from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
@@ -35,9 +36,6 @@ from driqa_jax.scoring.weights import (
     load_weights,
     params_sha256,
 )
-
-if TYPE_CHECKING:
-    from driqa_jax.scoring.explain import Explainer, Explanation
 
 # On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
 _BATCH = {"cpu": 1}
@@ -167,7 +165,13 @@ class Scorer:
             except ValueError as error:
                 yield Result(name, None, _reason(error, name))
 
-    def explain(self, image: ImageSource, name: str | None = None, **options: Any) -> Explanation:
+    def explain(
+        self,
+        image: ImageSource,
+        name: str | None = None,
+        shown_pixels: float = SHOWN_PIXELS,
+        restore: bool = True,
+    ) -> Explanation:
         """Why one picture has its score; see `driqa_jax.scoring.explain.Explanation`.
 
         `name`: what the explanation shall call it; default: its path. `shown_pixels`: a picture with more is reduced
@@ -175,7 +179,7 @@ class Scorer:
         `restore=False`: without the restored picture, which takes most of the time. Equal pictures give equal bytes.
         Raises as a call does.
         """
-        return self._explainer(image, name, **options)
+        return self._explainer(image, name, shown_pixels, restore)
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
         """Degradation vectors `d` and quality vectors `q`, float32 (N, C) each, of one picture or of several.
@@ -188,8 +192,6 @@ class Scorer:
 
     @functools.cached_property
     def _explainer(self) -> Explainer:
-        from driqa_jax.scoring.explain import Explainer
-
         return Explainer(self)
 
     def _outcomes(self, named):
