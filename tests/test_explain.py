@@ -95,8 +95,7 @@ def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):
         scorer.features([])
 
 
-def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_sizes():
-    scorer = tiny_scorer()
+def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_sizes(scorer):
     small = picture(32, 32, 3)
     seen = scorer.explain(small)
     direct = scorer.model.apply({"params": scorer.params}, small[None] / 255.0, seen.d[None], method="restore")
