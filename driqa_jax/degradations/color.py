@@ -11,15 +11,14 @@ SATURATION_LOSS = 1.4  # KADID-10k level 5: factor -0.4
 
 def srgb_to_linear(image: jax.Array) -> jax.Array:
     """sRGB values in [0, 1] to linear light in [0, 1], any shape (IEC 61966-2-1)."""
-    # exp of log, here and below: three times as fast as a power on a CPU, and as exact.
-    upper = jnp.exp(2.4 * jnp.log((jnp.maximum(image, 0.04045) + 0.055) / 1.055))
-    return jnp.where(image <= 0.04045, image / 12.92, upper)
+    return jnp.where(image <= 0.04045, image / 12.92, ((jnp.maximum(image, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(light: jax.Array) -> jax.Array:
     """Linear light in [0, 1] to sRGB values in [0, 1], any shape (IEC 61966-2-1)."""
-    upper = 1.055 * jnp.exp(jnp.log(jnp.maximum(light, 0.0031308)) / 2.4) - 0.055
-    return jnp.where(light <= 0.0031308, light * 12.92, upper)
+    return jnp.where(
+        light <= 0.0031308, light * 12.92, 1.055 * jnp.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
+    )
 
 
 def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:

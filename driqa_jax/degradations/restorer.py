@@ -50,7 +50,7 @@ def guided_smoothing(image: jax.Array, variance: jax.Array) -> jax.Array:
     """
     mean = box_mean(image, SMOOTHING_RADIUS)
     spread = jnp.maximum(box_mean(image * image, SMOOTHING_RADIUS) - mean * mean, 0.0)
-    # What is taken away, variance / (spread + variance), is 0 at variance 0; the floor only guards 0 / 0.
+    # The share that goes, 0 at variance 0; the floor only guards 0 / 0.
     lost = variance / jnp.maximum(spread + variance, 1e-12)
     return image - box_mean(lost, SMOOTHING_RADIUS) * image + box_mean(lost * mean, SMOOTHING_RADIUS)
 
