@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from driqa_jax.degradations import (
     blur,
@@ -302,7 +303,9 @@ def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | flo
     if not isinstance(severity, jax.core.Tracer) and not 0.0 <= float(severity) <= 1.0:
         raise ValueError(f"{name}: the severity is {float(severity)}; give a number in [0, 1]")
     if not isinstance(image, jax.core.Tracer):
-        low, high = float(image.min()), float(image.max())
+        # numpy: a picture that a traced function closes over is concrete, jax's operations on it are not.
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(f"{name}: the image spans [{low:g}, {high:g}]; give values in [0, 1]")
     return entry.fn(key, image, jnp.asarray(severity, jnp.float32))
