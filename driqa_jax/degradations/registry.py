@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from driqa_jax.degradations import (
     blur,
+    chroma,
     color,
     compression,
     jpeg2000,
@@ -222,7 +223,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
     Degradation("resample", "resolution", resample.resample, ordered=True),
     Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
-    Degradation("chroma_subsampling", "compression", compression.chroma_subsampling, ordered=True),
+    Degradation("chroma_subsampling", "compression", chroma.chroma_subsampling, ordered=True),
     Degradation("double_jpeg", "compression", compression.double_jpeg, ordered=True, chain_key=True),
 )
 
