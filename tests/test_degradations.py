@@ -191,7 +191,7 @@ def test_ringing_overshoots_an_edge_and_drops_high_frequencies():
 
 
 def test_gradients_reach_the_image():
-    for name in ("gaussian_blur", "resample", "contrast_change", "ringing", "color_diffusion", "color_shift", "jitter"):
+    for name in ("gaussian_blur", "resample", "contrast_change", "ringing", "color_diffusion"):
         push = jax.jit(jax.grad(lambda image, name=name: apply(name, KEY, image, 0.5).sum()))
         gradient = np.asarray(push(photos()[0]))
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, name

@@ -89,10 +89,11 @@ def test_double_jpeg_is_libjpeg_twice_on_a_moved_grid():
         if not bool(jax.random.bernoulli(k_order)):
             severities.reverse()
         orders.add(severities[0] == 0.6)
-        once = code(pixels, severities[0])
-        moved = np.pad(once, ((8, 8), (8, 8), (0, 0)), mode="edge")[down : down + 136, right : right + 168]
-        theirs = code(np.ascontiguousarray(moved), severities[1]).astype(np.float64)
-        theirs = theirs[8 - down : 136 - down, 8 - right : 168 - right]
+        wider = np.pad(pixels, ((8, 8), (8, 8), (0, 0)), mode="edge")
+        for (y, x), severity in zip(((8, 8), (down, right)), severities, strict=True):
+            window = np.ascontiguousarray(wider[y : y + 136, x : x + 168])
+            wider[y : y + 136, x : x + 168] = code(window, severity)
+        theirs = wider[8:136, 8:168].astype(np.float64)
         error = ((np.asarray(double(jax.random.key(seed))) * 255 - theirs) ** 2).mean()
         assert 10 * np.log10(255**2 / error) > 40, seed
         assert error < 0.1 * ((pixels - theirs) ** 2).mean(), seed

@@ -160,15 +160,18 @@ def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
     """
     k_place, k_ratio, k_order = jax.random.split(key, 3)
     place = jax.random.randint(k_place, (), 1, 64)
-    ratio = jax.random.uniform(k_ratio, minval=0.5)
-    first, second = jnp.where(jax.random.bernoulli(k_order), jnp.stack([1.0, ratio]), jnp.stack([ratio, 1.0]))
+    both = jnp.stack([jnp.float32(1.0), jax.random.uniform(k_ratio, minval=0.5)])
+    both = jnp.where(jax.random.bernoulli(k_order), both, both[::-1])
     severity = jnp.asarray(severity, jnp.float32)
-    down, right = place // 8, place % 8
     height, width, _ = image.shape
-    once = jpeg_at_quality(image, jpeg_quality(severity * first))
-    # A grid displaced up and left, by continuing the picture beyond its edges, is one displaced down and right.
-    wider = jnp.pad(once, ((8, 8), (8, 8), (0, 0)), mode="edge")
-    wider = lax.dynamic_slice(wider, (down, right, 0), (height + 8, width + 8, 3))
-    twice = jpeg_at_quality(wider, jpeg_quality(severity * second))
-    twice = lax.dynamic_slice(twice, (8 - down, 8 - right, 0), image.shape)
-    return jnp.where(severity > 0, twice, image)
+
+    def code(wider: jax.Array, step: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        row, column, quality = step
+        window = lax.dynamic_slice(wider, (row, column, 0), (height + 8, width + 8, 3))
+        return lax.dynamic_update_slice(wider, jpeg_at_quality(window, quality), (row, column, 0)), None
+
+    # A grid begins anywhere once the picture goes on beyond its edges: at 8 it is the picture's own.
+    wider = jnp.pad(image, ((8, 8), (8, 8), (0, 0)), mode="edge")
+    rows, columns = jnp.stack([8, place // 8]), jnp.stack([8, place % 8])
+    wider, _ = lax.scan(code, wider, (rows, columns, jpeg_quality(severity * both)))
+    return jnp.where(severity > 0, wider[8 : 8 + height, 8 : 8 + width], image)
