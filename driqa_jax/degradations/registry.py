@@ -119,7 +119,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ordered=True,
         # Steps at which ten photographs of 512x384 lose, in the geometric mean, what OpenJPEG loses at KADID-10k's
         # ratios 16, 32, 45, 120, 400.
-        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (22, 44, 58, 124, 307)),
+        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (17.9, 34.7, 46.4, 98, 245)),
     ),
     Degradation(
         "jpeg",
