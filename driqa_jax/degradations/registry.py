@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from driqa_jax.degradations import (
     blur,
+    camera,
     chroma,
     color,
     compression,
@@ -16,6 +17,7 @@ from driqa_jax.degradations import (
     noise,
     quantization,
     resample,
+    restorer,
     sharpness,
     spatial,
     tone,
@@ -50,8 +52,8 @@ def _levels(values: tuple[float, ...], full: float, power: float = 1.0) -> tuple
     return tuple(round((value / full) ** (1 / power), 4) for value in values)
 
 
-# KADID-10k's types in its order, then others.
 DEGRADATIONS: tuple[Degradation, ...] = (
+    # KADID-10k's, by its numbers.
     Degradation(
         "gaussian_blur",
         "blur",
@@ -136,11 +138,38 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         kadid_levels=_levels((0.001**0.5, 0.002**0.5, 0.003**0.5, 0.005**0.5, 0.1), noise.WHITE_SIGMA),
     ),
     Degradation(
+        "white_noise_color_component",
+        "noise",
+        noise.white_noise_color_component,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.0001**0.5, 0.0005**0.5, 0.001**0.5, 0.002**0.5, 0.003**0.5), noise.COMPONENT_SIGMA
+        ),
+    ),
+    Degradation(
         "impulse_noise",
         "noise",
         noise.impulse_noise,
         ordered=True,
         kadid_levels=_levels((0.001, 0.005, 0.01, 0.02, 0.03), noise.IMPULSE_DENSITY),
+    ),
+    Degradation(
+        "multiplicative_noise",
+        "noise",
+        noise.multiplicative_noise,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.001**0.5, 0.005**0.5, 0.01**0.5, 0.02**0.5, 0.05**0.5), noise.SPECKLE_SIGMA
+        ),
+    ),
+    Degradation(
+        "denoise",
+        "restorer",
+        restorer.denoise,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.01**0.5, 0.03**0.5, 0.05**0.5, 0.1**0.5, 0.15**0.5), restorer.DENOISED_SIGMA
+        ),
     ),
     Degradation(
         "brighten",
@@ -220,11 +249,16 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         kadid_levels=_levels((0.5, 0.35, 0.2, 0.2, 0.4), tone.CONTRAST_BEND),
         chain_key=True,
     ),
+    # Ours.
     Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
-    Degradation("resample", "resolution", resample.resample, ordered=True),
+    Degradation("low_light", "camera", camera.low_light, ordered=True),
+    Degradation("haze", "camera", camera.haze, ordered=True, chain_key=True),
+    Degradation("resample", "resolution", resample.resample, ordered=True, chain_key=True),
     Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
     Degradation("chroma_subsampling", "compression", chroma.chroma_subsampling, ordered=True),
     Degradation("double_jpeg", "compression", compression.double_jpeg, ordered=True, chain_key=True),
+    Degradation("over_smoothing", "restorer", restorer.over_smoothing, ordered=True),
+    Degradation("halo", "restorer", restorer.halo, ordered=False),
 )
 
 NAMES: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS)
