@@ -23,7 +23,7 @@ def get_config():
     # What restoring is for comes twice as often.
     likely = ("gaussian_blur", "lens_blur", "motion_blur", "white_noise", "sensor_noise", "jpeg")
     config.pretrain.recipe.weights = tuple((name, 2.0) for name in likely)
-    config.steps = 5400
+    config.steps = 7600
     config.optim.lr = 2e-3
     config.optim.weight_decay = 1e-4
     config.optim.groups = (("restoration/*", 0.5),)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from driqa_jax.degradations import draws
 from driqa_jax.degradations.bayer import demosaic, mosaic
-from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.lab import linear_to_srgb, srgb_to_linear
 
 HAZE_DENSITY = 2.0  # optical depth of the farthest point at severity 1; ours
 NEAREST_DEPTH = 0.3  # of the farthest; ours

@@ -11,6 +11,7 @@ import numpy as np
 from driqa_jax.degradations import (
     blur,
     camera,
+    chroma,
     color,
     compression,
     jpeg2000,
@@ -121,7 +122,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ordered=True,
         # Steps at which ten photographs of 512x384 lose, in the geometric mean, what OpenJPEG loses at KADID-10k's
         # ratios 16, 32, 45, 120, 400.
-        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (22, 44, 58, 124, 307)),
+        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (17.9, 34.7, 46.4, 98, 245)),
     ),
     Degradation(
         "jpeg",
@@ -255,7 +256,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation("haze", "camera", camera.haze, ordered=True, chain_key=True),
     Degradation("resample", "resolution", resample.resample, ordered=True, chain_key=True),
     Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
-    Degradation("chroma_subsampling", "compression", compression.chroma_subsampling, ordered=True),
+    Degradation("chroma_subsampling", "compression", chroma.chroma_subsampling, ordered=True),
     Degradation("double_jpeg", "compression", compression.double_jpeg, ordered=True, chain_key=True),
     Degradation("over_smoothing", "restorer", restorer.over_smoothing, ordered=True),
     Degradation("halo", "restorer", restorer.halo, ordered=False),
