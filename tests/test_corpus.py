@@ -59,7 +59,8 @@ def test_records_hold_pairs_and_what_was_done(config, whole):
     place = 0
     for step in range(5):
         batch = next(stream)
-        chains = sample_chains(jax.random.fold_in(rng.stream(config.seed, "chains", step), 0), pretrain.recipe(config), 2)
+        key = jax.random.fold_in(rng.stream(config.seed, "chains", step), 0)
+        chains = sample_chains(key, pretrain.recipe(config), 2)
         for chain, (types, severities) in enumerate(zip(*map(np.asarray, chains), strict=True)):
             for photo in range(2):
                 record = records[place]

@@ -160,6 +160,15 @@ class Examiner:
         untouched = self._restored(self._photos, self._seen(self._photos).vector)
         return Restoration(degradations.NAMES, levels, *measures, np.asarray(self._psnr(untouched)))
 
+    def restore(self, picture: np.ndarray) -> tuple[np.ndarray, str]:
+        """One picture restored, and its most probable degradation.
+
+        picture: uint8 (H, W, 3), sides divisible by 32. Returns float32 (H, W, 3), not clipped, and the name.
+        """
+        images = jnp.asarray(picture[None], jnp.float32) / 255.0
+        seen = self._seen(images)
+        return np.asarray(self._restored(images, seen.vector))[0], self.names[int(np.asarray(seen.logits[0]).argmax())]
+
     def retrieval(self, recipe, chains: int = 16, batches: int = 4) -> float:
         """The share of pictures whose nearest other photograph, by the contrast's projection, has the same chain.
 

@@ -2,13 +2,17 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 import numpy as np
 
-from driqa_jax.evaluation.examination import Naming, Restoration
+from driqa_jax.degradations import DEGRADATIONS
+from driqa_jax.evaluation.examination import Examiner, Naming, Restoration
+from driqa_jax.evaluation.full_reference import psnr, ssim
 
 RESAMPLES = 2000
 MIDDLE = 2  # the third of five levels
+NOISES = frozenset(entry.name for entry in DEGRADATIONS if entry.group == "noise" or entry.name == "low_light")
 
 
 def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
@@ -49,6 +53,22 @@ def summary(naming: Naming, restoration: Restoration, retrieval: float) -> dict:
     return found
 
 
+def real_noise(examiner: Examiner, noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> dict:
+    """Pairs of real photographs: PSNR and SSIM before and after restoring, and how often the noise is seen as one.
+
+    noisy, clean: uint8 (H, W, 3) each, sides divisible by 32.
+    """
+    rows = []
+    for before, reference in zip(noisy, clean, strict=True):
+        after, named = examiner.restore(before)
+        x, y = before.astype(np.float32) / 255.0, reference.astype(np.float32) / 255.0
+        measured = (*(psnr(z, y) for z in (x, after)), *(ssim(z, y) for z in (x, after)))
+        rows.append([float(value) for value in measured] + [named in NOISES])
+    means = np.mean(np.array(rows, np.float64), axis=0)
+    keys = ("psnr_before", "psnr_after", "ssim_before", "ssim_after", "most_probable_is_a_noise")
+    return {"pairs": len(rows), **{key: round(float(mean), 4) for key, mean in zip(keys, means, strict=True)}}
+
+
 def table(restoration: Restoration) -> str:
     """CSV, a row a type and level: severity, PSNR and SSIM before and after, the gains, PSNR with a shuffled d."""
     out = io.StringIO()
@@ -81,8 +101,15 @@ def confusion_figure(naming: Naming):
     for i, row in enumerate(share):
         for j, value in enumerate(row):
             if value >= 0.05:
-                axes.text(j, i, f"{value:.2f}"[1:] if value < 0.995 else "1", ha="center", va="center", fontsize=7,
-                          color="white" if value > 0.5 else "black")
+                axes.text(
+                    j,
+                    i,
+                    f"{value:.2f}"[1:] if value < 0.995 else "1",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if value > 0.5 else "black",
+                )
     figure.colorbar(image, ax=axes, shrink=0.7, label="share of the row")
     return figure
 

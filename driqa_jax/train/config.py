@@ -76,7 +76,7 @@ def default() -> ml_collections.ConfigDict:
                 "contrast": 0.1,
                 "naming": 1.0,
             },
-            # Pretraining: each block of photos (0: the whole batch is one) under as many degradation chains as `chains`.
+            # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
                 "crop": 128,
                 "chains": 4,

@@ -37,7 +37,7 @@ def degrade(config, photos, index, step):
     """The photos of one device under the chains of this step.
 
     Photos fall into blocks of `config.pretrain.block` neighbours in the global batch; all photos of a block stand under
-    every chain of that block. A block lies on one device, or several devices hold equal parts of it.
+    every chain of that block. A block lies on one device; a batch that is a single block (0) on all of them.
 
     Args:
       photos: (L, S, S, 3) float in [0, 1].
@@ -47,10 +47,18 @@ def degrade(config, photos, index, step):
     Returns:
       pictures (blocks, chains, photos, S, S, 3), the part that this device holds; their Chain, arrays
       (blocks, chains, steps); and the blocks' numbers (blocks,) int, the same on all devices that share one.
+
+    Raises:
+      UserError: the recipe cannot be drawn, or a device would hold a part of a block.
     """
     drawn = recipe(config)
     size = config.pretrain.block
-    blocks = max(1, photos.shape[0] // size) if size else 1
+    if size and photos.shape[0] % size:
+        raise UserError(
+            f"config.pretrain.block={size} does not divide the {photos.shape[0]} photos of a device; "
+            "set config.batch_size to a multiple of devices * block, or block to 0, the whole batch"
+        )
+    blocks = photos.shape[0] // size if size else 1
     numbers = index[:: photos.shape[0] // blocks] // size if size else jnp.zeros((1,), index.dtype)
     keys = rng.per_example(rng.stream(config.seed, "chains", step), numbers)
     chains = jax.vmap(lambda key: degradations.sample_chains(key, drawn, config.pretrain.chains))(keys)
@@ -73,8 +81,8 @@ def make_loss(config: ml_collections.ConfigDict, model):
         blocks, count, width = pictures.shape[:3]
         flat = pictures.reshape(-1, *photos.shape[1:])
         seen = model.apply({"params": params}, flat, method="encode_degradation")
-        # Devices hold whole blocks, or parts of the same.
-        axis = 2 if config.pretrain.block > photos.shape[0] or not config.pretrain.block else 0
+        # Devices hold whole blocks, or parts of the only one.
+        axis = 0 if config.pretrain.block else 2
 
         def gathered(x):
             return parallel.gather(x.reshape(blocks, count, width, -1), axis=axis)
