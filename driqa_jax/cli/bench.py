@@ -28,6 +28,7 @@ def run(args: argparse.Namespace) -> int:
         print("usage: driqa bench NAME [options]; driqa bench NAME --help\n")
         for name, line in BENCHES.items():
             print(f"  {name:14}{line}")
+        print("\nexample:\n  driqa bench step --batch 8")
         return 0
     if args.name not in BENCHES:
         raise UserError(f"no benchmark is called {args.name!r}; there are {', '.join(BENCHES)}")
