@@ -58,7 +58,12 @@ def test_records_hold_pairs_and_what_was_done(config, whole):
     assert len(records) == 20 and len({record["key"] for record in records}) == 20
     source = open_source("photos", config.data.path)
     stream = pretrain_batches(source, 32, 2, config.seed)
-    draw = jax.jit(lambda step: sample_chains(rng.stream(config.seed, "chains", step), pretrain.recipe(config), 2))
+
+    @jax.jit
+    def draw(step):
+        key = jax.random.fold_in(rng.stream(config.seed, "chains", step), 0)  # of the only block
+        return sample_chains(key, pretrain.recipe(config), 2)
+
     place = 0
     for step in range(5):
         batch, chains = next(stream), draw(step)

@@ -125,8 +125,9 @@ class DRIQA(nn.Module):
 
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
+    types = config.types if isinstance(config.types, int) else len(config.types)
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, config.types),
+        degradation_encoder=DegradationEncoder(width, types),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
@@ -144,8 +145,8 @@ def build_model(config: ml_collections.ConfigDict) -> DRIQA:
     """The model that `config.variant` names.
 
     Args:
-      config: `variant`; `types`, how many degradation types the naming head knows; `dropout`, on the pooled features of
-        the quality encoder while training.
+      config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
+        on the pooled features of the quality encoder while training.
 
     Raises:
       ValueError: no such variant; the message lists those there are.

@@ -8,7 +8,7 @@ import pathlib
 
 import ml_collections
 
-from driqa_jax.degradations import NAMES, Recipe
+from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
 
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
@@ -24,7 +24,8 @@ def default() -> ml_collections.ConfigDict:
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
-            "model": {"variant": "lite", "types": len(NAMES), "dropout": 0.1},
+            # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
+            "model": {"variant": "lite", "types": (), "dropout": 0.1},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
@@ -75,10 +76,12 @@ def default() -> ml_collections.ConfigDict:
                 "contrast": 0.1,
                 "naming": 1.0,
             },
-            # Pretraining: each of `batch_size` photos under each of `chains` degradation chains.
+            # Pretraining: each block of photos (0: the whole batch is one) under `chains` degradation chains.
             "pretrain": {
                 "crop": 128,
                 "chains": 4,
+                "block": 0,
+                "restored": 1.0,  # share of the chains whose pictures R restores; E_d sees all
                 # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
                 # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
                 "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},
