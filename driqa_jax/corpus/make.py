@@ -146,7 +146,7 @@ def _describe(config, source: Source) -> dict:
         digest.update(hashlib.sha256(source.encoded(i)).digest())
     device = jax.devices()[0]
     code = hashlib.sha256()
-    for file in sorted(pathlib.Path(degradations.__file__).parent.glob("*.py")):
+    for file in (*sorted(pathlib.Path(degradations.__file__).parent.glob("*.py")), pathlib.Path(pretrain.__file__)):
         code.update(file.read_bytes())
     described = {
         "format": FORMAT,
@@ -161,7 +161,7 @@ def _describe(config, source: Source) -> dict:
         **config.corpus.to_dict(),
         "device": f"{device.platform}: {device.device_kind}",
         "processor": hashlib.sha256(processor().encode()).hexdigest()[:12],
-        "code": code.hexdigest(),  # of the degradations, which change between two releases
+        "code": code.hexdigest(),  # of what degrades, which changes between two releases
         "versions": {
             **versions(),
             "libwebp": pillow_features.version("webp"),

@@ -1,0 +1,278 @@
+"""Images a second of each degradation and of a recipe, beside a host pipeline, and what the recipe costs pretraining.
+
+    driqa bench degradations --side 224 --json degradations.json
+
+What is measured, in one run on one device, on random pictures; compilation excluded, the median of repeats:
+
+- each operation: 32 pictures at severity .5, a key each, as one compiled program;
+- the recipe: 8 chains drawn and put on 4 pictures each, another draw each time, with the pictures on the device;
+- the host: the same operations on the same pictures, as `host_degradations` has them, on as many threads as there are
+  cores (numpy, scipy, Pillow and OpenCV let threads run side by side). A dash: no obvious counterpart;
+- the recipe against the host: both with the types that the host has, the host on the chains that the device drew;
+- the share: the time of the recipe alone as pretraining's step draws and applies it (configs/pretrain_lite.py: batch
+  4, 4 chains, crops of 128), over the time of the whole step;
+- memory: the peak resident set of the process once the device's programs have run, before the host's and the
+  pretraining's (and what it was before them); on an accelerator the device's own peak besides.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from driqa_jax import parallel
+from driqa_jax.bench.host_degradations import HOST, library
+from driqa_jax.degradations import (
+    CLEAN,
+    DEGRADATIONS,
+    NAMES,
+    RECIPES,
+    Mixture,
+    Recipe,
+    apply_chains,
+    sample_chains,
+)
+from driqa_jax.models.driqa import build_model
+from driqa_jax.scoring.cache import enable_compile_cache
+from driqa_jax.train import initial, optim, pretrain, state
+from driqa_jax.train.config import default
+from driqa_jax.train.steps import make_step
+
+CHAINS, PHOTOS = 8, 4
+BATCH = CHAINS * PHOTOS
+SEVERITY = 0.5
+STEPS = 1000  # of the schedule; the time of a step does not depend on it
+
+
+def median_seconds(run: Callable[[int], object], repeats: int) -> float:
+    """Median over `repeats` of `run(i)`, whose result is waited for; a first call compiles and is left out."""
+    jax.block_until_ready(run(0))
+    seconds = []
+    for i in range(1, repeats + 1):
+        start = time.perf_counter()
+        jax.block_until_ready(run(i))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def operations(pictures: np.ndarray, names: Sequence[str], repeats: int) -> dict[str, float]:
+    """Median seconds of each operation on the device; pictures: float32 (B, S, S, 3) in [0, 1]."""
+    placed = jax.device_put(pictures)
+    found = {}
+    for entry in DEGRADATIONS:
+        if entry.name in names:
+            program = jax.jit(jax.vmap(entry.fn, in_axes=(0, 0, None)))
+            keys = jax.random.split(jax.random.key(0), len(pictures))
+            found[entry.name] = median_seconds(lambda _, f=program, k=keys: f(k, placed, SEVERITY), repeats)
+    return found
+
+
+def host_operations(pictures: np.ndarray, names: Sequence[str], repeats: int) -> dict[str, float]:
+    """Median seconds of each operation on the host, for those that it has."""
+    found = {}
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for name in names:
+            if name in HOST:
+                found[name] = median_seconds(
+                    lambda _, f=HOST[name]: list(
+                        threads.map(lambda i: f(np.random.default_rng(i), pictures[i], SEVERITY), range(len(pictures)))
+                    ),
+                    repeats,
+                )
+    return found
+
+
+def _draw(recipe: Recipe | Mixture) -> Callable:
+    """The chains of a step, compiled."""
+
+    @jax.jit
+    def chains(step):
+        return sample_chains(jax.random.fold_in(jax.random.key(0), step), recipe, CHAINS)
+
+    return chains
+
+
+@jax.jit
+def _put(step: int, photos: jax.Array, chains) -> jax.Array:
+    # Chains are an argument, so that recipes of one length share this program, which takes long to compile.
+    return apply_chains(jax.random.fold_in(jax.random.key(1), step), photos, chains, jnp.arange(PHOTOS))
+
+
+def recipe_seconds(recipe: Recipe | Mixture, photos: np.ndarray, repeats: int) -> float:
+    """Median seconds to draw a recipe's chains and put them on photos, float32 (4, S, S, 3), on the device."""
+    draw, placed = _draw(recipe), jax.device_put(photos)
+    return median_seconds(lambda i: _put(i, placed, draw(i)), repeats)
+
+
+def recipe_host_seconds(recipe: Recipe | Mixture, photos: np.ndarray, repeats: int) -> float:
+    """Median seconds to put the same chains on the same photos on the host, which must have the recipe's types."""
+    draw = _draw(recipe)
+    drawn = [jax.tree.map(np.asarray, draw(i)) for i in range(repeats + 1)]
+
+    def one(step, chain, photo):
+        rng, image = np.random.default_rng([step, chain, photo]), photos[photo]
+        for kind, severity in zip(drawn[step].types[chain], drawn[step].severities[chain], strict=True):
+            if kind != CLEAN:
+                image = HOST[NAMES[kind]](rng, image, float(severity))
+        return np.rint(image * 255) / np.float32(255)
+
+    places = [(chain, photo) for chain in range(CHAINS) for photo in range(PHOTOS)]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return median_seconds(lambda i: list(threads.map(lambda place: one(i, *place), places)), repeats)
+
+
+def pretraining_config() -> ml_collections.ConfigDict:
+    """What configs/pretrain_lite.py makes of the default, as far as the time of a step hangs on it."""
+    config = default()
+    config.stage, config.batch_size, config.optim.frozen = "pretrain", 4, ()
+    return config
+
+
+def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[float, float]:
+    """Median seconds of the recipe alone and of the whole step of a pretraining, turn by turn on one device."""
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    model = build_model(config.model)
+    optimizer = optim.make_optimizer(config.optim, STEPS)
+    params = jax.tree.map(np.array, initial.pretraining_params(config, model))
+    run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = parallel.replicate(run, mesh)
+    advance = parallel.map_step(make_step(pretrain.make_loss(config, model), optimizer, config.optim.ema), mesh)
+    side = config.pretrain.crop
+    photos = np.random.default_rng(0).integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
+    batch = parallel.place_batch({"photo": photos, "index": np.arange(len(photos), dtype=np.int32)}, mesh)
+    alone = jax.jit(lambda photos, index, step: pretrain.degrade(config, photos / 255.0, index, step))
+    degrade, whole = [], []
+    for i in range(repeats + 1):  # turn by turn: what else the machine does meets both; the first compiles
+        start = time.perf_counter()
+        jax.block_until_ready(alone(batch["photo"], batch["index"], i))
+        degrade.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        run, _ = jax.block_until_ready(advance(run, batch))
+        whole.append(time.perf_counter() - start)
+    return statistics.median(degrade[1:]), statistics.median(whole[1:])
+
+
+def peak_mib() -> float:
+    """The process' peak resident set so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def measure(side: int, recipe: str, names: Sequence[str], repeats: int, step: bool) -> dict:
+    """All that the module's docstring lists, as plain values."""
+    device = jax.devices()[0]
+    pictures = np.random.default_rng(0).random((BATCH, side, side, 3), np.float32)
+    found = {
+        "device": f"{device.platform}: {device.device_kind}",
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "jax": jax.__version__,
+        "host_library": library(),
+        "side": side,
+        "batch": BATCH,
+        "severity": SEVERITY,
+        "repeats": repeats,
+        "recipe": recipe,
+        "peak_rss_mib": {"before": round(peak_mib())},
+    }
+    seconds = recipe_seconds(RECIPES[recipe], pictures[:PHOTOS], repeats)
+    found["recipe_images_per_second"] = BATCH / seconds
+    found["peak_rss_mib"]["recipe"] = round(peak_mib())
+    on_device = operations(pictures, names, repeats)
+    found["peak_rss_mib"]["recipe_and_operations"] = round(peak_mib())
+    if stats := device.memory_stats():
+        found["peak_device_mib"] = round(stats["peak_bytes_in_use"] / 2**20)
+    on_host = host_operations(pictures, names, repeats)
+    found["operations"] = {
+        name: {
+            "images_per_second": BATCH / on_device[name],
+            "host_images_per_second": BATCH / on_host[name] if name in on_host else None,
+        }
+        for name in names
+    }
+    shared = Recipe.from_config({"name": recipe, "names": [name for name in NAMES if name in HOST]})
+    found["shared_types"] = {
+        "images_per_second": BATCH / recipe_seconds(shared, pictures[:PHOTOS], repeats),
+        "host_images_per_second": BATCH / recipe_host_seconds(shared, pictures[:PHOTOS], repeats),
+    }
+    if step:
+        alone, whole = pretraining_share(pretraining_config(), repeats)
+        found["pretraining"] = {"recipe_seconds": alone, "step_seconds": whole, "share": alone / whole}
+    return found
+
+
+def show(found: dict) -> None:
+    """The result as a table on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("images/s", "device", "host", "device/host")
+    for column in table.columns[1:]:
+        column.justify = "right"
+
+    def add(name, here, there):
+        ratio = f"{here / there:.1f}" if there else "-"
+        table.add_row(name, f"{here:.0f}", f"{there:.0f}" if there else "-", ratio)
+
+    for name, rates in found["operations"].items():
+        add(name, rates["images_per_second"], rates["host_images_per_second"])
+    table.add_section()
+    add(f"recipe {found['recipe']}", found["recipe_images_per_second"], None)
+    rates = found["shared_types"]
+    add("  types of both", rates["images_per_second"], rates["host_images_per_second"])
+    console.print(
+        f"{found['device']}, {found['cores']} cores, jax {found['jax']}; host: {found['host_library']}, "
+        f"{found['cores']} threads; load before: {found['load_before']}\n"
+        f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}",
+        highlight=False,
+    )
+    console.print(table)
+    memory = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["peak_rss_mib"].items())
+    console.print(f"peak resident set, MiB: {memory}", highlight=False)
+    if "peak_device_mib" in found:
+        console.print(f"peak device memory, MiB: {found['peak_device_mib']}", highlight=False)
+    if "pretraining" in found:
+        share = found["pretraining"]
+        console.print(
+            f"pretraining step of lite: {1e3 * share['step_seconds']:.0f} ms, of it the recipe "
+            f"{1e3 * share['recipe_seconds']:.0f} ms, {100 * share['share']:.1f} %",
+            highlight=False,
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; returns 0."""
+    parser = argparse.ArgumentParser(
+        prog="driqa bench degradations",
+        description="Images a second of the degradations and of a recipe, beside a host pipeline.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--side", type=int, default=224, help="of the pictures (default: 224)")
+    parser.add_argument("--recipe", choices=RECIPES, default="mixed", help="default: mixed")
+    parser.add_argument("--names", help="operations to time, with commas between (default: all)")
+    parser.add_argument("--repeats", type=int, default=7, help="default: 7")
+    parser.add_argument("--no-step", action="store_true", help="leave the pretraining step out")
+    parser.add_argument("--json", metavar="F", help="write the result there too")
+    args = parser.parse_args(argv)
+    names = args.names.split(",") if args.names else list(NAMES)
+    if unknown := [name for name in names if name not in NAMES]:
+        parser.error(f"no degradation is called {unknown[0]!r}; see driqa degrade list")
+    enable_compile_cache()
+    found = measure(args.side, args.recipe, names, args.repeats, step=not args.no_step)
+    show(found)
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(found, file, indent=1)
+            file.write("\n")
+    return 0
