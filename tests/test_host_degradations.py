@@ -63,7 +63,7 @@ def test_every_host_operation_degrades_and_stays_a_picture():
 
 
 def test_the_benchmark_writes_what_it_measured(tmp_path, capsys):
-    words = ["--side", "32", "--names", "brighten,motion_blur", "--repeats", "2", "--no-step", "--recipe", "pairs"]
+    words = ["--side", "32", "--names", "brighten,motion_blur", "--repeats", "2", "--recipe", "pairs"]
     assert bench.main([*words, "--json", str(tmp_path / "b.json")]) == 0
     found = json.loads((tmp_path / "b.json").read_text())
     assert list(found["operations"]) == ["brighten", "motion_blur"]

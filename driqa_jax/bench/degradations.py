@@ -1,6 +1,6 @@
 """Images a second of each degradation and of a recipe, beside a host pipeline, and what the recipe costs pretraining.
 
-    driqa bench degradations --side 224 --json degradations.json
+    driqa bench degradations --side 224 --config configs/pretrain_lite.py --json degradations.json
 
 What is measured, in one run on one device, on random pictures; compilation excluded, the median of repeats:
 
@@ -9,8 +9,8 @@ What is measured, in one run on one device, on random pictures; compilation excl
 - the host: the same operations on the same pictures, as `host_degradations` has them, on as many threads as there are
   cores (numpy, scipy, Pillow and OpenCV let threads run side by side). A dash: no obvious counterpart;
 - the recipe against the host: both with the types that the host has, the host on the chains that the device drew;
-- the share: the time of the recipe alone as pretraining's step draws and applies it (configs/pretrain_lite.py: batch
-  4, 4 chains, crops of 128), over the time of the whole step;
+- the share (with --config): the time of the recipe alone as that pretraining's step draws and applies it, over the time
+  of the whole step;
 - memory: the peak resident set of the process once the device's programs have run, before the host's and the
   pretraining's (and what it was before them); on an accelerator the device's own peak besides.
 """
@@ -45,7 +45,7 @@ from driqa_jax.degradations import (
 from driqa_jax.models.driqa import build_model
 from driqa_jax.scoring.cache import enable_compile_cache
 from driqa_jax.train import initial, optim, pretrain, state
-from driqa_jax.train.config import default
+from driqa_jax.train.config import read
 from driqa_jax.train.steps import make_step
 
 CHAINS, PHOTOS = 8, 4
@@ -131,13 +131,6 @@ def recipe_host_seconds(recipe: Recipe | Mixture, photos: np.ndarray, repeats: i
         return median_seconds(lambda i: list(threads.map(lambda place: one(i, *place), places)), repeats)
 
 
-def pretraining_config() -> ml_collections.ConfigDict:
-    """What configs/pretrain_lite.py makes of the default, as far as the time of a step hangs on it."""
-    config = default()
-    config.stage, config.batch_size, config.optim.frozen = "pretrain", 4, ()
-    return config
-
-
 def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[float, float]:
     """Median seconds of the recipe alone and of the whole step of a pretraining, turn by turn on one device."""
     mesh = parallel.make_mesh(jax.devices()[:1])
@@ -168,7 +161,9 @@ def peak_mib() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def measure(side: int, recipe: str, names: Sequence[str], repeats: int, step: bool) -> dict:
+def measure(
+    side: int, recipe: str, names: Sequence[str], repeats: int, config: ml_collections.ConfigDict | None
+) -> dict:
     """All that the module's docstring lists, as plain values."""
     device = jax.devices()[0]
     pictures = np.random.default_rng(0).random((BATCH, side, side, 3), np.float32)
@@ -205,8 +200,8 @@ def measure(side: int, recipe: str, names: Sequence[str], repeats: int, step: bo
         "images_per_second": BATCH / recipe_seconds(shared, pictures[:PHOTOS], repeats),
         "host_images_per_second": BATCH / recipe_host_seconds(shared, pictures[:PHOTOS], repeats),
     }
-    if step:
-        alone, whole = pretraining_share(pretraining_config(), repeats)
+    if config:
+        alone, whole = pretraining_share(config, repeats)
         found["pretraining"] = {"recipe_seconds": alone, "step_seconds": whole, "share": alone / whole}
     return found
 
@@ -262,14 +257,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--recipe", choices=RECIPES, default="mixed", help="default: mixed")
     parser.add_argument("--names", help="operations to time, with commas between (default: all)")
     parser.add_argument("--repeats", type=int, default=7, help="default: 7")
-    parser.add_argument("--no-step", action="store_true", help="leave the pretraining step out")
+    parser.add_argument("--config", metavar="F.py", help="a pretraining, to time its step and the recipe's share of it")
     parser.add_argument("--json", metavar="F", help="write the result there too")
     args = parser.parse_args(argv)
     names = args.names.split(",") if args.names else list(NAMES)
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"no degradation is called {unknown[0]!r}; see driqa degrade list")
     enable_compile_cache()
-    found = measure(args.side, args.recipe, names, args.repeats, step=not args.no_step)
+    config = initial.with_types(read(args.config)) if args.config else None
+    found = measure(args.side, args.recipe, names, args.repeats, config)
     show(found)
     if args.json:
         with open(args.json, "w") as file:
