@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,9 @@ from driqa_jax.scoring.weights import (
     load_weights,
     params_sha256,
 )
+
+if TYPE_CHECKING:
+    from driqa_jax.scoring.explain import Explainer, Explanation
 
 # On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
 _BATCH = {"cpu": 1}
@@ -162,6 +166,31 @@ class Scorer:
                 yield self._result(name, outcome)
             except ValueError as error:
                 yield Result(name, None, _reason(error, name))
+
+    def explain(self, image: ImageSource, name: str | None = None, **options: Any) -> Explanation:
+        """Why one picture has its score; see `driqa_jax.scoring.explain.Explanation`.
+
+        `name`: what the explanation shall call it; default: its path. `shown_pixels`: a picture with more is reduced
+        before it is restored and shown (the score, the map and the degradations are of the whole picture).
+        `restore=False`: without the restored picture, which takes most of the time. Equal pictures give equal bytes.
+        Raises as a call does.
+        """
+        return self._explainer(image, name, **options)
+
+    def features(self, images: Any) -> dict[str, np.ndarray]:
+        """Degradation vectors `d` and quality vectors `q`, float32 (N, C) each, of one picture or of several.
+
+        `images` as in a call. Raises as a call does, and ValueError where there is no picture.
+        """
+        if isinstance(images, jax.Array):
+            images = np.asarray(images)
+        return self._explainer.features(images if _is_several(images) else [images])
+
+    @functools.cached_property
+    def _explainer(self) -> Explainer:
+        from driqa_jax.scoring.explain import Explainer
+
+        return Explainer(self)
 
     def _outcomes(self, named):
         return predictions_in_order(
