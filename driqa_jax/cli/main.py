@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "serve", "evaluate", "train", "export", "data", "bench", "info")
+COMMANDS = ("score", "explain", "serve", "evaluate", "train", "export", "data", "bench", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -42,6 +42,11 @@ def add_parser(subparsers) -> None:
         metavar="F.csv|F.jsonl",
         help="write rows to this file, and what made them to F.meta.json",
     )
+    parser.add_argument(
+        "--report",
+        metavar="F.html",
+        help="write one page: a histogram, the worst and the best pictures with maps and degradations",
+    )
     parser.set_defaults(run=run)
 
 
@@ -49,9 +54,12 @@ def run(args: argparse.Namespace) -> int:
     """Score; returns 0, or 1 where a picture failed."""
     from driqa_jax.scoring import outputs
     from driqa_jax.scoring.listing import list_pictures
+    from driqa_jax.scoring.report import Report, check_report
 
     if args.output:
         outputs.check_output(args.output)
+    if args.report:
+        check_report(args.report)
     paths = list_pictures(args.paths)
     # Only now what takes a second to start: a wrong path is told at once.
     from driqa_jax.scoring.provenance import describe
@@ -62,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         progress = _Progress(console)
         stack.callback(progress.summarize)
+        report = None
+        if args.report:  # outside the rows: they are safe before it begins to explain
+            report = stack.enter_context(Report(args.report, scorer, describe(scorer), progress.explaining))
         if args.output:
             sink = stack.enter_context(outputs.ScoreFile(args.output, describe(scorer)))
         elif sys.stdout.isatty():
@@ -74,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
         progress.start()
         for result in scorer.stream(paths):
             sink.write(result)
+            if report:
+                report.write(result)
             progress.count(result, loud=not isinstance(sink, _Table))
     return 1 if progress.failed else 0
 
@@ -122,6 +135,10 @@ class _Progress:
             self._say(f"{result.path}: {result.error}")
         if self._status:
             self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} pictures/s")
+
+    def explaining(self, done: int, count: int) -> None:
+        if done == 0:
+            self._say(f"explaining {count} pictures for the report")
 
     def stop(self) -> None:
         if self._status:

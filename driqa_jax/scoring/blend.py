@@ -16,9 +16,7 @@ def tile_starts(side: int, tile: int, overlap: int = OVERLAP) -> list[int]:
     return [round(float(x)) for x in np.linspace(0, side - tile, count)]
 
 
-def through_tiles(
-    picture: np.ndarray, run: Callable[[np.ndarray], np.ndarray], tile: int, batch: int
-) -> np.ndarray:
+def through_tiles(picture: np.ndarray, run: Callable[[np.ndarray], np.ndarray], tile: int, batch: int) -> np.ndarray:
     """A picture, every part of it passed through `run`.
 
     Args:

@@ -15,14 +15,13 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import STRIDE, make_view
 from driqa_jax.scoring.blend import through_tiles
-from driqa_jax.scoring.labels import label
+from driqa_jax.scoring.labels import STANDS_OUT, label
 from driqa_jax.scoring.stream import View, views_in_order
 
 if TYPE_CHECKING:
     from driqa_jax.scoring.scorer import Scorer
 
 SHOWN_PIXELS = 1_500_000  # about 70 tiles; a picture with more is reduced before it is restored and shown
-STANDS_OUT = 0.5  # the probability from which on a degradation is named
 # On a CPU a batch is not faster than its tiles one by one, and the last batch would be padded.
 _TILES = {"cpu": 1}
 _TILES_ON_ACCELERATORS = 16
@@ -55,7 +54,8 @@ class Explanation:
       score: 0 to 100, the very number that the scorer gives.
       size: height and width of the picture, pixels.
       picture: uint8 (H, W, 3), sRGB; the picture as shown: whole, or reduced to at most `SHOWN_PIXELS` pixels.
-      restored: uint8 (H, W, 3), what the restorer makes of `picture`, from overlapping tiles, blended.
+      restored: uint8 (H, W, 3), what the restorer makes of `picture`, from overlapping tiles, blended; None where that
+        was not asked for.
       quality_map: float32 (rows, columns), 0 to 100, calibrated; cells of about 32 pixels of the reduced view.
       weights: float32 (rows, columns), how much each cell counts; sum 1. The mean of the cells so weighted, taken
         before calibration, is the model's prediction.
@@ -67,7 +67,7 @@ class Explanation:
     score: float
     size: tuple[int, int]
     picture: np.ndarray
-    restored: np.ndarray
+    restored: np.ndarray | None
     quality_map: np.ndarray
     weights: np.ndarray
     degradations: tuple[Finding, ...]
@@ -83,7 +83,7 @@ class Explanation:
         """The degradations at least this probable, the most probable first; may be none."""
         return tuple(found for found in self.degradations if found.probability >= threshold)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, threshold: float = STANDS_OUT) -> dict[str, Any]:
         """All but pixels and vectors, as plain values for JSON; `named` holds names of `degradations`."""
         return {
             "path": self.name,
@@ -93,7 +93,7 @@ class Explanation:
             "shown": {"height": self.picture.shape[0], "width": self.picture.shape[1], "reduced": self.reduced},
             "quality_map": [[round(float(x), 2) for x in row] for row in self.quality_map],
             "weights": [[round(float(x), 6) for x in row] for row in self.weights],
-            "named": [found.name for found in self.named()],
+            "named": [found.name for found in self.named(threshold)],
             "degradations": [
                 {
                     "name": found.name,
@@ -121,7 +121,11 @@ class Explainer:
         self._restore = jax.jit(self._restored_tiles)
 
     def __call__(
-        self, image: ImageSource, name: str | None = None, shown_pixels: float = SHOWN_PIXELS
+        self,
+        image: ImageSource,
+        name: str | None = None,
+        shown_pixels: float = SHOWN_PIXELS,
+        restore: bool = True,
     ) -> Explanation:
         """See `Scorer.explain`."""
         name = name or _name(image)
@@ -131,8 +135,7 @@ class Explainer:
             raise UnreadableImage(name, result.error)
         seen = self._look([make_view(picture, self._scorer.rule)])
         shown = _reduced(picture, shown_pixels)
-        # The restorer must know what is wrong with the pixels it gets; reducing takes noise and blur away.
-        d = seen["d"] if shown is picture else self._look([make_view(shown, self._scorer.rule)])["d"]
+        restored = self._restored(shown, None if shown is not picture else seen["d"]) if restore else None
         seen = {key: value[0] for key, value in seen.items()}
         rows, columns = seen["valid"] // STRIDE
         weights = seen["weights"][:rows, :columns].astype(np.float64)
@@ -142,7 +145,7 @@ class Explainer:
             score=result.score,
             size=picture.shape[:2],
             picture=shown,
-            restored=self._restored(shown, d),
+            restored=restored,
             quality_map=np.clip(calibrated, 0, 100).astype(np.float32),
             weights=(weights / weights.sum()).astype(np.float32),
             degradations=self._findings(seen["probabilities"], seen["severities"]),
@@ -188,9 +191,7 @@ class Explainer:
 
     def _intermediates(self, params, batch):
         whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
-        _, out = self._scorer.model.apply(
-            {"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"]
-        )
+        _, out = self._scorer.model.apply({"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"])
         return {
             "scores": out["patch_scores"],
             "weights": out["patch_weights"],
@@ -201,7 +202,10 @@ class Explainer:
             "valid": batch["valid"],
         }
 
-    def _restored(self, picture: np.ndarray, d: np.ndarray) -> np.ndarray:
+    def _restored(self, picture: np.ndarray, d: np.ndarray | None) -> np.ndarray:
+        if d is None:
+            # The restorer must know what is wrong with the pixels it gets; reducing takes noise and blur away.
+            d = self._look([make_view(picture, self._scorer.rule)])["d"]
         vectors = np.repeat(d, self._tiles, axis=0)
 
         def run(tiles):

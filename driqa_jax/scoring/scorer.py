@@ -139,8 +139,9 @@ class Scorer:
         """Why one picture has its score; see `driqa_jax.scoring.explain.Explanation`.
 
         `name`: what the explanation shall call it; default: its path. `shown_pixels`: a picture with more is reduced
-        before it is restored and shown (the score, the map and the degradations are of the whole picture). Equal
-        pictures give equal bytes. Raises as a call does.
+        before it is restored and shown (the score, the map and the degradations are of the whole picture).
+        `restore=False`: without the restored picture, which takes most of the time. Equal pictures give equal bytes.
+        Raises as a call does.
         """
         return self._explainer(image, name, **options)
 
