@@ -19,6 +19,7 @@ from fake_model import pictures  # noqa: E402
 from PIL import Image  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 
+from driqa_jax.scoring.overlay import overlay  # noqa: E402
 from driqa_jax.serving.form import Picture, pictures_in  # noqa: E402
 from driqa_jax.serving.limits import Refused  # noqa: E402
 from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
@@ -83,7 +84,8 @@ def test_an_explanation_has_map_pictures_and_names(server, scorer):
         shown[key] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
     np.testing.assert_array_equal(shown["picture"], pictures()[0])
     np.testing.assert_array_equal(shown["restored"], found.restored)
-    np.testing.assert_allclose(shown["quality_map"] / 2.55, found.quality_map, atol=0.2)
+    np.testing.assert_array_equal(shown["quality_map"], overlay(found))
+    np.testing.assert_allclose(entry["quality_map"], found.quality_map, atol=0.006)
     assert broken["error"] and broken["score"] is None
     assert server.post("/v1/explain?image_format=gif", GOOD)[0] == 422
 

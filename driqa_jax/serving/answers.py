@@ -12,6 +12,8 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from driqa_jax.scoring.overlay import overlay
+
 if TYPE_CHECKING:
     from driqa_jax.scoring.explain import Explanation
     from driqa_jax.scoring.scorer import Result
@@ -59,7 +61,7 @@ class Images(BaseModel):
 
     picture: str = Field(description="the picture as the model saw it, reduced where it is large")
     restored: str = Field(description="what the restorer makes of it, same size")
-    quality_map: str = Field(description="PNG, grey, one pixel a cell, 0 to 255 for 0 to 100")
+    quality_map: str = Field(description="the quality map in colours, over the picture in grey, same size")
 
 
 class Explained(Scored):
@@ -121,7 +123,6 @@ def explanation(name: str, found: Explanation, kind: ImageFormat) -> dict[str, A
     """The entry of a picture that was explained, its images encoded; takes a while."""
     said = found.to_dict()
     keys = ("width", "height", "named", "degradations", "quality_map", "weights")
-    quality = np.rint(np.clip(found.quality_map, 0, 100) * 2.55).astype(np.uint8)
     return {
         "name": name,
         "score": found.score,
@@ -131,13 +132,13 @@ def explanation(name: str, found: Explanation, kind: ImageFormat) -> dict[str, A
         "images": {
             "picture": data_url(found.picture, kind),
             "restored": data_url(found.restored, kind),
-            "quality_map": data_url(quality, "png"),
+            "quality_map": data_url(overlay(found), kind),
         },
     }
 
 
 def data_url(image: np.ndarray, kind: ImageFormat) -> str:
-    """A uint8 image (H, W) or (H, W, 3) as a data: URL; PNG where a side is too long for WebP."""
+    """An image, uint8 (H, W, 3), as a data: URL; PNG where a side is too long for WebP."""
     kind = "png" if max(image.shape[:2]) > _WEBP_SIDE else kind
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, **_SAVING[kind])

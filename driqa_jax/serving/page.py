@@ -7,6 +7,8 @@ import importlib.resources
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from driqa_jax.scoring.overlay import colour_stops
+
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
@@ -28,11 +30,12 @@ HEADERS = [
 
 
 def routes() -> APIRouter:
-    """The page and what it loads; no other file can be asked for."""
+    """The page and what it loads, no other file; STOPS in them is the colour bar of the quality maps."""
     router = APIRouter(include_in_schema=False)
     folder = importlib.resources.files("driqa_jax.serving") / "page"
     for path, (name, kind) in FILES.items():
-        router.add_api_route(path, _file((folder / name).read_bytes(), kind), methods=["GET", "HEAD"])
+        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(colour_stops()))
+        router.add_api_route(path, _file(content.encode(), kind), methods=["GET", "HEAD"])
     return router
 
 

@@ -85,9 +85,9 @@ class Worker:
             began = ended
 
     def _grey(self) -> list[np.ndarray]:
-        """A picture for each canvas, the commonest form first."""
+        """A small picture for each canvas, the commonest form first."""
         canvases = sorted(self._scorer.rule.canvases, key=lambda canvas: -canvas[1] / canvas[0])
-        return [np.full((*canvas, 3), 128, np.uint8) for canvas in canvases]
+        return [np.full((height // 4, width // 4, 3), 128, np.uint8) for height, width in canvases]
 
     def _compile_the_rest(self) -> None:
         try:
