@@ -205,6 +205,7 @@ function explanation(item, found) {
   set(".before", found.images.picture, `${item.name}, as it is`);
   set(".after", found.images.restored, `${item.name}, restored by the model`);
   set(".map", found.images.quality_map, `quality map over ${item.name}`);
+  for (const image of view.querySelectorAll(".before, .map")) image.addEventListener("load", fit, { once: true });
   const compare = view.querySelector(".compare");
   const slider = compare.querySelector("input");
   slider.setAttribute("aria-label", `divider between ${item.name} as it is, on the left, and restored, on the right`);
@@ -223,6 +224,15 @@ function explanation(item, found) {
     row.append(share(one.probability, "probability"), share(one.severity, "severity"));
   }
   return view;
+}
+
+// No more than twice its pixels, and no taller than the window.
+function fit({ target: { naturalWidth: width, naturalHeight: height, parentElement: frame } }) {
+  for (const box of frame.matches(".compare") ? [frame, frame.nextElementSibling] : [frame]) {
+    box.classList.add("fit");
+    box.style.setProperty("--widest", `${2 * width}px`);
+    box.style.setProperty("--tallest", `${(85 * width) / height}vh`);
+  }
 }
 
 function share(value, kind) {
