@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import types
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from driqa_jax.degradations import NAMES, Recipe
 from driqa_jax.degradations.recipes import KADID
 from driqa_jax.evaluation import examination_report
 from driqa_jax.evaluation.examination import CLASS_OF, Examiner, classes
+from driqa_jax.models.degradation_encoder import Degradation
 
 SIDE, COUNT = 32, 3
 
@@ -40,9 +40,7 @@ class Oracle:
         vector = jax.nn.one_hot(apart.argmin(axis=1), COUNT)
         logits = jnp.broadcast_to(jnp.asarray(self.logits)[None], (images.shape[0], len(self.logits)))
         color = images.mean(axis=(1, 2))
-        return types.SimpleNamespace(
-            vector=vector, logits=logits, severity=jnp.full(logits.shape, 0.75), projection=color - 0.4
-        )
+        return Degradation(vector[:, None], vector, color - 0.4, logits, jnp.full(logits.shape, 0.75))
 
 
 PARAMS = {"degradation_encoder": {}, "restoration": {}}
