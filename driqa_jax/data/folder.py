@@ -36,12 +36,13 @@ class Rating:
 class FolderSource(Source):
     """Pictures on disk scored by a CSV file.
 
-    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos`, and if you like `split`, `group`,
-    `reference`, `subset`, `degradation`; or by place those of an IQA-PyTorch meta_info file: `name,mos` or
-    `reference,distorted,mos`, with any column whose name contains "split". A reference is a group, too. `images`: the folder that image names start from (default: where the CSV
-    lies). `mos_range`: the (worst, best) score of the scale, as in (1, 5), or (100, 0) where lower is better;
-    it may be left out where all scores lie in [0, 1] and their column is not named dmos. `split_column`
-    chooses among several. Without a split column every picture is "train".
+    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos`, and if you like `split`,
+    `group`, `reference`, `subset`, `degradation`; or by place those of an IQA-PyTorch meta_info file: `name,mos` or
+    `reference,distorted,mos`, with any column whose name contains "split". A reference is a group, too. `images`:
+    the folder that image names start from (default: where the CSV lies). `mos_range`: the (worst, best) score of
+    the scale, as in (1, 5), or (100, 0) where lower is better; it may be left out where all scores lie in [0, 1]
+    and their column is not named dmos. `split_column` chooses among several. Without a split column every picture
+    is "train".
 
     Raises DataError naming the file and the line.
     """
