@@ -19,11 +19,12 @@ def get_config():
     config.pretrain.block = 2
     config.pretrain.chains = 4
     config.pretrain.restored = 0.25
-    config.pretrain.recipe.name = "mixed"
+    config.pretrain.crop = 96  # for the same time 1.8 times the pictures of 128, and names are learned better
+    config.pretrain.recipe.mixture = (("single", 0.75), ("chains", 0.2), ("second_order", 0.05))
     # What restoring is for comes twice as often.
     likely = ("gaussian_blur", "lens_blur", "motion_blur", "white_noise", "sensor_noise", "jpeg")
     config.pretrain.recipe.weights = tuple((name, 2.0) for name in likely)
-    config.steps = 7600
+    config.steps = 10000
     config.optim.lr = 2e-3
     config.optim.weight_decay = 1e-4
     config.optim.groups = (("restoration/*", 0.5),)

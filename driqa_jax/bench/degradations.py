@@ -9,10 +9,19 @@ What is measured, in one run on one device, on random pictures; compilation excl
 - the host: the same operations on the same pictures, as `host_degradations` has them, on as many threads as there are
   cores (numpy, scipy, Pillow and OpenCV let threads run side by side). A dash: no obvious counterpart;
 - the recipe against the host: both with the types that the host has, the host on the chains that the device drew;
+<<<<<<< HEAD
 - the share (with --config): the time of the recipe alone as that pretraining's step draws and applies it, over the time
   of the whole step;
 - memory: the peak resident set of the process once the device's programs have run, before the host's and the
   pretraining's (and what it was before them); on an accelerator the device's own peak besides.
+=======
+- the share: the time of the recipe alone as pretraining's step draws and applies it (configs/pretrain_lite.py: batch
+  4, 4 chains, crops of 128), over the time of the whole step;
+- memory: the peak resident set of the process once the recipe has been compiled and has run, and what it was before;
+  on an accelerator the device's own peak besides. This comes first, since a peak never falls.
+
+Device and host take turns, so that what else the machine does meets both.
+>>>>>>> recipes
 """
 
 import argparse
@@ -23,7 +32,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -54,42 +63,38 @@ SEVERITY = 0.5
 STEPS = 1000  # of the schedule; the time of a step does not depend on it
 
 
-def median_seconds(run: Callable[[int], object], repeats: int) -> float:
-    """Median over `repeats` of `run(i)`, whose result is waited for; a first call compiles and is left out."""
-    jax.block_until_ready(run(0))
-    seconds = []
-    for i in range(1, repeats + 1):
-        start = time.perf_counter()
-        jax.block_until_ready(run(i))
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+def turn_by_turn(programs: Sequence[Callable[[int], object]], repeats: int) -> list[float]:
+    """Median seconds of each program's `run(i)`, i from 1, one after another in every turn.
+
+    So what else the machine does meets all of them. `run(0)` of each comes before, and may compile.
+    """
+    seconds = [[] for _ in programs]
+    for i in range(repeats + 1):
+        for run, times in zip(programs, seconds, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(run(i))
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times[1:]) for times in seconds]
 
 
-def operations(pictures: np.ndarray, names: Sequence[str], repeats: int) -> dict[str, float]:
-    """Median seconds of each operation on the device; pictures: float32 (B, S, S, 3) in [0, 1]."""
+def operation(name: str, pictures: np.ndarray, threads: Executor, repeats: int) -> dict[str, float | None]:
+    """Images a second of one operation, on the device and on the host; pictures: float32 (B, S, S, 3) in [0, 1]."""
     placed = jax.device_put(pictures)
-    found = {}
-    for entry in DEGRADATIONS:
-        if entry.name in names:
-            program = jax.jit(jax.vmap(entry.fn, in_axes=(0, 0, None)))
-            keys = jax.random.split(jax.random.key(0), len(pictures))
-            found[entry.name] = median_seconds(lambda _, f=program, k=keys: f(k, placed, SEVERITY), repeats)
-    return found
+    keys = jax.random.split(jax.random.key(0), len(pictures))
+    program = jax.jit(jax.vmap(DEGRADATIONS[NAMES.index(name)].fn, in_axes=(0, 0, None)))
+
+    def host(_):
+        return list(
+            threads.map(lambda i: HOST[name](np.random.default_rng(i), pictures[i], SEVERITY), range(len(pictures)))
+        )
+
+    programs = [lambda _: program(keys, placed, SEVERITY), *([host] if name in HOST else [])]
+    return _rates(turn_by_turn(programs, repeats))
 
 
-def host_operations(pictures: np.ndarray, names: Sequence[str], repeats: int) -> dict[str, float]:
-    """Median seconds of each operation on the host, for those that it has."""
-    found = {}
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for name in names:
-            if name in HOST:
-                found[name] = median_seconds(
-                    lambda _, f=HOST[name]: list(
-                        threads.map(lambda i: f(np.random.default_rng(i), pictures[i], SEVERITY), range(len(pictures)))
-                    ),
-                    repeats,
-                )
-    return found
+def _rates(seconds: Sequence[float]) -> dict[str, float | None]:
+    here, there = (BATCH / each for each in seconds) if len(seconds) == 2 else (BATCH / seconds[0], None)
+    return {"images_per_second": here, "host_images_per_second": there}
 
 
 def _draw(recipe: Recipe | Mixture) -> Callable:
@@ -108,16 +113,19 @@ def _put(step: int, photos: jax.Array, chains) -> jax.Array:
     return apply_chains(jax.random.fold_in(jax.random.key(1), step), photos, chains, jnp.arange(PHOTOS))
 
 
-def recipe_seconds(recipe: Recipe | Mixture, photos: np.ndarray, repeats: int) -> float:
-    """Median seconds to draw a recipe's chains and put them on photos, float32 (4, S, S, 3), on the device."""
+def on_device(recipe: Recipe | Mixture, photos: np.ndarray) -> Callable[[int], object]:
+    """Draws a recipe's chains and puts them on photos, float32 (4, S, S, 3)."""
     draw, placed = _draw(recipe), jax.device_put(photos)
-    return median_seconds(lambda i: _put(i, placed, draw(i)), repeats)
+    return lambda i: _put(i, placed, draw(i))
 
 
-def recipe_host_seconds(recipe: Recipe | Mixture, photos: np.ndarray, repeats: int) -> float:
-    """Median seconds to put the same chains on the same photos on the host, which must have the recipe's types."""
+def on_host(
+    recipe: Recipe | Mixture, photos: np.ndarray, threads: Executor, repeats: int
+) -> Callable[[int], object]:
+    """Puts the chains that `on_device` draws on the same photos; the host must have the recipe's types."""
     draw = _draw(recipe)
     drawn = [jax.tree.map(np.asarray, draw(i)) for i in range(repeats + 1)]
+    places = [(chain, photo) for chain in range(CHAINS) for photo in range(PHOTOS)]
 
     def one(step, chain, photo):
         rng, image = np.random.default_rng([step, chain, photo]), photos[photo]
@@ -126,9 +134,7 @@ def recipe_host_seconds(recipe: Recipe | Mixture, photos: np.ndarray, repeats: i
                 image = HOST[NAMES[kind]](rng, image, float(severity))
         return np.rint(image * 255) / np.float32(255)
 
-    places = [(chain, photo) for chain in range(CHAINS) for photo in range(PHOTOS)]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return median_seconds(lambda i: list(threads.map(lambda place: one(i, *place), places)), repeats)
+    return lambda i: list(threads.map(lambda place: one(i, *place), places))
 
 
 def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[float, float]:
@@ -144,15 +150,13 @@ def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[
     photos = np.random.default_rng(0).integers(0, 256, (config.batch_size, side, side, 3), dtype=np.uint8)
     batch = parallel.place_batch({"photo": photos, "index": np.arange(len(photos), dtype=np.int32)}, mesh)
     alone = jax.jit(lambda photos, index, step: pretrain.degrade(config, photos / 255.0, index, step))
-    degrade, whole = [], []
-    for i in range(repeats + 1):  # turn by turn: what else the machine does meets both; the first compiles
-        start = time.perf_counter()
-        jax.block_until_ready(alone(batch["photo"], batch["index"], i))
-        degrade.append(time.perf_counter() - start)
-        start = time.perf_counter()
-        run, _ = jax.block_until_ready(advance(run, batch))
-        whole.append(time.perf_counter() - start)
-    return statistics.median(degrade[1:]), statistics.median(whole[1:])
+
+    def step(_):
+        nonlocal run
+        run, metrics = advance(run, batch)
+        return run, metrics
+
+    return tuple(turn_by_turn([lambda i: alone(batch["photo"], batch["index"], i), step], repeats))
 
 
 def peak_mib() -> float:
@@ -180,28 +184,27 @@ def measure(
         "recipe": recipe,
         "peak_rss_mib": {"before": round(peak_mib())},
     }
-    seconds = recipe_seconds(RECIPES[recipe], pictures[:PHOTOS], repeats)
-    found["recipe_images_per_second"] = BATCH / seconds
-    found["peak_rss_mib"]["recipe"] = round(peak_mib())
-    on_device = operations(pictures, names, repeats)
-    found["peak_rss_mib"]["recipe_and_operations"] = round(peak_mib())
+    photos = pictures[:PHOTOS]
+    found["recipe_images_per_second"] = BATCH / turn_by_turn([on_device(RECIPES[recipe], photos)], repeats)[0]
+    found["peak_rss_mib"]["after_recipe"] = round(peak_mib())
     if stats := device.memory_stats():
         found["peak_device_mib"] = round(stats["peak_bytes_in_use"] / 2**20)
-    on_host = host_operations(pictures, names, repeats)
-    found["operations"] = {
-        name: {
-            "images_per_second": BATCH / on_device[name],
-            "host_images_per_second": BATCH / on_host[name] if name in on_host else None,
-        }
-        for name in names
-    }
     shared = Recipe.from_config({"name": recipe, "names": [name for name in NAMES if name in HOST]})
+<<<<<<< HEAD
     found["shared_types"] = {
         "images_per_second": BATCH / recipe_seconds(shared, pictures[:PHOTOS], repeats),
         "host_images_per_second": BATCH / recipe_host_seconds(shared, pictures[:PHOTOS], repeats),
     }
     if config:
         alone, whole = pretraining_share(config, repeats)
+=======
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found["operations"] = {name: operation(name, pictures, threads, repeats) for name in names}
+        both = [on_device(shared, photos), on_host(shared, photos, threads, repeats)]
+        found["shared_types"] = _rates(turn_by_turn(both, repeats))
+    if step:
+        alone, whole = pretraining_share(pretraining_config(), repeats)
+>>>>>>> recipes
         found["pretraining"] = {"recipe_seconds": alone, "step_seconds": whole, "share": alone / whole}
     return found
 
