@@ -65,17 +65,14 @@ def test_every_host_operation_degrades_and_stays_a_picture():
     assert abs(share - 0.1 * SEVERITY) < 0.003
 
 
-<<<<<<< HEAD
-def test_the_benchmark_writes_what_it_measured(tmp_path, capsys):
-=======
-def test_the_benchmark_writes_what_it_measured(tmp_path, capsys, monkeypatch):
+def test_the_benchmark_writes_what_it_measured(tmp_path, capsys, monkeypatch, root):
     # The whole bank takes a minute to compile, and this is about the measuring: one addition for each type.
     monkeypatch.setattr(chains, "_branch", lambda entry: lambda key, photos, severity, ids: photos + severity)
     monkeypatch.setattr(bench.pretrain, "degrade", lambda config, photos, index, step: (photos, step))
     monkeypatch.setattr(bench, "make_step", lambda *unused: lambda run, batch: (run, batch["photo"].sum()))
     monkeypatch.setattr(bench.initial, "pretraining_params", lambda *unused: {"a": {"kernel": np.zeros((2, 2))}})
->>>>>>> recipes
     words = ["--side", "32", "--names", "brighten,motion_blur", "--repeats", "2", "--recipe", "pairs"]
+    words += ["--config", str(root / "configs" / "pretrain_lite.py")]
     assert bench.main([*words, "--json", str(tmp_path / "b.json")]) == 0
     found = json.loads((tmp_path / "b.json").read_text())
     assert list(found["operations"]) == ["brighten", "motion_blur"]

@@ -9,19 +9,12 @@ What is measured, in one run on one device, on random pictures; compilation excl
 - the host: the same operations on the same pictures, as `host_degradations` has them, on as many threads as there are
   cores (numpy, scipy, Pillow and OpenCV let threads run side by side). A dash: no obvious counterpart;
 - the recipe against the host: both with the types that the host has, the host on the chains that the device drew;
-<<<<<<< HEAD
 - the share (with --config): the time of the recipe alone as that pretraining's step draws and applies it, over the time
   of the whole step;
-- memory: the peak resident set of the process once the device's programs have run, before the host's and the
-  pretraining's (and what it was before them); on an accelerator the device's own peak besides.
-=======
-- the share: the time of the recipe alone as pretraining's step draws and applies it (configs/pretrain_lite.py: batch
-  4, 4 chains, crops of 128), over the time of the whole step;
 - memory: the peak resident set of the process once the recipe has been compiled and has run, and what it was before;
   on an accelerator the device's own peak besides. This comes first, since a peak never falls.
 
 Device and host take turns, so that what else the machine does meets both.
->>>>>>> recipes
 """
 
 import argparse
@@ -190,21 +183,12 @@ def measure(
     if stats := device.memory_stats():
         found["peak_device_mib"] = round(stats["peak_bytes_in_use"] / 2**20)
     shared = Recipe.from_config({"name": recipe, "names": [name for name in NAMES if name in HOST]})
-<<<<<<< HEAD
-    found["shared_types"] = {
-        "images_per_second": BATCH / recipe_seconds(shared, pictures[:PHOTOS], repeats),
-        "host_images_per_second": BATCH / recipe_host_seconds(shared, pictures[:PHOTOS], repeats),
-    }
-    if config:
-        alone, whole = pretraining_share(config, repeats)
-=======
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         found["operations"] = {name: operation(name, pictures, threads, repeats) for name in names}
         both = [on_device(shared, photos), on_host(shared, photos, threads, repeats)]
         found["shared_types"] = _rates(turn_by_turn(both, repeats))
-    if step:
-        alone, whole = pretraining_share(pretraining_config(), repeats)
->>>>>>> recipes
+    if config:
+        alone, whole = pretraining_share(config, repeats)
         found["pretraining"] = {"recipe_seconds": alone, "step_seconds": whole, "share": alone / whole}
     return found
 
