@@ -44,7 +44,7 @@ def test_the_map_is_of_the_score(scorer, image, found):
     (prediction,) = scorer.predict([image])
     share = found.quality_map.astype(float) / 100
     assert share.min() > 0.01 and share.max() < 0.99
-    uncalibrated = 0.5 + 2.0 * np.log((share + 0.5) / (2.0 - share - 0.5))
+    uncalibrated = 0.1 + 0.7 * np.log(share / (1 - share))
     assert (found.weights * uncalibrated).sum() == pytest.approx(prediction, abs=1e-4)
 
 

@@ -12,11 +12,12 @@ from driqa_jax.data.prepare import NAMES
 _SHOWN = 20  # defects said one by one; the rest are counted
 _EXAMPLES = """\
 examples:
+  driqa data list
   driqa data check biq2021 --data-dir BIQ2021
   driqa data prepare biq2021 --data-dir BIQ2021
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
 
-Nothing is downloaded: BIQ2021 is a copy of github.com/nisarahmedrana/BIQ2021, with Images and two CSV files.
+Nothing is downloaded: `driqa data list` says where each set comes from; give its folder as its authors made it.
 """
 _CHECK_EXAMPLES = """\
 example:
@@ -46,6 +47,13 @@ def add_parser(subparsers) -> None:
         **style,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser(
+        "list",
+        help="say which data sets there are",
+        description="Say which data sets there are, how many pictures they have, and where they come from.",
+        **style,
+    )
+    listing.set_defaults(run=run)
     check = actions.add_parser(
         "check",
         help="say what is there and what is missing",
@@ -71,17 +79,35 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check or prepare; returns 0, or 1 where a check found something missing."""
-    return {"check": _check, "prepare": _prepare}[args.action](args)
+    """List, check or prepare; returns 0, or 1 where a check found something missing."""
+    return {"list": _list, "check": _check, "prepare": _prepare}[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from driqa_jax.data.check import layout_of
+
+    table = Table("name", "pictures", "split", "scores", "from", box=None, pad_edge=False)
+    for name in NAMES:
+        layout = layout_of(name)
+        split = " / ".join(map(str, layout.counts.values())) if len(layout.counts) > 1 else "-"
+        table.add_row(name, str(sum(layout.counts.values())), split, layout.scores, layout.homepage)
+    Console(width=200 if not sys.stdout.isatty() else None).print(table)
+    print("\nAny other set: a CSV image,mos[,split][,group], or an IQA-PyTorch meta_info file.")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    from driqa_jax.data.check import check
+    from driqa_jax.data.check import check, layout_of
 
     with _Progress() as progress:
         found = check(args.name, pathlib.Path(args.data_dir), args.decode, progress)
     for split, (rated, expected, present) in found.splits.items():
         print(f"{split}: {rated} of {expected} ratings, {present} pictures")
+    if found.scores:
+        print(f"raw scores: {found.scores[0]:g} to {found.scores[1]:g} ({layout_of(args.name).scores})")
     for defect in found.defects[:_SHOWN]:
         print(f"  {defect}")
     if len(found.defects) > _SHOWN:

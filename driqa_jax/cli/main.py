@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "explain", "evaluate", "train", "export", "data", "degrade", "bench", "info")
+COMMANDS = ("score", "explain", "serve", "evaluate", "examine", "degrade", "train", "export", "data", "bench", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -135,11 +135,22 @@ class DRIQA(nn.Module):
         return self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
 
 
+def count_types(config: ml_collections.ConfigDict) -> int:
+    """How many degradations the naming head knows.
+
+    Raises:
+      ValueError: none.
+    """
+    count = config.types if isinstance(config.types, int) else len(config.types)
+    if count < 1:
+        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_types` does")
+    return count
+
+
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
-    types = config.types if isinstance(config.types, int) else len(config.types)
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, types),
+        degradation_encoder=DegradationEncoder(width, count_types(config)),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),

@@ -24,7 +24,7 @@ def make_program(model: Any, mirror: bool, one_by_one: bool) -> Callable[[Any, V
         whole, tiles = (views[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
         seen = (whole, views["valid"], tiles, views["tile_boxes"])
         if mirror:
-            seen = tuple(jnp.concatenate(pair) for pair in zip(seen, _mirrored(*seen), strict=True))
+            seen = tuple(jnp.concatenate(pair) for pair in zip(seen, mirrored(*seen), strict=True))
         mos, out = model.apply({"params": params}, *seen, alone=True)
         found = jnp.concatenate([mos[:, None], out["mos_alone"]], axis=1)
         if not mirror:
@@ -42,7 +42,10 @@ def make_program(model: Any, mirror: bool, one_by_one: bool) -> Callable[[Any, V
     return in_turn if one_by_one else together
 
 
-def _mirrored(whole, valid, tiles, tile_boxes):
+def mirrored(
+    whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The same views of the mirror images, with the batch axis that `DRIQA` has; tiles keep their order."""
     # The picture lies at the left of its canvas, and so must its mirror image.
     columns = jnp.arange(whole.shape[2])[None, :]
     source = jnp.where(columns < valid[:, 1:], valid[:, 1:] - 1 - columns, columns)

@@ -76,11 +76,12 @@ def default() -> ml_collections.ConfigDict:
                 "contrast": 0.1,
                 "naming": 1.0,
             },
-            # Pretraining: each of `batch_size` photos under each of `chains` degradation chains.
+            # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
                 "crop": 128,
                 "chains": 4,
-                "restored": 1.0,  # share of each device's photos that R restores; E_d sees all
+                "block": 0,
+                "restored": 1.0,  # share of the chains whose pictures R restores; E_d sees all
                 # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
                 # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
                 "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},

@@ -18,7 +18,7 @@ from driqa_jax.data.sources import open_source
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
-from driqa_jax.train import initial, optim, state
+from driqa_jax.train import curves, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
@@ -119,7 +119,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
             # ---- log
             if step % config.log_every == 0 or step == steps:
                 log.later(step, metrics, chrono.read())
+        log.flush()
         checkpoints.close()
+        if host == 0:
+            curves.save(folder)
     if interrupt.exit_code:
         print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
     return interrupt.exit_code

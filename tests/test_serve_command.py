@@ -1,0 +1,71 @@
+"""`driqa serve` as a process: it starts, answers, stops in order, and says what is missing."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+import pytest
+
+from driqa_jax.cli import main as cli
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: pytest.fail("loaded"))
+    for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        with monkeypatch.context() as patch:
+            for module in [module for module in sys.modules if module.startswith(("driqa_jax.serving", f"{name}."))]:
+                patch.delitem(sys.modules, module)
+            patch.setitem(sys.modules, name, None)
+            assert cli.main(["serve"]) == 2
+        said = capsys.readouterr().err
+        assert said == f"driqa serve: needs {name}, which is not installed: pip install 'driqa_jax[serve]'\n"
+
+
+@pytest.fixture
+def serving():
+    for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
+        pytest.importorskip(name, reason="needs the extra serve")
+
+
+def test_an_address_that_cannot_be_had_is_told_at_once(serving, capsys, monkeypatch):
+    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: pytest.fail("loaded"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == 2
+        assert "cannot listen" in capsys.readouterr().err
+    assert cli.main(["serve", "--port", "70000"]) == 2 and "--port" in capsys.readouterr().err
+    assert cli.main(["serve", "--host", "no.such.host.invalid"]) == 2
+
+
+@pytest.mark.parametrize("host, warned", [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
+def test_others_are_warned_of(serving, capsys, monkeypatch, host, warned):
+    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: None)
+    seen = []
+    monkeypatch.setattr("driqa_jax.serving.server.serve", lambda *a: seen.append(a))
+    words = ["serve", "--host", host, "--port", "0", "--max-queue", "3", "--timeout", "9", "--max-pixels", "2e6"]
+    assert cli.main(words) == 0
+    ((_, limits, _),) = seen
+    assert (limits.queue, limits.seconds, limits.pixels, limits.pictures) == (3, 9, 2e6, 32)
+    assert ("warning" in capsys.readouterr().err) == warned
+
+
+def test_the_bundled_model_starts_answers_and_stops(serving, root):
+    command = [sys.executable, "-m", "driqa_jax", "serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
+        watch = threading.Timer(280, process.kill)
+        watch.start()
+        where = re.match(r"(http://127\.0\.0\.1:\d+) listens", process.stderr.readline())[1]
+        assert process.stderr.readline() == f"ready: {where}\n"
+        assert b'"ok"' in urllib.request.urlopen(f"{where}/healthz", timeout=60).read()
+        photo = (root / "examples" / "photos" / "dog.jpg").read_bytes()
+        asked = urllib.request.Request(f"{where}/v1/score", photo, {"content-type": "image/jpeg"})
+        assert b'"score":81.57' in urllib.request.urlopen(asked, timeout=120).read()
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert process.wait(60) == 143 and time.monotonic() - began < 30
+        watch.cancel()
+        assert "Traceback" not in process.stderr.read()
