@@ -15,6 +15,7 @@ import driqa_jax
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.degradations import NAMES
 from driqa_jax.scoring.blend import through_tiles, tile_starts
+from driqa_jax.scoring.explain import Explainer
 from driqa_jax.scoring.labels import label
 from driqa_jax.scoring.overlay import colour_stops, colours, overlay
 from driqa_jax.scoring.sheet import sheet
@@ -75,9 +76,9 @@ def test_equal_pictures_give_equal_bytes_and_plain_json(scorer, image, found, tm
 
 def test_a_scale_of_ones_own_changes_no_explanation(scorer, image, found):
     scores = np.linspace(0, 100, 20)
-    for made in (scorer, tiny_scorer()):
-        own = made.calibrate(scores, 1 + scores / 25, scale=(1, 5))
-        assert own(image) < 5.01 and own.explain(image).score == found.score
+    own = scorer.calibrate(scores, 1 + scores / 25, scale=(1, 5))
+    assert own(image) <= 5 < found.score == own.explain(image).score
+    assert Explainer(own)._scorer.own_scale is None and own.own_scale is not None
 
 
 def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):

@@ -1,5 +1,7 @@
 """A scorer of the tiny model: real parts, so its explanations have everything, on views of 64 pixels."""
 
+import functools
+
 import ml_collections
 from tiny_model import random_params, tiny
 
@@ -20,7 +22,8 @@ METADATA = {
 }
 
 
-def tiny_scorer(**options):
+@functools.cache  # its programs are compiled once for all tests
+def tiny_scorer():
     """Needs "tiny" in `driqa_jax.models.driqa.VARIANTS` where its configuration is to build a model again."""
     model = tiny(ml_collections.ConfigDict(METADATA["config"]))
-    return Scorer(model, random_params(model), METADATA, name="tiny", **options)
+    return Scorer(model, random_params(model), METADATA, name="tiny")
