@@ -1,6 +1,7 @@
 """An explanation is of the very score that the scorer gives, and the same for the same picture."""
 
 import io
+import itertools
 import json
 
 import jax
@@ -94,8 +95,7 @@ def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):
         scorer.features([])
 
 
-def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_sizes():
-    scorer = tiny_scorer()
+def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_sizes(scorer):
     small = picture(32, 32, 3)
     seen = scorer.explain(small)
     direct = scorer.model.apply({"params": scorer.params}, small[None] / 255.0, seen.d[None], method="restore")
@@ -139,7 +139,7 @@ def test_tiles_that_change_nothing_leave_the_picture(size):
 
 
 def test_tiles_that_differ_show_no_seam():
-    values = iter(np.linspace(0.2, 0.8, 100))
+    values = itertools.cycle((0.1, 0.1, 0.9, 0.9))
 
     def run(tiles):  # each tile has a brightness of its own
         return np.stack([np.full(tile.shape, next(values), np.float32) for tile in tiles])

@@ -10,6 +10,7 @@ from driqa_jax.errors import UserError
 # What each measures, one line; the module's own parser takes the options.
 BENCHES = {
     "degradations": "images a second of each degradation and of a recipe, beside a host pipeline",
+    "score": "images a second, start-up and peak memory of driqa score, beside other packages",
     "step": "images a second of the training step, with either backward pass of the depthwise convolution",
 }
 

@@ -129,9 +129,9 @@ class Explainer:
     def __call__(
         self,
         image: ImageSource,
-        name: str | None = None,
-        shown_pixels: float = SHOWN_PIXELS,
-        restore: bool = True,
+        name: str | None,
+        shown_pixels: float,
+        restore: bool,
     ) -> Explanation:
         """See `Scorer.explain`."""
         name = name or _name(image)
