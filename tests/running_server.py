@@ -95,7 +95,7 @@ def running(scorer, **limits):
     )
     server, listener = uvicorn.Server(config), bound_socket("127.0.0.1", 0)
     client = Client(listener.getsockname()[1])
-    client.service = app.state.service
+    client.service, client.server = app.state.service, server
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -262,6 +262,30 @@ def test_pictures_of_a_client_that_has_gone_are_not_scored(scorer, slow):
         assert b'outcome="done"} 20.0' in client.get("/metrics")[2]
 
 
+def test_what_runs_is_finished_when_told_to_stop(scorer, slow):
+    with running(scorer) as client:
+        slow.clear()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(client.send("/v1/score", [("a.png", GOOD)] * 3)))
+        thread.start()
+        within(10, lambda: client.service.held.now)
+        time.sleep(0.2)
+        client.server.should_exit = True
+        within(10, lambda: _refused(client.port))
+        slow.set()
+        thread.join(20)
+        ((status, _, said),) = answers
+        assert status == 200 and all(entry["score"] is not None for entry in said["results"])
+
+
+def _refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def test_an_unexpected_failure_is_500_once(scorer, monkeypatch):
     with running(scorer) as client:
         with monkeypatch.context() as patch:
