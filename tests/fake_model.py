@@ -21,21 +21,27 @@ METADATA = {
 class FakeModel:
     """Sees brightness and contrast of the picture (not of the padding) and of its tiles."""
 
-    def apply(self, variables, whole, valid, tiles, tile_boxes):
+    def apply(self, variables, whole, valid, tiles, tile_boxes, alone=False):
         params = variables["params"]
         rows = jnp.arange(whole.shape[1])[None, :] < valid[:, :1]
         columns = jnp.arange(whole.shape[2])[None, :] < valid[:, 1:]
         mask = (rows[:, :, None] & columns[:, None, :]).astype(whole.dtype)[:, :, :, None]
         area = mask.sum(axis=(1, 2))
-        mean = (whole * mask).sum(axis=(1, 2)) / area
-        square = (whole**2 * mask).sum(axis=(1, 2)) / area
-        features = jnp.concatenate(
-            [mean, square, tiles.mean(axis=(1, 2, 3)), tiles.std(axis=(1, 2, 3)), tile_boxes.sum(axis=1)],
-            axis=-1,
-        )
-        hidden = jnp.tanh(features @ params["in"]["kernel"])
-        mos = 0.5 + (hidden @ params["out"]["kernel"])[:, 0]
-        return mos, {"d": hidden, "q": hidden}
+        moments = (whole * mask).sum(axis=(1, 2)) / area, (whole**2 * mask).sum(axis=(1, 2)) / area
+
+        def hidden(tiles, boxes):
+            seen = tiles.mean(axis=(1, 2, 3)), tiles.std(axis=(1, 2, 3)), boxes.sum(axis=1)
+            return jnp.tanh(jnp.concatenate([*moments, *seen], axis=-1) @ params["in"]["kernel"])
+
+        def mos(hidden):
+            return 0.5 + (hidden @ params["out"]["kernel"])[:, 0]
+
+        together = hidden(tiles, tile_boxes)
+        out = {"d": together, "q": together}
+        if alone:
+            each = [mos(hidden(tiles[:, [k]], tile_boxes[:, [k]])) for k in range(tiles.shape[1])]
+            out["mos_alone"] = jnp.stack(each, axis=1)
+        return mos(together), out
 
 
 def fake_params(seed=0):

@@ -83,15 +83,16 @@ def test_usage_errors_exit_2(words, capsys):
 
 def test_a_folder_becomes_csv_in_order(fake, photos, scorer, capsys):
     code, out, err = driqa("score", photos, "--workers", 3, "--model", "some", capsys=capsys)
-    scores = [f"{score:.2f}" for score in scorer(pictures()[:3])]
+    results = scorer.stream(pictures()[:3])
+    numbers = [f"{result.score:.2f},{result.uncertainty:.2f}" for result in results]
     names = [f"{photos}/{name}" for name in ("a.png", "b.png", "sub/c.png")]
     assert code == 0
     assert out.splitlines() == [
-        "path,score,error",
-        *(f"{n},{s}," for n, s in zip(names, scores, strict=True)),
+        "path,score,uncertainty,error",
+        *(f"{n},{s}," for n, s in zip(names, numbers, strict=True)),
     ]
     assert "3 scored, 0 failed" in err
-    assert fake == [(("some",), {"batch_size": None, "workers": 3, "max_pixels": 200e6})]
+    assert fake == [(("some",), {"effort": "default", "batch_size": None, "workers": 3, "max_pixels": 200e6})]
 
 
 def test_broken_files_keep_the_good_rows_and_exit_1(fake, photos, tmp_path, capsys):
@@ -151,15 +152,17 @@ def test_an_interrupt_leaves_valid_files(fake, photos, tmp_path, capsys, monkeyp
 
 def test_sigterm_and_a_closed_pipe_end_a_real_process_in_order(root, photos, tmp_path):
     code = (
-        "import sys, os, signal; sys.path.insert(0, 'tests')\n"
+        "import itertools, sys, os, signal; sys.path.insert(0, 'tests')\n"
         "import driqa_jax.scoring.scorer as scoring\n"
         "class Endless:\n"
         "    def __getattr__(self, name): return getattr(inner, name)\n"
         "    def stream(self, paths):\n"
-        "        while True:\n"
+        "        for path in paths:\n"
         "            yield scoring.Result('a.png', 50.0)\n"
         "            if 'kill' in sys.argv: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from fake_model import fake_scorer; inner = fake_scorer()\n"
+        "from driqa_jax.scoring import listing\n"
+        "listing.list_pictures = lambda paths: itertools.repeat('a.png')\n"
         "scoring.load = lambda *a, **k: Endless()\n"
         "from driqa_jax.cli.main import main\n"
         "sys.exit(main(['score', *sys.argv[2:]]))\n"
@@ -170,10 +173,10 @@ def test_sigterm_and_a_closed_pipe_end_a_real_process_in_order(root, photos, tmp
         return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     killed, piped = start("kill", "-o", str(tmp_path / "s.csv")), start("pipe")
-    assert piped.stdout.readline() == "path,score,error\n"
+    assert piped.stdout.readline() == "path,score,uncertainty,error\n"
     piped.stdout.close()
     assert killed.wait(30) == 128 + signal.SIGTERM
-    assert (tmp_path / "s.csv").read_text() == "path,score,error\na.png,50.00,\n"
+    assert (tmp_path / "s.csv").read_text() == "path,score,uncertainty,error\na.png,50.00,,\n"
     said = piped.stderr.read()
     assert piped.wait(30) == 1 and "Traceback" not in said and "BrokenPipe" not in said
     killed.stdout.close(), killed.stderr.close(), piped.stderr.close()

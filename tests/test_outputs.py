@@ -11,8 +11,8 @@ from driqa_jax.scoring.outputs import ScoreFile, check_output, meta_path
 from driqa_jax.scoring.scorer import Result
 
 ROWS = [
-    Result("a.jpg", 71.5),
-    Result('odd, "name"\n.jpg', 0.0),
+    Result("a.jpg", 71.5, uncertainty=1.25),
+    Result('odd, "name"\n.jpg', 0.0, uncertainty=0.0),
     Result("broken.png", None, "truncated"),
     Result(os.fsdecode(b"latin\xe9.jpg"), 100.0),
 ]
@@ -34,12 +34,12 @@ def test_csv_rows_come_back_as_they_were(tmp_path):
     write(tmp_path / "s.csv")
     with open(tmp_path / "s.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "score", "error"]
-    assert [(row["path"], row["score"], row["error"]) for row in rows] == [
-        ("a.jpg", "71.50", ""),
-        ('odd, "name"\n.jpg', "0.00", ""),
-        ("broken.png", "", "truncated"),
-        (os.fsdecode(b"latin\xe9.jpg"), "100.00", ""),
+    assert list(rows[0]) == ["path", "score", "uncertainty", "error"]
+    assert [tuple(row.values()) for row in rows] == [
+        ("a.jpg", "71.50", "1.25", ""),
+        ('odd, "name"\n.jpg', "0.00", "0.00", ""),
+        ("broken.png", "", "", "truncated"),
+        (os.fsdecode(b"latin\xe9.jpg"), "100.00", "", ""),
     ]
     assert b"latin\xe9.jpg" in (tmp_path / "s.csv").read_bytes()
 
@@ -47,7 +47,7 @@ def test_csv_rows_come_back_as_they_were(tmp_path):
 def test_jsonl_rows_come_back_as_they_were(tmp_path):
     write(tmp_path / "s.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
-    assert rows[2] == {"path": "broken.png", "score": None, "error": "truncated"}
+    assert rows[2] == {"path": "broken.png", "score": None, "uncertainty": None, "error": "truncated"}
     assert [row["path"] for row in rows] == [row.path for row in ROWS]
     assert [row["score"] for row in rows] == [71.5, 0.0, None, 100.0]
 
@@ -65,15 +65,14 @@ def test_meta_stands_beside_and_bytes_repeat(tmp_path):
 def test_rows_are_flushed_beside_the_place_before_the_end(tmp_path):
     with ScoreFile(tmp_path / "s.csv", {}) as file:
         file.write(ROWS[0])
-        (part,) = tmp_path.iterdir()
-        assert part.name != "s.csv" and "a.jpg,71.50" in part.read_text()
+        assert not (tmp_path / "s.csv").exists() and "a.jpg,71.50" in (tmp_path / ".s.csv.part").read_text()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
 def test_an_interrupt_keeps_the_rows_so_far(tmp_path, error):
     with pytest.raises(type(error)):
         write(tmp_path / "s.csv", ROWS[:1], error)
-    assert (tmp_path / "s.csv").read_text() == "path,score,error\na.jpg,71.50,\n"
+    assert (tmp_path / "s.csv").read_text() == "path,score,uncertainty,error\na.jpg,71.50,1.25,\n"
     assert json.loads((tmp_path / "s.meta.json").read_text())["complete"] is False
     assert names(tmp_path) == ["s.csv", "s.meta.json"]
 

@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Hand the remaining options to the benchmark; without a name, list them."""
     if args.name is None:
-        print("usage: driqa bench NAME [options]; driqa bench NAME --help\n")
+        print("usage: driqa bench NAME [options]; for example driqa bench step --help\n")
         for name, line in BENCHES.items():
             print(f"  {name:14}{line}")
         return 0

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "explain", "serve", "evaluate", "train", "export", "data", "bench", "info")
+COMMANDS = ("score", "explain", "serve", "evaluate", "train", "export", "data", "degrade", "bench", "info")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminated_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds like an exception, so that files are closed as they are on Ctrl-C."""
+    """SIGTERM unwinds like an exception, so that files are closed as they are on Ctrl-C; a second Ctrl-C kills."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -71,11 +71,17 @@ def _terminated_as_exit() -> Iterator[None]:
     def leave(number, frame):
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    def interrupt(number, frame):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        raise KeyboardInterrupt
+
+    handlers = {signal.SIGTERM: leave, signal.SIGINT: interrupt}
+    before = {number: signal.signal(number, how) for number, how in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, how in before.items():
+            signal.signal(number, how)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,19 @@ import argparse
 
 
 def add_model_options(parser: argparse.ArgumentParser, max_pixels: float = 200e6) -> None:
-    """`--model`, `--batch-size`, `--workers`, `--max-pixels`: what `driqa_jax.scoring.scorer.load` takes."""
+    """`--model`, `--effort`, `--batch-size`, `--workers`, `--max-pixels`: what `scoring.scorer.load` takes."""
     parser.add_argument(
         "--model",
         default="lite",
         metavar="NAME|FILE|WORKDIR",
         help="a bundled model, a .safetensors file or the workdir of a training (default: lite)",
+    )
+    parser.add_argument(
+        "--effort",
+        choices=("fast", "default", "accurate"),
+        default="default",
+        help="how hard to look: fast sees less of a picture, accurate more; scores of different efforts are close, "
+        "not equal (default: default)",
     )
     parser.add_argument(
         "--batch-size",
@@ -33,7 +40,12 @@ def add_model_options(parser: argparse.ArgumentParser, max_pixels: float = 200e6
 
 def loading(args: argparse.Namespace) -> dict:
     """The options of `add_model_options`, but for the model, as keywords of `load`."""
-    return {"batch_size": args.batch_size, "workers": args.workers, "max_pixels": args.max_pixels}
+    return {
+        "effort": args.effort,
+        "batch_size": args.batch_size,
+        "workers": args.workers,
+        "max_pixels": args.max_pixels,
+    }
 
 
 def positive(text: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import threading
-from typing import IO
+from collections.abc import Callable
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -16,9 +18,11 @@ from driqa_jax.data.errors import UnreadableImage
 # Raster formats whose header is unmistakable. EPS and its kin run other programs, so they are left out.
 # (MPO opens as JPEG.)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
     + (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico")
+    + (".heic", ".heif", ".hif")
 )
 ORIENTATION = 0x0112
 _TURNS = {
@@ -32,73 +36,108 @@ _TURNS = {
 }
 Image.init()  # registers all formats now: done lazily, threads race for it
 _SRGB = ImageCms.createProfile("sRGB")
+# Pictures above this size are decoded one at a time, so that threads do not multiply the memory of large ones.
+LARGE = 24e6
+_large = threading.Lock()
 
 ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
 
 
-def decode(source: ImageSource, max_pixels: float = 200e6, name: str | None = None) -> np.ndarray:
+def decode(
+    source: ImageSource,
+    max_pixels: float = 200e6,
+    name: str | None = None,
+    use: Callable[[Image.Image], Any] | None = None,
+) -> Any:
     """A picture as a person sees it: uint8 (H, W, 3), sRGB.
 
     EXIF orientation is applied, alpha laid over white, the first frame of an animation taken, an ICC profile
     converted to sRGB, 16 bits scaled to 8. `source`: encoded bytes, a path, an open binary file, a PIL image,
     or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, or floats in [0, 1]. `name`
-    stands in errors where the source has no path.
+    stands in errors where the source has no path. With `use`, what that makes of the picture as a PIL image of
+    mode RGB comes back instead of the array, which costs three bytes a pixel more.
+
+    A decoded pixel takes four bytes, eight while it is turned or its colours are converted; of pictures of more
+    than 24 megapixels one is in memory at a time, whatever the number of threads.
 
     Raises UnreadableImage (no image, truncated, empty, more than `max_pixels`), ValueError for an array of
     another shape, dtype or range.
     """
     if isinstance(source, np.ndarray):
-        return _from_array(source, max_pixels, name or "array")
+        array = _from_array(source, max_pixels, name or "array")
+        return array if use is None else use(Image.fromarray(array))
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or "image"
-        return _guarded(lambda: _to_srgb(_checked(source, max_pixels, name), name), name)
+        return _guarded(lambda: _seen(source, max_pixels, name, use), name)
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
         try:
             with open(source, "rb") as file:
-                source = file.read()
+                # Read as it is decoded; what cannot be rewound (a named pipe) is read whole.
+                return _from_file(file if file.seekable() else io.BytesIO(file.read()), max_pixels, name, use)
         except OSError as error:
             raise UnreadableImage(name, error.strerror or str(error)) from None
-    elif not isinstance(source, (bytes, bytearray, memoryview)):
+    if not isinstance(source, (bytes, bytearray, memoryview)):
         if not hasattr(source, "read"):
             raise ValueError(
                 f"cannot decode a {type(source).__name__}: give bytes, a path, a file, an image or an array"
             )
         name = name or str(getattr(source, "name", "file"))
         source = source.read()
-    return _from_bytes(bytes(source), max_pixels, name or "bytes")
+    return _from_file(io.BytesIO(source), max_pixels, name or "bytes", use)
 
 
 def image_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
     """Height and width of an encoded picture as a person sees it, without decoding its pixels."""
 
     def look():
-        with _open(source) as image:
+        with _open(io.BytesIO(source), name) as image:
             width, height = image.size
             return (width, height) if _orientation(image) >= 5 else (height, width)
 
     return _guarded(look, name)
 
 
-def _from_bytes(data: bytes, max_pixels: float, name: str) -> np.ndarray:
-    if not data:
+def _from_file(file: IO[bytes], max_pixels: float, name: str, use) -> Any:
+    if not file.read(1):
         raise UnreadableImage(name, "the file is empty (zero bytes)")
 
     def read():
-        with _open(data) as image:
-            return _to_srgb(_checked(image, max_pixels, name), name)
+        with _open(file, name) as image:
+            return _seen(image, max_pixels, name, use)
 
     return _guarded(read, name)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(file: IO[bytes], name: str) -> Image.Image:
+    file.seek(0)
+    formats = ("HEIF",) if _is_heif(file.read(64)) else FORMATS
+    if formats is not FORMATS and not _register_heif():
+        raise UnreadableImage(name, "a HEIC picture; to read these: pip install 'driqa_jax[heif]'")
+    file.seek(0)
     with _size_guard.lifted():
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return Image.open(file, formats=formats)
 
 
-def _checked(image: Image.Image, max_pixels: float, name: str) -> Image.Image:
+def _is_heif(head: bytes) -> bool:
+    # The main brand may be the container's own, "mif1"; the codec's then stands among the compatible ones.
+    return head[4:8] == b"ftyp" and head[8:12] != b"avif" and any(brand in head[8:] for brand in HEIF_BRANDS)
+
+
+def _register_heif() -> bool:
+    if "HEIF" not in Image.OPEN:
+        if importlib.util.find_spec("pillow_heif") is None:
+            return False
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    return True
+
+
+def _seen(image: Image.Image, max_pixels: float, name: str, use) -> Any:
     _check_size(image.height, image.width, max_pixels, name)
-    return image
+    with _large if image.height * image.width > LARGE else contextlib.nullcontext():
+        return (use or np.array)(_to_srgb(image, name))
 
 
 def _check_size(height: int, width: int, max_pixels: float, name: str) -> None:
@@ -156,8 +195,9 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _to_srgb(image: Image.Image, name: str) -> np.ndarray:
-    if getattr(image, "n_frames", 1) > 1 and image.tell() != 0:
+def _to_srgb(image: Image.Image, name: str) -> Image.Image:
+    # Counting frames reads a file to its end; one just opened stands at its first.
+    if image.tell() != 0 and getattr(image, "n_frames", 1) > 1:
         image.seek(0)
     turn = _TURNS.get(_orientation(image))
     image.load()
@@ -167,9 +207,7 @@ def _to_srgb(image: Image.Image, name: str) -> np.ndarray:
     if alpha is not None:
         white = Image.new("RGB", image.size, (255, 255, 255))
         image = Image.composite(image, white, alpha)
-    if turn is not None:
-        image = image.transpose(turn)
-    return np.array(image)
+    return image if turn is None else image.transpose(turn)
 
 
 def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:

@@ -38,15 +38,20 @@ class ViewRule:
 
     def canvas_for(self, height: int, width: int) -> tuple[int, int]:
         """The smallest canvas that holds a (height, width) picture unshrunk, else the best fitting."""
-        free = self._scale(height, width, None)
+        free = self.size_in(height, width)
 
         def rank(canvas):
-            return -min(self._scale(height, width, canvas), free), canvas[0] * canvas[1]
+            holds = _holds(canvas, free)
+            return not holds, 0 if holds else -self._scale(height, width, canvas), canvas[0] * canvas[1]
 
         return min(self.canvases, key=rank)
 
     def size_in(self, height: int, width: int, canvas: tuple[int, int] | None = None) -> tuple[int, int]:
         """Rows and columns of `whole` that hold a (height, width) picture: multiples of 32 in the canvas."""
+        scale = self._scale(height, width, None)
+        free = _nearest_stride(height * scale), _nearest_stride(width * scale)
+        if canvas is None or _holds(canvas, free):
+            return free
         scale = self._scale(height, width, canvas)
         return _nearest_stride(height * scale), _nearest_stride(width * scale)
 
@@ -66,46 +71,53 @@ class ViewRule:
         return min(bounds)
 
 
+def _holds(canvas: tuple[int, int], size: tuple[int, int]) -> bool:
+    return size[0] <= canvas[0] and size[1] <= canvas[1]
+
+
 def _nearest_stride(pixels: float) -> int:
     return max(int(pixels / STRIDE + 0.5), 1) * STRIDE
 
 
 def make_view(
-    image: np.ndarray,
+    image: np.ndarray | Image.Image,
     rule: ViewRule,
     canvas: tuple[int, int] | None = None,
     rng: np.random.Generator | None = None,
 ) -> dict[str, np.ndarray]:
-    """The view of one picture, uint8 (H, W, 3) sRGB.
+    """The view of one picture, uint8 (H, W, 3) sRGB, or a PIL image of mode RGB.
 
     Gives `whole` uint8 (h, w, 3) where (h, w) is `canvas` (default: `rule.canvas_for`), `valid` int32 (2,),
     `tiles` uint8 (K, tile, tile, 3), `tile_boxes` float32 (K, 4) as y0, x0, y1, x1 in fractions of the
     picture. Tiles lie on a fixed grid, or at random where `rng` is given. Raises ValueError for another shape
     or dtype.
     """
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-        raise ValueError(f"a view is made of uint8 (H, W, 3), got {image.dtype} {image.shape}")
-    height, width = image.shape[:2]
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise ValueError(f"a view is made of uint8 (H, W, 3), got {image.dtype} {image.shape}")
+        image = Image.fromarray(image)
+    elif image.mode != "RGB":
+        raise ValueError(f"a view is made of an image of mode RGB, got {image.mode}")
+    width, height = image.size
     canvas = rule.canvas_for(height, width) if canvas is None else canvas
     rows, columns = rule.size_in(height, width, canvas)
     whole = np.zeros((*canvas, 3), np.uint8)
-    small = Image.fromarray(image).resize((columns, rows), Image.Resampling.BILINEAR)
+    small = image.resize((columns, rows), Image.Resampling.BILINEAR)
     whole[:rows, :columns] = np.asarray(small)
     tiles, boxes = _cut_tiles(image, rule, rng)
     return {"whole": whole, "valid": np.array([rows, columns], np.int32), "tiles": tiles, "tile_boxes": boxes}
 
 
 def _cut_tiles(image, rule, rng):
-    height, width = image.shape[:2]
-    below, right = max(rule.tile - height, 0), max(rule.tile - width, 0)
-    if below or right:
-        # Symmetric, not zeros: an invented black edge would read as a degradation.
-        image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")
-    room = image.shape[0] - rule.tile, image.shape[1] - rule.tile
+    width, height = image.size
+    # Symmetric, not zeros: an invented black edge would read as a degradation.
+    beyond = [(0, max(rule.tile - side, 0)) for side in (height, width)]
+    room = max(height - rule.tile, 0), max(width - rule.tile, 0)
     tiles = np.empty((rule.tiles, rule.tile, rule.tile, 3), np.uint8)
     boxes = np.empty((rule.tiles, 4), np.float32)
     for k, (y, x) in enumerate(_offsets(room, rule.tiles, rng)):
-        tiles[k] = image[y : y + rule.tile, x : x + rule.tile]
+        held = image.crop((x, y, min(x + rule.tile, width), min(y + rule.tile, height)))
+        tiles[k] = np.pad(np.asarray(held), (*beyond, (0, 0)), mode="symmetric")
         boxes[k] = y / height, x / width, (y + rule.tile) / height, (x + rule.tile) / width
     return tiles, boxes
 

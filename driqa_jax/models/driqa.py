@@ -50,6 +50,7 @@ class DRIQA(nn.Module):
         tiles: jax.Array,
         tile_boxes: jax.Array,
         keys: jax.Array | None = None,
+        alone: bool = False,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Score photos.
 
@@ -59,13 +60,15 @@ class DRIQA(nn.Module):
           tiles: (B, K, S, S, 3) float in [0, 1]; native-resolution tiles, S divisible by 32.
           tile_boxes: (B, K, 4) float; y0, x0, y1, x1 of each tile as fractions of the picture.
           keys: (B,) random keys, one a photo, while training; None when scoring.
+          alone: whether to say too what each tile would give if it were the only one (`mos_alone`); the encoders
+            and the restorer run once all the same, and the restorer still reads the `d` of all tiles.
 
         Returns:
           mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, a dictionary of
           d, q, d_tilde, q_tilde (B, C); D, D_tilde, restoration_tokens (B, K * N, C); Q, Q_tilde (B, N', C);
           restored (B, K, S, S, 3); patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool;
           degradation_logits (B, T), severity (B, T) in [0, 1]; contrast_projection (B * K, C / 2);
-          rs_d, rs_q (B, C); mos_aux (B,).
+          rs_d, rs_q (B, C); mos_aux (B,); with `alone`, mos_alone (B, K).
         """
         batch, count, side = tiles.shape[:3]
         flat = tiles.reshape(batch * count, *tiles.shape[2:])
@@ -100,7 +103,7 @@ class DRIQA(nn.Module):
         def as_map(x):
             return x.reshape(batch, rows, cols)
 
-        return mos, {
+        out = {
             "d": d,
             "D": tokens_d,
             "q": quality.vector,
@@ -121,12 +124,22 @@ class DRIQA(nn.Module):
             "rs_q": self.rs_projection_q(q_tilde),
             "mos_aux": quality.mos_aux,
         }
+        if alone:
+            q, tokens_q, mask = (jnp.repeat(x, count, axis=0) for x in (quality.vector, tokens_q, quality.mask))
+            apart = (x.reshape(batch * count, -1, x.shape[-1]) for x in (tokens_d, tokens_t))
+            out["mos_alone"] = self._one_tile_each(seen.vector, *apart, q, tokens_q, mask).reshape(batch, count)
+        return mos, out
+
+    def _one_tile_each(self, d, tokens_d, tokens_t, q, tokens_q, mask):
+        d_tilde, tokens_d_tilde, _, tokens_q_tilde = self.interaction(d, tokens_d, q, tokens_q, mask)
+        return self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
 
 
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
+    types = config.types if isinstance(config.types, int) else len(config.types)
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, config.types),
+        degradation_encoder=DegradationEncoder(width, types),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
@@ -144,8 +157,8 @@ def build_model(config: ml_collections.ConfigDict) -> DRIQA:
     """The model that `config.variant` names.
 
     Args:
-      config: `variant`; `types`, how many degradation types the naming head knows; `dropout`, on the pooled features of
-        the quality encoder while training.
+      config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
+        on the pooled features of the quality encoder while training.
 
     Raises:
       ValueError: no such variant; the message lists those there are.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -96,3 +97,40 @@ def fit_calibration(prediction: np.ndarray, mos: np.ndarray) -> Calibration:
     bounds = list(zip(_LOW, np.log(_SPAN), centre, np.log(_WIDTH), strict=True))
     found = least_squares(lambda b: curve(b) - y, np.clip(start, *bounds), bounds=bounds, x_scale=0.1).x
     return Calibration(float(found[0]), float(np.exp(found[1])), float(found[2]), float(np.exp(found[3])))
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnScale:
+    """From scores (0 to 100) to a scale of one's own, `low` to `high`, by a curve that rises."""
+
+    curve: Calibration
+    low: float
+    high: float
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Scores, any shape, to the own scale, float64."""
+        fractions = np.clip(self.curve(np.asarray(scores, np.float64) / 100), 0.0, 1.0)
+        return self.low + (self.high - self.low) * fractions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def fit_own_scale(
+    scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None
+) -> OwnScale:
+    """The curve from scores (0 to 100) to one's own ratings, both (N,); `scale`: the ends of the own scale.
+
+    Raises ValueError as `fit_calibration` does, and for ratings outside the scale.
+    """
+    own_mos = np.asarray(own_mos, np.float64)
+    if scale is None:
+        scale = (float(own_mos.min()), float(own_mos.max())) if own_mos.size else (0.0, 1.0)
+    low, high = scale
+    if not (np.isfinite(low) and np.isfinite(high)) or high <= low:
+        raise ValueError(f"the scale ends at {low} and {high}; it must rise")
+    if (own_mos < low).any() or (own_mos > high).any():
+        raise ValueError(f"ratings lie from {own_mos.min():g} to {own_mos.max():g}, outside {low:g} to {high:g}")
+    curve = fit_calibration(np.asarray(scores, np.float64) / 100, (own_mos - low) / (high - low))
+    return OwnScale(curve, float(low), float(high))

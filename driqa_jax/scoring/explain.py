@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ class Explanation:
 
     Attributes:
       name: the picture's path, or what it was called.
-      score: 0 to 100, the very number that the scorer gives.
+      score: 0 to 100, the very number that the scorer gives (before a scale of one's own).
+      uncertainty: points, of the score, as `Result` has it; None where there is none.
       size: height and width of the picture, pixels.
       picture: uint8 (H, W, 3), sRGB; the picture as shown: whole, or reduced to at most `SHOWN_PIXELS` pixels.
       restored: uint8 (H, W, 3), what the restorer makes of `picture`, from overlapping tiles, blended; None where that
@@ -65,6 +67,7 @@ class Explanation:
 
     name: str
     score: float
+    uncertainty: float | None
     size: tuple[int, int]
     picture: np.ndarray
     restored: np.ndarray | None
@@ -88,6 +91,7 @@ class Explanation:
         return {
             "path": self.name,
             "score": self.score,
+            "uncertainty": self.uncertainty,
             "height": self.size[0],
             "width": self.size[1],
             "shown": {"height": self.picture.shape[0], "width": self.picture.shape[1], "reduced": self.reduced},
@@ -113,7 +117,9 @@ class Explainer:
     """
 
     def __init__(self, scorer: Scorer):
-        self._scorer = scorer
+        # Map, colours and score are of one scale: the model's, whatever scale of one's own the scorer has.
+        self._scorer = copy.copy(scorer)
+        self._scorer.own_scale = None
         on_cpu = scorer.device.platform == "cpu"
         self._rows = 1 if on_cpu else scorer.batch_size
         self._tiles = _TILES.get(scorer.device.platform, _TILES_ON_ACCELERATORS)
@@ -123,9 +129,9 @@ class Explainer:
     def __call__(
         self,
         image: ImageSource,
-        name: str | None = None,
-        shown_pixels: float = SHOWN_PIXELS,
-        restore: bool = True,
+        name: str | None,
+        shown_pixels: float,
+        restore: bool,
     ) -> Explanation:
         """See `Scorer.explain`."""
         name = name or _name(image)
@@ -143,6 +149,7 @@ class Explainer:
         return Explanation(
             name=name,
             score=result.score,
+            uncertainty=result.uncertainty,
             size=picture.shape[:2],
             picture=shown,
             restored=restored,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from driqa_jax.atomic import part_name, write_whole
@@ -44,13 +46,11 @@ class Gallery:
         self._pages = 0
 
     def __enter__(self) -> Gallery:
-        try:
+        with self._told():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lines_path = self.folder / "explanations.jsonl"
             self._part = part_name(self._lines_path)
-            self._lines = open(self._part, "w", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from None
+            self._lines = open(self._part, "w", encoding="utf-8")  # noqa: SIM115
         return self
 
     def add(self, explanation: Explanation) -> pathlib.Path:
@@ -69,12 +69,21 @@ class Gallery:
         self._write_line({"path": name, "error": reason})
 
     def __exit__(self, *unused) -> None:
-        self._lines.close()
-        os.replace(self._part, self._lines_path)
+        with self._told():
+            self._lines.close()
+            os.replace(self._part, self._lines_path)
         self._write_page(last=True)
 
     def _write_line(self, values: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(values) + "\n")
+        with self._told():
+            self._lines.write(json.dumps(values) + "\n")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from None
 
     def _write_page(self, last: bool) -> None:
         number = self._pages = self._pages + 1
@@ -88,7 +97,9 @@ class Gallery:
 
     def _stem(self, name: str) -> str:
         """The photo's name without its ending, as no other photo here has it on any file system."""
-        stem = os.fsdecode(os.fsencode(pathlib.PurePath(name).stem)[:_LONGEST_STEM]) or "picture"
+        # Cut in bytes, and without those that are no text: not every file system takes them.
+        stem = pathlib.PurePath(name).stem.encode("utf-8", "surrogateescape")[:_LONGEST_STEM]
+        stem = stem.decode("utf-8", "ignore") or "picture"
         free, number = stem, 1
         while free.casefold() in self._taken:
             number += 1

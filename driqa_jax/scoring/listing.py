@@ -1,14 +1,31 @@
-"""From what was typed (files, folders, globs) to picture paths, streaming."""
+"""From what was typed (files, folders, globs), or comes through a pipe, to picture paths, streaming."""
 
 from __future__ import annotations
 
 import glob
 import itertools
+import json
 import os
-from collections.abc import Iterator, Sequence
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
 
 from driqa_jax.data.decode import EXTENSIONS
+from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.errors import UserError
+from driqa_jax.scoring.stream import PAUSE, Pause
+
+_AHEAD = 1000  # lines of a pipe that are read before they are wanted
+
+
+class Listed(NamedTuple):
+    """A picture of a list: its path, what to decode (the path, or why there is none), its line's other keys."""
+
+    path: str
+    source: str | UnreadableImage
+    others: Mapping[str, Any] = {}
+    json: bool = False
 
 
 def list_pictures(arguments: Sequence[str]) -> Iterator[str]:
@@ -59,3 +76,48 @@ def _below(folder: str) -> Iterator[str]:
             yield from _below(entry.path)
         elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS and not entry.is_dir():
             yield entry.path
+
+
+def read_list(file: IO[bytes]) -> Iterator[Listed | Pause]:
+    """Pictures named by the lines of a pipe: a path each, or a JSON object with the key "path".
+
+    A line that begins with a brace is JSON (a path that does so is given as ./{...). One that is broken becomes
+    a picture that cannot be read, since rows and lines are to match; empty lines are passed over. Where the
+    pipe has nothing more for now, a `PAUSE` comes before it is waited for.
+    """
+    lines: queue.Queue = queue.Queue(_AHEAD)
+
+    def read():
+        # A thread of its own: it may wait for ever, and must not keep the process from ending.
+        try:
+            for line in file:
+                lines.put(line)
+        except (OSError, ValueError) as error:
+            lines.put(error)
+        lines.put(None)
+
+    threading.Thread(target=read, name="driqa-list", daemon=True).start()
+    while True:
+        if lines.empty():
+            yield PAUSE
+        line = lines.get()
+        if line is None:
+            return
+        if isinstance(line, Exception):
+            raise UserError(f"standard input: cannot be read ({line})")
+        if line := line.rstrip(b"\r\n"):
+            yield _listed(line)
+
+
+def _listed(line: bytes) -> Listed:
+    path = os.fsdecode(line)
+    if not line.startswith(b"{"):
+        return Listed(path, path)
+    try:
+        others = json.loads(line)
+    except ValueError as error:
+        return Listed(path, UnreadableImage(path, f"neither a path nor JSON ({error})"), json=True)
+    named = others.pop("path", None)
+    if not isinstance(named, str) or not named:
+        return Listed(path, UnreadableImage(path, 'the object has no "path"'), json=True)
+    return Listed(named, named, others, json=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,11 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.scoring.cache import enable_compile_cache
-from driqa_jax.scoring.calibration import Calibration
-from driqa_jax.scoring.stream import View, predictions_in_order, views_in_order
+from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
+from driqa_jax.scoring.effort import look
+from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
+from driqa_jax.scoring.program import make_program
+from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
     Params,
     WeightsError,
@@ -33,9 +37,6 @@ from driqa_jax.scoring.weights import (
     params_sha256,
 )
 
-if TYPE_CHECKING:
-    from driqa_jax.scoring.explain import Explainer, Explanation
-
 # On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
 _BATCH = {"cpu": 1}
 _BATCH_ON_ACCELERATORS = 16
@@ -43,11 +44,16 @@ _BATCH_ON_ACCELERATORS = 16
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One picture: its path (or name), its score from 0 to 100, or why it has none."""
+    """One picture: its path (or name), its score from 0 to 100, or why it has none.
+
+    `uncertainty`: the standard deviation, in points, of the scores that the picture gets from each of its tiles
+    alone. Where it is large, places of the picture tell different tales; it is no interval for human opinion.
+    """
 
     path: str
     score: float | None
     error: str | None = None
+    uncertainty: float | None = None
 
 
 class Scorer:
@@ -57,9 +63,11 @@ class Scorer:
     .01; higher is better. It depends on the picture alone: not on the order, the neighbours or the run.
 
     Args:
-      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes)` gives `(mos, out)`.
+      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, alone=True)` gives `(mos,
+        out)` as `driqa_jax.models.driqa.DRIQA` does.
       params: its parameters, a nested dict of float32 arrays.
       metadata: as `load_weights` gives it; `view` and `calibration` are used, `degradations` is passed on.
+      effort: "fast", "default" or "accurate"; `driqa_jax.scoring.effort.look` says how each looks.
       batch_size: pictures per call of the device; None: 1 on a CPU, 16 elsewhere.
       workers: threads that decode.
       max_pixels: pictures with more are refused.
@@ -78,13 +86,16 @@ class Scorer:
         name: str = "",
         sha256: str | None = None,
         device: jax.Device | None = None,
+        effort: str = "default",
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.model, self.metadata, self.name = model, dict(metadata), name
-        self.rule = ViewRule.from_dict(self.metadata.get("view") or {})
+        looked = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
+        self.effort, self.rule = effort, looked.rule
+        self.own_scale: OwnScale | None = None
         self.calibration = Calibration.from_dict(self.metadata.get("calibration"))
         self.degradations = tuple(self.metadata.get("degradations") or ())
         self.workers, self.max_pixels = workers, max_pixels
@@ -92,7 +103,7 @@ class Scorer:
         self.batch_size = batch_size or _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
         self.sha256 = sha256 or params_sha256(params)
         self.params = jax.device_put(params, self.device)
-        self._program = jax.jit(self._one_by_one if self.device.platform == "cpu" else self._together)
+        self._program = jax.jit(make_program(model, looked.mirror, one_by_one=self.device.platform == "cpu"))
 
     def __call__(self, images: Any) -> float | np.ndarray:
         """The score of one picture, a float, or of several, float64 (N,).
@@ -110,7 +121,7 @@ class Scorer:
         for name, outcome in self._outcomes(_named(images if several else [images], None)):
             if isinstance(outcome, Exception):
                 raise outcome
-            scores.append(self._score(name, outcome))
+            scores.append(self._result(name, outcome).score)
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
@@ -118,24 +129,49 @@ class Scorer:
         for _, outcome in self._outcomes(_named(images, None)):
             if isinstance(outcome, Exception):
                 raise outcome
-            yield float(outcome)
+            yield float(outcome[0])
 
-    def stream(self, images: Iterable[ImageSource], names: Iterable[str] | None = None) -> Iterator[Result]:
+    def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
+        """A scorer like this one whose scores are on one's own scale.
+
+        scores: (N,), what this scorer gives to at least 10 pictures; own_mos: (N,), one's own ratings of them,
+        higher is better; scale: the lowest and the highest rating that the scale has, None: that were given. No
+        order of pictures changes, but that scores end where the scale does.
+
+        Raises ValueError for ratings that do not rise with the scores, that lie outside the scale, or are too few.
+        """
+        if self.own_scale is not None:
+            raise ValueError("this scorer is on a scale of one's own already; calibrate the one that it was made of")
+        mine = copy.copy(self)
+        mine.own_scale = fit_own_scale(scores, own_mos, scale)
+        return mine
+
+    def stream(
+        self, images: Iterable[ImageSource | Pause], names: Iterable[str] | None = None
+    ) -> Iterator[Result]:
         """A `Result` for every picture, in input order, as they are done; the input may be endless.
 
         `names`: what `Result.path` shall say, one a picture; default: its path, or "item i". A picture that
-        cannot be scored has an error in its result, and the rest goes on.
+        cannot be scored has an error in its result, and the rest goes on; an UnreadableImage in place of a
+        picture stands for one that was lost before. With `driqa_jax.scoring.stream.PAUSE` among the pictures, what
+        came before is finished before the next is asked for.
         """
         for name, outcome in self._outcomes(_named(images, names)):
             if isinstance(outcome, Exception):
                 yield Result(name, None, _reason(outcome, name))
                 continue
             try:
-                yield Result(name, self._score(name, outcome))
+                yield self._result(name, outcome)
             except ValueError as error:
                 yield Result(name, None, _reason(error, name))
 
-    def explain(self, image: ImageSource, name: str | None = None, **options: Any) -> Explanation:
+    def explain(
+        self,
+        image: ImageSource,
+        name: str | None = None,
+        shown_pixels: float = SHOWN_PIXELS,
+        restore: bool = True,
+    ) -> Explanation:
         """Why one picture has its score; see `driqa_jax.scoring.explain.Explanation`.
 
         `name`: what the explanation shall call it; default: its path. `shown_pixels`: a picture with more is reduced
@@ -143,7 +179,7 @@ class Scorer:
         `restore=False`: without the restored picture, which takes most of the time. Equal pictures give equal bytes.
         Raises as a call does.
         """
-        return self._explainer(image, name, **options)
+        return self._explainer(image, name, shown_pixels, restore)
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
         """Degradation vectors `d` and quality vectors `q`, float32 (N, C) each, of one picture or of several.
@@ -156,8 +192,6 @@ class Scorer:
 
     @functools.cached_property
     def _explainer(self) -> Explainer:
-        from driqa_jax.scoring.explain import Explainer
-
         return Explainer(self)
 
     def _outcomes(self, named):
@@ -166,34 +200,27 @@ class Scorer:
         )
 
     def _see(self, name: str, source: ImageSource) -> View:
-        return make_view(decode(source, self.max_pixels, name), self.rule)
+        if isinstance(source, Exception):
+            raise source
+        return decode(source, self.max_pixels, name, use=lambda image: make_view(image, self.rule))
 
     def _run(self, batch: View) -> jax.Array:
         return self._program(self.params, jax.device_put(batch, self.device))
 
-    def _together(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
-        whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
-        return self.model.apply({"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"])[0]
-
-    def _one_by_one(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
-        # Nothing promises that the bits of a row are the same in any place of any batch; alone they are.
-        if batch["valid"].shape[0] == 1:
-            return self._together(params, batch)
-        return jax.lax.map(
-            lambda view: self._together(params, {key: value[None] for key, value in view.items()})[0], batch
-        )
-
-    def _score(self, name: str, prediction: float) -> float:
-        if not np.isfinite(prediction):
-            raise ValueError(f"{name}: the model gave {prediction}")
-        score = float(self.calibration(np.float64(prediction))) * 100
-        return round(min(max(score, 0.0), 100.0), 2)
+    def _result(self, name: str, predictions: np.ndarray) -> Result:
+        if not np.isfinite(predictions).all():
+            raise ValueError(f"{name}: the model gave {predictions[0]}")
+        score, *alone = np.clip(self.calibration(predictions.astype(np.float64)) * 100, 0.0, 100.0)
+        if self.own_scale is not None:
+            score, *alone = self.own_scale(np.array([score, *alone]))
+        spread = round(float(np.std(alone, ddof=1)), 2) if len(alone) > 1 else None
+        return Result(name, round(float(score), 2), uncertainty=spread)
 
 
 def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     """The scorer of a bundled model (by name), a weights file (.safetensors), or a training's workdir.
 
-    `options` are those of `Scorer`: batch_size, workers, max_pixels, device. Programs are kept in the user's
+    `options` are those of `Scorer`: effort, batch_size, workers, max_pixels, device. Programs are kept in the user's
     cache folder (see `driqa_jax.scoring.cache`). Raises WeightsError saying what is wrong with the file, or
     which names there are.
     """
@@ -259,12 +286,20 @@ def _is_several(images: Any) -> bool:
     return isinstance(images, Iterable)
 
 
-def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource]]:
+def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource] | Pause]:
     if names is not None:
         yield from zip(names, images, strict=True)
         return
-    for i, image in enumerate(images):
-        yield os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"item {i}", image
+    count = 0
+    for image in images:
+        if image is PAUSE:
+            yield PAUSE
+            continue
+        if isinstance(image, (str, os.PathLike)):
+            yield os.fspath(image), image
+        else:
+            yield image.path if isinstance(image, UnreadableImage) else f"item {count}", image
+        count += 1
 
 
 def _reason(error: Exception, name: str) -> str:

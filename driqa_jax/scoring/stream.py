@@ -1,7 +1,8 @@
-"""From pictures to scores in input order: decoding ahead on threads, batches of one shape, memory bounded.
+"""From pictures to predictions in input order: decoding ahead on threads, batches of one shape, memory bounded.
 
-At any time there are at most `workers` decoded pictures, and views (about 1.2 MB each) for `workers + 4 *
-batch_size` pictures, however long the input.
+At any time there are at most `workers` pictures being decoded (one, where they are large: see
+`driqa_jax.data.decode`), and views (about 1.2 MB each) for `workers + 4 * batch_size` pictures, however long the
+input.
 """
 
 from __future__ import annotations
@@ -9,19 +10,27 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from driqa_jax.scoring.workers import Workers
 
 View = dict[str, np.ndarray]
 Canvas = tuple[int, int]
 _IN_FLIGHT = 2  # batches on the device: one that computes, one that waits
 
 
+class Pause:
+    """In place of a picture: none is there now. All that is under way is finished before the next is asked for."""
+
+
+PAUSE = Pause()
+
+
 def views_in_order(
-    items: Iterable[tuple[str, Any]], see: Callable[[str, Any], View], workers: int
-) -> Iterator[tuple[str, View | Exception]]:
+    items: Iterable[tuple[str, Any] | Pause], see: Callable[[str, Any], View], workers: int
+) -> Iterator[tuple[str, View | Exception] | Pause]:
     """`see(name, source)` of every item, made ahead on threads; where that fails, its exception."""
 
     def attempt(name, source):
@@ -30,20 +39,27 @@ def views_in_order(
         except (ValueError, MemoryError) as error:  # UnreadableImage is a ValueError
             return error
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="driqa-decode")
+    pool = Workers(workers, "driqa-decode")
     waiting: collections.deque = collections.deque()
+
+    def next_done():
+        name, future = waiting.popleft()
+        return name, future.result()
+
     try:
-        for name, source in items:
-            waiting.append((name, pool.submit(attempt, name, source)))
+        for item in items:
+            if item is PAUSE:
+                while waiting:
+                    yield next_done()
+                yield PAUSE
+                continue
+            waiting.append((item[0], pool.submit(attempt, *item)))
             if len(waiting) > workers:
-                done, future = waiting.popleft()
-                yield done, future.result()
+                yield next_done()
         while waiting:
-            done, future = waiting.popleft()
-            yield done, future.result()
+            yield next_done()
     finally:
-        # Reached on Ctrl-C as well: what has not begun to decode never will.
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.stop()  # reached on Ctrl-C as well: what has not begun to decode never will
 
 
 @dataclasses.dataclass
@@ -60,17 +76,17 @@ class _Place:
     def known(self) -> bool:
         return self.error is not None or self.batch is not None
 
-    def outcome(self) -> float | Exception:
-        return self.error if self.error is not None else float(np.asarray(self.batch)[self.row])
+    def outcome(self) -> np.ndarray | Exception:
+        return self.error if self.error is not None else np.asarray(self.batch)[self.row]
 
 
 def predictions_in_order(
-    views: Iterable[tuple[str, View | Exception]], run: Callable[[View], Any], batch_size: int
-) -> Iterator[tuple[str, float | Exception]]:
+    views: Iterable[tuple[str, View | Exception] | Pause], run: Callable[[View], Any], batch_size: int
+) -> Iterator[tuple[str, np.ndarray | Exception]]:
     """Predictions of views, batched by canvas, in input order.
 
     `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and
-    gives an array (batch_size,), which may still be under way.
+    gives an array (batch_size, ...), which may still be under way; a row of it is a picture's prediction.
     """
     order: collections.deque[_Place] = collections.deque()
     gathered: dict[Canvas, list[tuple[_Place, View]]] = {}
@@ -85,7 +101,18 @@ def predictions_in_order(
         if len(launched) > _IN_FLIGHT:
             np.asarray(launched.popleft())  # waits
 
-    for name, view in views:
+    def all_of_them():
+        while order:
+            if not order[0].known:
+                launch(order[0].canvas)
+            done = order.popleft()
+            yield done.name, done.outcome()
+
+    for item in views:
+        if item is PAUSE:
+            yield from all_of_them()
+            continue
+        name, view = item
         place = _Place(name)
         order.append(place)
         if isinstance(view, Exception):
@@ -103,11 +130,7 @@ def predictions_in_order(
         ):
             done = order.popleft()
             yield done.name, done.outcome()
-    while order:
-        if not order[0].known:
-            launch(order[0].canvas)
-        done = order.popleft()
-        yield done.name, done.outcome()
+    yield from all_of_them()
 
 
 def _stacked(views: list[View], rows: int) -> View:

@@ -18,7 +18,7 @@ from driqa_jax.data.sources import open_source
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
-from driqa_jax.train import optim, state
+from driqa_jax.train import initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
@@ -48,7 +48,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     stage = STAGES[config.stage]
     folder = pathlib.Path(workdir)
     checkpoints = Checkpoints(folder, config.checkpoint.keep)
-    _claim(folder, config, begun=checkpoints.latest() is not None)
+    begun = checkpoints.latest() is not None
+    # From the checkpoint where there is one: what the run started from may be gone.
+    config = initial.with_types(config, checkpoints.run()["config"]["model"]["types"] if begun else ())
+    _claim(folder, config, begun)
 
     # ---- data
     train_source, val_source = sources(config)
@@ -74,7 +77,6 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
         if not run.trainable:
             raise UserError(f"config.optim.frozen leaves nothing for the stage {config.stage!r} to train")
     else:
-        # From the checkpoint alone: what the run started from may be gone.
         run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), parallel.everywhere(mesh))
         print(f"resumed at step {int(run.step)}", file=sys.stderr)
     start = step = int(run.step)
@@ -162,5 +164,5 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool)
 def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
-    free = ("checkpoint.", "log_every", "eval_every", "data.path", "data.threads")
+    free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads")
     return {key: value for key, value in flat.items() if not key.startswith(free)}

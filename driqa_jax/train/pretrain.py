@@ -6,6 +6,7 @@ import ml_collections
 
 from driqa_jax import degradations, losses, parallel
 from driqa_jax.data.pipeline import pretrain_batches
+from driqa_jax.errors import UserError
 from driqa_jax.train import rng
 
 
@@ -24,9 +25,12 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     )
 
 
-def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe:
-    """The recipe of a configuration."""
-    return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
+def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradations.Mixture:
+    """The recipe of a configuration. Raises UserError for one that cannot be drawn."""
+    try:
+        return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
+    except ValueError as error:
+        raise UserError(f"config.pretrain.{error}") from error
 
 
 def degrade(config, photos, index, step):
@@ -56,9 +60,12 @@ def make_loss(config: ml_collections.ConfigDict, model):
         vectors = gathered(seen.vector)
         swapped = jax.random.bernoulli(rng.stream(config.seed, "swap", step), 0.5, (count,))
         vectors = jnp.where(swapped[:, None, None], jnp.roll(vectors, 1, axis=1), vectors)
-        vectors = parallel.local_slice(vectors, axis=1).reshape(flat.shape[0], -1)
-        restored = model.apply({"params": params}, flat, vectors, method="restore")
-        clean = jnp.broadcast_to(photos[None], degraded.shape).reshape(flat.shape)
+        vectors = parallel.local_slice(vectors, axis=1)
+        # E_d learns from more pictures than R, whose step costs twice as much.
+        kept = max(1, round(config.pretrain.restored * photos.shape[0]))
+        before, vectors = (x[:, :kept].reshape(count * kept, *x.shape[2:]) for x in (degraded, vectors))
+        restored = model.apply({"params": params}, before, vectors, method="restore")
+        clean = jnp.broadcast_to(photos[None, :kept], (count, kept, *photos.shape[1:])).reshape(before.shape)
 
         projection = gathered(seen.projection)
         width = projection.shape[1]

@@ -1,0 +1,57 @@
+"""How hard to look: one stated rule for each effort, made from the view that the model was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from driqa_jax.data.views import STRIDE, ViewRule
+
+EFFORTS = ("fast", "default", "accurate")
+FAST_SCALE = 0.7  # 320 becomes 224
+FAST_TILE = 128
+ACCURATE_TILES = 9
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A view's rule, and whether the mirror image is looked at too and the two predictions are averaged."""
+
+    rule: ViewRule
+    mirror: bool = False
+
+
+def look(rule: ViewRule, effort: str) -> Look:
+    """What `effort` makes of a model's own rule.
+
+    `default`: the rule itself. `fast`: the whole picture at 0.7 of its size, as many tiles of 128x128 (never
+    larger than the rule's own). `accurate`: nine tiles, and everything once more mirrored. All get a canvas of
+    4:3 beside the rule's, which changes no score and saves a fifth of the work on such photos.
+
+    Raises ValueError for another effort.
+    """
+    if effort not in EFFORTS:
+        raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, got {effort!r}")
+    if effort == "fast":
+        small = dataclasses.replace(
+            rule,
+            short=_scaled(rule.short),
+            long=_scaled(rule.long),
+            canvases=tuple((_scaled(height), _scaled(width)) for height, width in rule.canvases),
+            tile=min(rule.tile, FAST_TILE),
+        )
+        return Look(_with_4_3(small))
+    if effort == "accurate":
+        return Look(_with_4_3(dataclasses.replace(rule, tiles=max(rule.tiles, ACCURATE_TILES))), mirror=True)
+    return Look(_with_4_3(rule))
+
+
+def _scaled(side: int) -> int:
+    return max(round(side * FAST_SCALE / STRIDE), 1) * STRIDE
+
+
+def _with_4_3(rule: ViewRule) -> ViewRule:
+    height, width = rule.size_in(3 * rule.long, 4 * rule.long)
+    more = [canvas for canvas in ((height, width), (width, height)) if canvas not in rule.canvases]
+    # Only where it saves something: for a rule of one small canvas it would be one more to compile.
+    larger = max(h * w for h, w in rule.canvases)
+    return dataclasses.replace(rule, canvases=(*rule.canvases, *(c for c in more if c[0] * c[1] < larger)))
