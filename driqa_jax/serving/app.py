@@ -115,9 +115,14 @@ def create_app(
         yield
         await asyncio.to_thread(service.worker.stop, service.limits.grace_seconds)
 
-    # FastAPI's pages about the interface load scripts from elsewhere; /openapi.json is there for any reader.
     app = FastAPI(
-        title="driqa serve", version=VERSION, description=_ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="driqa serve",
+        version=VERSION,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # these load scripts from elsewhere; /openapi.json is there for any reader
+        redoc_url=None,
+        redirect_slashes=False,  # to a host that the client names
     )
     app.state.service = service
     problems = {status: {"model": answers.Problem, "description": said} for status, said in _PROBLEMS.items()}
