@@ -20,6 +20,9 @@ from driqa_jax.version import VERSION
 COMMANDS = ("score", "explain", "serve", "evaluate", "examine", "degrade", "train", "export", "data", "bench", "info")
 
 
+_signals: list[int] = []  # that ended the command
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each command's `add_parser(subparsers)` sets `run(args) -> int`."""
     parser = argparse.ArgumentParser(
