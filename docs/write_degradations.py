@@ -1,7 +1,8 @@
-r"""Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
+"""Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
 
 driqa bench degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
-driqa examine --model runs/pretrain_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val --min-mos 0.8 --halve -o exam
+driqa examine --model runs/pretrain_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
+        --min-mos 0.8 --halve -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
 python docs/write_degradations.py exam runs/pretrain_lite sheet.png
 """
