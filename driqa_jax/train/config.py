@@ -76,6 +76,7 @@ def default() -> ml_collections.ConfigDict:
                 "restoration": 1.0,
                 "contrast": 0.1,
                 "naming": 1.0,
+                "severity": 1.0,
             },
             # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
