@@ -29,7 +29,7 @@ def get_config():
     config.optim.weight_decay = 1e-4
     config.optim.groups = (("restoration/*", 0.5),)
     config.optim.frozen = ()
-    # Naming is a mean over all types: with the weight of severity's its gradient in E_d is a fifth of that one's, which is
+    # Naming is a mean over all types: with the same weight as severity its gradient in E_d is a fifth of that, which is
     # the noisier, and most names are not learned.
     config.loss.naming = 20.0
     return config

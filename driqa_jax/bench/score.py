@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import jax
 
     load = os.getloadavg()[0]
-    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load {load:.1f}")
+    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load before: {load:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
     print("\n".join(_table(found)))
