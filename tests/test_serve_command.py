@@ -63,7 +63,7 @@ def test_others_are_warned_of(serving, capsys, monkeypatch, host, warned):
 
 
 def test_the_bundled_model_starts_answers_and_stops(serving, root):
-    command = [sys.executable, "-m", "driqa_jax", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "driqa_jax", "serve", "--port", "0", "--timeout", "300"]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
         watch = threading.Timer(500, process.kill)
         watch.start()
@@ -72,7 +72,7 @@ def test_the_bundled_model_starts_answers_and_stops(serving, root):
         assert b'"ok"' in urllib.request.urlopen(f"{where}/healthz", timeout=60).read()
         photo = (root / "examples" / "photos" / "dog.jpg").read_bytes()
         asked = urllib.request.Request(f"{where}/v1/score", photo, {"content-type": "image/jpeg"})
-        assert b'"score":81.57' in urllib.request.urlopen(asked, timeout=120).read()
+        assert b'"score":81.57' in urllib.request.urlopen(asked, timeout=300).read()
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 143 and time.monotonic() - began < 30

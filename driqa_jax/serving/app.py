@@ -140,7 +140,7 @@ def create_app(
 
     @app.get("/healthz", response_model=answers.Health, responses={503: {"model": answers.Health}})
     async def healthz():
-        """200 once a first picture has been scored, 503 before."""
+        """200 once the model is compiled, 503 before."""
         health = service.health()
         return answers.JSON(health, 200 if health["status"] == "ok" else 503)
 
