@@ -108,7 +108,7 @@ def test_the_command_counts_and_writes(tmp_path, capsys):
     words = ["data", "leaks", str(tmp_path / "a"), str(tmp_path / "b")]
     assert cli.main([*words, "-o", str(out)]) == 1
     said = capsys.readouterr().out
-    assert "a in b" in said and "repeat: of at least 0.97" in said and "a-b.csv" in said
+    assert "a in b" in said and "repeat: of at least 0.99" in said and "a-b.csv" in said
     assert {file.name for file in out.iterdir()} == {"a-b.csv", "a-b.jpg"}
     with Image.open(out / "a-b.jpg") as sheet:
         assert sheet.width == 3 * (2 * 180 + 3 * 8)

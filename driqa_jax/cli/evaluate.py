@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     part = _checked(select, source, args.split, args.seed)
     import numpy as np
 
+    from driqa_jax.evaluation.bootstrap import LEVEL
     from driqa_jax.evaluation.report import make_report
     from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
 
@@ -120,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
                 "label_files": dict(source.label_files),
                 "split": split and {"id": split.id, "rule": dict(split.rule), "sha256": split.sha256},
             },
-            "bootstrap": {"resamples": args.bootstrap, "seed": args.seed, "level": 0.95},
+            "bootstrap": {"resamples": args.bootstrap, "seed": args.seed, "level": LEVEL},
             **described,
         },
         subset=part.column("subset")[good],
