@@ -24,13 +24,13 @@ from driqa_jax.serving.server import bound_socket
 class ExplainableModel(FakeModel):
     """The fake model with what an explanation reads; its restorer inverts."""
 
-    def apply(self, variables, *inputs, method=None):
+    def apply(self, variables, *inputs, alone=False, method=None):
         if method == "restore":
             return 1 - inputs[0]
-        mos, out = super().apply(variables, *inputs)
+        mos, out = super().apply(variables, *inputs, alone=alone)
         whole = inputs[0]
-        cells = whole.mean(axis=3).reshape(1, whole.shape[1] // 32, 32, -1, 32).mean(axis=(2, 4))
-        logits = jnp.array([[2.0, -2.0]])
+        cells = whole.mean(axis=3).reshape(len(whole), whole.shape[1] // 32, 32, -1, 32).mean(axis=(2, 4))
+        logits = jnp.tile(jnp.array([[2.0, -2.0]]), (len(whole), 1))
         seen = {"degradation_logits": logits, "severity": jax.nn.sigmoid(logits / 2)}
         return mos, {**out, "patch_scores": cells, "patch_weights": jnp.ones_like(cells), **seen}
 
@@ -95,7 +95,7 @@ def running(scorer, **limits):
     )
     server, listener = uvicorn.Server(config), bound_socket("127.0.0.1", 0)
     client = Client(listener.getsockname()[1])
-    client.service = app.state.service
+    client.service, client.server = app.state.service, server
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -221,6 +221,13 @@ def test_flive_has_its_official_split(small):
         ratings("flive", folder)
 
 
+def test_flives_label_files_may_lie_beside_the_pictures_folder(small):
+    folder = small("flive")
+    for file in (folder / "database").glob("*.csv"):
+        file.rename(folder / file.name)
+    assert check("flive", folder).defects == [] and layout_of("flive").root(folder) == folder
+
+
 def test_pipal_parts_name_and_score_at_a_comma_with_or_without_a_blank(small):
     folder = small("pipal")
     assert units("pipal", folder) == pytest.approx(

@@ -8,13 +8,18 @@ from fake_model import METADATA, FakeModel, fake_params, fake_scorer, picture
 
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.scoring.effort import EFFORTS, look
-from driqa_jax.scoring.program import make_program, mirrored
+from driqa_jax.scoring.program import FOUND, make_stages, mirrored
 from driqa_jax.scoring.provenance import describe
 from driqa_jax.scoring.scorer import Scorer
 
 
 def stacked(*views):
     return {key: jnp.stack([view[key] for view in views]) for key in views[0]}
+
+
+def predictions(views, mirror):
+    (stage,) = make_stages(FakeModel(), mirror, cpu=True)
+    return np.asarray(jax.jit(stage.function)(fake_params(), views)[FOUND])
 
 
 def test_each_effort_has_its_rule():
@@ -43,7 +48,7 @@ def test_a_photo_of_4_3_gets_a_canvas_without_padding_and_the_same_pixels(size):
 
 def test_the_program_gives_the_prediction_and_one_of_each_tile():
     view = stacked(make_view(picture(300, 500, 2), ViewRule()))
-    found = jax.jit(make_program(FakeModel(), mirror=False, one_by_one=True))(fake_params(), view)
+    found = predictions(view, mirror=False)
     assert found.shape == (1, 5)
     whole, tiles = view["whole"] / 255.0, view["tiles"] / 255.0
     apply = jax.jit(lambda *seen: FakeModel().apply({"params": fake_params()}, *seen)[0][0])
@@ -68,10 +73,7 @@ def test_the_mirrored_view_is_the_view_of_the_mirrored_photo():
 
 def test_both_are_averaged_where_the_mirror_image_is_looked_at_too():
     view = stacked(make_view(picture(256, 380, 3), ViewRule(tile=96)))
-    once, both = (
-        np.asarray(jax.jit(make_program(FakeModel(), mirror, one_by_one=True))(fake_params(), view))
-        for mirror in (False, True)
-    )
+    once, both = (predictions(view, mirror) for mirror in (False, True))
     assert once.shape == (1, 5) and both.shape == (1, 9)
     np.testing.assert_allclose(both[0, 1:5], once[0, 1:], atol=1e-6)
     assert both[0, 0] != once[0, 0] and abs(both[0, 0] - once[0, 0]) < np.abs(both[0, 5:] - once[0, 1:]).max()

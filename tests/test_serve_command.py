@@ -14,16 +14,24 @@ import pytest
 from driqa_jax.cli import main as cli
 
 
-def test_without_the_extra_it_says_what_to_install(monkeypatch, capsys):
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: pytest.fail("loaded"))
-    for name in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
-        with monkeypatch.context() as patch:
-            for module in [module for module in sys.modules if module.startswith(("driqa_jax.serving", f"{name}."))]:
-                patch.delitem(sys.modules, module)
-            patch.setitem(sys.modules, name, None)
-            assert cli.main(["serve"]) == 2
-        said = capsys.readouterr().err
-        assert said == f"driqa serve: needs {name}, which is not installed: pip install 'driqa_jax[serve]'\n"
+def test_without_the_extra_it_says_what_to_install(root):
+    code = (
+        "import sys\n"
+        "from driqa_jax.cli.main import main\n"
+        "for name in sys.argv[1:]:\n"
+        "    gone = ('driqa_jax.serving', name + '.')\n"
+        "    for module in [module for module in sys.modules if module.startswith(gone)]:\n"
+        "        del sys.modules[module]\n"
+        "    sys.modules[name] = None\n"
+        "    assert main(['serve', '--model', 'nonesuch']) == 2\n"
+        "    del sys.modules[name]\n"
+        "assert 'jax' not in sys.modules\n"
+    )
+    names = ["prometheus_client", "python_multipart", "uvicorn", "fastapi"]
+    done = subprocess.run([sys.executable, "-c", code, *names], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = "driqa serve: needs {}, which is not installed: pip install 'driqa_jax[serve]'"
+    assert done.stderr.splitlines() == [said.format(name) for name in names]
 
 
 @pytest.fixture
@@ -37,7 +45,8 @@ def test_an_address_that_cannot_be_had_is_told_at_once(serving, capsys, monkeypa
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == 2
         assert "cannot listen" in capsys.readouterr().err
-    assert cli.main(["serve", "--port", "70000"]) == 2 and "--port" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["serve", "--port", "70000"])
     assert cli.main(["serve", "--host", "no.such.host.invalid"]) == 2
 
 
@@ -54,16 +63,16 @@ def test_others_are_warned_of(serving, capsys, monkeypatch, host, warned):
 
 
 def test_the_bundled_model_starts_answers_and_stops(serving, root):
-    command = [sys.executable, "-m", "driqa_jax", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "driqa_jax", "serve", "--port", "0", "--timeout", "300"]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
-        watch = threading.Timer(280, process.kill)
+        watch = threading.Timer(500, process.kill)
         watch.start()
         where = re.match(r"(http://127\.0\.0\.1:\d+) listens", process.stderr.readline())[1]
         assert process.stderr.readline() == f"ready: {where}\n"
         assert b'"ok"' in urllib.request.urlopen(f"{where}/healthz", timeout=60).read()
         photo = (root / "examples" / "photos" / "dog.jpg").read_bytes()
         asked = urllib.request.Request(f"{where}/v1/score", photo, {"content-type": "image/jpeg"})
-        assert b'"score":81.57' in urllib.request.urlopen(asked, timeout=120).read()
+        assert b'"score":81.57' in urllib.request.urlopen(asked, timeout=300).read()
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
         assert process.wait(60) == 143 and time.monotonic() - began < 30

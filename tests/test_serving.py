@@ -57,16 +57,17 @@ def slow(scorer, monkeypatch):
 
 
 def test_a_body_and_a_form_get_the_scores_of_the_scorer(server, scorer):
-    expected = scorer(pictures())
+    expected = list(scorer.stream(pictures()))
     status, headers, said = server.post("/v1/score", GOOD, "image/png")
     assert status == 200 and headers["content-type"] == "application/json"
     assert said["model"] == {"name": "fake", "sha256": scorer.sha256}
-    assert said["results"] == [{"name": "picture", "score": expected[0], "uncertainty": None, "error": None}]
+    first = {"name": "picture", "score": expected[0].score, "uncertainty": expected[0].uncertainty, "error": None}
+    assert said["results"] == [first] and first["uncertainty"] > 0
     sent = [(f"{i}.png", encoded(image)) for i, image in enumerate(pictures())]
     status, _, said = server.send("/v1/score", sent)
     assert status == 200
     assert [entry["name"] for entry in said["results"]] == [name for name, _ in sent]
-    assert [entry["score"] for entry in said["results"]] == list(expected)
+    assert [entry["score"] for entry in said["results"]] == [result.score for result in expected]
 
 
 def test_an_explanation_has_map_pictures_and_names(server, scorer):
@@ -74,7 +75,7 @@ def test_an_explanation_has_map_pictures_and_names(server, scorer):
     assert status == 200
     entry, broken = said["results"]
     found = scorer.explain(GOOD)
-    assert entry["score"] == found.score and entry["named"] == ["blur"]
+    assert (entry["score"], entry["uncertainty"], entry["named"]) == (found.score, found.uncertainty, ["blur"])
     assert [row["name"] for row in entry["degradations"]] == ["blur", "noise"]
     assert np.shape(entry["quality_map"]) == np.shape(entry["weights"]) == found.quality_map.shape
     shown = {}
@@ -260,6 +261,30 @@ def test_pictures_of_a_client_that_has_gone_are_not_scored(scorer, slow):
         slow.set()
         assert client.send("/v1/score", [("a.png", GOOD)] * 20)[0] == 200
         assert b'outcome="done"} 20.0' in client.get("/metrics")[2]
+
+
+def test_what_runs_is_finished_when_told_to_stop(scorer, slow):
+    with running(scorer) as client:
+        slow.clear()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(client.send("/v1/score", [("a.png", GOOD)] * 3)))
+        thread.start()
+        within(10, lambda: client.service.held.now)
+        time.sleep(0.2)
+        client.server.should_exit = True
+        within(10, lambda: _refused(client.port))
+        slow.set()
+        thread.join(20)
+        ((status, _, said),) = answers
+        assert status == 200 and all(entry["score"] is not None for entry in said["results"])
+
+
+def _refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def test_an_unexpected_failure_is_500_once(scorer, monkeypatch):

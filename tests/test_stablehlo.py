@@ -26,11 +26,10 @@ from driqa_jax.scoring.scorer import load
 from driqa_jax.scoring.weights import save_weights
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-NEEDED = ("jax", "numpy", "flatbuffers")
 # Runs saved batches through a file in a process that knows nothing of this one.
 FRESH = """
 import sys
-for name in ("flax", "optax", "scipy", "PIL", "ml_collections", "safetensors", "tensorflow"):
+for name in ("flax", "optax", "PIL", "ml_collections", "safetensors", "tensorflow"):
     sys.modules[name] = None
 import numpy as np
 from driqa_jax.scoring import stablehlo

@@ -161,7 +161,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     import jax
 
-    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load {os.getloadavg()[0]:.1f}")
+    load = os.getloadavg()[0]
+    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load before: {load:.1f}")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(args, pathlib.Path(folder))
     print("\n".join(_table(found)))

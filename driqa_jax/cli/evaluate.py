@@ -46,6 +46,9 @@ def add_parser(subparsers) -> None:
         help="where the set was prepared; for a CSV, where its images lie (default: beside it)",
     )
     parser.add_argument("--split", default="test", metavar="S", help="which pictures (default: test)")
+    parser.add_argument(
+        "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the validation fold and the bootstrap (default: 0)")
     parser.add_argument(
         "--mos-range",
@@ -78,9 +81,16 @@ def run(args: argparse.Namespace) -> int:
     source, kind = open_data(args.data, args.data_dir, args.mos_range, args.split_column)
     from driqa_jax.data.splits import novel, select
 
+    split = None
+    if args.split_file:
+        from driqa_jax.data.split_file import Split
+
+        split = Split.load(args.split_file)
+        source = split.assigned(source)
     part = _checked(select, source, args.split, args.seed)
     import numpy as np
 
+    from driqa_jax.evaluation.bootstrap import LEVEL
     from driqa_jax.evaluation.report import make_report
     from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
 
@@ -109,8 +119,9 @@ def run(args: argparse.Namespace) -> int:
                 "mos_range": args.mos_range,
                 "labels_sha256": labels_sha256(part),
                 "label_files": dict(source.label_files),
+                "split": split and {"id": split.id, "rule": dict(split.rule), "sha256": split.sha256},
             },
-            "bootstrap": {"resamples": args.bootstrap, "seed": args.seed, "level": 0.95},
+            "bootstrap": {"resamples": args.bootstrap, "seed": args.seed, "level": LEVEL},
             **described,
         },
         subset=part.column("subset")[good],

@@ -33,7 +33,7 @@ def add_parser(subparsers) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
+    parser.add_argument("--port", type=_port, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
     add_model_options(parser, max_pixels=100e6)
     limits = parser.add_argument_group("limits")
     for option, default, about in (
@@ -59,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("driqa_jax"):
             raise
-        raise UserError(f"needs {error.name}, which is not installed: pip install 'driqa_jax[serve]'") from None
+        missing = error.name.partition(".")[0]
+        raise UserError(f"needs {missing}, which is not installed: pip install 'driqa_jax[serve]'") from None
     with bound_socket(args.host, args.port) as listener:
         _say(f"{url(listener)} listens in a moment; the model is compiled on the first start. Ctrl-C ends it.")
         if not is_loopback(listener):
@@ -80,6 +81,12 @@ def run(args: argparse.Namespace) -> int:
         )
         serve(load(args.model, **loading(args)), limits, listener)
     return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
+    return int(text)
 
 
 def _say(text: str) -> None:

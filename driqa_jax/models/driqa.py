@@ -14,7 +14,7 @@ from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.models.interaction import Interaction
 from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
-from driqa_jax.models.quality_encoder import STRIDE, QualityEncoder
+from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, RestorationTokens
 
 
@@ -34,6 +34,10 @@ class DRIQA(nn.Module):
         """`E_d` alone: `tiles` (M, H, W, 3) float in [0, 1]."""
         return self.degradation_encoder(tiles)
 
+    def encode_quality(self, whole: jax.Array, valid: jax.Array) -> Quality:
+        """`E_q` alone, scoring: `whole` (B, H, W, 3) float in [0, 1], `valid` (B, 2) int32."""
+        return self.quality_encoder(whole, valid)
+
     def pretraining(self, tiles: jax.Array) -> tuple[Degradation, jax.Array]:
         """What stage 0+1 trains, `E_d` and `R`, and no more; to make their parameters with."""
         seen = self.encode_degradation(tiles)
@@ -51,6 +55,7 @@ class DRIQA(nn.Module):
         tile_boxes: jax.Array,
         keys: jax.Array | None = None,
         alone: bool = False,
+        quality: Quality | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Score photos.
 
@@ -62,6 +67,7 @@ class DRIQA(nn.Module):
           keys: (B,) random keys, one a photo, while training; None when scoring.
           alone: whether to say too what each tile would give if it were the only one (`mos_alone`); the encoders
             and the restorer run once all the same, and the restorer still reads the `d` of all tiles.
+          quality: what `encode_quality` gave, which is not computed again then; None: it is.
 
         Returns:
           mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, a dictionary of
@@ -88,7 +94,7 @@ class DRIQA(nn.Module):
         tokens_d = seen.tokens.reshape(places.shape) + places
         tokens_t = tokens_t.reshape(places.shape) + places
 
-        quality = self.quality_encoder(whole, valid, keys)
+        quality = self.quality_encoder(whole, valid, keys) if quality is None else quality
         rows, cols = whole.shape[1] // STRIDE, whole.shape[2] // STRIDE
         # The canvas as a box in the picture's own fractions: its end lies beyond 1 where it is padded.
         canvas = jnp.asarray(whole.shape[1:3], jnp.float32)[None, :] / valid

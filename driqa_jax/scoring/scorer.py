@@ -21,9 +21,9 @@ from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.scoring.cache import enable_compile_cache
 from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.scoring.effort import look
-from driqa_jax.scoring.executables import CPU_OPTIONS, Program
+from driqa_jax.scoring.executables import Program
 from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
-from driqa_jax.scoring.program import make_program
+from driqa_jax.scoring.program import make_stages
 from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
     Params,
@@ -108,12 +108,10 @@ class Scorer:
         self.sha256 = sha256 or params_sha256(params)
         self.params = jax.device_put(params, self.device)
         on_cpu = self.device.platform == "cpu"
-        # A program for each photo; see `executables` for why each has one thread.
         self.parallel = min(_cores(), _MOST_PARALLEL) if on_cpu else 1
         self._program = Program(
-            make_program(model, looked.mirror, one_by_one=on_cpu),
+            make_stages(model, looked.mirror, on_cpu),
             self.device,
-            CPU_OPTIONS if on_cpu else None,
             cache,
             identity=[_plain(self.metadata.get("config")), looked.mirror, on_cpu],
         )

@@ -36,7 +36,7 @@ class Scored(BaseModel):
 
     name: str = Field(description="as the client called it")
     score: float | None = Field(description="0 to 100, higher is better; null where there is an error")
-    uncertainty: float | None = Field(None, description="of the score, in its units; null where the scorer gives none")
+    uncertainty: float | None = Field(None, description="standard deviation of the scores of its parts, points")
     error: str | None = None
 
 
@@ -115,8 +115,7 @@ def failure(name: str, reason: str) -> dict[str, Any]:
 
 def score(name: str, result: Result) -> dict[str, Any]:
     """The entry of a picture that was scored."""
-    uncertainty = getattr(result, "uncertainty", None)
-    return {"name": name, "score": result.score, "uncertainty": uncertainty, "error": result.error}
+    return {"name": name, "score": result.score, "uncertainty": result.uncertainty, "error": None}
 
 
 def explanation(name: str, found: Explanation, kind: ImageFormat) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def explanation(name: str, found: Explanation, kind: ImageFormat) -> dict[str, A
     return {
         "name": name,
         "score": found.score,
-        "uncertainty": getattr(found, "uncertainty", None),
+        "uncertainty": found.uncertainty,
         "error": None,
         **{key: said[key] for key in keys},
         "images": {

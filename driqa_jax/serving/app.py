@@ -115,9 +115,14 @@ def create_app(
         yield
         await asyncio.to_thread(service.worker.stop, service.limits.grace_seconds)
 
-    # FastAPI's pages about the interface load scripts from elsewhere; /openapi.json is there for any reader.
     app = FastAPI(
-        title="driqa serve", version=VERSION, description=_ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="driqa serve",
+        version=VERSION,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # these load scripts from elsewhere; /openapi.json is there for any reader
+        redoc_url=None,
+        redirect_slashes=False,  # to a host that the client names
     )
     app.state.service = service
     problems = {status: {"model": answers.Problem, "description": said} for status, said in _PROBLEMS.items()}
@@ -135,7 +140,7 @@ def create_app(
 
     @app.get("/healthz", response_model=answers.Health, responses={503: {"model": answers.Health}})
     async def healthz():
-        """200 once a first picture has been scored, 503 before."""
+        """200 once the model is compiled, 503 before."""
         health = service.health()
         return answers.JSON(health, 200 if health["status"] == "ok" else 503)
 

@@ -29,8 +29,8 @@ class Failed(Exception):
 class Worker:
     """Takes jobs from a queue and sets their futures, on a thread of its own.
 
-    It is `ready` once a first picture has been scored; another thread then compiles what else a request may need:
-    the other canvases, and all of explaining.
+    It is `ready` once it has scored a picture of each canvas: no score waits for the compiler. Another thread then
+    compiles what explaining needs.
 
     Args:
       scorer: a `driqa_jax.Scorer`.
@@ -47,13 +47,13 @@ class Worker:
         self._scorer, self._queue, self._shown_pixels = scorer, queue, shown_pixels
         self._on_failure = on_failure
         self._thread = threading.Thread(target=self._run, name="driqa-worker", daemon=True)
-        self._compiler = threading.Thread(target=self._compile_the_rest, name="driqa-compiler", daemon=True)
+        self._compiler = threading.Thread(target=self._compile_explaining, name="driqa-compiler", daemon=True)
         self.ready = threading.Event()
         self.failure: Exception | None = None
         self.seconds_per_picture = 0.1  # a guess until the first have been timed
 
     def start(self) -> None:
-        """Score a first picture, then work until `stop`."""
+        """Score a first few pictures, then work until `stop`."""
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
@@ -65,7 +65,7 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self._scorer(self._grey()[0])
+            self._scorer(self._grey())
             self._compiler.start()
             self.ready.set()
             while (job := self._queue.take()) is not None:
@@ -89,14 +89,12 @@ class Worker:
         canvases = sorted(self._scorer.rule.canvases, key=lambda canvas: -canvas[1] / canvas[0])
         return [np.full((height // 4, width // 4, 3), 128, np.uint8) for height, width in canvases]
 
-    def _compile_the_rest(self) -> None:
+    def _compile_explaining(self) -> None:
         try:
-            for picture in self._grey()[1:]:
-                self._scorer(picture)
             for picture in self._grey():
                 self._scorer.explain(picture, shown_pixels=self._shown_pixels)
         except Exception:
-            _log.exception("not everything could be compiled ahead")
+            _log.exception("explaining could not be compiled ahead")
 
     def _scored(self, first: Job) -> Iterator[None]:
         """Score this job and all that wait behind it, up to the first that is none of scoring."""

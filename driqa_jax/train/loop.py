@@ -14,7 +14,9 @@ from flax import traverse_util
 
 from driqa_jax import parallel
 from driqa_jax.atomic import write_whole
+from driqa_jax.data.apart import require_contents_apart
 from driqa_jax.data.sources import open_source
+from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
@@ -141,9 +143,15 @@ def sources(config: ml_collections.ConfigDict):
     if data.kind == "folder" and data.mos_range:
         options["mos_range"] = tuple(data.mos_range)
     try:
-        source = open_source(data.kind, data.path or None, data.name or None, **options)
+        source, official = open_source(data.kind, data.path or None, data.name or None, **options), data.kind == "tfds"
+        if data.split_file:
+            split = Split.load(data.split_file)
+            source, official = split.assigned(source), split.official
         floor = data.min_mos or None
-        return select(source, data.train, config.seed, floor), select(source, data.val, config.seed, floor)
+        parts = select(source, data.train, config.seed, floor), select(source, data.val, config.seed, floor)
+        if shared := require_contents_apart(source, *parts, official):
+            print(f"warning: {shared}", file=sys.stderr)
+        return parts
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error
 
@@ -168,4 +176,5 @@ def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
     free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads")
-    return {key: value for key, value in flat.items() if not key.startswith(free)}
+    unset = {"data.split_file": ""}  # runs begun before there was this key lack it
+    return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

@@ -72,7 +72,7 @@ def degrade(config, photos, index, step):
 
 
 def make_loss(config: ml_collections.ConfigDict, model):
-    """`L_res + w_con L_con + L_type` on the global batch."""
+    """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch."""
     weights = config.loss
 
     def loss(params, batch, step):
@@ -126,7 +126,8 @@ def make_loss(config: ml_collections.ConfigDict, model):
         value = (
             weights.restoration * shares["restoration"]
             + weights.contrast * shares["contrast"]
-            + weights.naming * (shares["naming"] + shares["severity"])
+            + weights.naming * shares["naming"]
+            + weights.severity * shares["severity"]
         )
         return value, shares
 

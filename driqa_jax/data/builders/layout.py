@@ -61,8 +61,10 @@ class Layout:
     split_optional: bool = False
 
     def root(self, folder: pathlib.Path) -> pathlib.Path:
-        """Where the set lies: `folder`, or the folder `top` in it."""
-        return folder / self.top if self.top and (folder / self.top).is_dir() else folder
+        """Where the label files lie: `folder`, or the folder `top` in it where that holds them."""
+        inside = folder / self.top
+        here = any((folder / name).exists() for name in self.label_names())
+        return inside if self.top and inside.is_dir() and not here else folder
 
     def require_something(self, folder: pathlib.Path) -> None:
         """Raises DataError where not one folder of pictures or label file of the set is there."""
@@ -121,7 +123,7 @@ class Pictures:
     """The files below a set's folder by their names in the labels, whatever the case; the exact name wins."""
 
     def __init__(self, layout: Layout, root: pathlib.Path):
-        self._tops = [root, *(root / folder for folder in layout.images)]
+        self._tops = [root, *(root / folder for folder in (*layout.images, *([layout.top] if layout.top else [])))]
         self._listings: dict[pathlib.Path, tuple[dict, dict]] = {}
 
     def find(self, rating: Rating) -> pathlib.Path | None:

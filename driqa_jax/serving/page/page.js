@@ -83,11 +83,6 @@ function finish(item, result) {
   if (item.score !== null) {
     row.querySelector(".score").textContent = item.score.toFixed(1);
     row.querySelector(".meter i").style.width = `${item.score}%`;
-    if (item.uncertainty !== null) {
-      const small = document.createElement("small");
-      small.textContent = `± ${item.uncertainty.toFixed(1)}`;
-      row.querySelector(".score").append(small);
-    }
     button.setAttribute("aria-label", `${item.name}: ${item.score.toFixed(1)}, show why`);
   }
   soon();
@@ -212,7 +207,8 @@ function explanation(item, found) {
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
   const cells = found.quality_map.flat();
   const [low, high] = [Math.min(...cells), Math.max(...cells)];
-  view.querySelector("figcaption").textContent = `quality map, from ${low.toFixed(0)} to ${high.toFixed(0)}`;
+  const spread = found.uncertainty === null ? "" : `; parts seen alone differ by ${found.uncertainty.toFixed(1)} (standard deviation)`;
+  view.querySelector("figcaption").textContent = `quality map, from ${low.toFixed(0)} to ${high.toFixed(0)}${spread}`;
   const named = found.degradations.filter((one) => found.named.includes(one.name));
   view.querySelector(".named").hidden = !named.length;
   view.querySelector(".none").hidden = named.length > 0;
