@@ -51,6 +51,18 @@ def patient(seconds: float, most: int = MOST) -> type[H11Protocol]:
             self._asking = self.loop.call_later(seconds, self.transport.abort)
             super().on_response_complete()
 
+        def send_400_response(self, msg):
+            # What follows a good header may still be no HTTP; then whoever works on that request is told to stop,
+            # lest it answer a second time.
+            working = self.cycle is not None and not self.cycle.response_complete
+            if working:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+            if working and self.cycle.response_started:
+                self.transport.close()
+            else:
+                super().send_400_response(msg)
+
         def pause_writing(self):
             super().pause_writing()
             _stopped(self._listening)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 import sys
@@ -61,6 +62,7 @@ def serve(scorer, limits: Limits, listener: socket.socket) -> None:
             timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
         )
     )
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else it has a line for every odd request
     threading.Thread(target=_say_when_ready, args=(worker, url(listener)), daemon=True).start()
     try:
         server.run(sockets=[listener])
