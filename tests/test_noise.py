@@ -9,7 +9,7 @@ from skimage import color as sk_color
 from skimage import data
 
 from driqa_jax.degradations import apply, bayer, draws, noise, restorer
-from driqa_jax.degradations.color import srgb_to_linear
+from driqa_jax.degradations.lab import srgb_to_linear
 from driqa_jax.degradations.registry import find
 
 KEY = jax.random.key(11)
