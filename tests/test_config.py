@@ -35,7 +35,8 @@ def test_every_config_loads_from_another_folder_and_opens_with_its_command(path,
     monkeypatch.chdir(tmp_path)
     config = read(os.path.relpath(path, tmp_path))
     assert keys(config) == keys(default())
-    assert f"driqa train --config configs/{path.name} " in path.read_text().split('"""')[1].replace(
+    command = "degrade corpus" if path.name.startswith("corpus") else "train"
+    assert f"driqa {command} --config configs/{path.name} " in path.read_text().split('"""')[1].replace(
         "\\\n", ""
     )
 

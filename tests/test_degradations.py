@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.ndimage
-from skimage import color as sk_color
 from skimage import data
 
 from driqa_jax import degradations
 from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
-from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
 from driqa_jax.degradations.recipes import GROUPS
 
 KEY = jax.random.key(7)
@@ -44,28 +42,18 @@ def degrade(name: str, severities: list[float]) -> np.ndarray:
     return np.asarray(compiled(name)(KEY, photos(), jnp.asarray(severities, jnp.float32)))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_zero_is_the_image_and_more_is_farther(name):
-    severities = [0.0, 0.1, 0.3, 0.5, 0.7, 1.0]
-    out = degrade(name, severities)
-    assert out.dtype == np.float32 and out.min() >= 0.0 and out.max() <= 1.0
-    assert np.abs(out[0] - photos()).max() <= 1e-6
-    distance = np.sqrt(((out - photos()) ** 2).mean(axis=(2, 3, 4)))
-    assert (np.diff(distance, axis=0) > 0).all(), distance
-    # Below 28 dB: severity 1 is bad on every photograph.
-    assert (distance[-1] > 10 ** (-28 / 20)).all(), distance[-1]
-
-
 def test_table_is_consistent():
     assert len(set(NAMES)) == len(NAMES) == len(DEGRADATIONS) >= 12
     assert {entry.group for entry in DEGRADATIONS} == set(GROUPS)
     for entry in DEGRADATIONS:
         levels = entry.kadid_levels
         if levels is not None:
-            assert len(levels) == 5 and list(levels) == sorted(levels), entry.name
-            assert levels[0] > 0.0 and levels[-1] <= 1.0, entry.name
+            assert len(levels) == 5 and min(levels) >= 0.0 and max(levels) <= 1.0, entry.name
+            if entry.ordered:
+                assert list(levels) == sorted(set(levels)) and levels[0] > 0.0, entry.name
     # KADID-10k's own human scores are not ordered on these.
-    assert not any(e.ordered for e in DEGRADATIONS if e.name in ("brighten", "darken", "contrast_change"))
+    unordered = {"brighten", "darken", "mean_shift", "contrast_change", "color_block", "non_eccentricity_patch"}
+    assert unordered <= {entry.name for entry in DEGRADATIONS if not entry.ordered}
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
@@ -131,51 +119,6 @@ def test_impulse_noise_hits_its_share_with_both_colours():
     assert set(np.unique(out)) == {0.0, 0.5, 1.0}
 
 
-@pytest.mark.parametrize("level", [0.3, 0.6])
-def test_sensor_noise_variance_is_affine_in_light(level):
-    grey = jnp.full((256, 256, 3), level)
-    light = ((level + 0.055) / 1.055) ** 2.4
-    noisy = np.asarray(srgb_to_linear(once("sensor_noise", KEY, grey, 0.2)), np.float64)
-    expected = 0.2**2 * (0.03 * light + 0.008**2)
-    assert noisy.mean() == pytest.approx(light, abs=4 * (expected / noisy.size) ** 0.5)
-    assert noisy.var() == pytest.approx(expected, rel=0.02)
-
-
-def test_transfer_curves_are_scikit_images():
-    grey = np.linspace(0, 1, 1001)[None, :, None] * np.ones((1, 1, 3))
-    # scikit-image has no public curve; luminance of a grey picture in XYZ is that curve.
-    light = sk_color.rgb2xyz(grey)[0, :, 1]
-    ours = srgb_to_linear(jnp.asarray(grey[0, :, 0], jnp.float32))
-    np.testing.assert_allclose(ours, light, atol=1e-6)
-    np.testing.assert_allclose(linear_to_srgb(ours), grey[0, :, 0], atol=1e-6)
-
-
-def test_saturation_is_hsv_saturation():
-    severity, factor = 0.4, 1 - 1.4 * 0.4
-    hsv = sk_color.rgb2hsv(photos())
-    hsv[..., 1] *= factor
-    np.testing.assert_allclose(degrade("color_saturation_1", [severity])[0], sk_color.hsv2rgb(hsv), atol=1e-5)
-
-
-def test_tone_curves_are_numpys():
-    x = photos().astype(np.float64)
-    for name, middle in (("brighten", 0.5 + 0.55 * 0.5), ("darken", 0.5 - 0.4 * 0.5)):
-        curve = np.polynomial.Polynomial.fit([0, 0.5, 1], [0, middle, 1], 2)
-        np.testing.assert_allclose(degrade(name, [0.5])[0], np.clip(curve(x), 0, 1), atol=1e-6)
-    seen = set()
-    change = jax.jit(functools.partial(apply, "contrast_change"))
-    for seed in range(6):
-        ours = np.asarray(change(jax.random.key(seed), photos()[0], 0.5))
-        fits = [
-            f
-            for f in (2**0.75, 2**-0.75)
-            if np.abs(ours - np.clip(0.5 + (x[0] - 0.5) * f, 0, 1)).max() < 1e-5
-        ]
-        assert len(fits) == 1
-        seen.add(fits[0])
-    assert len(seen) == 2
-
-
 def test_quantization_leaves_its_levels():
     assert len(np.unique(degrade("quantization", [1.0])[0])) == 4
     out = degrade("quantization", [0.5])[0]
@@ -188,19 +131,6 @@ def test_pixelate_is_the_mean_of_blocks():
     for result, block in zip(out, (8, 4), strict=True):
         means = photos().reshape(3, 96 // block, block, 128 // block, block, 3).mean(axis=(2, 4))
         np.testing.assert_allclose(result, means.repeat(block, axis=1).repeat(block, axis=2), atol=1e-5)
-
-
-def test_resample_is_pillows_bicubic():
-    from PIL import Image
-
-    out = degrade("resample", [1 / 3, 2 / 3])
-    for result, factor in zip(out, (2, 4), strict=True):
-        for photo, ours in zip(photos(), result, strict=True):
-            for channel in range(3):
-                plane = Image.fromarray(photo[..., channel])
-                small = plane.resize((128 // factor, 96 // factor), Image.Resampling.BICUBIC)
-                back = np.asarray(small.resize((128, 96), Image.Resampling.BICUBIC))
-                np.testing.assert_allclose(ours[..., channel], np.clip(back, 0, 1), atol=2e-5)
 
 
 def test_high_sharpen_is_scipys_unsharp_mask():
@@ -223,13 +153,6 @@ def test_ringing_overshoots_an_edge_and_drops_high_frequencies():
     assert kept > 0.9 * wave.std() and lost < 0.1 * wave.std()
 
 
-def test_gradients_reach_the_image():
-    for name in ("gaussian_blur", "resample", "contrast_change", "ringing"):
-        push = jax.jit(jax.grad(lambda image, name=name: apply(name, KEY, image, 0.5).sum()))
-        gradient = np.asarray(push(photos()[0]))
-        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, name
-
-
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -247,3 +170,10 @@ def test_bad_input_is_refused(change, error, words):
     good = {"name": "jpeg", "key": KEY, "image": np.zeros((64, 64, 3), np.float32), "severity": 0.5}
     with pytest.raises(error, match=words):
         degradations.apply(**{**good, **change})
+
+
+def test_a_picture_that_a_traced_function_closes_over_is_checked_too():
+    good, bad = jnp.full((32, 32, 3), 0.5), jnp.full((32, 32, 3), 2.0)
+    assert jax.jit(lambda severity: apply("darken", KEY, good, severity))(0.5).shape == (32, 32, 3)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        jax.jit(lambda severity: apply("darken", KEY, bad, severity))(0.5)

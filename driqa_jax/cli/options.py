@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, max_pixels: float = 200e6) -> None:
     """`--model`, `--effort`, `--batch-size`, `--workers`, `--max-pixels`: what `scoring.scorer.load` takes."""
     parser.add_argument(
         "--model",
@@ -32,9 +32,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-pixels",
         type=pixels,
-        default=200e6,
+        default=max_pixels,
         metavar="N",
-        help="refuse pictures with more pixels (default: 200e6)",
+        help=f"refuse pictures with more pixels (default: {max_pixels / 1e6:g}e6)",
     )
 
 
@@ -67,4 +67,15 @@ def pixels(text: str) -> float:
         value = 0.0
     if not 1 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, such as 300e6")
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
     return value

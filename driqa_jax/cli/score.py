@@ -52,6 +52,11 @@ def add_parser(subparsers) -> None:
         help="write rows to this file, and what made them to F.meta.json",
     )
     parser.add_argument(
+        "--report",
+        metavar="F.html",
+        help="write one page: a histogram, the worst and the best pictures with maps and degradations",
+    )
+    parser.add_argument(
         "--resume",
         action="store_true",
         help="keep the rows that an interrupted run left for -o, and go on after them",
@@ -62,11 +67,14 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score; returns 0, or 1 where a picture failed."""
     from driqa_jax.scoring import outputs
+    from driqa_jax.scoring.report import Report, check_report
 
     if args.output:
         outputs.check_output(args.output)
     elif args.resume:
         raise UserError("--resume goes on with a file: name it with -o")
+    if args.report:
+        check_report(args.report)
     pictures = _pictures(args.paths)
     # Only now what takes a second to start: a wrong path is told at once.
     from driqa_jax.scoring.provenance import describe
@@ -76,9 +84,14 @@ def run(args: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         progress = _Progress(_stderr_console())
         stack.callback(progress.summarize)
+        report = None
+        if args.report:  # outside the rows: they are safe before it begins to explain
+            report = stack.enter_context(Report(args.report, scorer, describe(scorer), progress.explaining))
         if args.output:
             sink = stack.enter_context(outputs.ScoreFile(args.output, describe(scorer), args.resume))
             progress.keep(sink.kept, sink.failed)
+            for row in sink.kept_rows() if report else ():
+                report.write(row)
             pictures = sink.rest(pictures)
         elif sys.stdout.isatty() and args.paths != ["-"]:
             sink = stack.enter_context(_Table())
@@ -89,6 +102,8 @@ def run(args: argparse.Namespace) -> int:
         waiting = collections.deque()
         for result in scorer.stream(_sources(pictures, waiting)):
             sink.write(result, waiting.popleft())
+            if report:
+                report.write(result)
             progress.count(result, loud=not isinstance(sink, _Table))
     if not progress.seen:
         raise UserError("standard input: no path came")
@@ -185,6 +200,10 @@ class _Progress:
             self._say(f"{result.path}: {result.error}")
         if self._status:
             self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} pictures/s")
+
+    def explaining(self, done: int, count: int) -> None:
+        if done == 0:
+            self._say(f"explaining {count} pictures for the report")
 
     def stop(self) -> None:
         if self._status:

@@ -51,7 +51,7 @@ def finetune_batches(
         return evaluation_batches(
             source, rule, canvas, batch_size, start_step, process_index, process_count, threads
         )
-    order, codes = _Order(len(source), seed), _dataset_codes(source)
+    order, codes = Order(len(source), seed), _dataset_codes(source)
 
     def load(position: int) -> Batch:
         row = order(position)
@@ -109,7 +109,7 @@ def pretrain_batches(
 
     Raises UnreadableImage, naming it, at a broken picture or one smaller than the crop.
     """
-    order, datasets = _Order(len(source), seed), source.column("dataset")
+    order, datasets = Order(len(source), seed), source.column("dataset")
 
     def load(position: int) -> Batch:
         row = order(position)
@@ -123,7 +123,7 @@ def pretrain_batches(
     return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
 
 
-class _Order:
+class Order:
     """Row of the source at a position of the endless stream: a fresh permutation in each epoch."""
 
     def __init__(self, count: int, seed: int):

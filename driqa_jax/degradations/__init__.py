@@ -1,22 +1,18 @@
 """Degradations made on the device: pure functions (key, image, severity) -> image, and chains of them."""
 
-from driqa_jax.degradations.recipes import (
-    CLEAN,
-    Chain,
-    Recipe,
-    apply_chains,
-    labels,
-    sample_chain,
-    sample_chains,
-)
+from driqa_jax.degradations.chains import CLEAN, Chain, apply_chains, labels
+from driqa_jax.degradations.recipes import RECIPES, Mixture, Recipe
 from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, Degradation, apply
+from driqa_jax.degradations.sampling import sample_chain, sample_chains
 
 __all__ = [
     "CLEAN",
     "DEGRADATIONS",
     "NAMES",
+    "RECIPES",
     "Chain",
     "Degradation",
+    "Mixture",
     "Recipe",
     "apply",
     "apply_chains",

@@ -148,3 +148,30 @@ def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     del key
     severity = jnp.asarray(severity, jnp.float32)
     return jnp.where(severity > 0, jpeg_at_quality(image, jpeg_quality(severity)), image)
+
+
+def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """JPEG twice: the second time on a grid of blocks that is displaced, at another quality.
+
+    The key draws the displacement (0 to 7 px each way, not both 0), the milder of the two severities (.5 to 1
+    times the stated one) and which of the two comes first.
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
+    Range: ours, qualities as `jpeg`. Not among KADID-10k's types.
+    """
+    k_place, k_ratio, k_order = jax.random.split(key, 3)
+    place = jax.random.randint(k_place, (), 1, 64)
+    both = jnp.stack([jnp.float32(1.0), jax.random.uniform(k_ratio, minval=0.5)])
+    both = jnp.where(jax.random.bernoulli(k_order), both, both[::-1])
+    severity = jnp.asarray(severity, jnp.float32)
+    height, width, _ = image.shape
+
+    def code(wider: jax.Array, step: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        row, column, quality = step
+        window = lax.dynamic_slice(wider, (row, column, 0), (height + 8, width + 8, 3))
+        return lax.dynamic_update_slice(wider, jpeg_at_quality(window, quality), (row, column, 0)), None
+
+    # A grid begins anywhere once the picture goes on beyond its edges: at 8 it is the picture's own.
+    wider = jnp.pad(image, ((8, 8), (8, 8), (0, 0)), mode="edge")
+    rows, columns = jnp.stack([8, place // 8]), jnp.stack([8, place % 8])
+    wider, _ = lax.scan(code, wider, (rows, columns, jpeg_quality(severity * both)))
+    return jnp.where(severity > 0, wider[8 : 8 + height, 8 : 8 + width], image)

@@ -6,8 +6,23 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from driqa_jax.degradations import blur, color, compression, noise, quantization, resample, sharpness
+from driqa_jax.degradations import (
+    blur,
+    camera,
+    chroma,
+    color,
+    compression,
+    jpeg2000,
+    noise,
+    quantization,
+    resample,
+    restorer,
+    sharpness,
+    spatial,
+    tone,
+)
 
 SMALLEST_SIDE = 32  # px; the widest kernels span 31
 
@@ -39,6 +54,7 @@ def _levels(values: tuple[float, ...], full: float, power: float = 1.0) -> tuple
 
 
 DEGRADATIONS: tuple[Degradation, ...] = (
+    # KADID-10k's, by its numbers.
     Degradation(
         "gaussian_blur",
         "blur",
@@ -62,11 +78,74 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         chain_key=True,
     ),
     Degradation(
+        "color_diffusion",
+        "color",
+        color.color_diffusion,
+        ordered=True,
+        kadid_levels=_levels((1, 3, 6, 8, 12), color.DIFFUSION_AMOUNT),
+    ),
+    Degradation(
+        "color_shift",
+        "color",
+        color.color_shift,
+        ordered=True,
+        kadid_levels=_levels((1, 3, 6, 8, 12), color.SHIFT_LENGTH),
+        chain_key=True,
+    ),
+    Degradation(
+        "color_quantization",
+        "quantization",
+        quantization.color_quantization,
+        ordered=True,
+        kadid_levels=tuple(
+            round(quantization.color_quantization_severity(colors), 4) for colors in (64, 48, 32, 16, 8)
+        ),
+    ),
+    Degradation(
+        "color_saturation_1",
+        "color",
+        color.color_saturation_1,
+        ordered=False,
+        kadid_levels=_levels((0.6, 0.8, 0.9, 1.0, 1.4), color.SATURATION_LOSS),
+    ),
+    Degradation(
+        "color_saturation_2",
+        "color",
+        color.color_saturation_2,
+        ordered=False,
+        kadid_levels=_levels((0, 1, 2, 5, 8), color.SATURATION_GAIN),
+    ),
+    Degradation(
+        "jpeg2000",
+        "compression",
+        jpeg2000.jpeg2000,
+        ordered=True,
+        # Steps at which ten photographs of 512x384 lose, in the geometric mean, what OpenJPEG loses at KADID-10k's
+        # ratios 16, 32, 45, 120, 400.
+        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (17.9, 34.7, 46.4, 98, 245)),
+    ),
+    Degradation(
+        "jpeg",
+        "compression",
+        compression.jpeg,
+        ordered=True,
+        kadid_levels=tuple(round(compression.jpeg_severity(quality), 4) for quality in (43, 36, 24, 7, 4)),
+    ),
+    Degradation(
         "white_noise",
         "noise",
         noise.white_noise,
         ordered=True,
         kadid_levels=_levels((0.001**0.5, 0.002**0.5, 0.003**0.5, 0.005**0.5, 0.1), noise.WHITE_SIGMA),
+    ),
+    Degradation(
+        "white_noise_color_component",
+        "noise",
+        noise.white_noise_color_component,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.0001**0.5, 0.0005**0.5, 0.001**0.5, 0.002**0.5, 0.003**0.5), noise.COMPONENT_SIGMA
+        ),
     ),
     Degradation(
         "impulse_noise",
@@ -75,15 +154,61 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ordered=True,
         kadid_levels=_levels((0.001, 0.005, 0.01, 0.02, 0.03), noise.IMPULSE_DENSITY),
     ),
-    Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
     Degradation(
-        "jpeg",
-        "compression",
-        compression.jpeg,
+        "multiplicative_noise",
+        "noise",
+        noise.multiplicative_noise,
         ordered=True,
-        kadid_levels=tuple(round(compression.jpeg_severity(quality), 4) for quality in (43, 36, 24, 7, 4)),
+        kadid_levels=_levels(
+            (0.001**0.5, 0.005**0.5, 0.01**0.5, 0.02**0.5, 0.05**0.5), noise.SPECKLE_SIGMA
+        ),
     ),
-    Degradation("resample", "resolution", resample.resample, ordered=True),
+    Degradation(
+        "denoise",
+        "restorer",
+        restorer.denoise,
+        ordered=True,
+        kadid_levels=_levels(
+            (0.01**0.5, 0.03**0.5, 0.05**0.5, 0.1**0.5, 0.15**0.5), restorer.DENOISED_SIGMA
+        ),
+    ),
+    Degradation(
+        "brighten",
+        "tone",
+        tone.brighten,
+        ordered=False,
+        kadid_levels=_levels((0.1, 0.2, 0.4, 0.7, 1.1), tone.BRIGHTEN_AMOUNT),
+    ),
+    Degradation(
+        "darken",
+        "tone",
+        tone.darken,
+        ordered=False,
+        kadid_levels=_levels((0.05, 0.1, 0.2, 0.4, 0.8), tone.DARKEN_AMOUNT),
+    ),
+    Degradation(
+        "mean_shift",
+        "tone",
+        tone.mean_shift,
+        ordered=False,
+        # Amounts; KADID-10k's signs are + + 0 - -.
+        kadid_levels=_levels((0.15, 0.08, 0, 0.08, 0.15), tone.MEAN_SHIFT),
+        chain_key=True,
+    ),
+    Degradation(
+        "jitter",
+        "spatial",
+        spatial.jitter,
+        ordered=True,
+        kadid_levels=_levels((0.05, 0.1, 0.2, 0.5, 1), 1.0),
+    ),
+    Degradation(
+        "non_eccentricity_patch",
+        "spatial",
+        spatial.non_eccentricity_patch,
+        ordered=False,
+        kadid_levels=_levels((20, 40, 60, 80, 100), spatial.PATCH_DENSITY * 512 * 384),
+    ),
     Degradation(
         "pixelate",
         "resolution",
@@ -103,35 +228,38 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ),
     ),
     Degradation(
+        "color_block",
+        "spatial",
+        spatial.color_block,
+        ordered=False,
+        kadid_levels=_levels((2, 4, 6, 8, 10), spatial.BLOCKS),
+    ),
+    Degradation(
         "high_sharpen",
         "sharpness",
         sharpness.high_sharpen,
         ordered=True,
         kadid_levels=_levels((1, 2, 3, 6, 12), sharpness.SHARPEN_AMOUNT, 1.5),
     ),
+    Degradation(
+        "contrast_change",
+        "tone",
+        tone.contrast_change,
+        ordered=False,
+        # Amounts; KADID-10k's signs are + + + - -.
+        kadid_levels=_levels((0.5, 0.35, 0.2, 0.2, 0.4), tone.CONTRAST_BEND),
+        chain_key=True,
+    ),
+    # Ours.
+    Degradation("sensor_noise", "noise", noise.sensor_noise, ordered=True),
+    Degradation("low_light", "camera", camera.low_light, ordered=True),
+    Degradation("haze", "camera", camera.haze, ordered=True, chain_key=True),
+    Degradation("resample", "resolution", resample.resample, ordered=True, chain_key=True),
     Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
-    Degradation(
-        "color_saturation_1",
-        "color",
-        color.color_saturation_1,
-        ordered=False,
-        kadid_levels=_levels((0.6, 0.8, 0.9, 1.0, 1.4), color.SATURATION_LOSS),
-    ),
-    Degradation(
-        "brighten",
-        "tone",
-        color.brighten,
-        ordered=False,
-        kadid_levels=_levels((0.1, 0.2, 0.4, 0.7, 1.1), color.BRIGHTEN_AMOUNT),
-    ),
-    Degradation(
-        "darken",
-        "tone",
-        color.darken,
-        ordered=False,
-        kadid_levels=_levels((0.05, 0.1, 0.2, 0.4, 0.8), color.DARKEN_AMOUNT),
-    ),
-    Degradation("contrast_change", "tone", color.contrast_change, ordered=False, chain_key=True),
+    Degradation("chroma_subsampling", "compression", chroma.chroma_subsampling, ordered=True),
+    Degradation("double_jpeg", "compression", compression.double_jpeg, ordered=True, chain_key=True),
+    Degradation("over_smoothing", "restorer", restorer.over_smoothing, ordered=True),
+    Degradation("halo", "restorer", restorer.halo, ordered=False),
 )
 
 NAMES: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS)
@@ -176,7 +304,9 @@ def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | flo
     if not isinstance(severity, jax.core.Tracer) and not 0.0 <= float(severity) <= 1.0:
         raise ValueError(f"{name}: the severity is {float(severity)}; give a number in [0, 1]")
     if not isinstance(image, jax.core.Tracer):
-        low, high = float(image.min()), float(image.max())
+        # numpy: a picture that a traced function closes over is concrete, jax's operations on it are not.
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(f"{name}: the image spans [{low:g}, {high:g}]; give values in [0, 1]")
     return entry.fn(key, image, jnp.asarray(severity, jnp.float32))

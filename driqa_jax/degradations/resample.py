@@ -1,4 +1,4 @@
-"""Lost resolution: smooth down- and upsampling, and hard pixels."""
+"""Lost resolution: down- and upsampling by the usual kernels, and hard pixels."""
 
 import math
 
@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos3")
+SMOOTH = 2  # the kernels from here on enlarge without square pixels
 RESAMPLE_FACTOR = 8.0  # ours
 PIXEL_SIZE = 8.0  # px; ours
 
@@ -18,22 +20,45 @@ def cubic(distance: jax.Array) -> jax.Array:
     return jnp.where(d < 1, near, jnp.where(d < 2, far, 0.0))
 
 
-def down_up_matrix(length: int, factor: jax.Array) -> jax.Array:
-    """Matrix (length, length) that shrinks a line by a traced factor >= 1 (antialiased) and enlarges it back.
+def interpolation_weights(kernel: jax.Array, to: jax.Array, at: jax.Array, scale: jax.Array) -> jax.Array:
+    """How much each source sample counts in each new one, before normalisation.
 
-    The small line has round(length / factor) samples; the other rows of its fixed-size array carry weight 0.
+    kernel: int32, place in KERNELS. to: (n, 1), the new samples' centres in units of the source's spacing, where
+    sample i covers [i, i + 1]. at: (1, m), the source samples' centres, i + 0.5. scale: the new spacing in the
+    source's. Returns float32 (n, m). Smooth kernels widen with the scale when they shrink; a box is the area that
+    two samples share; nearest takes the sample under the centre.
+    """
+    wide = jnp.maximum(scale, 1.0)
+    d = jnp.abs(at - to)
+    return lax.switch(
+        kernel,
+        [
+            lambda: (jnp.floor(to) + 0.5 == at).astype(jnp.float32),
+            lambda: jnp.clip((1.0 + scale) / 2 - d, 0.0, jnp.minimum(scale, 1.0)),
+            lambda: jnp.maximum(1.0 - d / wide, 0.0),
+            lambda: cubic(d / wide),
+            lambda: jnp.where(d < 3.0 * wide, jnp.sinc(d / wide) * jnp.sinc(d / (3.0 * wide)), 0.0),
+        ],
+    )
+
+
+def down_up_matrix(length: int, factor: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
+    """Matrix (length, length) that shrinks a line by a traced factor >= 1 and enlarges it back.
+
+    down, up: int32, places in KERNELS. The small line has round(length / factor) samples; the other rows of its
+    fixed-size array carry weight 0.
     """
     samples = jnp.maximum(jnp.round(length / factor), 1.0)
     ratio = length / samples
-    index = jnp.arange(length, dtype=jnp.float32)
-    exists = index < samples
-    down = cubic((index[None, :] + 0.5) / ratio - (index[:, None] + 0.5))
-    down = jnp.where(exists[:, None], down, 0.0)
-    down = down / jnp.where(exists[:, None], down.sum(axis=1, keepdims=True), 1.0)
-    up = cubic((index[:, None] + 0.5) / ratio - (index[None, :] + 0.5))
-    up = jnp.where(exists[None, :], up, 0.0)
-    up = up / up.sum(axis=1, keepdims=True)
-    return jnp.matmul(up, down, precision=lax.Precision.HIGHEST)
+    centre = jnp.arange(length, dtype=jnp.float32) + 0.5
+    exists = centre < samples
+    shrink = interpolation_weights(down, centre[:, None] * ratio, centre[None, :], ratio)
+    shrink = jnp.where(exists[:, None], shrink, 0.0)
+    shrink = shrink / jnp.where(exists[:, None], shrink.sum(axis=1, keepdims=True), 1.0)
+    enlarge = interpolation_weights(up, centre[:, None] / ratio, centre[None, :], 1.0 / ratio)
+    enlarge = jnp.where(exists[None, :], enlarge, 0.0)
+    enlarge = enlarge / enlarge.sum(axis=1, keepdims=True)
+    return jnp.matmul(enlarge, shrink, precision=lax.Precision.HIGHEST)
 
 
 def _rows_and_columns(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
@@ -43,18 +68,27 @@ def _rows_and_columns(image: jax.Array, rows: jax.Array, columns: jax.Array) -> 
     return jnp.clip(jnp.einsum("vw,iwc->ivc", columns, out, precision=exact), 0.0, 1.0)
 
 
-def resample(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Shrink by 8**severity with an antialiased bicubic filter and enlarge back with bicubic interpolation.
+def down_up(image: jax.Array, factor: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
+    """Shrink both sides by a traced factor >= 1 with one kernel and enlarge them back with another.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
+    image: float32 (H, W, 3) in [0, 1]. down, up: int32, places in KERNELS. Returns float32 (H, W, 3), clipped.
+    """
+    height, width, _ = image.shape
+    rows = down_up_matrix(height, factor, down, up)
+    columns = rows if width == height else down_up_matrix(width, factor, down, up)
+    return _rows_and_columns(image, rows, columns)
+
+
+def resample(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Shrink by 8**severity with one kernel and enlarge back with another; the key draws both.
+
+    Shrinks by any of KERNELS, antialiased but for nearest; enlarges by bilinear, bicubic or lanczos3, since nearest
+    and box show square pixels, which is `pixelate`.
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Range: ours (super-resolution's x2, x4 and x8 lie at 1/3, 2/3 and 1). Not among KADID-10k's types.
     """
-    del key
-    factor = RESAMPLE_FACTOR ** jnp.asarray(severity, jnp.float32)
-    return _rows_and_columns(
-        image, down_up_matrix(image.shape[0], factor), down_up_matrix(image.shape[1], factor)
-    )
+    down, up = jax.random.randint(key, (2,), jnp.asarray([0, SMOOTH]), len(KERNELS))
+    return down_up(image, RESAMPLE_FACTOR ** jnp.asarray(severity, jnp.float32), down, up)
 
 
 def pixelate_severity(block: float) -> float:

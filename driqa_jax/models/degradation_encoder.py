@@ -8,6 +8,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from driqa_jax.models.layers import MLP, Dense, deviation
 
@@ -24,6 +25,32 @@ class Degradation(NamedTuple):
     projection: jax.Array
     logits: jax.Array
     severity: jax.Array
+
+
+def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+    """A first layer that begins as the 3x3 DCT of luma, then of the colour differences, low frequencies first.
+
+    Random filters on raw pixels see mostly brightness, and high frequencies, where noise, blur and compression show,
+    are learned late; forensics begins with fixed high-pass filters for that reason (Fridrich and Kodovsky, 2012).
+
+    Args:
+      key: not used.
+      shape: (3, 3, 3, F), F up to 27.
+
+    Raises:
+      ValueError: another shape.
+    """
+    del key
+    if shape[:3] != (3, 3, 3) or shape[3] > 27:
+        raise ValueError(f"a spectral layer is (3, 3, 3, F), F up to 27; got {shape}")
+    k, n = np.arange(3)[:, None], np.arange(3)[None, :]
+    line = np.cos(np.pi * (2 * n + 1) * k / 6) * np.where(k == 0, np.sqrt(1 / 3), np.sqrt(2 / 3))
+    colors = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
+    colors = colors / np.linalg.norm(colors, axis=1, keepdims=True)
+    order = sorted(((c > 0) * (3 + u + v), c, u + v, u, v) for c in range(3) for u in range(3) for v in range(3))
+    # All of luma comes before colour: nine filters, then the colours' means and gradients.
+    filters = [np.einsum("i,j,c->ijc", line[u], line[v], colors[c]) for _, c, _, u, v in order[: shape[3]]]
+    return jnp.asarray(np.stack(filters, axis=-1), dtype)
 
 
 class DegradationEncoder(nn.Module):
@@ -44,7 +71,7 @@ class DegradationEncoder(nn.Module):
         """`tiles` (M, H, W, 3) float in [0, 1], sides divisible by 32."""
         # Group norm takes the amplitude away, and with it much of a noise's strength: the first layer has none,
         # and its moments go to the vector directly.
-        x = nn.leaky_relu(nn.Conv(self.channels[0], (3, 3), name="full")(tiles * 2 - 1), 0.1)
+        x = nn.leaky_relu(nn.Conv(self.channels[0], (3, 3), kernel_init=spectral_init, name="full")(tiles * 2 - 1), 0.1)
         mean = x.mean(axis=(1, 2))
         spread = jnp.log(x.var(axis=(1, 2)) + 1e-5)
         for number, channels in enumerate((*self.channels[1:], self.width), start=1):

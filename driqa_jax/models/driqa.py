@@ -179,10 +179,22 @@ class DRIQA(nn.Module):
         return seen, restored, self.restoration_tokens(levels, side // STRIDE)
 
 
+def count_types(config: ml_collections.ConfigDict) -> int:
+    """How many degradations the naming head knows.
+
+    Raises:
+      ValueError: none.
+    """
+    count = config.types if isinstance(config.types, int) else len(config.types)
+    if count < 1:
+        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_types` does")
+    return count
+
+
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, config.types),
+        degradation_encoder=DegradationEncoder(width, count_types(config)),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
@@ -200,8 +212,8 @@ def build_model(config: ml_collections.ConfigDict) -> DRIQA:
     """The model that `config.variant` names.
 
     Args:
-      config: `variant`; `types`, how many degradation types the naming head knows; `dropout`, on the pooled features of
-        the quality encoder while training.
+      config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
+        on the pooled features of the quality encoder while training.
 
     Raises:
       ValueError: no such variant; the message lists those there are.

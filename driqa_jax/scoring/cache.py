@@ -18,7 +18,7 @@ def cache_folder() -> pathlib.Path:
     base = os.environ.get("XDG_CACHE_HOME")
     # The standard has relative paths ignored.
     root = pathlib.Path(base) if base and os.path.isabs(base) else pathlib.Path.home() / ".cache"
-    kind = hashlib.sha256(_processor().encode()).hexdigest()[:12]
+    kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
     return root / "driqa_jax" / f"xla-{jaxlib.version.__version__}-{kind}"
 
 
@@ -43,7 +43,8 @@ def enable_compile_cache() -> pathlib.Path | None:
     return folder
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The kind of this machine's processor: system, architecture and instruction sets."""
     # A home on a shared disk serves unlike machines, and a program compiled for one may not run on another.
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 from driqa_jax.atomic import write_whole
 from driqa_jax.errors import UserError
 from driqa_jax.scoring.listing import Listed
-from driqa_jax.scoring.rows import COLUMNS, csv_rows, jsonl_rows
+from driqa_jax.scoring.rows import COLUMNS, WrittenRow, csv_rows, jsonl_rows
 from driqa_jax.scoring.stream import PAUSE, Pause
 
 # What a score depends on beside its picture: rows of runs that differ in it do not belong into one file.
@@ -137,16 +137,20 @@ class ScoreFile:
 
         Raises UserError where they are not: another input cannot go on with these rows.
         """
-        with open(self._part, "rb") as file:
-            for number, row in enumerate(itertools.islice(self._kind.rows_of(file), self.kept), 1):
-                picture = next((picture for picture in pictures if picture is not PAUSE), None)
-                if picture is None or picture.path != row.path:
-                    found = f"the input has {picture.path}" if picture else "the input has ended"
-                    raise UserError(
-                        f"{self.path}: row {number} is of {row.path}, where {found}; the input has changed, so score it"
-                        f" without --resume"
-                    )
+        for number, row in enumerate(self.kept_rows(), 1):
+            picture = next((picture for picture in pictures if picture is not PAUSE), None)
+            if picture is None or picture.path != row.path:
+                found = f"the input has {picture.path}" if picture else "the input has ended"
+                raise UserError(
+                    f"{self.path}: row {number} is of {row.path}, where {found}; the input has changed, so score it"
+                    f" without --resume"
+                )
         yield from pictures
+
+    def kept_rows(self) -> Iterator[WrittenRow]:
+        """The rows that an earlier run left, read from the file."""
+        with open(self._part, "rb") as file:
+            yield from itertools.islice(self._kind.rows_of(file), self.kept)
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
         """Add one row. Raises UserError where the disk is full."""
@@ -189,7 +193,7 @@ class ScoreFile:
         with open(self._part, "rb") as file:
             for row in self._kind.rows_of(file):
                 end, self.kept = row.end, self.kept + 1
-                self.failed += row.failed
+                self.failed += row.error is not None
         self.rows = self.kept
         self._file.truncate(end)
         return end > 0

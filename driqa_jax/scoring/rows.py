@@ -11,10 +11,11 @@ COLUMNS = ("path", "score", "uncertainty", "error")
 
 
 class WrittenRow(NamedTuple):
-    """A row's path, whether it holds an error instead of a score, and the byte of the file after it."""
+    """A row's path, its score or its error, and the byte of the file after it."""
 
     path: str
-    failed: bool
+    score: float | None
+    error: str | None
     end: int
 
 
@@ -37,8 +38,8 @@ def csv_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
         for row in reader:
             if len(row) != len(COLUMNS) or bool(row[1]) == bool(row[3]):
                 return
-            yield WrittenRow(row[0], bool(row[3]), end)
-    except csv.Error:
+            yield WrittenRow(row[0], float(row[1]) if row[1] else None, row[3] or None, end)
+    except (csv.Error, ValueError):
         return
 
 
@@ -54,4 +55,4 @@ def jsonl_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
                 return
         except (ValueError, TypeError, KeyError):
             return
-        yield WrittenRow(row["path"], failed, end)
+        yield WrittenRow(row["path"], row["score"], row["error"], end)

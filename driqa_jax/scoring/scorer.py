@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,6 +22,7 @@ from driqa_jax.scoring.cache import enable_compile_cache
 from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.scoring.effort import look
 from driqa_jax.scoring.executables import Program
+from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
 from driqa_jax.scoring.program import make_stages
 from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
@@ -173,6 +175,35 @@ class Scorer:
                 yield self._result(name, outcome)
             except ValueError as error:
                 yield Result(name, None, _reason(error, name))
+
+    def explain(
+        self,
+        image: ImageSource,
+        name: str | None = None,
+        shown_pixels: float = SHOWN_PIXELS,
+        restore: bool = True,
+    ) -> Explanation:
+        """Why one picture has its score; see `driqa_jax.scoring.explain.Explanation`.
+
+        `name`: what the explanation shall call it; default: its path. `shown_pixels`: a picture with more is reduced
+        before it is restored and shown (the score, the map and the degradations are of the whole picture).
+        `restore=False`: without the restored picture, which takes most of the time. Equal pictures give equal bytes.
+        Raises as a call does.
+        """
+        return self._explainer(image, name, shown_pixels, restore)
+
+    def features(self, images: Any) -> dict[str, np.ndarray]:
+        """Degradation vectors `d` and quality vectors `q`, float32 (N, C) each, of one picture or of several.
+
+        `images` as in a call. Raises as a call does, and ValueError where there is no picture.
+        """
+        if isinstance(images, jax.Array):
+            images = np.asarray(images)
+        return self._explainer.features(images if _is_several(images) else [images])
+
+    @functools.cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self)
 
     def _outcomes(self, named):
         views = views_in_order(named, self._see, self.workers)

@@ -1,14 +1,17 @@
 """Configurations: the default, files that start from it, overrides from the command line."""
 
 import ast
+import dataclasses
 import difflib
 import importlib.util
 import pathlib
 
 import ml_collections
 
-from driqa_jax.degradations import NAMES
+from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
+
+RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 
 
 def default() -> ml_collections.ConfigDict:
@@ -21,7 +24,8 @@ def default() -> ml_collections.ConfigDict:
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
-            "model": {"variant": "lite", "types": len(NAMES), "dropout": 0.1},
+            # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
+            "model": {"variant": "lite", "types": (), "dropout": 0.1},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
@@ -29,6 +33,7 @@ def default() -> ml_collections.ConfigDict:
                 "mos_range": (),  # of a folder's own scores, where they leave [0, 1]
                 "train": "train/fit",
                 "val": "train/val",
+                "split_file": "",  # a split that `driqa data split` wrote, in place of the set's own
                 "min_mos": 0.0,  # keep pictures of at least this score; pretraining wants pristine ones
                 "halve": False,  # average 2x2 pixels into one, to rid pretraining photos of JPEG traces
                 "threads": 2,
@@ -71,13 +76,20 @@ def default() -> ml_collections.ConfigDict:
                 "restoration": 1.0,
                 "contrast": 0.1,
                 "naming": 1.0,
+                "severity": 1.0,
             },
-            # Pretraining: each of `batch_size` photos under each of `chains` degradation chains.
+            # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
                 "crop": 128,
                 "chains": 4,
-                "recipe": {"p_clean": 0.1, "max_steps": 2, "step_weights": (0.7, 0.3)},
+                "block": 0,
+                "restored": 1.0,  # share of the chains whose pictures R restores; E_d sees all
+                # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
+                # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
+                "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},
             },
+            # `driqa degrade corpus` keeps so many of pretraining's pictures, so many to a file.
+            "corpus": {"count": 1024, "shard_size": 256},
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
@@ -154,6 +166,6 @@ def _parse(key, text, current):
         value = float(value)
     if isinstance(current, tuple) and isinstance(value, list):
         value = tuple(value)
-    if type(value) is not type(current):
+    if current is not None and type(value) is not type(current):
         raise UserError(f"--config.{key}={text}: expected {type(current).__name__}, as in {current!r}")
     return value

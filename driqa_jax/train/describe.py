@@ -1,7 +1,6 @@
 """What a trained model says of itself: variant, view, calibration, provenance."""
 
 from driqa_jax.data.views import ViewRule
-from driqa_jax.degradations import NAMES
 from driqa_jax.scoring.weights import FORMAT
 from driqa_jax.version import VERSION
 
@@ -22,7 +21,7 @@ def describe(run: dict) -> dict:
         "config": config["model"],
         "view": view.to_dict(),
         "calibration": {},  # `driqa export` fits one
-        "degradations": list(NAMES),
+        "degradations": list(config["model"]["types"]),
         "provenance": {
             "run": {key: value for key, value in config.items() if key != "checkpoint"},
             "step": run["step"],

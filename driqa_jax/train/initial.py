@@ -9,6 +9,7 @@ import numpy as np
 
 from driqa_jax.data.pipeline import evaluation_batches
 from driqa_jax.data.sources import Subset
+from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.efficientnet import imagenet_weights
 from driqa_jax.train import finetune, rng
@@ -18,8 +19,33 @@ PRETRAINED = {"degradation_encoder", "restoration"}
 MEASURED_PHOTOS = 192
 
 
+def with_types(config: ml_collections.ConfigDict, known=()) -> ml_collections.FrozenConfigDict:
+    """The configuration with `model.types` filled in: what it gives, else `known`, else `init`'s, else the whole bank.
+
+    Raises:
+      UserError: `init` cannot be loaded, or a pretraining asks for other types than those that label its pictures.
+    """
+    types = tuple(config.model.types) or tuple(known)
+    if not types and config.init:
+        types = tuple(load(config.init, config.model.variant)[1]["degradations"])
+    types = types or NAMES
+    if config.stage == "pretrain" and types != NAMES:
+        given = config.init or "model.types"
+        raise UserError(f"pretraining names the {len(NAMES)} types of the bank; {given} has others")
+    filled = ml_collections.ConfigDict(config.to_dict())
+    filled.model.types = types
+    return ml_collections.FrozenConfigDict(filled)
+
+
 def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
-    """Fresh `E_d` and `R`."""
+    """Fresh `E_d` and `R`, or those of `config.init`.
+
+    Raises:
+      UserError: `config.init` names nothing that can be loaded.
+    """
+    if config.init:
+        given = load(config.init, config.model.variant)[0]
+        return {name: given[name] for name in sorted(PRETRAINED)}
     side = 32
     key = rng.stream(config.seed, "init")
     return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
@@ -34,7 +60,7 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     Raises:
       UserError: `config.init` names nothing that can be loaded.
     """
-    given = load(config.init, config.model.variant) if config.init else {}
+    given = load(config.init, config.model.variant)[0] if config.init else {}
     if set(given) - PRETRAINED:
         return given
     key = rng.stream(config.seed, "init")
@@ -44,8 +70,8 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     return _standardized(config, model, params, source)
 
 
-def load(name: str, variant: str) -> dict:
-    """Parameters of a bundled model, a weights file or a run's workdir.
+def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
+    """Parameters and metadata of a bundled model, a weights file or a run's workdir, of this variant or (None) any.
 
     Raises:
       UserError: there is no such thing, or it is of another variant.
@@ -58,9 +84,9 @@ def load(name: str, variant: str) -> dict:
         from driqa_jax.scoring.weights import bundled, load_weights
 
         params, metadata = load_weights(name if pathlib.Path(name).is_file() else bundled(name), variant)
-    if metadata["variant"] != variant:
+    if variant and metadata["variant"] != variant:
         raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
-    return params
+    return params, metadata
 
 
 def _standardized(config, model, params, source):

@@ -1,0 +1,163 @@
+"""JPEG 2000: irreversible colour transform, CDF 9/7 wavelet, dead-zone quantiser with steps of equal harm.
+
+Entropy coding loses nothing and is left out. An encoder that spends its bits where they lower the squared error
+most ends near one step size for all bands, measured in the picture; that one step is the parameter here.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+# ITU-T T.800, table F.4: the lifting steps of the 9/7 filter.
+LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
+SCALE = 1.230174104914001
+# In steps. The standard's is 1; an encoder also drops what costs more bits than it mends. Of 1, 1.3 and 1.6 the
+# first that gave OpenJPEG's SSIM at equal PSNR within about .02.
+DEAD_ZONE = 1.3
+LEVELS = 5  # the usual encoders' default
+# Length of the change in RGB that a unit change of each component makes.
+COMPONENT_NORMS = (3**0.5, (0.344136**2 + 1.772**2) ** 0.5, (1.402**2 + 0.714136**2) ** 0.5)
+FINEST_STEP, COARSEST_STEP = 4.0, 400.0  # grey values of 255; ours
+
+
+def _neighbours(band: np.ndarray, length: int, odd: bool) -> np.ndarray:
+    """For each of `length` samples of the other parity the sum of its two neighbours, mirrored at the ends.
+
+    band: (n, ...) samples of one parity. odd: the wanted samples are the odd ones, so that sample i lies
+    between band[i] and band[i + 1]; otherwise it lies between band[i - 1] and band[i].
+    """
+    after = np.concatenate([band[1:] if odd else band, band[-1:]])[:length]
+    before = np.concatenate([band[:0] if odd else band[:1], band])[:length]
+    return before + after
+
+
+def analyse(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One level of the 9/7 wavelet along the first axis, n >= 2: low (ceil(n/2), ...) and high (n // 2, ...)."""
+    even, odd = line[0::2], line[1::2]
+    for index, weight in enumerate(LIFTING):
+        if index % 2 == 0:
+            odd = odd + weight * _neighbours(even, odd.shape[0], odd=True)
+        else:
+            even = even + weight * _neighbours(odd, even.shape[0], odd=False)
+    return even / SCALE, odd * (SCALE / 2)
+
+
+def synthesise(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The inverse of `analyse`."""
+    even, odd = low * SCALE, high * (2 / SCALE)
+    for index, weight in reversed(list(enumerate(LIFTING))):
+        if index % 2 == 0:
+            odd = odd - weight * _neighbours(even, odd.shape[0], odd=True)
+        else:
+            even = even - weight * _neighbours(odd, even.shape[0], odd=False)
+    line = np.empty((even.shape[0] + odd.shape[0], *even.shape[1:]))
+    line[0::2], line[1::2] = even, odd
+    return line
+
+
+@functools.cache
+def _matrices(length: int) -> tuple[np.ndarray, np.ndarray]:
+    """One level as matrices (length, length), low band first: analysis and synthesis.
+
+    On a CPU two matrix products cost a seventh of the strided slices of lifting (128x128).
+    """
+    unit = np.eye(length)
+    half = -(-length // 2)
+    return (
+        np.concatenate(analyse(unit)).astype(np.float32),
+        synthesise(unit[:half], unit[half:]).astype(np.float32),
+    )
+
+
+@functools.cache
+def _norms() -> tuple[tuple[float, float], ...]:
+    """Per level, finest first, the lengths of the waves that a unit of the low and the high band makes."""
+    norms = []
+    to_line, length = np.eye(512), 512
+    for _ in range(LEVELS):
+        waves = to_line @ _matrices(length)[1].astype(np.float64)
+        half = length // 2
+        norms.append(
+            (float(np.linalg.norm(waves[:, half // 2])), float(np.linalg.norm(waves[:, half + half // 2])))
+        )
+        to_line, length = waves[:, :half], half
+    return tuple(norms)
+
+
+def _quantise(band: jax.Array, step: jax.Array) -> jax.Array:
+    """Dead zone of +-1.3 steps, then whole steps; the middle of each interval is what is decoded."""
+    size = jnp.abs(band) / step
+    index = jnp.floor(size)
+    middle = jnp.where(index > 1, index + 0.5, (DEAD_ZONE + 2.0) / 2)
+    return jnp.where(size >= DEAD_ZONE, jnp.sign(band) * middle * step, 0.0)
+
+
+def _code(planes: jax.Array, step: jax.Array, level: int = 0) -> jax.Array:
+    """Planes (3, H, W) through the levels from `level` on, quantised, and back; step (3, 1, 1)."""
+    _, height, width = planes.shape
+    low, high = _norms()[level]
+    rows, columns = _matrices(height), _matrices(width)
+
+    def product(left: np.ndarray, middle: jax.Array, right: np.ndarray) -> jax.Array:
+        exact = lax.Precision.HIGHEST
+        out = jnp.einsum("ij,cjw->ciw", left, middle, precision=exact)
+        return jnp.einsum("chj,wj->chw", out, right, precision=exact)
+
+    bands = product(rows[0], planes, columns[0])
+    tall, wide = -(-height // 2), -(-width // 2)
+    smooth = bands[:, :tall, :wide]
+    last = level + 1 == LEVELS
+    smooth = _quantise(smooth, step / (low * low)) if last else _code(smooth, step, level + 1)
+    top = jnp.concatenate([smooth, _quantise(bands[:, :tall, wide:], step / (low * high))], axis=2)
+    bottom = jnp.concatenate(
+        [
+            _quantise(bands[:, tall:, :wide], step / (high * low)),
+            _quantise(bands[:, tall:, wide:], step / (high * high)),
+        ],
+        axis=2,
+    )
+    return product(rows[1], jnp.concatenate([top, bottom], axis=1), columns[1])
+
+
+def jpeg2000_at_step(image: jax.Array, step: jax.Array | float) -> jax.Array:
+    """What a JPEG 2000 file with this quantiser step decodes to.
+
+    image: float32 (H, W, 3) sRGB in [0, 1], rounded to 8 bits first, sides at least 32. step: > 0, in grey
+    values of 255, may be traced; the step of a wave of length 1 in the picture. Returns float32 (H, W, 3),
+    multiples of 1/255.
+    Source: ITU-T T.800, annexes E, F, G (irreversible path, one tile, five levels).
+    """
+    red, green, blue = (jnp.round(image[..., channel] * 255.0) - 128.0 for channel in range(3))
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    cb = -0.168736 * red - 0.331264 * green + 0.5 * blue
+    cr = 0.5 * red - 0.418688 * green - 0.081312 * blue
+    steps = jnp.asarray(step, jnp.float32) / jnp.asarray(COMPONENT_NORMS, jnp.float32)
+    y, cb, cr = _code(jnp.stack([y, cb, cr]), steps[:, None, None])
+    planes = [y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb]
+    return jnp.clip(jnp.round(jnp.stack(planes, axis=-1) + 128.0), 0.0, 255.0) / 255.0
+
+
+def jpeg2000_step(severity: jax.Array | float) -> jax.Array:
+    """The quantiser step of a severity in (0, 1]: 4 * 100**severity grey values."""
+    return FINEST_STEP * (COARSEST_STEP / FINEST_STEP) ** jnp.asarray(severity, jnp.float32)
+
+
+def jpeg2000_severity(step: float) -> float:
+    """The severity in [0, 1] whose `jpeg2000_step` is this step, 4 to 400."""
+    return math.log(step / FINEST_STEP) / math.log(COARSEST_STEP / FINEST_STEP)
+
+
+def jpeg2000(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """JPEG 2000 with the step `jpeg2000_step(severity)`; severity 0 is the image itself.
+
+    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
+    Returns float32 (H, W, 3).
+    Range: KADID-10k #09 compresses 16, 32, 45, 120 and 400 times.
+    """
+    del key
+    severity = jnp.asarray(severity, jnp.float32)
+    return jnp.where(severity > 0, jpeg2000_at_step(image, jpeg2000_step(severity)), image)

@@ -1,0 +1,45 @@
+"""Degradations in plain words, for people who look at a photo and not at a data set."""
+
+STANDS_OUT = 0.5  # the probability from which on a degradation is named
+
+LABELS = {
+    "gaussian_blur": "blur",
+    "lens_blur": "out of focus",
+    "motion_blur": "motion blur",
+    "color_diffusion": "bleeding colours",
+    "color_shift": "shifted colours",
+    "color_quantization": "too few colours",
+    "color_saturation_1": "faded colours",
+    "color_saturation_2": "oversaturated",
+    "jpeg2000": "JPEG 2000 compression",
+    "jpeg": "JPEG compression",
+    "white_noise": "noise",
+    "white_noise_color_component": "colour noise",
+    "impulse_noise": "salt-and-pepper noise",
+    "multiplicative_noise": "speckle noise",
+    "denoise": "smeared by denoising",
+    "brighten": "too bright",
+    "darken": "too dark",
+    "mean_shift": "shifted brightness",
+    "jitter": "jittered pixels",
+    "non_eccentricity_patch": "misplaced patches",
+    "pixelate": "pixelated",
+    "quantization": "banding",
+    "color_block": "blocks of colour",
+    "high_sharpen": "oversharpened",
+    "contrast_change": "changed contrast",
+    "sensor_noise": "sensor noise",
+    "low_light": "low light",
+    "haze": "haze",
+    "resample": "low resolution",
+    "ringing": "ringing at edges",
+    "chroma_subsampling": "coarse colour",
+    "double_jpeg": "compressed twice",
+    "over_smoothing": "oversmoothed",
+    "halo": "halos at edges",
+}
+
+
+def label(name: str) -> str:
+    """A degradation's name in plain words; a name that is not in the table, with spaces for underscores."""
+    return LABELS.get(name, name.replace("_", " "))

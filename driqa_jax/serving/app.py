@@ -1,0 +1,171 @@
+"""The application: its routes, and what stands around them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from driqa_jax.serving import answers, page
+from driqa_jax.serving.body import read_body
+from driqa_jax.serving.form import check_content_type, pictures_in
+from driqa_jax.serving.limits import HeldBytes, Limits, Refused, overloaded
+from driqa_jax.serving.metrics import CONTENT_TYPE, Metrics, Observed
+from driqa_jax.serving.outcomes import entries_of
+from driqa_jax.serving.queue import FairQueue, Kind
+from driqa_jax.serving.worker import Worker
+from driqa_jax.version import VERSION
+
+if TYPE_CHECKING:
+    from driqa_jax.scoring.scorer import Scorer
+
+# A quarter of what `driqa explain` shows: a page is no wider, and the restorer takes a quarter of the time.
+SHOWN_PIXELS = 400_000
+_ABOUT = """How good does a photo look, from 0 to 100, with no reference to compare it to.
+
+Send one picture as the body, or several as the files of a `multipart/form-data`. An entry comes back for each, in
+order: with a score, or with the reason why it has none. Too much at once is answered by 429 and `Retry-After`."""
+_PROBLEMS = {
+    400: "a damaged form",
+    408: "the body came too slowly",
+    413: "too many bytes, pictures or pixels",
+    415: "a content type that holds no pictures",
+    422: "no picture could be read; the body is as for 200 where the request itself was in order",
+    429: "too much at once; Retry-After says when to come back",
+    503: "the server is starting",
+    504: "not done in time",
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FILES = {"type": "object", "properties": {"image": {"type": "array", "items": _BINARY["schema"]}}}
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": _BINARY,
+            "application/octet-stream": _BINARY,
+            "multipart/form-data": {"schema": _FILES},
+        },
+    }
+}
+
+
+class Service:
+    """One scorer behind one queue, and what all requests share."""
+
+    def __init__(self, scorer: Scorer, limits: Limits, shown_pixels: float, on_failure=lambda: None):
+        self.limits = limits
+        self.queue = FairQueue(limits.queue)
+        self.held = HeldBytes(limits.held_bytes)
+        self.worker = Worker(scorer, self.queue, shown_pixels, on_failure)
+        self.model = {"name": scorer.name, "sha256": scorer.sha256}
+        self.metrics = Metrics(
+            {"version": VERSION, "model": scorer.name, "sha256": scorer.sha256},
+            {
+                "driqa_queue_pictures": ("pictures that wait", lambda: len(self.queue)),
+                "driqa_held_bytes": ("bytes of pictures held", lambda: self.held.now),
+                "driqa_picture_seconds": ("a picture, running mean", lambda: self.worker.seconds_per_picture),
+                "driqa_ready": ("1 once pictures are scored", self.worker.ready.is_set),
+            },
+        )
+
+    def health(self) -> dict[str, Any]:
+        """Status, version, model, limits."""
+        status = "ok" if self.worker.ready.is_set() else "failed" if self.worker.failure else "starting"
+        limits = {
+            name: getattr(self.limits, name) for name in ("request_bytes", "pictures", "pixels", "queue", "seconds")
+        }
+        return {"status": status, "version": VERSION, "model": self.model, "limits": limits}
+
+    async def answer(self, request: Request, kind: Kind, describe) -> Response:
+        """Read the pictures of a request, have them worked on, answer. Raises Refused."""
+        check_content_type(content_type := request.headers.get("content-type", ""))
+        if not self.worker.ready.is_set():
+            raise Refused(503, "the model is being compiled; /healthz says when it is ready", {"retry-after": "5"})
+        if len(self.queue) >= self.limits.queue:  # told at once, before a byte of the body is read
+            wait = len(self.queue) * self.worker.seconds_per_picture
+            raise overloaded(f"{len(self.queue)} pictures wait already", wait)
+        with self.held.holding() as take:
+            body = await read_body(request, self.limits, take)
+            pictures = await asyncio.to_thread(pictures_in, body, content_type, self.limits.pictures)
+            del body
+            status, entries = await entries_of(request, kind, pictures, self.limits, self.queue, self.worker, describe)
+        for entry in entries:
+            self.metrics.pictures.labels(kind, "failed" if entry["error"] else "done").inc()
+        return answers.JSON({"model": self.model, "results": entries}, status)
+
+
+def create_app(
+    scorer: Scorer, limits: Limits | None = None, shown_pixels: float = SHOWN_PIXELS, on_failure=lambda: None
+):
+    """The ASGI application of one scorer; its lifespan starts and ends the thread that owns the scorer.
+
+    `app.state.service` is the `Service`. `shown_pixels`: explained pictures are restored and shown with at most so
+    many. `on_failure`: called where the scorer fails at its very first pictures.
+    """
+    service = Service(scorer, limits or Limits(), shown_pixels, on_failure)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        service.worker.start()
+        yield
+        await asyncio.to_thread(service.worker.stop, service.limits.grace_seconds)
+
+    app = FastAPI(
+        title="driqa serve",
+        version=VERSION,
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # these load scripts from elsewhere; /openapi.json is there for any reader
+        redoc_url=None,
+        redirect_slashes=False,  # to a host that the client names
+    )
+    app.state.service = service
+    problems = {status: {"model": answers.Problem, "description": said} for status, said in _PROBLEMS.items()}
+
+    @app.post("/v1/score", response_model=answers.Scores, responses=problems, openapi_extra=_BODY)
+    async def score(request: Request):
+        """A score for each picture."""
+        return await service.answer(request, "score", answers.score)
+
+    @app.post("/v1/explain", response_model=answers.Explanations, responses=problems, openapi_extra=_BODY)
+    async def explain(request: Request, image_format: answers.ImageFormat = "webp"):
+        """A score for each picture, and why: named degradations, quality map, restored picture."""
+        describe = functools.partial(answers.explanation, kind=image_format)
+        return await service.answer(request, "explain", describe)
+
+    @app.get("/healthz", response_model=answers.Health, responses={503: {"model": answers.Health}})
+    async def healthz():
+        """200 once the model is compiled, 503 before."""
+        health = service.health()
+        return answers.JSON(health, 200 if health["status"] == "ok" else 503)
+
+    @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics():
+        """Counters in Prometheus' text format."""
+        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    app.include_router(page.routes())
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(HTTPException, _http_problem)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    known = frozenset({"/v1/score", "/v1/explain", "/healthz", "/metrics", "/openapi.json", *page.FILES})
+    app.add_middleware(page.Guarded)
+    app.add_middleware(Observed, metrics=service.metrics, paths=known)
+    return app
+
+
+async def _refused(request, error: Refused) -> Response:
+    return answers.JSON({"error": error.reason}, error.status, headers=error.headers)
+
+
+async def _http_problem(request, error: HTTPException) -> Response:
+    return answers.JSON({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _gone(request, error: ClientDisconnect) -> Response:
+    return answers.JSON({"error": "the client has gone"}, 499)

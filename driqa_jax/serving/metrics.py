@@ -1,0 +1,60 @@
+"""What Prometheus may ask about a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Metrics:
+    """Counters of one server; `gauges` gives what is read when it is asked for: name -> (help, function)."""
+
+    def __init__(self, info: dict[str, str], gauges: dict[str, tuple[str, Callable[[], float]]]):
+        self._registry = registry = CollectorRegistry()
+        Gauge("driqa_info", "the model and its version", list(info), registry=registry).labels(**info).set(1)
+        for name, (about, function) in gauges.items():
+            Gauge(name, about, registry=registry).set_function(function)
+        self.requests = Counter("driqa_requests", "requests answered", ["path", "status"], registry=registry)
+        self.seconds = Histogram(
+            "driqa_request_seconds",
+            "from the header of a request to the end of its answer",
+            ["path"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.pictures = Counter("driqa_pictures", "pictures answered", ["kind", "outcome"], registry=registry)
+
+    def text(self) -> bytes:
+        """All of it in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+
+class Observed:
+    """ASGI middleware: counts and times the answers of an application, by path; unknown paths are one."""
+
+    def __init__(self, app, metrics: Metrics, paths: frozenset[str]):
+        self._app, self._metrics, self._paths = app, metrics, paths
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        status, began = "none", time.monotonic()
+
+        async def observed(message):
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = str(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, observed)
+        finally:
+            self._metrics.requests.labels(path, status).inc()
+            self._metrics.seconds.labels(path).observe(time.monotonic() - began)

@@ -1,0 +1,61 @@
+"""The page: a few files of the package, held in memory, and the headers that keep it to itself."""
+
+from __future__ import annotations
+
+import importlib.resources
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from driqa_jax.scoring.overlay import colour_stops
+
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+# Pictures that the user dropped are blob: URLs, and those of an explanation are data: URLs.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
+
+
+def routes() -> APIRouter:
+    """The page and what it loads, no other file; STOPS in them is the colour bar of the quality maps."""
+    router = APIRouter(include_in_schema=False)
+    folder = importlib.resources.files("driqa_jax.serving") / "page"
+    for path, (name, kind) in FILES.items():
+        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(colour_stops()))
+        router.add_api_route(path, _file(content.encode(), kind), methods=["GET", "HEAD"])
+    return router
+
+
+def _file(content: bytes, kind: str):
+    async def answer() -> Response:
+        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+
+    return answer
+
+
+class Guarded:
+    """ASGI middleware: the security headers on every answer."""
+
+    def __init__(self, app):
+        self._app = app
+
+    async def __call__(self, scope, receive, send) -> None:
+        async def guarded(message):
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
+            await send(message)
+
+        await self._app(scope, receive, guarded)

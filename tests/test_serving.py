@@ -1,0 +1,398 @@
+"""The server scores what `driqa score` scores, refuses what is too much, and goes on."""
+
+import base64
+import io
+import json
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra serve")
+pytest.importorskip("uvicorn", reason="needs the extra serve")
+pytest.importorskip("python_multipart", reason="needs the extra serve")
+pytest.importorskip("prometheus_client", reason="needs the extra serve")
+
+from fake_model import pictures  # noqa: E402
+from PIL import Image  # noqa: E402
+from running_server import encoded, form, running, small_scorer, within  # noqa: E402
+
+from driqa_jax.scoring.overlay import overlay  # noqa: E402
+from driqa_jax.serving.form import Picture, pictures_in  # noqa: E402
+from driqa_jax.serving.limits import Refused  # noqa: E402
+from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
+
+GOOD = encoded(pictures()[0])
+MULTIPART = "multipart/form-data; boundary=XX"
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return small_scorer()
+
+
+@pytest.fixture(scope="module")
+def server(scorer):
+    with running(scorer, request_bytes=2_000_000, pictures=8, pixels=150_000, upload_seconds=1, seconds=20) as client:
+        yield client
+
+
+@pytest.fixture
+def slow(scorer, monkeypatch):
+    """Scores wait while this event is clear."""
+    go = threading.Event()
+    go.set()
+    stream = type(scorer).stream
+
+    def stuck(self, images, names=None):
+        for result in stream(self, images, names):
+            go.wait(20)
+            yield result
+
+    monkeypatch.setattr(type(scorer), "stream", stuck)
+    yield go
+    go.set()
+
+
+def test_a_body_and_a_form_get_the_scores_of_the_scorer(server, scorer):
+    expected = list(scorer.stream(pictures()))
+    status, headers, said = server.post("/v1/score", GOOD, "image/png")
+    assert status == 200 and headers["content-type"] == "application/json"
+    assert said["model"] == {"name": "fake", "sha256": scorer.sha256}
+    first = {"name": "picture", "score": expected[0].score, "uncertainty": expected[0].uncertainty, "error": None}
+    assert said["results"] == [first] and first["uncertainty"] > 0
+    sent = [(f"{i}.png", encoded(image)) for i, image in enumerate(pictures())]
+    status, _, said = server.send("/v1/score", sent)
+    assert status == 200
+    assert [entry["name"] for entry in said["results"]] == [name for name, _ in sent]
+    assert [entry["score"] for entry in said["results"]] == [result.score for result in expected]
+
+
+def test_an_explanation_has_map_pictures_and_names(server, scorer):
+    status, _, said = server.send("/v1/explain?image_format=png", [("a.png", GOOD), ("b.png", b"none")])
+    assert status == 200
+    entry, broken = said["results"]
+    found = scorer.explain(GOOD)
+    assert (entry["score"], entry["uncertainty"], entry["named"]) == (found.score, found.uncertainty, ["blur"])
+    assert [row["name"] for row in entry["degradations"]] == ["blur", "noise"]
+    assert np.shape(entry["quality_map"]) == np.shape(entry["weights"]) == found.quality_map.shape
+    shown = {}
+    for key, url in entry["images"].items():
+        kind, _, data = url.partition(";base64,")
+        assert kind == "data:image/png"
+        shown[key] = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
+    np.testing.assert_array_equal(shown["picture"], pictures()[0])
+    np.testing.assert_array_equal(shown["restored"], found.restored)
+    np.testing.assert_array_equal(shown["quality_map"], overlay(found))
+    np.testing.assert_allclose(entry["quality_map"], found.quality_map, atol=0.006)
+    assert broken["error"] and broken["score"] is None
+    assert server.post("/v1/explain?image_format=gif", GOOD)[0] == 422
+
+
+def test_broken_pictures_are_entries_among_the_good(server):
+    sent = [("a.png", GOOD), ("b.png", b""), ("c.png", GOOD[: len(GOOD) // 2]), ("d.png", b"<svg/>"), ("e.png", GOOD)]
+    status, _, said = server.send("/v1/score", sent)
+    assert status == 200
+    assert [entry["error"] is None for entry in said["results"]] == [True, False, False, False, True]
+    assert said["results"][0]["score"] == said["results"][4]["score"]
+    for path in ("/v1/score", "/v1/explain"):
+        for data, reason in ((sent[1][1], "empty"), (sent[2][1], "truncated"), (sent[3][1], "not a picture")):
+            status, _, said = server.post(path, data)
+            assert status == 422 and reason in said["results"][0]["error"]
+
+
+def test_pixels_are_counted_before_they_are_decoded(server, monkeypatch):
+    monkeypatch.setattr("driqa_jax.scoring.scorer.decode", lambda *a: pytest.fail("decoded"))
+    status, _, said = server.post("/v1/score", encoded(np.zeros((400, 400), np.uint8)))
+    assert status == 413 and "400x400 is 0.2 megapixels" in said["results"][0]["error"]
+
+
+def test_what_holds_no_pictures_is_refused(server):
+    for kind in (
+        "text/plain",
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "text/html; charset=utf-8",
+        "x",
+    ):
+        status, _, said = server.post("/v1/score", GOOD, kind)
+        assert status == 415 and "holds no pictures" in said["error"]
+    assert server.request("POST", "/v1/score", GOOD)[0] == 200  # nothing said: bytes
+    assert server.get("/v1/score")[0] == 405 and server.get("/etc/passwd")[0] == 404
+
+
+@pytest.mark.parametrize(
+    "body, kind, status, reason",
+    [
+        (form([("a.png", GOOD)])[:-12], MULTIPART, 400, "cut off"),
+        (form([("a.png", GOOD)])[:60], MULTIPART, 400, "cut off"),
+        (form([("a.png", GOOD)]), "multipart/form-data", 400, "boundary"),
+        (form([("a.png", GOOD)]), "multipart/form-data; boundary=YY", 400, "damaged"),
+        (b"--XX--\r\n", MULTIPART, 400, "no picture"),
+        (b"", MULTIPART, 400, "cut off"),
+        (
+            b'--XX\r\nContent-Disposition: form-data; name="url"\r\n\r\nhttp://x\r\n--XX--\r\n',
+            MULTIPART,
+            400,
+            "file name",
+        ),
+        (form([(f"{i}.png", b"x") for i in range(9)]), MULTIPART, 413, "more than 8"),
+        (bytes(2_000_001), "image/png", 413, "longer than 2000000 bytes"),
+    ],
+)
+def test_forms_and_bodies_that_are_damaged_or_too_much(server, body, kind, status, reason):
+    found, _, said = server.post("/v1/score", body, kind)
+    assert found == status and reason in said["error"]
+    assert server.healthy()
+
+
+def test_a_body_of_unknown_length_is_cut_at_the_limit(server):
+    chunks = iter([bytes(100_000)] * 30)
+    status, _, said = server.request("POST", "/v1/score", chunks, {"content-type": "image/png"})
+    assert status == 413 and "longer" in said["error"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "<script>alert(1)</script>", "http://localhost/x", "%00", "é\u202e\x07"]
+)
+def test_names_are_echoed_and_nothing_else(server, name, monkeypatch):
+    opened = []
+    monkeypatch.setattr("builtins.open", lambda *a, **k: opened.append(a) or pytest.fail("a file was opened"))
+    body = form([(name, GOOD)])
+    connection = socket.create_connection(("127.0.0.1", server.port), 20)
+    head = (
+        f"POST /v1/score HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        f"content-type: {MULTIPART}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + body)
+    answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, said = answer.partition(b"\r\n\r\n")
+    assert b" 200 " in head.splitlines()[0] and b"nosniff" in head
+    assert said.isascii() and not set(b"<>&\x07") & set(said)
+    (entry,) = json.loads(said)["results"]
+    assert entry["name"] == "".join(c if c.isprintable() else "\ufffd" for c in name) and entry["score"] is not None
+    assert opened == []
+
+
+def test_health_metrics_openapi_and_security_headers(server):
+    server.post("/v1/score", GOOD)
+    status, headers, said = server.get("/healthz")
+    assert status == 200 and said["status"] == "ok" and said["limits"]["pixels"] == 150_000
+    assert "default-src 'none'" in headers["content-security-policy"] and headers["x-content-type-options"] == "nosniff"
+    status, headers, text = server.get("/metrics")
+    assert status == 200 and headers["content-type"].startswith("text/plain")
+    lines = text.decode().splitlines()
+    for begin in (
+        'driqa_requests_total{path="/v1/score",status="200"}',
+        'driqa_pictures_total{kind="score",outcome="done"}',
+        'driqa_request_seconds_bucket{le="0.05",path="/v1/score"}',
+        "driqa_queue_pictures 0.0",
+        "driqa_held_bytes 0.0",
+        "driqa_ready 1.0",
+        'driqa_info{model="fake"',
+    ):
+        assert any(line.startswith(begin) for line in lines), begin
+    assert server.get("/nowhere")[0] == 404
+    assert b'path="other",status="404"' in server.get("/metrics")[2]
+    status, _, api = server.get("/openapi.json")
+    assert status == 200 and set(api["paths"]) == {"/v1/score", "/v1/explain", "/healthz", "/metrics"}
+    assert {"200", "413", "415", "422", "429", "503", "504"} <= set(api["paths"]["/v1/score"]["post"]["responses"])
+    assert server.get("/docs")[0] == 404 and server.get("/redoc")[0] == 404
+
+
+def test_too_much_at_once_is_429_and_the_rest_is_answered(scorer, slow):
+    with running(scorer, queue=4, seconds=20) as client:
+        slow.clear()
+        answers, threads = [], []
+
+        def send(count):
+            answers.append(client.send("/v1/score", [("a.png", GOOD)] * count))
+
+        def start(count):
+            threads.append(threading.Thread(target=send, args=(count,)))
+            threads[-1].start()
+
+        start(1)
+        within(10, lambda: client.service.worker._thread.is_alive() and not len(client.service.queue))
+        time.sleep(0.1)
+        start(4)
+        within(10, lambda: len(client.service.queue) >= 2)
+        began = time.monotonic()
+        status, headers, said = client.send("/v1/score", [("a.png", GOOD)] * 4)
+        assert status == 429 and int(headers["retry-after"]) >= 1 and "wait already" in said["error"]
+        assert time.monotonic() - began < 5 and client.healthy()
+        slow.set()
+        for thread in threads:
+            thread.join(20)
+        assert [status for status, _, _ in answers] == [200, 200]
+        assert client.service.held.now == 0 and len(client.service.queue) == 0
+        assert client.send("/v1/score", [("a.png", GOOD)] * 4)[0] == 200
+
+
+def test_bytes_of_all_requests_together_are_bounded(scorer):
+    with running(scorer, held_bytes=len(GOOD) + 10) as client:
+        assert client.post("/v1/score", GOOD)[0] == 200
+        status, headers, _ = client.post("/v1/score", GOOD + bytes(11))
+        assert status == 429 and headers["retry-after"]
+        assert client.post("/v1/score", GOOD)[0] == 200
+
+
+def test_what_takes_too_long_is_504_and_forgotten(scorer, slow):
+    with running(scorer, seconds=0.3) as client:
+        slow.clear()
+        status, _, said = client.post("/v1/score", GOOD)
+        assert status == 504 and "0.3 s" in said["results"][0]["error"]
+        slow.set()
+        within(10, lambda: client.post("/v1/score", GOOD)[0] == 200)
+
+
+def test_pictures_of_a_client_that_has_gone_are_not_scored(scorer, slow):
+    with running(scorer, queue=20) as client:
+        slow.clear()
+        connection = socket.create_connection(("127.0.0.1", client.port))
+        body = form([("a.png", GOOD)] * 12)
+        head = f"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: {MULTIPART}\r\ncontent-length: {len(body)}\r\n\r\n"
+        connection.sendall(head.encode() + body)
+        within(10, lambda: client.service.queue)
+        connection.close()
+        within(10, lambda: client.service.held.now == 0)
+        slow.set()
+        assert client.send("/v1/score", [("a.png", GOOD)] * 20)[0] == 200
+        assert b'outcome="done"} 20.0' in client.get("/metrics")[2]
+
+
+def test_what_runs_is_finished_when_told_to_stop(scorer, slow):
+    with running(scorer) as client:
+        slow.clear()
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(client.send("/v1/score", [("a.png", GOOD)] * 3)))
+        thread.start()
+        within(10, lambda: client.service.held.now)
+        time.sleep(0.2)
+        client.server.should_exit = True
+        within(10, lambda: _refused(client.port))
+        slow.set()
+        thread.join(20)
+        ((status, _, said),) = answers
+        assert status == 200 and all(entry["score"] is not None for entry in said["results"])
+
+
+def _refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_an_unexpected_failure_is_500_once(scorer, monkeypatch):
+    with running(scorer) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(type(scorer), "_run", lambda *a: 1 / 0)
+            for path in ("/v1/score", "/v1/explain"):
+                status, _, said = client.post(path, GOOD)
+                assert status == 500 and "log" in said["results"][0]["error"]
+                assert "division" not in json.dumps(said)
+        assert client.post("/v1/score", GOOD)[0] == 200
+
+
+def test_a_client_that_trickles_is_cut_off(server):
+    starts = (
+        b"POST /v1/sc",
+        b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 99\r\n\r\n",
+    )
+    for start in starts:
+        connection = socket.create_connection(("127.0.0.1", server.port), 20)
+        connection.sendall(start)
+        began, open_ = time.monotonic(), True
+        while open_ and time.monotonic() - began < 10:
+            time.sleep(0.1)
+            try:
+                connection.sendall(b"a")
+                connection.setblocking(False)
+                open_ = connection.recv(4096) != b"" if time.monotonic() - began > 5 else _still_open(connection)
+            except BlockingIOError:
+                pass
+            except OSError:
+                open_ = False
+            connection.setblocking(True)
+        assert not open_ and time.monotonic() - began < 4
+        assert server.healthy()
+
+
+def _still_open(connection):
+    data = connection.recv(4096)
+    assert data == b"" or b" 408 " in data
+    return data != b""
+
+
+def test_a_client_that_never_reads_is_cut_off(server):
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n" * 2000)
+    within(20, lambda: _reset(connection))
+    assert server.healthy()
+
+
+def _reset(connection):
+    try:
+        connection.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n")
+    except OSError:
+        return True
+    return False
+
+
+def test_huge_and_odd_headers_are_refused(server):
+    for lines in (
+        b"x: " + b"a" * 200_000,
+        b"a:b\r\n" * 40_000,
+        b"\x00\xff",
+        b"content-length: -1",
+        b"content-length: 9" * 9,
+    ):
+        connection = socket.create_connection(("127.0.0.1", server.port), 20)
+        with connection:
+            try:
+                connection.sendall(b"POST /v1/score HTTP/1.1\r\nhost: x\r\n" + lines + b"\r\n\r\n")
+                answer = connection.recv(4096)
+            except ConnectionError:
+                answer = b""
+        assert answer == b"" or b" 400 " in answer.splitlines()[0]
+        assert server.healthy()
+
+
+def test_the_queue_serves_requests_in_turn_and_takes_all_or_none():
+    queue = FairQueue(5)
+    many, one = [Job("score", b"%d" % i) for i in range(3)], Job("explain", b"x")
+    queue.put(many)
+    queue.put([one])
+    with pytest.raises(QueueFull):
+        queue.put([Job("score", b"")] * 2)
+    assert len(queue) == 4
+    assert queue.take() is many[0] and queue.take_now("score") is None and queue.take() is one
+    many[1].future.cancel()
+    assert queue.take_now("score") is many[2] and queue.take_now("score") is None and len(queue) == 0
+    waiting = [Job("score", b"") for _ in range(5)]
+    queue.put(waiting)
+    for job in waiting[:2]:
+        job.future.cancel()
+    queue.put([Job("score", b"")] * 2)  # nobody waits for two of them any more
+    queue.close()
+    assert queue.take() is None and all(job.future.cancelled() for job in waiting)
+    with pytest.raises(QueueFull):
+        queue.put([one])
+
+
+def test_pictures_are_parsed_whatever_stands_in_them():
+    data = b"\r\n--X\r\n--XX\n\r--" + bytes(range(256))
+    assert pictures_in(form([("ä.png", data), ("", b"")]), MULTIPART, 2) == [
+        Picture("ä.png", data),
+        Picture("picture", b""),
+    ]
+    long = pictures_in(form([("n" * 4000, b"x")]), MULTIPART, 1)[0].name
+    assert len(long) == 255 and long.endswith("…")
+    with pytest.raises(Refused, match="413"):
+        pictures_in(form([("a", b"x")] * 3), MULTIPART, 2)
