@@ -10,8 +10,8 @@ Also draws docs/examples.jpg, the examples with their scores.
 
 import csv
 import pathlib
-import re
 
+from blocks import write_blocks
 from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.evaluation.report import METRICS, Part, Report
@@ -44,11 +44,7 @@ def main() -> None:
         "weights": weights_text(),
     }
     for page in ("README.md", "MODEL_CARD.md"):
-        text = (ROOT / page).read_text()
-        for name, block in blocks.items():
-            body = f"<!-- {name} -->\n{block}\n<!-- /{name} -->"
-            text = re.sub(rf"<!-- {name} -->(?:.*?<!-- /{name} -->)?", lambda _, body=body: body, text, flags=re.S)
-        (ROOT / page).write_text(text)
+        write_blocks(ROOT / page, blocks)
 
 
 def metrics_table(report: Report) -> str:

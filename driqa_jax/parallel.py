@@ -6,6 +6,8 @@ gathered arrays on every device and divided by their number; the transpose of th
 devices owe, and the gradients are then summed once.
 """
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -20,6 +22,21 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Devices along one axis, `data`; None: all devices of all hosts."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def side_by_side(batch_size: int, block: int = 0) -> int:
+    """The most parts, up to the number of cores, that a batch falls into, each of whole blocks."""
+    units = batch_size // (block or 1)
+    return max(parts for parts in range(1, (os.cpu_count() or 1) + 1) if units % parts == 0)
+
+
+def use_cores(parts: int) -> None:
+    """Present the CPU as several devices, which compute side by side; accelerators are not touched.
+
+    XLA leaves most of a training step of small convolutions to one core. Without effect once JAX has begun.
+    """
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", parts)
 
 
 def gather(x: jax.Array, axis: int = 0) -> jax.Array:

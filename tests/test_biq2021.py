@@ -9,6 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from driqa_jax.data.builders.biq2021 import layout
+from driqa_jax.data.builders.layout import Pictures
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.prepare import prepare
@@ -56,6 +57,18 @@ def write_biq2021(folder):
     return folder
 
 
+@pytest.fixture(scope="module", autouse=True)
+def seven_pictures_are_all_there_are():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(layout.LAYOUT.counts, "train", len(TRAIN))
+        patch.setitem(layout.LAYOUT.counts, "test", len(TEST))
+        yield
+
+
+def read_ratings(folder):
+    return list(layout.LAYOUT.ratings(folder))
+
+
 @pytest.fixture(scope="module")
 def authors(tmp_path_factory):
     return write_biq2021(tmp_path_factory.mktemp("BIQ2021"))
@@ -68,13 +81,13 @@ def prepared(authors, tmp_path_factory):
 
 
 def test_the_layout_is_read_with_its_traps(authors):
-    ratings = layout.read_ratings(authors)
-    assert [rating.line for rating in ratings["test"]] == [2, 3]
-    assert {split: [(r.name, r.mos, r.subset) for r in rows] for split, rows in ratings.items()} == {
-        "train": [(name, mos, name[:4]) for name, _, mos in TRAIN],
-        "test": [(name, mos, name[:4]) for name, _, mos in TEST],
-    }
-    assert ratings["train"][1].file.name == "ss02 (1014).JPG"
+    ratings = read_ratings(authors)
+    assert [rating.line for rating in ratings if rating.split == "test"] == [2, 3]
+    assert [(r.split, r.image_id, r.raw, r.subset) for r in ratings] == [
+        *(("train", name, mos, name[:4]) for name, _, mos in TRAIN),
+        *(("test", name, mos, name[:4]) for name, _, mos in TEST),
+    ]
+    assert Pictures(layout.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
 
 
 def test_what_was_prepared_is_read_back(authors, prepared):
@@ -118,7 +131,7 @@ def test_a_second_prepare_keeps_what_is_there(authors, prepared):
 def test_what_is_not_prepared_says_how(tmp_path):
     with pytest.raises(DataError, match="driqa data prepare biq2021 --data-dir"):
         open_source("tfds", str(tmp_path), "biq2021")
-    with pytest.raises(ValueError, match="no data set 'biq2012'; there are biq2021"):
+    with pytest.raises(ValueError, match="no data set 'biq2012'; there are live, csiq, .*biq2021"):
         prepare("biq2012", tmp_path, tmp_path)
 
 
@@ -172,7 +185,7 @@ def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succ
         (
             [("Name", "Score"), ("ss01 (1).jpg", "0.5")],
             1,
-            r"the header is \['Name', 'Score'\], not \['Image Name', 'MOS'\]",
+            r"has no column 'Image Name', its header is \['Name', 'Score'\]",
         ),
         ([("Image Name", "MOS", "", ""), ("ss01 (1).jpg", "good", "", "")], 2, "the score 'good'"),
         (
@@ -196,7 +209,7 @@ def test_every_defect_of_the_labels_is_named_by_file_and_line(tmp_path, rows, li
     with file.open("w", newline="", encoding="utf-8-sig") as stream:
         csv.writer(stream).writerows(rows)
     with pytest.raises(DataError, match=message) as caught:
-        layout.read_ratings(folder)
+        read_ratings(folder)
     assert (caught.value.file, caught.value.line) == (str(file), line)
 
 
@@ -204,13 +217,11 @@ def test_an_empty_label_file_and_one_that_is_absent(tmp_path):
     folder = write_biq2021(tmp_path)
     file = folder / layout.SPLITS["test"]
     file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv, line 1: the header is absent"):
-        layout.read_ratings(folder)
+    with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv, line 1: has no column 'Image Name'"):
+        read_ratings(folder)
     file.write_text("Image Name,MOS,,\n,,,\n")
     with pytest.raises(DataError, match="line 1: holds no rating"):
-        layout.read_ratings(folder)
+        read_ratings(folder)
     file.unlink()
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: no such file"):
-        layout.read_ratings(folder)
-    with pytest.raises(DataError, match="Images: no such folder; give the folder that holds BIQ2021"):
-        layout.read_ratings(folder / "Images")
+        read_ratings(folder)

@@ -1,7 +1,10 @@
 """A corpus: the same bytes whatever stopped it, read back through tfds, and never two in one folder."""
 
 import json
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -55,10 +58,15 @@ def test_records_hold_pairs_and_what_was_done(config, whole):
     assert len(records) == 20 and len({record["key"] for record in records}) == 20
     source = open_source("photos", config.data.path)
     stream = pretrain_batches(source, 32, 2, config.seed)
+
+    @jax.jit
+    def draw(step):
+        key = jax.random.fold_in(rng.stream(config.seed, "chains", step), 0)  # of the only block
+        return sample_chains(key, pretrain.recipe(config), 2)
+
     place = 0
     for step in range(5):
-        batch = next(stream)
-        chains = sample_chains(rng.stream(config.seed, "chains", step), pretrain.recipe(config), 2)
+        batch, chains = next(stream), draw(step)
         for chain, (types, severities) in enumerate(zip(*map(np.asarray, chains), strict=True)):
             for photo in range(2):
                 record = records[place]
@@ -104,6 +112,24 @@ def test_stopped_and_killed_it_goes_on_to_the_same_bytes(config, whole, tmp_path
     (tmp_path / shards[0]).write_bytes(b"damaged")
     assert making.make(config, tmp_path)["shards"] == manifest["shards"]
     assert (tmp_path / shards[0]).read_bytes() == (whole[0] / shards[0]).read_bytes()
+
+
+def test_two_processes_write_the_same_bytes(tmp_path, root):
+    code = (
+        "import pathlib, sys, numpy as np\n"
+        "from driqa_jax.corpus import shards\n"
+        "picture = shards.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))\n"
+        "record = dict(image=picture, clean=picture, types=['jpeg', 'haze'], severities=[.5, .25],\n"
+        "              photo_id='a.png', index=3, chain_id=7, key='k')\n"
+        "print(shards.write_shard(pathlib.Path(sys.argv[1]), [record] * 5))\n"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code, tmp_path / "shard"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert said[0] == said[1] and "'records': 5" in said[0]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from driqa_jax.data.sources import open_source
 @pytest.fixture
 def authors(tmp_path, monkeypatch):
     """The authors' folder, small; seven pictures are then all there are."""
-    monkeypatch.setattr(layout, "COUNTS", {"train": len(TRAIN), "test": len(TEST)})
+    monkeypatch.setitem(layout.LAYOUT.counts, "train", len(TRAIN))
+    monkeypatch.setitem(layout.LAYOUT.counts, "test", len(TEST))
     return write_biq2021(tmp_path / "BIQ2021")
 
 
@@ -50,19 +51,21 @@ def test_all_there(authors, capsys):
     assert out.splitlines() == [
         "train: 5 of 5 ratings, 5 pictures",
         "test: 2 of 2 ratings, 2 pictures",
+        "raw scores: 0.125 to 1 (MOS, 0 to 1)",
         f"biq2021 is complete; next: driqa data prepare biq2021 --data-dir {authors}",
     ]
 
 
 def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
-    monkeypatch.setitem(layout.COUNTS, "train", 6)
+    monkeypatch.setitem(layout.LAYOUT.counts, "train", 6)
     (authors / "Images" / "ss03 (6).jpg").unlink()
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 1 and "complete" not in out
     assert out.splitlines() == [
         "train: 5 of 6 ratings, 5 pictures",
         "test: 2 of 2 ratings, 1 pictures",
-        "  Train (Images and MOS).csv: 5 ratings, where the authors give 6",
+        "raw scores: 0.125 to 1 (MOS, 0 to 1)",
+        "  train: 5 ratings, where the authors give 6",
         "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
     ]
 
@@ -99,13 +102,10 @@ def test_broken_pictures_are_found_with_decode_alone(authors, capsys):
 def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys):
     for folder in (tmp_path, tmp_path / "absent"):
         code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", folder)
-        assert (
-            code == 2
-            and out == ""
-            and f"driqa data: {folder}: nothing of biq2021 is here; expected 'Images'" in err
-        )
+        assert code == 2 and out == ""
+        assert f"driqa data: {folder}: nothing of BIQ2021 is here; expected 'Images'" in err
         code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", folder)
-        assert code == 2 and out == "" and "no such folder" in err
+        assert code == 2 and out == "" and ("nothing of BIQ2021 is here" in err or "no such folder" in err)
     for words in (["check", "biq2012", "--data-dir", tmp_path], ["prepare", "biq2021"], ["look"], []):
         code, out, err = driqa_data(capsys, *words)
         assert code == 2 and out == "" and "usage: driqa data" in err
@@ -114,7 +114,7 @@ def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys)
 
 def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tmp_path, capsys):
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
-    where = f"{authors}/tfds/biq2021/1.1.0; train on it with --config.data.path={authors}/tfds\n"
+    where = f"{authors}/tfds/biq2021/1.2.0; train on it with --config.data.path={authors}/tfds\n"
     assert code == 0 and out == f"biq2021 is in {where}"
     assert "looking for siblings: 7 of 7\n" in err and err.endswith("writing: 7 of 7\n")
     assert len(open_source("tfds", f"{authors}/tfds", "biq2021")) == 7
@@ -146,6 +146,7 @@ STOPPED = """
 import sys, time
 from driqa_jax.cli import main as cli
 from driqa_jax.data.builders.biq2021.biq2021_dataset_builder import Builder
+Builder.LAYOUT.counts.update(train=5, test=2)
 examples = Builder._generate_examples
 def slow(self, *args):
     for example in examples(self, *args):

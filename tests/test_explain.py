@@ -15,6 +15,7 @@ import driqa_jax
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.degradations import NAMES
 from driqa_jax.scoring.blend import through_tiles, tile_starts
+from driqa_jax.scoring.explain import Explainer
 from driqa_jax.scoring.labels import label
 from driqa_jax.scoring.overlay import colour_stops, colours, overlay
 from driqa_jax.scoring.sheet import sheet
@@ -44,7 +45,7 @@ def test_the_map_is_of_the_score(scorer, image, found):
     (prediction,) = scorer.predict([image])
     share = found.quality_map.astype(float) / 100
     assert share.min() > 0.01 and share.max() < 0.99
-    uncalibrated = 0.5 + 2.0 * np.log((share + 0.5) / (2.0 - share - 0.5))
+    uncalibrated = 0.1 + 0.7 * np.log(share / (1 - share))
     assert (found.weights * uncalibrated).sum() == pytest.approx(prediction, abs=1e-4)
 
 
@@ -75,9 +76,9 @@ def test_equal_pictures_give_equal_bytes_and_plain_json(scorer, image, found, tm
 
 def test_a_scale_of_ones_own_changes_no_explanation(scorer, image, found):
     scores = np.linspace(0, 100, 20)
-    for made in (scorer, tiny_scorer()):
-        own = made.calibrate(scores, 1 + scores / 25, scale=(1, 5))
-        assert own(image) < 5.01 and own.explain(image).score == found.score
+    own = scorer.calibrate(scores, 1 + scores / 25, scale=(1, 5))
+    assert own(image) <= 5 < found.score == own.explain(image).score
+    assert Explainer(own)._scorer.own_scale is None and own.own_scale is not None
 
 
 def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):
@@ -95,8 +96,7 @@ def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):
         scorer.features([])
 
 
-def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_sizes():
-    scorer = tiny_scorer()
+def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_sizes(scorer):
     small = picture(32, 32, 3)
     seen = scorer.explain(small)
     direct = scorer.model.apply({"params": scorer.params}, small[None] / 255.0, seen.d[None], method="restore")

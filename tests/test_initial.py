@@ -7,6 +7,7 @@ from tiny_model import random_params, tiny
 
 from driqa_jax.data.fake import FakeSource
 from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
 from driqa_jax.scoring.weights import save_weights
@@ -22,6 +23,7 @@ PICTURES = 11  # no multiple of the batch that measures
 def config(monkeypatch):
     monkeypatch.setitem(driqa.VARIANTS, "tiny", tiny)
     config = default()
+    config.model.types = NAMES
     config.model.variant = "tiny"
     config.view.short, config.view.tile = 64, 64
     config.view.canvas = (64, 96)  # a square picture leaves a third of it empty

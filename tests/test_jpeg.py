@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from driqa_jax.degradations import apply
 from driqa_jax.degradations.compression import (
     CHROMA_TABLE,
     LUMA_TABLE,
@@ -65,3 +66,46 @@ def test_severity_runs_over_the_qualities():
     assert (np.diff(qualities) < 0).all()
     for quality in (43, 36, 24, 7, 4, 80):
         assert float(jpeg_quality(jpeg_severity(quality))) == pytest.approx(quality, rel=1e-4)
+
+
+def test_double_jpeg_is_libjpeg_twice_on_a_moved_grid():
+    pixels = np.ascontiguousarray(PHOTOS["coffee 128x160"]())
+    double = jax.jit(lambda key: apply("double_jpeg", key, jnp.asarray(pixels, jnp.float32) / 255, 0.6))
+
+    def tables(severity: float) -> list[list[int]]:
+        quality = jpeg_quality(severity)
+        return [np.asarray(scaled_table(t, quality)).astype(int).ravel().tolist() for t in (LUMA_TABLE, CHROMA_TABLE)]
+
+    def code(picture: np.ndarray, severity: float) -> np.ndarray:
+        stream = io.BytesIO()
+        Image.fromarray(picture).save(stream, "JPEG", qtables=tables(severity), subsampling="4:2:0")
+        return np.asarray(Image.open(stream))
+
+    orders = set()
+    for seed in range(4):
+        k_place, k_ratio, k_order = jax.random.split(jax.random.key(seed), 3)
+        down, right = divmod(int(jax.random.randint(k_place, (), 1, 64)), 8)
+        severities = [0.6, 0.6 * float(jax.random.uniform(k_ratio, minval=0.5))]
+        if not bool(jax.random.bernoulli(k_order)):
+            severities.reverse()
+        orders.add(severities[0] == 0.6)
+        wider = np.pad(pixels, ((8, 8), (8, 8), (0, 0)), mode="edge")
+        for (y, x), severity in zip(((8, 8), (down, right)), severities, strict=True):
+            window = np.ascontiguousarray(wider[y : y + 136, x : x + 168])
+            wider[y : y + 136, x : x + 168] = code(window, severity)
+        theirs = wider[8:136, 8:168].astype(np.float64)
+        error = ((np.asarray(double(jax.random.key(seed))) * 255 - theirs) ** 2).mean()
+        assert 10 * np.log10(255**2 / error) > 40, seed
+        assert error < 0.1 * ((pixels - theirs) ** 2).mean(), seed
+    assert orders == {True, False}
+
+
+def test_half_the_chroma_is_libjpegs_420():
+    halved = jax.jit(lambda image: apply("chroma_subsampling", jax.random.key(0), image, 0.25))
+    for photo, make in PHOTOS.items():
+        pixels = np.ascontiguousarray(make())
+        theirs, _ = libjpeg(pixels, 100)
+        ours = np.asarray(halved(jnp.asarray(pixels, jnp.float32) / 255), np.float64) * 255
+        error = ((ours - theirs) ** 2).mean()
+        assert 10 * np.log10(255**2 / error) > 45, photo
+        assert error < 0.5 * ((pixels - theirs) ** 2).mean(), photo

@@ -17,7 +17,7 @@ from driqa_jax.scoring.gallery import Gallery
 from driqa_jax.scoring.report import EXTREMES, Report
 from driqa_jax.scoring.scorer import Result
 
-EVIL = "<script>alert(1)</script>\"onerror='x'&amp;.png"
+EVIL = "<script>alert(1)<script><img src=x onerror=alert(1)>\"onload='x'&amp;.png"
 PROVENANCE = {"model": "tiny", "sha256": "ab" * 32, "versions": {"jax": "1.2"}}
 
 
@@ -183,7 +183,7 @@ def test_the_commands_leave_pages_and_report_what_is_broken(scorer, tmp_path, mo
     page = tmp_path / "r.html"
     assert cli.main(["score", str(photos), "-o", str(tmp_path / "s.csv"), "--report", str(page)]) == 1
     assert "explaining 3 pictures" in capsys.readouterr().err
-    assert {"a.png", "b.png", "the file is empty"} <= set(Page(page).texts)
+    assert {"a.png", "b.png", "the file is empty (zero bytes)"} <= set(Page(page).texts)
     assert cli.main(["score", str(photos), "--report", str(tmp_path / "r.txt")]) == 2
 
     # A report of a resumed run is of all its rows.

@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec
 from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax import parallel
+from driqa_jax.degradations import NAMES
+from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
 from driqa_jax.train import finetune, optim, pretrain, state
 from driqa_jax.train.config import default
@@ -20,13 +22,15 @@ BATCH, SIDE = 8, 64
 RELATIVE = 1e-5
 
 
-def configured(stage, variant):
+def configured(stage, variant, block):
     """Every loss of the stage counts."""
     config = default()
+    config.model.types = NAMES
     config.stage, config.model.variant = stage, variant
     config.loss.plcc, config.loss.rs_weight, config.loss.aux = 0.5, 0.3, 0.2
     if stage == "pretrain":
         config.optim.frozen = ()
+        config.pretrain.block, config.pretrain.restored = block, 0.5 if block else 1.0
         config.pretrain.crop, config.pretrain.chains = SIDE, 3
         # Between two of 256 levels the last bit of a compilation decides, and a loss sees the whole level.
         with config.unlocked():
@@ -34,11 +38,12 @@ def configured(stage, variant):
     return config
 
 
-def batch_of(stage):
+def batch_of(stage, block):
     rng = np.random.default_rng(0)
-    index = np.arange(16, 16 + BATCH, dtype=np.int32)
+    count = BATCH * (block or 1)
+    index = np.arange(16, 16 + count, dtype=np.int32)
     if stage == "pretrain":
-        return {"photo": rng.integers(0, 256, (BATCH, SIDE, SIDE, 3), dtype=np.uint8), "index": index}
+        return {"photo": rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8), "index": index}
     whole, valid, tiles, boxes = views_of_noise(BATCH, 1, (SIDE, SIDE), SIDE)
     valid[::2, 1] = 32
     mos = rng.random(BATCH).astype(np.float32)
@@ -54,9 +59,9 @@ def batch_of(stage):
     }
 
 
-def first_step(stage, variant, devices):
+def first_step(stage, variant, block, devices):
     """Gradients by path, and metrics, of the loop's own step; its optimizer here keeps the gradients."""
-    config = configured(stage, variant)
+    config = configured(stage, variant, block)
     model = driqa.build_model(config.model)
     params = random_params(model)
     if stage == "pretrain":
@@ -66,22 +71,23 @@ def first_step(stage, variant, devices):
     start = state.create(params, lambda path: not optim.is_frozen(config.optim, path), keeper)
     loss = {"finetune": finetune, "pretrain": pretrain}[stage].make_loss(config, model)
     step = parallel.map_step(make_step(loss, keeper, 0.9), mesh)
-    after, metrics = step(parallel.replicate(start, mesh), parallel.place_batch(batch_of(stage), mesh))
+    after, metrics = step(parallel.replicate(start, mesh), parallel.place_batch(batch_of(stage, block), mesh))
     return jax.tree.map(np.asarray, (after.opt_state.trace, metrics))
 
 
 @pytest.mark.parametrize(
-    "stage, variant",
+    "stage, variant, block",
     [
-        ("finetune", "tiny"),
-        ("pretrain", "tiny"),
-        pytest.param("finetune", "lite", marks=pytest.mark.long),
-        pytest.param("pretrain", "lite", marks=pytest.mark.long),
+        ("finetune", "tiny", 0),
+        ("pretrain", "tiny", 0),
+        ("pretrain", "tiny", 2),
+        pytest.param("finetune", "lite", 0, marks=pytest.mark.long),
+        pytest.param("pretrain", "lite", 0, marks=pytest.mark.long),
     ],
 )
-def test_one_and_eight_devices_have_the_same_loss_and_gradients(stage, variant, monkeypatch):
+def test_one_and_eight_devices_have_the_same_loss_and_gradients(stage, variant, block, monkeypatch):
     monkeypatch.setitem(driqa.VARIANTS, "tiny", tiny)
-    (one, one_metrics), (eight, eight_metrics) = (first_step(stage, variant, devices) for devices in (1, 8))
+    (one, one_metrics), (eight, eight_metrics) = (first_step(stage, variant, block, devices) for devices in (1, 8))
     assert one_metrics.keys() == eight_metrics.keys()
     for name, value in one_metrics.items():
         assert value != 0 and abs(eight_metrics[name] / value - 1) < RELATIVE, (
@@ -131,6 +137,13 @@ def test_the_gradient_of_a_shared_loss_of_gathered_values_is_not_multiplied_by_t
     value, gradient = mapped(summed)(x)
     np.testing.assert_allclose(value, np.sum((2 * x - target) ** 2), rtol=1e-6)
     np.testing.assert_allclose(gradient, np.sum(2 * (2 * x - target) * x), rtol=1e-6)
+
+
+def test_a_block_that_lies_on_two_devices_is_refused(monkeypatch):
+    monkeypatch.setitem(driqa.VARIANTS, "tiny", tiny)
+    config = configured("pretrain", "tiny", 2)
+    with pytest.raises(UserError, match="config.pretrain.block=2 does not divide the 3 photos of a device"):
+        pretrain.degrade(config, jnp.zeros((3, SIDE, SIDE, 3)), jnp.arange(3), 0)
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():

@@ -1,5 +1,6 @@
 """Sources: a CSV with every defect named by file and line, photographs, fakes; splits that never move."""
 
+import hashlib
 import io
 import subprocess
 import sys
@@ -112,6 +113,19 @@ def test_meta_info_with_a_reference_groups_by_it(folder):
         ("b.png", "I01.png", "train"),
         ("sub/c.png", "I02.png", "val"),
     ]
+
+
+def test_what_else_a_csv_of_ones_own_may_say(folder):
+    text = "image,mos,reference,degradation,subset\na.png,0.5,I01,blur,x\nb.png,0.25,I01,,y\nsub/c.png,1,I02,noise,\n"
+    source = opened(folder, text)
+    assert values(source, "group", "reference", "degradation", "subset", "row") == [
+        ("I01", "I01", "blur", "x", 0),
+        ("I01", "I01", "", "y", 1),
+        ("I02", "I02", "noise", "", 2),
+    ]
+    sha = hashlib.sha256(text.encode()).hexdigest()
+    assert source.label_files == Subset(source, [1], "part").label_files == {"ratings.csv": sha}
+    assert values(FakeSource(2), "reference", "level", "row") == [("", 0, -1)] * 2
 
 
 def test_a_dmos_is_never_taken_for_a_mos(folder):

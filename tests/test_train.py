@@ -19,6 +19,7 @@ from tiny_model import random_params, tiny
 import driqa_jax
 from driqa_jax import parallel
 from driqa_jax.data.errors import DataError
+from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
 from driqa_jax.scoring.weights import save_weights
@@ -45,6 +46,7 @@ def tiny_variant():
 def configured(stage="finetune", **changes):
     """A training of `STEPS` steps on generated pictures."""
     config = default()
+    config.model.types = NAMES
     config.stage, config.model.variant = stage, "tiny"
     config.data.kind, config.data.fake_count = "fake", 24
     config.view.short, config.view.canvas, config.view.tile = 64, (64, 64), 64

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from driqa_jax.data.views import ViewRule, make_view
 
@@ -153,3 +154,17 @@ def test_rules_that_cannot_be_followed(change):
 def test_what_is_no_picture_is_refused_by_shape(picture):
     with pytest.raises(ValueError, match=r"uint8 \(H, W, 3\)"):
         make_view(picture, RULE)
+
+
+@pytest.mark.parametrize("size", [(500, 333), (31, 17), (1, 900)])
+def test_an_image_gives_the_view_of_its_array(size):
+    picture = ramp(*size)
+    for rng in (None, 3):
+        views = [
+            make_view(form, RULE, rng=rng and np.random.default_rng(rng))
+            for form in (picture, Image.fromarray(picture))
+        ]
+        for key in views[0]:
+            np.testing.assert_array_equal(views[0][key], views[1][key])
+    with pytest.raises(ValueError, match="mode RGB"):
+        make_view(Image.new("L", (4, 4)), RULE)

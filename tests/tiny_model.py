@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from driqa_jax.models.degradation_encoder import DegradationEncoder
-from driqa_jax.models.driqa import DRIQA
+from driqa_jax.models.driqa import DRIQA, count_types
 from driqa_jax.models.efficientnet import InvertedResidual, Normed
 from driqa_jax.models.interaction import Interaction
 from driqa_jax.models.layers import Dense, valid_mask
@@ -34,7 +34,7 @@ class TinyBackbone(nn.Module):
 def tiny(config):
     """For `driqa_jax.models.driqa.VARIANTS`."""
     return DRIQA(
-        degradation_encoder=DegradationEncoder(WIDTH, config.types, channels=(8,) * 5),
+        degradation_encoder=DegradationEncoder(WIDTH, count_types(config), channels=(8,) * 5),
         restoration=RestorationNet(width=8, encoder=(1,), middle=1, unshuffle=2),
         restoration_tokens=RestorationTokens(WIDTH),
         quality_encoder=QualityEncoder(TinyBackbone(), WIDTH, config.dropout),

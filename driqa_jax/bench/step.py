@@ -21,7 +21,7 @@ from driqa_jax.models import efficientnet, restoration
 from driqa_jax.models.depthwise import depthwise_conv, shifted_conv
 from driqa_jax.models.driqa import build_model
 from driqa_jax.scoring.cache import enable_compile_cache
-from driqa_jax.train import finetune, optim, rng, state
+from driqa_jax.train import finetune, initial, optim, rng, state
 from driqa_jax.train.config import default
 from driqa_jax.train.steps import make_step
 
@@ -31,7 +31,7 @@ STEPS = 1000  # of the schedule; the time of a step does not depend on it
 
 def measure(batch: int = 8, side: int = 224, repeats: int = 9) -> dict[str, float]:
     """Median seconds of a step for each backward pass; `whole` of side x side and one tile of the same."""
-    config = default()
+    config = initial.with_types(default())
     model = build_model(config.model)
     mesh = parallel.make_mesh(jax.devices()[:1])
     params = jax.jit(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))()["params"]

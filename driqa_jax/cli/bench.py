@@ -9,6 +9,8 @@ from driqa_jax.errors import UserError
 
 # What each measures, one line; the module's own parser takes the options.
 BENCHES = {
+    "degradations": "images a second of each degradation and of a recipe, beside a host pipeline",
+    "score": "images a second, start-up and peak memory of driqa score, beside other packages",
     "step": "images a second of the training step, with either backward pass of the depthwise convolution",
 }
 
@@ -27,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
         print("usage: driqa bench NAME [options]; for example driqa bench step --help\n")
         for name, line in BENCHES.items():
             print(f"  {name:14}{line}")
+        print("\nexample:\n  driqa bench step --batch 8")
         return 0
     if args.name not in BENCHES:
         raise UserError(f"no benchmark is called {args.name!r}; there are {', '.join(BENCHES)}")

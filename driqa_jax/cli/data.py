@@ -7,16 +7,19 @@ import contextlib
 import pathlib
 import sys
 
+from driqa_jax.cli import data_sets
 from driqa_jax.data.prepare import NAMES
 
 _SHOWN = 20  # defects said one by one; the rest are counted
 _EXAMPLES = """\
 examples:
+  driqa data list
   driqa data check biq2021 --data-dir BIQ2021
   driqa data prepare biq2021 --data-dir BIQ2021
+  driqa data leaks biq2021 --data-dir BIQ2021/tfds
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
 
-Nothing is downloaded: BIQ2021 is a copy of github.com/nisarahmedrana/BIQ2021, with Images and two CSV files.
+Nothing is downloaded: `driqa data list` says where each set comes from; give its folder as its authors made it.
 """
 _CHECK_EXAMPLES = """\
 example:
@@ -46,6 +49,13 @@ def add_parser(subparsers) -> None:
         **style,
     )
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = actions.add_parser(
+        "list",
+        help="say which data sets there are",
+        description="Say which data sets there are, how many pictures they have, and where they come from.",
+        **style,
+    )
+    listing.set_defaults(run=run)
     check = actions.add_parser(
         "check",
         help="say what is there and what is missing",
@@ -62,6 +72,7 @@ def add_parser(subparsers) -> None:
         **style,
     )
     prepare.add_argument("--out", metavar="O", help="folder to write to (default: tfds in the data's folder)")
+    data_sets.add_actions(actions, style)
     for action in (check, prepare):
         action.add_argument("name", choices=NAMES, metavar="NAME", help=f"the data set: {', '.join(NAMES)}")
         action.add_argument(
@@ -71,17 +82,35 @@ def add_parser(subparsers) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check or prepare; returns 0, or 1 where a check found something missing."""
-    return {"check": _check, "prepare": _prepare}[args.action](args)
+    """List, check or prepare; returns 0, or 1 where a check found something missing."""
+    return {"list": _list, "check": _check, "prepare": _prepare}[args.action](args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from driqa_jax.data.check import layout_of
+
+    table = Table("name", "pictures", "split", "scores", "from", box=None, pad_edge=False)
+    for name in NAMES:
+        layout = layout_of(name)
+        split = " / ".join(map(str, layout.counts.values())) if len(layout.counts) > 1 else "-"
+        table.add_row(name, str(sum(layout.counts.values())), split, layout.scores, layout.homepage)
+    Console(width=200 if not sys.stdout.isatty() else None).print(table)
+    print("\nAny other set: a CSV image,mos[,split][,group], or an IQA-PyTorch meta_info file.")
+    return 0
 
 
 def _check(args: argparse.Namespace) -> int:
-    from driqa_jax.data.check import check
+    from driqa_jax.data.check import check, layout_of
 
-    with _Progress() as progress:
+    with Progress() as progress:
         found = check(args.name, pathlib.Path(args.data_dir), args.decode, progress)
     for split, (rated, expected, present) in found.splits.items():
         print(f"{split}: {rated} of {expected} ratings, {present} pictures")
+    if found.scores:
+        print(f"raw scores: {found.scores[0]:g} to {found.scores[1]:g} ({layout_of(args.name).scores})")
     for defect in found.defects[:_SHOWN]:
         print(f"  {defect}")
     if len(found.defects) > _SHOWN:
@@ -96,25 +125,32 @@ def _prepare(args: argparse.Namespace) -> int:
     from driqa_jax.data.prepare import prepare
 
     out = args.out or str(pathlib.Path(args.data_dir) / "tfds")
-    with _Progress() as progress:
+    with Progress() as progress:
         folder = prepare(args.name, args.data_dir, out, progress)
     was = "is in" if progress.told else "was prepared already: it is in"
     print(f"{args.name} {was} {folder}; train on it with --config.data.path={out}")
     return 0
 
 
-class _Progress:
-    """On standard error: a live line on a terminal, elsewhere a line at each tenth."""
+class Progress:
+    """Tells on standard error how far it is: a live bar on a terminal, elsewhere a line at each tenth."""
 
     def __init__(self):
-        self.told, self._status, self._tenth = False, None, (None, 0)
+        self.told, self._bars, self._tasks, self._tenth = False, None, {}, (None, 0)
 
     def __enter__(self):
         self._stack = contextlib.ExitStack()
         if sys.stderr.isatty():
+            from rich import progress
             from rich.console import Console
 
-            self._status = self._stack.enter_context(Console(stderr=True).status(""))
+            columns = (
+                progress.TextColumn("{task.description}"),
+                progress.BarColumn(),
+                progress.MofNCompleteColumn(),
+                progress.TimeRemainingColumn(),
+            )
+            self._bars = self._stack.enter_context(progress.Progress(*columns, console=Console(stderr=True)))
         return self
 
     def __exit__(self, *unused) -> None:
@@ -122,11 +158,12 @@ class _Progress:
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self.told = True
-        text = f"{what}: {done} of {total}"
-        if self._status:
-            self._status.update(text)
+        if self._bars:
+            if what not in self._tasks:
+                self._tasks[what] = self._bars.add_task(what, total=total)
+            self._bars.update(self._tasks[what], completed=done)
             return
         tenth = (what, 10 * done // total)
         if tenth != self._tenth:
             self._tenth = tenth
-            print(text, file=sys.stderr, flush=True)
+            print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)

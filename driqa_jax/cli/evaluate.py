@@ -14,13 +14,18 @@ _EXAMPLES = """\
 examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o biq2021_test.json
   driqa evaluate --model runs/mine --data ratings.csv --mos-range 1 5 --split all
+  driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --scores other.csv --scores-lower niqe.csv \\
+      --table table.tex --figures figures
 
 Prints and writes SRCC, KRCC, PLCC (raw, and after the customary 4-parameter logistic) and RMSE of MOS in [0,
-1]: for the whole split, by subset, and for the "novel" pictures, those whose group stands in no other split.
+1]: for the whole split, by subset, by degradation, and for the "novel" pictures, those whose group stands in no other
+split; each with the 95 % interval of a bootstrap over pictures. Other metrics' scores become rows of the same table,
+followed by the difference, with its interval over the same resamples: within noise where that holds 0.
 SPLIT is a split of the data set, "all", or a part of one: train/val, train/fit, test/novel.
 
 exit codes: 0 evaluated, 1 some pictures failed (they are in no figure), 2 usage error
 """
+_NO_MODEL = "none"
 
 
 def add_parser(subparsers) -> None:
@@ -34,16 +39,17 @@ def add_parser(subparsers) -> None:
         allow_abbrev=False,
     )
     add_model_options(parser)
-    parser.add_argument(
-        "--data", required=True, metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos"
-    )
+    parser.add_argument("--data", required=True, metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
     parser.add_argument(
         "--data-dir",
         metavar="D",
         help="where the set was prepared; for a CSV, where its images lie (default: beside it)",
     )
     parser.add_argument("--split", default="test", metavar="S", help="which pictures (default: test)")
-    parser.add_argument("--seed", type=int, default=0, help="of the validation fold (default: 0)")
+    parser.add_argument(
+        "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the validation fold and the bootstrap (default: 0)")
     parser.add_argument(
         "--mos-range",
         type=float,
@@ -51,45 +57,57 @@ def add_parser(subparsers) -> None:
         metavar=("WORST", "BEST"),
         help="scale of a CSV's scores (default: 0 1)",
     )
+    parser.add_argument("--split-column", metavar="C", help="which column of a CSV holds the split, where several do")
+    scores = parser.add_argument_group("another metric's scores of the same pictures (a CSV image,score; repeatable)")
+    scores.add_argument("--scores", action="append", default=[], metavar="CSV", help="higher is better")
+    scores.add_argument("--scores-lower", action="append", default=[], metavar="CSV", help="lower is better")
     parser.add_argument(
-        "-o", "--output", metavar="R.json", help="write the report, with its provenance, to this file"
+        "--bootstrap", type=int, default=1000, metavar="N", help="resamples for the intervals (default: 1000; 0: none)"
     )
+    parser.add_argument("-o", "--output", metavar="R.json", help="write the report, with its provenance, to this file")
+    parser.add_argument("--table", metavar="T", help="write the table to this .md, .csv or .tex file")
+    parser.add_argument("--figures", metavar="DIR", help="draw predicted against human scores, and bars by degradation")
+    parser.add_argument("--per-image", metavar="P.csv", help="write each picture's score and MOS to this file")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns 0, or 1 where a picture failed."""
-    if args.output and not os.path.isdir(os.path.dirname(args.output) or "."):
-        raise UserError(f"{args.output}: there is no folder {os.path.dirname(args.output)}; make it first")
-    source, kind = open_data(args.data, args.data_dir, args.mos_range)
+    for path in (args.output, args.per_image):
+        if path and not os.path.isdir(os.path.dirname(path) or "."):
+            raise UserError(f"{path}: there is no folder {os.path.dirname(path)}; make it first")
+    if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
+        raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
+    source, kind = open_data(args.data, args.data_dir, args.mos_range, args.split_column)
     from driqa_jax.data.splits import novel, select
 
+    split = None
+    if args.split_file:
+        from driqa_jax.data.split_file import Split
+
+        split = Split.load(args.split_file)
+        source = split.assigned(source)
     part = _checked(select, source, args.split, args.seed)
     import numpy as np
 
+    from driqa_jax.evaluation.bootstrap import LEVEL
     from driqa_jax.evaluation.report import make_report
-    from driqa_jax.scoring.provenance import describe
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
 
+    if args.table:
+        check_table(args.table)
     mos = part.column("mos")
     if not np.isfinite(mos).all():
-        raise UserError(
-            f"{args.data}: {int((~np.isfinite(mos)).sum())} pictures have no score to compare with"
-        )
-    scorer = load(args.model, **loading(args))
-    images = (part.encoded(i) for i in range(len(part)))
-    results = []
-    for result in scorer.stream(images, names=part.column("image_id").tolist()):
-        results.append(result)
-        if len(results) % 100 == 0:
-            print(f"{len(results)} of {len(part)}", file=sys.stderr)
-    good = np.array([result.error is None for result in results])
-    if not good.any():
-        raise UserError(
-            f"{args.data}: none of {len(part)} pictures could be scored; the first: {results[0].error}"
-        )
+        raise UserError(f"{args.data}: {int((~np.isfinite(mos)).sum())} pictures have no score to compare with")
+    others = _other_scores(args, part)
+    if args.model == _NO_MODEL:
+        name = next(iter(others))
+        score, failed, described = others.pop(name), {}, {"model": name}
+    else:
+        score, failed, described = _score(args, part)
+    good = np.isfinite(score)
     report = make_report(
-        np.array([result.score for result in results if result.error is None]) / 100,
+        score[good],
         mos[good],
         data=source.name,
         split=args.split,
@@ -100,31 +118,113 @@ def run(args: argparse.Namespace) -> int:
                 "seed": args.seed,
                 "mos_range": args.mos_range,
                 "labels_sha256": labels_sha256(part),
+                "label_files": dict(source.label_files),
+                "split": split and {"id": split.id, "rule": dict(split.rule), "sha256": split.sha256},
             },
-            **describe(scorer),
+            "bootstrap": {"resamples": args.bootstrap, "seed": args.seed, "level": LEVEL},
+            **described,
         },
         subset=part.column("subset")[good],
         novel=novel(source, part)[good],
-        failed=tuple({"path": result.path, "error": result.error} for result in results if result.error),
+        failed=tuple({"path": path, "error": error} for path, error in failed.items()),
+        degradation=part.column("degradation")[good],
+        others={name: values[good] for name, values in others.items()},
+        draws=args.bootstrap,
+        seed=args.seed,
     )
     if args.output:
         report.save(args.output)
+    if args.table:
+        save_table(report, args.table)
+    if args.per_image:
+        _save_per_image(args.per_image, part, score, good)
+    if args.figures:
+        _draw(args.figures, report, score[good], mos[good])
     from rich.console import Console
 
-    Console().print(report.table())
+    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(report))
     for failure in report.failed:
         print(f"{failure['path']}: {failure['error']}", file=sys.stderr)
     return 1 if report.failed else 0
 
 
-def open_data(data: str, data_dir: str | None, mos_range: list[float] | None):
+def _score(args: argparse.Namespace, part):
+    """The model's scores of the pictures, (N,) in [0, 1], nan where one failed; what failed and why; the model."""
+    import numpy as np
+
+    from driqa_jax.scoring.provenance import describe
+    from driqa_jax.scoring.scorer import load
+
+    scorer = load(args.model, **loading(args))
+    images = (part.encoded(i) for i in range(len(part)))
+    score, failed = np.full(len(part), np.nan), {}
+    for done, result in enumerate(scorer.stream(images, names=part.column("image_id").tolist())):
+        if result.error is None:
+            score[done] = result.score / 100
+        else:
+            failed[result.path] = result.error
+        if (done + 1) % 100 == 0:
+            print(f"{done + 1} of {len(part)}", file=sys.stderr)
+    if len(failed) == len(part):
+        first = next(iter(failed.values()))
+        raise UserError(f"{args.data}: none of {len(part)} pictures could be scored; the first: {first}")
+    return score, failed, describe(scorer)
+
+
+def _other_scores(args: argparse.Namespace, part) -> dict:
+    """The other metrics' scores by the names of their files, (N,) each, higher is better."""
+    import pathlib
+
+    from driqa_jax.evaluation.other_scores import read_scores
+
+    found = {}
+    for sign, paths in ((1, args.scores), (-1, args.scores_lower)):
+        for path in map(pathlib.Path, paths):
+            if path.stem in found:
+                raise UserError(
+                    f"{path}: two files of scores are called {path.stem}; the name is the row's, rename one"
+                )
+            found[path.stem] = sign * read_scores(path, part.column("image_id").tolist())
+    return found
+
+
+def _save_per_image(path: str, part, score, good) -> None:
+    import csv
+    import io
+
+    from driqa_jax.atomic import write_whole
+
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["image", "score", "mos"])
+    columns = (part.column("image_id"), score, part.column("mos"))
+    rows.writerows(
+        [name, repr(float(x)), repr(float(y))] for name, x, y in zip(*(c[good] for c in columns), strict=True)
+    )
+    write_whole(path, file.getvalue().encode())
+
+
+def _draw(folder: str, report, score, mos) -> None:
+    from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
+
+    os.makedirs(folder, exist_ok=True)
+    title = f"{report.provenance['model']} on {report.data}, split {report.split}"
+    save_figure(draw_scatter(score, mos, title), os.path.join(folder, "scatter.png"))
+    bars = draw_bars(report)
+    if bars is not None:
+        save_figure(bars, os.path.join(folder, "bars.png"))
+
+
+def open_data(data: str, data_dir: str | None, mos_range: list[float] | None, split_column: str | None = None):
     """The source that `--data` means, and its kind: "fake", "folder" (a CSV) or "tfds". Raises UserError."""
     from driqa_jax.data.sources import open_source
 
     if data == "fake":
         return open_source("fake"), "fake"
     if data.lower().endswith(".csv") or os.path.exists(data):
-        options = {"images": data_dir, **({"mos_range": tuple(mos_range)} if mos_range else {})}
+        options = {"images": data_dir, "split_column": split_column}
+        if mos_range:
+            options["mos_range"] = tuple(mos_range)
         return _checked(open_source, "folder", data, **options), "folder"
     if not data_dir:
         raise UserError(f"--data {data}: give --data-dir, the folder that `driqa data prepare {data}` wrote")

@@ -1,4 +1,4 @@
-"""`driqa export`: a training run to one calibrated weights file."""
+"""`driqa export`: a training run to one calibrated weights file; any model to one StableHLO program."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import argparse
 from driqa_jax.errors import UserError
 
 _EXAMPLES = """\
-example:
+examples:
   driqa export --model runs/mine --licence "my own" -o mine.safetensors
+  driqa export --model mine.safetensors -o mine.stablehlo
   driqa score --model mine.safetensors photos/
 
-The calibration, which makes a score of 70 mean a MOS of .70 of the training scale, is fitted on the run's own
-validation fold.
+F.safetensors: the weights of a training, float16, and a calibration, which makes a score of 70 mean a MOS of .70
+of the training scale; it is fitted on the run's own validation fold.
+
+F.stablehlo: the whole program, weights and calibration inside, by jax.export, for CPU, CUDA and TPU, any batch;
+the model is a bundled one, a .safetensors file, or a workdir (as it is: not calibrated). To use it:
+driqa_jax.scoring.stablehlo.load, or JAX and numpy alone, see docs/EXPORT.md.
 
 exit codes: 0 written, 2 usage error
 """
@@ -22,35 +27,56 @@ def add_parser(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
         "export",
-        help="a training run to one weights file",
-        description="Write a training run as one calibrated weights file (safetensors, float16).",
+        help="a training run to one weights file; any model to StableHLO",
+        description="Write a training run as one calibrated weights file (safetensors, float16), "
+        "or any model as one program (StableHLO).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--model", required=True, metavar="WORKDIR", help="the workdir of a training")
-    parser.add_argument("-o", "--output", required=True, metavar="F.safetensors", help="the file to write")
-    parser.add_argument("--licence", default="not stated", metavar="TEXT", help="of the weights, for the header")
-    parser.add_argument("--data-path", metavar="P", help="where the run's data lie now (default: where they lay)")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME|FILE|WORKDIR",
+        help="for .safetensors the workdir of a training; for .stablehlo also a bundled model or a .safetensors file",
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="the file to write")
+    parser.add_argument("--licence", metavar="TEXT", help="of a training's weights (default: not stated)")
+    parser.add_argument(
+        "--data-path",
+        metavar="P",
+        help="for .safetensors: where the run's data lie now (default: where they lay)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns 0."""
-    import sys
+    import pathlib
 
+    output = pathlib.Path(args.output)
+    if output.suffix not in (".safetensors", ".stablehlo"):
+        raise UserError(f"{output}: the ending says what to write; it must be .safetensors or .stablehlo")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: there is no folder {output.parent}; make it first")
+    if output.suffix == ".stablehlo" and args.data_path:
+        raise UserError("--data-path goes with .safetensors: a .stablehlo file is made without data")
+    # Only now what takes a second to start: a wrong name is told at once.
     from driqa_jax.scoring.cache import enable_compile_cache
-    from driqa_jax.scoring.export import export
-
-    if not args.output.endswith(".safetensors"):
-        raise UserError(f"{args.output}: the name of a weights file ends in .safetensors")
-
-    def progress(done, count):
-        if done % 100 == 0 or done == count:
-            print(f"validation: {done} of {count}", file=sys.stderr)
+    from driqa_jax.scoring.export import export, export_program
 
     enable_compile_cache()
-    found = export(args.model, args.output, args.licence, args.data_path, progress)
+    if output.suffix == ".stablehlo":
+        found = export_program(args.model, output, args.licence)
+    else:
+        found = export(args.model, output, args.licence or "not stated", args.data_path, _progress)
     for name, value in found.items():
         print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
     return 0
+
+
+def _progress(done: int, count: int) -> None:
+    import sys
+
+    if done % 100 == 0 or done == count:
+        print(f"validation: {done} of {count}", file=sys.stderr)

@@ -17,7 +17,10 @@ from collections.abc import Iterator, Sequence
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "explain", "serve", "evaluate", "train", "export", "data", "degrade", "bench", "info")
+COMMANDS = ("score", "explain", "serve", "evaluate", "examine", "degrade", "train", "export", "data", "bench", "info")
+
+
+_signals: list[int] = []  # that ended the command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,6 +64,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+def entry() -> None:
+    """`main` for a process of its own, which ends at once where it was told to stop.
+
+    Threads may be deep in a decoder or a compiler then, and what Python does at its end would wait for them.
+    """
+    try:
+        code = main()
+    except SystemExit as leave:
+        if not _signals:
+            raise
+        code = leave.code
+    if _signals:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 @contextlib.contextmanager
 def _terminated_as_exit() -> Iterator[None]:
     """SIGTERM unwinds like an exception, so that files are closed as they are on Ctrl-C; a second Ctrl-C kills."""
@@ -69,9 +91,11 @@ def _terminated_as_exit() -> Iterator[None]:
         return
 
     def leave(number, frame):
+        _signals.append(number)
         raise SystemExit(128 + number)
 
     def interrupt(number, frame):
+        _signals.append(number)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         raise KeyboardInterrupt
 
@@ -85,4 +109,4 @@ def _terminated_as_exit() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from driqa_jax.cli.options import positive
 from driqa_jax.errors import UserError
 
 _PREFIX = "--config."
@@ -31,17 +32,26 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("--config", required=True, metavar="F.py", help="a Python file with get_config()")
     parser.add_argument("--workdir", required=True, metavar="D", help="folder for checkpoints and metrics")
+    parser.add_argument(
+        "--cpu-devices",
+        type=positive,
+        metavar="N",
+        help="without an accelerator: parts of a batch that are computed side by side (default: the number of cores, "
+        "or the next below it that divides the batch)",
+    )
     parser.set_defaults(run=run, overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
+    from driqa_jax.parallel import side_by_side, use_cores
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train
 
     config = read(args.config, settings)
+    use_cores(args.cpu_devices or side_by_side(config.batch_size, config.pretrain.block))
     enable_compile_cache()
     return train(config, args.workdir)
 

@@ -47,6 +47,8 @@ def make(config: ml_collections.ConfigDict, folder: pathlib.Path, progress: Prog
     Raises:
       UserError: the configuration asks for what cannot be, or the folder holds another corpus.
     """
+    if config.pretrain.block:
+        raise UserError("config.pretrain.block: a corpus puts every photograph of a step under every chain; leave it 0")
     plan = _Plan(config)
     source = sources(config)[0]
     manifest = _claim(folder, _describe(config, source))
@@ -96,8 +98,8 @@ def _degrader(config):
 
     @jax.jit
     def degrade(photos, index, step):
-        pictures, chains = pretrain.degrade(config, photos.astype(jnp.float32) / 255.0, index, step)
-        return jnp.round(pictures * 255.0).astype(jnp.uint8), chains
+        pictures, chains, _ = pretrain.degrade(config, photos.astype(jnp.float32) / 255.0, index, step)
+        return jnp.round(pictures[0] * 255.0).astype(jnp.uint8), jax.tree.map(lambda x: x[0], chains)
 
     return degrade
 
@@ -144,7 +146,7 @@ def _describe(config, source: Source) -> dict:
         digest.update(hashlib.sha256(source.encoded(i)).digest())
     device = jax.devices()[0]
     code = hashlib.sha256()
-    for file in sorted(pathlib.Path(degradations.__file__).parent.glob("*.py")):
+    for file in (*sorted(pathlib.Path(degradations.__file__).parent.glob("*.py")), pathlib.Path(pretrain.__file__)):
         code.update(file.read_bytes())
     described = {
         "format": FORMAT,
@@ -159,7 +161,7 @@ def _describe(config, source: Source) -> dict:
         **config.corpus.to_dict(),
         "device": f"{device.platform}: {device.device_kind}",
         "processor": hashlib.sha256(processor().encode()).hexdigest()[:12],
-        "code": code.hexdigest(),  # of the degradations, which change between two releases
+        "code": code.hexdigest(),  # of what degrades, which changes between two releases
         "versions": {
             **versions(),
             "libwebp": pillow_features.version("webp"),

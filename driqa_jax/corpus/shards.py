@@ -68,10 +68,16 @@ def write_shard(path: pathlib.Path, records: Iterable[dict]) -> dict:
     """
     from tensorflow_datasets.core import example_serializer, file_adapters, writer
 
+    class Serializer(example_serializer.ExampleSerializer):
+        def serialize_example(self, example):
+            # Protocol buffers write a record's keys in an order that differs from process to process, unless asked.
+            return self.get_tf_example(example).SerializeToString(deterministic=True)
+
     described = features()
-    serializer = example_serializer.ExampleSerializer(described.get_serialized_info())
     shard = writer.ShardWriter(
-        described, serializer, writer.ExampleWriter(file_adapters.FileFormat.ARRAY_RECORD)
+        described,
+        Serializer(described.get_serialized_info()),
+        writer.ExampleWriter(file_adapters.FileFormat.ARRAY_RECORD),
     )
     part = part_name(path)
     try:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from driqa_jax.degradations import NAMES, Chain, apply_chains
+from driqa_jax.degradations import apply
 
 SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _LABEL, _HEADER, _GAP, _FONT = 190, 30, 4, 15  # px
@@ -23,23 +23,18 @@ def severity_grid(
     photo: uint8 (H, W, 3), sides at least 32. The pictures of a row share their key, so that severity alone
     differs. Raises ValueError for a smaller photo.
     """
-    key = jax.random.key(seed)
-    photos = jnp.asarray(photo[None], jnp.float32) / 255.0
+    image = photo.astype(np.float32) / 255.0
 
     @jax.jit
-    def all_of_them(types, amounts):
-        def one(each):
-            kind, amount = each
-            chain = Chain(kind[None, None], amount[None, None])
-            # The key hangs on the type alone; the chain's own place would differ along the row.
-            return apply_chains(jax.random.fold_in(key, kind), photos, chain, jnp.zeros(1, jnp.int32))[0, 0]
+    def rows(key, image, severities):
+        keys = jax.random.split(key, len(names))
+        pictures = [
+            jax.lax.map(lambda s, name=name, key=key: apply(name, key, image, s), severities)
+            for name, key in zip(names, keys, strict=True)
+        ]
+        return jnp.round(jnp.stack(pictures) * 255.0).astype(jnp.uint8)
 
-        return jnp.round(jax.lax.map(one, (types, amounts)) * 255.0).astype(jnp.uint8)
-
-    kinds = np.array([NAMES.index(name) for name in names], np.int32)
-    types = np.repeat(kinds, len(severities))
-    amounts = np.tile(np.asarray(severities, np.float32), len(names))
-    return np.asarray(all_of_them(types, amounts)).reshape(len(names), len(severities), *photo.shape)
+    return np.asarray(rows(jax.random.key(seed), image, np.asarray(severities, np.float32)))
 
 
 def contact_sheet(grid: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES) -> Image.Image:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from driqa_jax.data.builders.layout import Layout, Pictures, Rating
 from driqa_jax.data.errors import DataError
 
 Progress = Callable[[str, int, int], None]
@@ -15,53 +17,70 @@ Progress = Callable[[str, int, int], None]
 
 @dataclasses.dataclass
 class Findings:
-    """By split the numbers of ratings, of ratings the authors give, of pictures; all defects in words."""
+    """What `check` saw.
+
+    splits: by split the numbers of ratings, of ratings the authors give, of pictures. scores: the lowest and the
+    highest raw score, None where there is no rating. defects: all defects in words.
+    """
 
     splits: dict[str, tuple[int, int, int]]
+    scores: tuple[float, float] | None
     defects: list[str]
 
 
-def check(
-    name: str, data_dir: pathlib.Path, decode: bool = False, progress: Progress | None = None
-) -> Findings:
+def layout_of(name: str) -> Layout:
+    """The layout of a set. Raises ModuleNotFoundError for a name that is none."""
+    return importlib.import_module(f"driqa_jax.data.builders.{name}.layout").LAYOUT
+
+
+def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Progress | None = None) -> Findings:
     """Look at the authors' files of a set; `decode` reads every picture too.
 
     `progress(what, done, total)` is called after each picture decoded. Raises DataError where nothing of the
     set is there at all.
     """
-    layout = importlib.import_module(f"driqa_jax.data.builders.{name}.layout")
-    parts = [layout.IMAGES, *layout.SPLITS.values()]
-    if not any((data_dir / part).exists() for part in parts):
-        raise DataError(data_dir, None, f"nothing of {name} is here; expected {', '.join(map(repr, parts))}")
-    found, seen, rated = Findings({}, []), {}, []
-    pictures = _noted(found, layout.Pictures, data_dir)
-    for split, count in layout.COUNTS.items():
-        ratings = _noted(found, layout.read_split, data_dir, split, pictures, seen) or []
-        present = [rating for rating in ratings if rating.file is not None]
-        found.splits[split] = len(ratings), count, len(present)
-        if ratings and len(ratings) != count:
-            found.defects.append(
-                f"{layout.SPLITS[split]}: {len(ratings)} ratings, where the authors give {count}"
-            )
-        if pictures is not None:
-            found.defects += [
-                f"{layout.SPLITS[split]}, line {rating.line}: {rating.name!r} is not in {layout.IMAGES}"
-                for rating in ratings
-                if rating.file is None
-            ]
-        rated += present
-    if decode:
-        found.defects += _broken([rating.file for rating in rated], progress)
-    return found
-
-
-def _noted(found: Findings, action, *args):
-    """The action's result, or None and its defect noted."""
+    layout = layout_of(name)
+    root = layout.root(data_dir)
+    layout.require_something(data_dir)
+    ratings: list[Rating] = []
+    defects: list[str] = []
     try:
-        return action(*args)
+        for rating in layout.ratings(root):
+            ratings.append(rating)
     except DataError as error:
-        found.defects.append(str(error))
-        return None
+        defects.append(str(error))
+    pictures = Pictures(layout, root)
+    files = [pictures.find(rating) for rating in ratings]
+    rated = Counter(rating.split for rating in ratings)
+    there = Counter(rating.split for rating, file in zip(ratings, files, strict=True) if file)
+    expected = layout.expected(set(rated))
+    if not defects:
+        defects += [
+            f"{split}: {rated[split]} ratings, where the authors give {count}"
+            for split, count in expected.items()
+            if rated[split] != count
+        ]
+    defects += _absent(layout, root, ratings, files)
+    if decode:
+        defects += _broken([file for file in files if file], progress)
+    raw = [rating.raw for rating in ratings]
+    return Findings(
+        {split: (rated[split], count, there[split]) for split, count in expected.items()},
+        (min(raw), max(raw)) if raw else None,
+        defects,
+    )
+
+
+def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: list) -> list[str]:
+    """A defect for each folder of pictures that is absent where none of several would do, then for each picture."""
+    absent = [rating for rating, file in zip(ratings, files, strict=True) if file is None]
+    if absent and not any((root / folder).is_dir() for folder in layout.images):
+        return [f"{root / layout.images[0]}: no such folder; none of {len(absent)} pictures is here"]
+    where = " or ".join(layout.images)
+    return [
+        f"{rating.file.name}{'' if rating.line is None else f', line {rating.line}'}: {rating.path!r} is not in {where}"
+        for rating in absent
+    ]
 
 
 def _broken(files: list[pathlib.Path], progress: Progress | None) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 import os
 import pathlib
@@ -17,24 +18,31 @@ _SPLIT_WORDS = {"0": "train", "1": "val", "2": "test", "training": "train", "val
 
 @dataclasses.dataclass(frozen=True)
 class Rating:
-    """One line of the CSV: the picture's name, its raw score, its split and group, and the line number."""
+    """One line of the CSV: the picture's name, its raw score, its split and group, and the line number.
+
+    reference, subset, degradation: "" where the file names none.
+    """
 
     image: str
     score: float
     split: str
     group: str
     line: int
+    reference: str = ""
+    subset: str = ""
+    degradation: str = ""
 
 
 class FolderSource(Source):
     """Pictures on disk scored by a CSV file.
 
-    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos[,split][,group]`, or by
-    place those of an IQA-PyTorch meta_info file: `name,mos` or `reference,distorted,mos`, with any column
-    whose name contains "split". `images`: the folder that image names start from (default: where the CSV
-    lies). `mos_range`: the (worst, best) score of the scale, as in (1, 5), or (100, 0) where lower is better;
-    it may be left out where all scores lie in [0, 1] and their column is not named dmos. `split_column`
-    chooses among several. Without a split column every picture is "train".
+    `path`: the CSV, or a folder that holds exactly one. Its columns are `image,mos`, and if you like `split`,
+    `group`, `reference`, `subset`, `degradation`; or by place those of an IQA-PyTorch meta_info file: `name,mos` or
+    `reference,distorted,mos`, with any column whose name contains "split". A reference is a group, too. `images`:
+    the folder that image names start from (default: where the CSV lies). `mos_range`: the (worst, best) score of
+    the scale, as in (1, 5), or (100, 0) where lower is better; it may be left out where all scores lie in [0, 1]
+    and their column is not named dmos. `split_column` chooses among several. Without a split column every picture
+    is "train".
 
     Raises DataError naming the file and the line.
     """
@@ -58,10 +66,14 @@ class FolderSource(Source):
             to_unit_range(file, ratings, mos_range),
             image_id=[rating.image for rating in ratings],
             group=[rating.group for rating in ratings],
-            subset=[""] * len(ratings),
+            subset=[rating.subset for rating in ratings],
+            reference=[rating.reference for rating in ratings],
+            degradation=[rating.degradation for rating in ratings],
+            row=range(len(ratings)),
             split=[rating.split for rating in ratings],
             dataset=[name] * len(ratings),
         )
+        self.label_files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
 
     def encoded(self, i: int) -> bytes:
         return (self._root / self.column("image_id")[i]).read_bytes()
@@ -102,6 +114,9 @@ def read_ratings(
             "for example mos_range=(1, 0) where lower is better",
         )
     split = _split_place(file, head, split_column)
+    if reference is None and "reference" in head:
+        reference = head.index("reference")
+    known = {name: head.index(name) for name in ("subset", "degradation") if name in head}
     group = head.index("group") if "group" in head else reference
 
     def rating(line, row):
@@ -114,6 +129,8 @@ def read_ratings(
             split="train" if split is None else _split_word(file, line, row[split]),
             group=(row[group] if group is not None else "") or row[image],
             line=line,
+            reference="" if reference is None else row[reference],
+            **{name: row[place] for name, place in known.items()},
         )
 
     return [rating(line, row) for line, row in lines[1:]]

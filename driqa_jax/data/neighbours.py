@@ -40,9 +40,7 @@ def describe(encoded: bytes) -> np.ndarray:
     return (waves / length if length > _FLAT else np.zeros_like(waves)).astype(np.float32).ravel()
 
 
-def clusters(
-    descriptions: Iterable[np.ndarray], threshold: float = THRESHOLD, largest: int = LARGEST
-) -> np.ndarray:
+def clusters(descriptions: Iterable[np.ndarray], threshold: float = THRESHOLD, largest: int = LARGEST) -> np.ndarray:
     """Cluster of each picture, int64 (N,): the smallest row among those it is connected with.
 
     Two pictures are connected where one and the other, or its mirror image, correlate at `threshold` or more.
@@ -53,6 +51,25 @@ def clusters(
     labels = np.empty(len(rows), np.int64)
     _label(rows, np.arange(len(rows)), threshold, largest, labels)
     return labels
+
+
+def pairs(
+    left: np.ndarray, right: np.ndarray, threshold: float = THRESHOLD
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Neighbours between two sets of descriptions, (N, 144) and (M, 144): rows i, rows j, similarity, the best first.
+
+    The similarity is the correlation with the other picture or its mirror image, whichever is higher, in [-1, 1].
+    """
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+    mirrored = _mirrored(right)
+    for start in range(0, len(left), _ROWS):
+        block = left[start : start + _ROWS]
+        alike = np.maximum(block @ right.T, block @ mirrored.T)
+        i, j = np.nonzero(alike >= threshold)
+        found.append((i + start, j, alike[i, j]))
+    i, j, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.lexsort((j, i, -similarity))
+    return i[order], j[order], similarity[order]
 
 
 def _label(rows, members, threshold, largest, labels):
@@ -68,7 +85,7 @@ def _label(rows, members, threshold, largest, labels):
 
 def _alike(rows, threshold):
     """Which of N descriptions are neighbours: a sparse (N, N) matrix, filled a block of rows at a time."""
-    mirrored = (rows.reshape(-1, FREQUENCIES, FREQUENCIES) * _MIRROR[None, None, :]).reshape(rows.shape)
+    mirrored = _mirrored(rows)
     left, right = [], []
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
@@ -77,6 +94,10 @@ def _alike(rows, threshold):
         right.append(j)
     left, right = np.concatenate(left), np.concatenate(right)
     return coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(len(rows), len(rows)))
+
+
+def _mirrored(rows):
+    return (rows.reshape(-1, FREQUENCIES, FREQUENCIES) * _MIRROR[None, None, :]).reshape(rows.shape)
 
 
 def _weights():

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from driqa_jax.data.errors import DataError
 
-NAMES = ("biq2021",)
+# The data sets there are builders for.
+NAMES = ("live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "spaq", "flive", "pipal", "biq2021")
 Progress = Callable[[str, int, int], None]
 
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source
+from driqa_jax.data.sources import EXTRA_COLUMNS, Source
 
 
 class RecordsSource(Source):
@@ -27,22 +27,23 @@ class RecordsSource(Source):
         self._parts = [builder.as_data_source(split, decoders=skip) for split in tables]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
-            raise DataError(
-                data_dir, None, f"labels and records of {name} differ in number; prepare it again"
-            )
+            raise DataError(data_dir, None, f"labels and records of {name} differ in number; prepare it again")
 
         def joined(key):
             return [value for table in tables.values() for value in table[key]]
 
+        first = next(iter(tables.values()))
         super().__init__(
             name,
             joined("mos"),
             image_id=joined("image_id"),
             group=joined("group"),
             subset=joined("subset"),
+            **{key: joined(key) for key in EXTRA_COLUMNS if key in first},  # sets prepared long ago have none
             split=[split for split, table in tables.items() for _ in table["mos"]],
             dataset=[name] * int(self._starts[-1]),
         )
+        self.label_files = builder.info.metadata.get("label_files", {})
 
     def encoded(self, i: int) -> bytes:
         which = int(np.searchsorted(self._starts, i, side="right")) - 1
@@ -51,9 +52,7 @@ class RecordsSource(Source):
 
 def _version_folder(name: str, data_dir: pathlib.Path) -> pathlib.Path:
     found = [
-        file.parent
-        for file in (data_dir / name).glob("*/dataset_info.json")
-        if "incomplete" not in file.parent.name
+        file.parent for file in (data_dir / name).glob("*/dataset_info.json") if "incomplete" not in file.parent.name
     ]
     if not found:
         raise DataError(

@@ -3,12 +3,14 @@
 A source has `name`, `len(source)`, `source[i]` and `source.column(key)`. An example is a dict:
 `image` bytes (an encoded file), `mos` float in [0, 1], higher is better (nan: no score), `percentile` float
 in [0, 1] (mid-rank of `mos` within the source), `image_id`, `group` (pictures of one group never part in a
-split), `subset`, `split` and `dataset`, all str.
+split), `subset`, `split` and `dataset`, all str; `reference` and `degradation` (str, "" where there is none or it is
+not known), `level` (int as the authors count, 0 where not known), `row` (int, place in the authors' list).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import rankdata
@@ -16,12 +18,19 @@ from scipy.stats import rankdata
 from driqa_jax.data.errors import DataError
 
 TEXT_COLUMNS = ("image_id", "group", "subset", "split", "dataset")
+# What some sets know besides; elsewhere this.
+EXTRA_COLUMNS = {"reference": "", "degradation": "", "level": 0, "row": -1}
 
 
 class Source:
-    """A table of columns, and encoded pictures by row. A kind of source overrides `encoded`."""
+    """A table of columns, and encoded pictures by row. A kind of source overrides `encoded`.
 
-    def __init__(self, name: str, mos: Sequence[float], **columns: Sequence[str]):
+    `label_files`: sha256 of the files that its scores came from, by name, where they are known.
+    """
+
+    label_files: Mapping[str, str] = MappingProxyType({})
+
+    def __init__(self, name: str, mos: Sequence[float], **columns: Sequence[str] | Sequence[int]):
         self.name = name
         scores = np.asarray(mos, np.float64)
         if np.any((scores < 0) | (scores > 1)):
@@ -29,6 +38,11 @@ class Source:
         self._columns = {"mos": scores, "percentile": mid_rank(scores)}
         for key in TEXT_COLUMNS:
             values = np.asarray(columns[key], dtype=np.str_)
+            if values.shape != scores.shape:
+                raise ValueError(f"{name}: column {key} has shape {values.shape}, mos {scores.shape}")
+            self._columns[key] = values
+        for key, absent in EXTRA_COLUMNS.items():
+            values = np.asarray(columns.get(key, [absent] * len(scores)), np.asarray(absent).dtype.type)
             if values.shape != scores.shape:
                 raise ValueError(f"{name}: column {key} has shape {values.shape}, mos {scores.shape}")
             self._columns[key] = values
@@ -60,8 +74,9 @@ class Subset(Source):
 
     def __init__(self, source: Source, rows: Sequence[int], name: str):
         self._source, self._rows = source, np.asarray(rows, np.int64)
-        columns = {key: source.column(key)[self._rows] for key in TEXT_COLUMNS}
+        columns = {key: source.column(key)[self._rows] for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
         super().__init__(name, source.column("mos")[self._rows], **columns)
+        self.label_files = source.label_files
 
     def encoded(self, i: int) -> bytes:
         return self._source.encoded(int(self._rows[i]))
@@ -73,9 +88,11 @@ class Joined(Source):
     def __init__(self, sources: Sequence[Source]):
         self._sources = tuple(sources)
         self._starts = np.cumsum([0, *(len(source) for source in sources)])
-        columns = {key: np.concatenate([s.column(key) for s in sources]) for key in ("mos", *TEXT_COLUMNS)}
+        keys = ("mos", *TEXT_COLUMNS, *EXTRA_COLUMNS)
+        columns = {key: np.concatenate([s.column(key) for s in sources]) for key in keys}
         super().__init__("+".join(source.name for source in sources), **columns)
         self._columns["percentile"] = np.concatenate([s.column("percentile") for s in sources])
+        self.label_files = {f"{s.name}/{name}": sha for s in sources for name, sha in s.label_files.items()}
 
     def encoded(self, i: int) -> bytes:
         which = int(np.searchsorted(self._starts, i, side="right")) - 1

@@ -12,13 +12,13 @@ from driqa_jax.data.sources import Source, Subset
 VALIDATION_SHARE = 0.1
 
 
-def fraction(text: str, seed: int = 0) -> float:
+def fraction(text: str, seed: int | str = 0) -> float:
     """A number in [0, 1) that depends on `text` and `seed` alone (sha256, not Python's salted hash)."""
     digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def in_validation(groups: np.ndarray, seed: int = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
+def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
     """For each group name, (N,) str, whether it falls into the validation fold: (N,) bool.
 
     The fold is the `share` of the groups (at least one) whose names hash lowest, so it hardly moves as a set

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from driqa_jax.degradations import draws
 from driqa_jax.degradations.bayer import demosaic, mosaic
-from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.lab import linear_to_srgb, srgb_to_linear
 
 HAZE_DENSITY = 2.0  # optical depth of the farthest point at severity 1; ours
 NEAREST_DEPTH = 0.3  # of the farthest; ours
@@ -13,7 +13,7 @@ AIRLIGHT_LOW, AIRLIGHT_HIGH = 0.6, 0.9  # linear light; ours
 DEPTH_CELLS = 3  # knots of the depth map along a side
 LOST_STOPS = 4.0  # of light at severity 1; ours
 GAINED_STOPS = 2.0  # of them brought back by gain; ours
-FULL_WELL = 500.0  # electrons at white in full light; ours
+FULL_WELL = 300.0  # electrons at white in full light; ours
 READ_ELECTRONS = 3.0  # ours
 
 
@@ -53,15 +53,15 @@ def haze(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
 def low_light(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Too little light: 4 * severity stops are lost and half of them brought back by gain, with the noise.
 
-    White gives 500 * 2**(-4 * severity) electrons; photon noise (normal approximation) and 3 electrons of read
-    noise on the RGGB sensor, demosaicked bilinearly, then the gain. The noise is weighed by sqrt(severity), since
-    the photograph in full light is taken as it is.
+    White gives 300 * 2**(-4 * severity) electrons; photon noise (normal approximation) and 3 electrons of read
+    noise on the RGGB sensor, demosaicked bilinearly, then the gain. The noise is weighed by the severity, since the
+    photograph in full light is taken as it is.
     image: float32 (H, W, 3) sRGB in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Range: ours. Not among KADID-10k's types.
     """
     electrons = FULL_WELL * jnp.exp2(-LOST_STOPS * severity)
     light = srgb_to_linear(image)
-    sigma = jnp.sqrt(severity * (electrons * mosaic(light) + READ_ELECTRONS**2)) / electrons
+    sigma = severity * jnp.sqrt(electrons * mosaic(light) + READ_ELECTRONS**2) / electrons
     noise = demosaic(sigma * draws.normal(key, image.shape[:2]))
     gain = jnp.exp2((GAINED_STOPS - LOST_STOPS) * severity)
     return jnp.clip(linear_to_srgb(jnp.clip(gain * (light + noise), 0.0, 1.0)), 0.0, 1.0)

@@ -5,16 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from driqa_jax.degradations.filters import convolve, gaussian_kernel
-from driqa_jax.degradations.lab import lab_to_srgb, linear_to_srgb, srgb_to_lab, srgb_to_linear
-
-__all__ = [
-    "color_diffusion",
-    "color_saturation_1",
-    "color_saturation_2",
-    "color_shift",
-    "linear_to_srgb",
-    "srgb_to_linear",
-]
+from driqa_jax.degradations.lab import lab_to_srgb, srgb_to_lab
 
 DIFFUSION_AMOUNT = 12.0  # KADID-10k level 5
 SHIFT_LENGTH = 12.0  # px, KADID-10k level 5

@@ -150,42 +150,6 @@ def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     return jnp.where(severity > 0, jpeg_at_quality(image, jpeg_quality(severity)), image)
 
 
-MOST_SUBSAMPLING = 16.0  # ours; video has 2 and 4
-
-
-def subsample_matrix(length: int, factor: jax.Array) -> jax.Array:
-    """Matrix (length, length): means of boxes of a traced width >= 1, read back by linear interpolation."""
-    index = jnp.arange(length, dtype=jnp.float32)
-    samples = jnp.ceil(length / factor - 1e-4)
-    start = (index * factor)[:, None]
-    overlap = jnp.minimum(index[None, :] + 1.0, start + factor) - jnp.maximum(index[None, :], start)
-    overlap = jnp.maximum(overlap, 0.0)
-    box = overlap / jnp.maximum(overlap.sum(axis=1, keepdims=True), 1e-6)
-    place = jnp.clip((index + 0.5) / factor - 0.5, 0.0, samples - 1.0)
-    tent = jnp.maximum(1.0 - jnp.abs(place[:, None] - index[None, :]), 0.0)
-    return jnp.matmul(tent, box, precision=lax.Precision.HIGHEST)
-
-
-def chroma_subsampling(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Keep Cb and Cr at 1 / 16**severity of the resolution: box means, linear interpolation; luma stays.
-
-    4:2:0 of JPEG and video lies at severity 1/4, a quarter of the resolution at 1/2.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
-    Range: ours. Not among KADID-10k's types.
-    """
-    del key
-    factor = MOST_SUBSAMPLING ** jnp.asarray(severity, jnp.float32)
-    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
-    y = 0.299 * red + 0.587 * green + 0.114 * blue
-    chroma = jnp.stack([blue - y, red - y])
-    rows, columns = (subsample_matrix(length, factor) for length in image.shape[:2])
-    chroma = jnp.einsum("ij,cjw->ciw", rows, chroma, precision=lax.Precision.HIGHEST)
-    blue, red = y[None] + jnp.einsum("chj,wj->chw", chroma, columns, precision=lax.Precision.HIGHEST)
-    green = (y - 0.299 * red - 0.114 * blue) / 0.587
-    return jnp.clip(jnp.stack([red, green, blue], axis=-1), 0.0, 1.0)
-
-
 def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """JPEG twice: the second time on a grid of blocks that is displaced, at another quality.
 
@@ -196,15 +160,18 @@ def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
     """
     k_place, k_ratio, k_order = jax.random.split(key, 3)
     place = jax.random.randint(k_place, (), 1, 64)
-    ratio = jax.random.uniform(k_ratio, minval=0.5)
-    first, second = jnp.where(jax.random.bernoulli(k_order), jnp.stack([1.0, ratio]), jnp.stack([ratio, 1.0]))
+    both = jnp.stack([jnp.float32(1.0), jax.random.uniform(k_ratio, minval=0.5)])
+    both = jnp.where(jax.random.bernoulli(k_order), both, both[::-1])
     severity = jnp.asarray(severity, jnp.float32)
-    down, right = place // 8, place % 8
     height, width, _ = image.shape
-    once = jpeg_at_quality(image, jpeg_quality(severity * first))
-    # A grid displaced up and left, by continuing the picture beyond its edges, is one displaced down and right.
-    wider = jnp.pad(once, ((8, 8), (8, 8), (0, 0)), mode="edge")
-    wider = lax.dynamic_slice(wider, (down, right, 0), (height + 8, width + 8, 3))
-    twice = jpeg_at_quality(wider, jpeg_quality(severity * second))
-    twice = lax.dynamic_slice(twice, (8 - down, 8 - right, 0), image.shape)
-    return jnp.where(severity > 0, twice, image)
+
+    def code(wider: jax.Array, step: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        row, column, quality = step
+        window = lax.dynamic_slice(wider, (row, column, 0), (height + 8, width + 8, 3))
+        return lax.dynamic_update_slice(wider, jpeg_at_quality(window, quality), (row, column, 0)), None
+
+    # A grid begins anywhere once the picture goes on beyond its edges: at 8 it is the picture's own.
+    wider = jnp.pad(image, ((8, 8), (8, 8), (0, 0)), mode="edge")
+    rows, columns = jnp.stack([8, place // 8]), jnp.stack([8, place % 8])
+    wider, _ = lax.scan(code, wider, (rows, columns, jpeg_quality(severity * both)))
+    return jnp.where(severity > 0, wider[8 : 8 + height, 8 : 8 + width], image)

@@ -15,6 +15,9 @@ from jax import lax
 # ITU-T T.800, table F.4: the lifting steps of the 9/7 filter.
 LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
 SCALE = 1.230174104914001
+# In steps. The standard's is 1; an encoder also drops what costs more bits than it mends. Of 1, 1.3 and 1.6 the
+# first that gave OpenJPEG's SSIM at equal PSNR within about .02.
+DEAD_ZONE = 1.3
 LEVELS = 5  # the usual encoders' default
 # Length of the change in RGB that a unit change of each component makes.
 COMPONENT_NORMS = (3**0.5, (0.344136**2 + 1.772**2) ** 0.5, (1.402**2 + 0.714136**2) ** 0.5)
@@ -86,9 +89,11 @@ def _norms() -> tuple[tuple[float, float], ...]:
 
 
 def _quantise(band: jax.Array, step: jax.Array) -> jax.Array:
-    """Dead zone of twice the step about 0; the middle of every other interval is what is decoded."""
-    index = jnp.floor(jnp.abs(band) / step)
-    return jnp.where(index > 0, jnp.sign(band) * (index + 0.5) * step, 0.0)
+    """Dead zone of +-1.3 steps, then whole steps; the middle of each interval is what is decoded."""
+    size = jnp.abs(band) / step
+    index = jnp.floor(size)
+    middle = jnp.where(index > 1, index + 0.5, (DEAD_ZONE + 2.0) / 2)
+    return jnp.where(size >= DEAD_ZONE, jnp.sign(band) * middle * step, 0.0)
 
 
 def _code(planes: jax.Array, step: jax.Array, level: int = 0) -> jax.Array:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from driqa_jax.degradations import draws
 from driqa_jax.degradations.bayer import demosaic, mosaic
-from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.lab import linear_to_srgb, srgb_to_linear
 
 WHITE_SIGMA = 0.15  # in units of full scale (38 grey levels); ours
 COMPONENT_SIGMA = 0.08  # of Y, Cb and Cr in units of 255; ours

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from driqa_jax.degradations import (
     blur,
     camera,
+    chroma,
     color,
     compression,
     jpeg2000,
@@ -120,7 +122,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         ordered=True,
         # Steps at which ten photographs of 512x384 lose, in the geometric mean, what OpenJPEG loses at KADID-10k's
         # ratios 16, 32, 45, 120, 400.
-        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (22, 44, 58, 124, 307)),
+        kadid_levels=tuple(round(jpeg2000.jpeg2000_severity(step), 4) for step in (17.9, 34.7, 46.4, 98, 245)),
     ),
     Degradation(
         "jpeg",
@@ -254,7 +256,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
     Degradation("haze", "camera", camera.haze, ordered=True, chain_key=True),
     Degradation("resample", "resolution", resample.resample, ordered=True, chain_key=True),
     Degradation("ringing", "sharpness", sharpness.ringing, ordered=True),
-    Degradation("chroma_subsampling", "compression", compression.chroma_subsampling, ordered=True),
+    Degradation("chroma_subsampling", "compression", chroma.chroma_subsampling, ordered=True),
     Degradation("double_jpeg", "compression", compression.double_jpeg, ordered=True, chain_key=True),
     Degradation("over_smoothing", "restorer", restorer.over_smoothing, ordered=True),
     Degradation("halo", "restorer", restorer.halo, ordered=False),
@@ -302,7 +304,9 @@ def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | flo
     if not isinstance(severity, jax.core.Tracer) and not 0.0 <= float(severity) <= 1.0:
         raise ValueError(f"{name}: the severity is {float(severity)}; give a number in [0, 1]")
     if not isinstance(image, jax.core.Tracer):
-        low, high = float(image.min()), float(image.max())
+        # numpy: a picture that a traced function closes over is concrete, jax's operations on it are not.
+        values = np.asarray(image)
+        low, high = float(values.min()), float(values.max())
         if not (low >= 0.0 and high <= 1.0):
             raise ValueError(f"{name}: the image spans [{low:g}, {high:g}]; give values in [0, 1]")
     return entry.fn(key, image, jnp.asarray(severity, jnp.float32))

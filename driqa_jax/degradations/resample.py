@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos3")
+SMOOTH = 2  # the kernels from here on enlarge without square pixels
 RESAMPLE_FACTOR = 8.0  # ours
 PIXEL_SIZE = 8.0  # px; ours
 
@@ -79,13 +80,14 @@ def down_up(image: jax.Array, factor: jax.Array, down: jax.Array, up: jax.Array)
 
 
 def resample(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Shrink by 8**severity with one kernel and enlarge back with another; the key draws both from KERNELS.
+    """Shrink by 8**severity with one kernel and enlarge back with another; the key draws both.
 
-    Smooth kernels are antialiased when they shrink; nearest and the box's edges alias, as they do in practice.
+    Shrinks by any of KERNELS, antialiased but for nearest; enlarges by bilinear, bicubic or lanczos3, since nearest
+    and box show square pixels, which is `pixelate`.
     image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Range: ours (super-resolution's x2, x4 and x8 lie at 1/3, 2/3 and 1). Not among KADID-10k's types.
     """
-    down, up = jax.random.randint(key, (2,), 0, len(KERNELS))
+    down, up = jax.random.randint(key, (2,), jnp.asarray([0, SMOOTH]), len(KERNELS))
     return down_up(image, RESAMPLE_FACTOR ** jnp.asarray(severity, jnp.float32), down, up)
 
 

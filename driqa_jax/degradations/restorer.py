@@ -8,7 +8,7 @@ from driqa_jax.degradations.filters import box_mean, convolve, gaussian_kernel
 from driqa_jax.degradations.sharpness import LUMA
 
 DENOISED_SIGMA = 0.4  # of the noise before denoising; KADID-10k level 5 is .387
-WIENER_RADIUS = 3  # px: 7x7
+WIENER_RADIUS = 4  # px: 9x9
 SMOOTHED_SIGMA = 0.2  # contrast below which a texture counts as noise, at severity 1; ours
 SMOOTHING_RADIUS = 8  # px: 17x17; ours
 HALO_AMOUNT = 4.0  # ours
@@ -16,15 +16,21 @@ HALO_SIGMA = 6.0  # px; ours
 HALO_LIMIT = 0.25  # the brightest halo, of full scale; ours
 
 
+def _moments(image: jax.Array, radius: int) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance in the (2r+1)-wide window around each pixel, (H, W, C) both."""
+    # One filter over both, which XLA:CPU compiles into half the work of two.
+    mean, square = jnp.split(box_mean(jnp.concatenate([image, image * image], axis=-1), radius), 2, axis=-1)
+    return mean, jnp.maximum(square - mean * mean, 0.0)
+
+
 def local_wiener(image: jax.Array, variance: jax.Array) -> jax.Array:
     """Lee's filter, the local Wiener filter in the pixel domain: mean + max(v - n, 0) / v * (image - mean).
 
-    The mean and v, the variance, are those of the 7x7 window, n is the noise's. image: float32 (H, W, C).
+    The mean and v, the variance, are those of the 9x9 window, n is the noise's. image: float32 (H, W, C).
     variance: scalar, n. Returns float32 (H, W, C). Source: Lim, Two-Dimensional Signal and Image Processing (1990),
     eq. 9.44; scipy.signal.wiener.
     """
-    mean = box_mean(image, WIENER_RADIUS)
-    spread = box_mean(image * image, WIENER_RADIUS) - mean * mean
+    mean, spread = _moments(image, WIENER_RADIUS)
     # The floor only guards 0 / 0: a flat window without noise is left as it is.
     return image - variance / jnp.maximum(jnp.maximum(spread, variance), 1e-12) * (image - mean)
 
@@ -48,9 +54,8 @@ def guided_smoothing(image: jax.Array, variance: jax.Array) -> jax.Array:
     Windows of 17x17. image: float32 (H, W, C). variance: scalar, epsilon. Returns float32 (H, W, C).
     Source: He, Sun and Tang, Guided Image Filtering (2010), eq. 5 to 8.
     """
-    mean = box_mean(image, SMOOTHING_RADIUS)
-    spread = jnp.maximum(box_mean(image * image, SMOOTHING_RADIUS) - mean * mean, 0.0)
-    # What is taken away, variance / (spread + variance), is 0 at variance 0; the floor only guards 0 / 0.
+    mean, spread = _moments(image, SMOOTHING_RADIUS)
+    # The share that goes, 0 at variance 0; the floor only guards 0 / 0.
     lost = variance / jnp.maximum(spread + variance, 1e-12)
     return image - box_mean(lost, SMOOTHING_RADIUS) * image + box_mean(lost * mean, SMOOTHING_RADIUS)
 

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from driqa_jax.degradations import draws
+
 JITTER_SIGMA = 5**0.5  # px; KADID-10k level 5: five passes of 1 px
 PATCH = 16  # px, KADID-10k
 PATCH_REACH = 8  # px, KADID-10k
@@ -19,7 +21,7 @@ def jitter(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     Range: KADID-10k #19 has five passes with sigma .05, .1, .2, .5, 1 px; one pass of the same variance here.
     """
     height, width, channels = image.shape
-    moves = JITTER_SIGMA * severity * jax.random.normal(key, (2, height, width))
+    moves = JITTER_SIGMA * severity * draws.normal(key, (2, height, width))
     y = jnp.clip(jnp.arange(height, dtype=jnp.float32)[:, None] + moves[0], 0.0, height - 1.0)
     x = jnp.clip(jnp.arange(width, dtype=jnp.float32)[None, :] + moves[1], 0.0, width - 1.0)
     row = jnp.minimum(jnp.floor(y), height - 2.0)

@@ -14,7 +14,7 @@ from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.models.interaction import Interaction
 from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
-from driqa_jax.models.quality_encoder import STRIDE, QualityEncoder
+from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, RestorationTokens
 
 
@@ -34,6 +34,10 @@ class DRIQA(nn.Module):
         """`E_d` alone: `tiles` (M, H, W, 3) float in [0, 1]."""
         return self.degradation_encoder(tiles)
 
+    def encode_quality(self, whole: jax.Array, valid: jax.Array) -> Quality:
+        """`E_q` alone, scoring: `whole` (B, H, W, 3) float in [0, 1], `valid` (B, 2) int32."""
+        return self.quality_encoder(whole, valid)
+
     def pretraining(self, tiles: jax.Array) -> tuple[Degradation, jax.Array]:
         """What stage 0+1 trains, `E_d` and `R`, and no more; to make their parameters with."""
         seen = self.encode_degradation(tiles)
@@ -51,6 +55,7 @@ class DRIQA(nn.Module):
         tile_boxes: jax.Array,
         keys: jax.Array | None = None,
         alone: bool = False,
+        quality: Quality | None = None,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Score photos.
 
@@ -62,6 +67,7 @@ class DRIQA(nn.Module):
           keys: (B,) random keys, one a photo, while training; None when scoring.
           alone: whether to say too what each tile would give if it were the only one (`mos_alone`); the encoders
             and the restorer run once all the same, and the restorer still reads the `d` of all tiles.
+          quality: what `encode_quality` gave, which is not computed again then; None: it is.
 
         Returns:
           mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, a dictionary of
@@ -88,7 +94,7 @@ class DRIQA(nn.Module):
         tokens_d = seen.tokens.reshape(places.shape) + places
         tokens_t = tokens_t.reshape(places.shape) + places
 
-        quality = self.quality_encoder(whole, valid, keys)
+        quality = self.quality_encoder(whole, valid, keys) if quality is None else quality
         rows, cols = whole.shape[1] // STRIDE, whole.shape[2] // STRIDE
         # The canvas as a box in the picture's own fractions: its end lies beyond 1 where it is padded.
         canvas = jnp.asarray(whole.shape[1:3], jnp.float32)[None, :] / valid
@@ -135,11 +141,22 @@ class DRIQA(nn.Module):
         return self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
 
 
+def count_types(config: ml_collections.ConfigDict) -> int:
+    """How many degradations the naming head knows.
+
+    Raises:
+      ValueError: none.
+    """
+    count = config.types if isinstance(config.types, int) else len(config.types)
+    if count < 1:
+        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_types` does")
+    return count
+
+
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
-    types = config.types if isinstance(config.types, int) else len(config.types)
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, types),
+        degradation_encoder=DegradationEncoder(width, count_types(config)),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),

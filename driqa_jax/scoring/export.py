@@ -1,4 +1,4 @@
-"""A training run to one weights file: averaged parameters, calibrated on the run's own validation fold."""
+"""A training run to one calibrated weights file; any model to one file that needs only JAX and numpy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
+from driqa_jax.scoring import stablehlo
 from driqa_jax.scoring.calibration import fit_calibration
-from driqa_jax.scoring.scorer import Scorer, model_config
-from driqa_jax.scoring.weights import save_weights
+from driqa_jax.scoring.scorer import Scorer, load, model_config
+from driqa_jax.scoring.weights import bundled_files, file_sha256, save_weights
 
 
 def export(
@@ -38,15 +39,19 @@ def export(
       `sha256` of the file and, on validation, `n`, `srcc`, `plcc` and `mae` (MOS, 0 to 1), and `mae_calibrated`.
 
     Raises:
-      UserError: no such run, one without a MOS predictor, or its data cannot be opened.
+      UserError: no such run, weights instead of a run, a run without a MOS predictor, or its data cannot be opened.
     """
+    if is_weights(workdir):
+        raise UserError(
+            f"{workdir}: is a weights file already, calibrated and with its licence: copy it. A .safetensors file "
+            f"is made of a training's workdir; a .stablehlo file of any model"
+        )
     from driqa_jax.models.driqa import build_model
     from driqa_jax.train.checkpoint import load_for_scoring
     from driqa_jax.train.loop import sources
 
     params, metadata = load_for_scoring(workdir)
-    if "predictor" not in params:
-        raise UserError(f"{workdir}: a pretraining run holds no MOS predictor; export a run of stage finetune")
+    _require_predictor(params, workdir)
     run = ml_collections.ConfigDict(metadata["provenance"]["run"])
     if data_path:
         run.data.path = data_path
@@ -67,11 +72,54 @@ def export(
         "mae": float(np.abs(predicted - mos).mean()),
         "mae_calibrated": float(np.abs(calibration(predicted) - mos).mean()),
     }
-    run.data.path = ""  # where the data lay on somebody's machine is nobody's business
-    run.init = pathlib.PurePath(run.init).name
-    provenance = {**metadata["provenance"], "run": run.to_dict(), "validation": found}
+    provenance = {**_without_places(metadata["provenance"]), "validation": found}
     described = {**metadata, "calibration": calibration.to_dict(), "provenance": provenance, "licence": licence}
     return {"sha256": save_weights(out, params, described), **found}
+
+
+def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict:
+    """Write a model as a `.stablehlo` file, see `driqa_jax.scoring.stablehlo`.
+
+    It scores as `load(model)` does: of a workdir, then, the newest checkpoint, not calibrated.
+
+    Args:
+      model: a bundled name, a weights file, or a workdir.
+      out: the file, `.stablehlo`.
+      licence: of a workdir's weights, one line; None: "not stated". Weights files state theirs, which is kept.
+
+    Returns:
+      `sha256` of the file.
+
+    Raises:
+      UserError: no such model, a run without a MOS predictor, or a licence for weights that have one.
+    """
+    weights = is_weights(model)
+    if weights and licence is not None:
+        raise UserError(f"{model}: these weights state a licence, which is kept; --licence is for a training's workdir")
+    scorer = load(model)
+    if not weights:
+        _require_predictor(scorer.params, model)
+        provenance = _without_places(scorer.metadata["provenance"])
+        scorer.metadata |= {"licence": licence or "not stated", "provenance": provenance}
+    stablehlo.save(out, scorer)
+    return {"sha256": file_sha256(out)}
+
+
+def is_weights(model: str | os.PathLike) -> bool:
+    """Whether a model is named that is one file: bundled, or a file on disk, and no training's workdir."""
+    return os.fspath(model) in bundled_files() or os.path.isfile(model)
+
+
+def _require_predictor(params, name: str | os.PathLike) -> None:
+    if "predictor" not in params:
+        raise UserError(f"{name}: a pretraining run holds no MOS predictor; export a run of stage finetune")
+
+
+def _without_places(provenance: dict) -> dict:
+    """Where data and weights lay on somebody's machine is nobody's business."""
+    run = ml_collections.ConfigDict(provenance["run"])
+    run.data.path, run.init = "", pathlib.PurePath(run.init).name
+    return {**provenance, "run": run.to_dict()}
 
 
 def _as_stored(tree):

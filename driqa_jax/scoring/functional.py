@@ -12,6 +12,7 @@ import numpy as np
 
 from driqa_jax.data.views import ViewRule
 from driqa_jax.models.driqa import build_model
+from driqa_jax.scoring.calibration import Calibration
 
 
 def apply(
@@ -43,6 +44,13 @@ def apply(
     return model.apply(
         {"params": params}, views["whole"], views["valid"], views["tiles"], views["tile_boxes"]
     )
+
+
+def calibrated(mos: jax.Array, calibration: Calibration) -> jax.Array:
+    """MOS of `apply`, any shape, on the scale of the scores (score / 100, not clipped); `Calibration` in JAX."""
+    if calibration.width is None:
+        return mos
+    return calibration.low + calibration.span * jax.nn.sigmoid((mos - calibration.centre) / calibration.width)
 
 
 def views_of(images: jax.Array, rule: ViewRule) -> dict[str, jax.Array]:

@@ -1,48 +1,102 @@
-"""The inference program: a batch of views to predictions, one photo's bits being the same in every batch."""
+"""The inference program: a batch of views to predictions, one photo's bits being the same in every batch.
+
+It has two stages where the model has an encoder of quality that can run alone: a convolutional net, for which XLA
+has options that would slow down what follows, and two stages compile side by side.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.models.quality_encoder import Quality
+
 Views = dict[str, jax.Array]
+FOUND = "found"
+_QUALITY = "quality_"
+# One thread for each program: several photos at once use the cores better than several threads for one photo, and
+# no bit then depends on how many cores there are.
+_CPU = {"xla_cpu_multi_thread_eigen": False}
+_CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
-def make_program(model: Any, mirror: bool, one_by_one: bool) -> Callable[[Any, Views], jax.Array]:
-    """`program(params, views)`, not yet jitted, for views as `make_view` gives them, stacked along a batch.
+class Stage(NamedTuple):
+    """A function of `(params, views)` that gives arrays to add to the views, and options for XLA's compiler.
 
-    Gives (B, 1 + N) float32: first the model's MOS, then what it gives from one tile at a time (N = K, or 2 K
-    with `mirror`, where each photo is seen mirrored too and its MOS is the mean of both). `one_by_one`: rows are
-    computed one after another, since nothing promises that the bits of a row are the same in every place of every
-    batch; alone they are.
+    Options are left out where XLA does not know them: they change its speed, not the scores.
     """
 
-    def together(params, views):
-        whole, tiles = (views[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
-        seen = (whole, views["valid"], tiles, views["tile_boxes"])
-        if mirror:
-            seen = tuple(jnp.concatenate(pair) for pair in zip(seen, _mirrored(*seen), strict=True))
-        mos, out = model.apply({"params": params}, *seen, alone=True)
-        found = jnp.concatenate([mos[:, None], out["mos_alone"]], axis=1)
-        if not mirror:
-            return found
-        once, again = jnp.split(found, 2)
-        return jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
+    function: Callable[[Any, Views], Views]
+    options: Mapping[str, Any]
 
+
+def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
+    """The stages, for views as `make_view` gives them, stacked along a batch.
+
+    The last adds `FOUND`, (B, 1 + N) float32: first the model's MOS, then what it gives from one tile at a time (N =
+    K, or 2 K with `mirror`, where each photo is seen mirrored too and its MOS is the mean of both). With `cpu`, rows
+    are computed one after another, since nothing promises that the bits of a row are the same in every place of every
+    batch; alone they are.
+    """
+    looks = 2 if mirror else 1
+
+    def seen(views):
+        whole, tiles = (views[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
+        once = (whole, views["valid"], tiles, views["tile_boxes"])
+        return tuple(jnp.concatenate(pair) for pair in zip(once, mirrored(*once), strict=True)) if mirror else once
+
+    def encode(params, views):
+        whole, valid, *_ = seen(views)
+        quality = model.apply({"params": params}, whole, valid, method="encode_quality")
+        # (B, looks, ...): a row of it belongs to a photo.
+        return {
+            _QUALITY + key: value.reshape(looks, -1, *value.shape[1:]).swapaxes(0, 1)
+            for key, value in quality._asdict().items()
+        }
+
+    def predict(params, views):
+        given = {key.removeprefix(_QUALITY): value for key, value in views.items() if key.startswith(_QUALITY)}
+        more = {}
+        if given:
+            rows = {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in given.items()}
+            more["quality"] = Quality(**rows)
+        mos, out = model.apply({"params": params}, *seen(views), alone=True, **more)
+        found = jnp.concatenate([mos[:, None], out["mos_alone"]], axis=1)
+        if mirror:
+            once, again = jnp.split(found, 2)
+            found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
+        return {FOUND: found}
+
+    def placed(function):
+        return _one_by_one(function) if cpu else function
+
+    last = Stage(placed(predict), _CPU if cpu else {})
+    if not hasattr(model, "encode_quality"):
+        return (last,)
+    return Stage(placed(encode), _CPU_CONVOLUTIONS if cpu else {}), last
+
+
+def _one_by_one(function):
     def in_turn(params, views):
         if views["valid"].shape[0] == 1:
-            return together(params, views)
-        return jax.lax.map(
-            lambda view: together(params, {key: value[None] for key, value in view.items()})[0], views
-        )
+            return function(params, views)
 
-    return in_turn if one_by_one else together
+        def one(view):
+            found = function(params, {key: value[None] for key, value in view.items()})
+            return {key: value[0] for key, value in found.items()}
+
+        return jax.lax.map(one, views)
+
+    return in_turn
 
 
-def _mirrored(whole, valid, tiles, tile_boxes):
+def mirrored(
+    whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array
+) -> tuple[jax.Array, ...]:
+    """The same views of the mirror images, with the batch axis that `DRIQA` has; tiles keep their order."""
     # The picture lies at the left of its canvas, and so must its mirror image.
     columns = jnp.arange(whole.shape[2])[None, :]
     source = jnp.where(columns < valid[:, 1:], valid[:, 1:] - 1 - columns, columns)

@@ -21,8 +21,9 @@ from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.scoring.cache import enable_compile_cache
 from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.scoring.effort import look
+from driqa_jax.scoring.executables import Program
 from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
-from driqa_jax.scoring.program import make_program
+from driqa_jax.scoring.program import make_stages
 from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
     Params,
@@ -40,6 +41,7 @@ from driqa_jax.scoring.weights import (
 # On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
 _BATCH = {"cpu": 1}
 _BATCH_ON_ACCELERATORS = 16
+_MOST_PARALLEL = 8  # each program at work holds its activations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Scorer:
       max_pixels: pictures with more are refused.
       name, sha256: of the weights, for provenance.
       device: where to compute; None: the first.
+      cache: a folder for compiled programs, where `metadata["config"]` says all about the model; None: none.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Scorer:
         sha256: str | None = None,
         device: jax.Device | None = None,
         effort: str = "default",
+        cache: pathlib.Path | None = None,
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -103,7 +107,14 @@ class Scorer:
         self.batch_size = batch_size or _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
         self.sha256 = sha256 or params_sha256(params)
         self.params = jax.device_put(params, self.device)
-        self._program = jax.jit(make_program(model, looked.mirror, one_by_one=self.device.platform == "cpu"))
+        on_cpu = self.device.platform == "cpu"
+        self.parallel = min(_cores(), _MOST_PARALLEL) if on_cpu else 1
+        self._program = Program(
+            make_stages(model, looked.mirror, on_cpu),
+            self.device,
+            cache,
+            identity=[_plain(self.metadata.get("config")), looked.mirror, on_cpu],
+        )
 
     def __call__(self, images: Any) -> float | np.ndarray:
         """The score of one picture, a float, or of several, float64 (N,).
@@ -195,9 +206,8 @@ class Scorer:
         return Explainer(self)
 
     def _outcomes(self, named):
-        return predictions_in_order(
-            views_in_order(named, self._see, self.workers), self._run, self.batch_size
-        )
+        views = views_in_order(named, self._see, self.workers)
+        return predictions_in_order(views, self._run, self.batch_size, self.parallel)
 
     def _see(self, name: str, source: ImageSource) -> View:
         if isinstance(source, Exception):
@@ -205,7 +215,9 @@ class Scorer:
         return decode(source, self.max_pixels, name, use=lambda image: make_view(image, self.rule))
 
     def _run(self, batch: View) -> jax.Array:
-        return self._program(self.params, jax.device_put(batch, self.device))
+        found = self._program(self.params, batch)
+        # Elsewhere the thread that launched a program is free while the device computes.
+        return jax.block_until_ready(found) if self.device.platform == "cpu" else found
 
     def _result(self, name: str, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
@@ -226,7 +238,7 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     """
     from driqa_jax.models.driqa import build_model
 
-    enable_compile_cache()
+    options = {"cache": enable_compile_cache(), **options}
     said, path = os.fspath(model), pathlib.Path(model)
     if said not in bundled_files() and path.is_dir():
         from driqa_jax.train.checkpoint import load_for_scoring
@@ -276,6 +288,15 @@ def expected_params(model: Any, rule: ViewRule) -> Params:
     }
     views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
     return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
+
+
+def _plain(config: Any) -> Any:
+    return config.to_dict() if hasattr(config, "to_dict") else config
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_several(images: Any) -> bool:

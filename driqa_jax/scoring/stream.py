@@ -1,8 +1,8 @@
 """From pictures to predictions in input order: decoding ahead on threads, batches of one shape, memory bounded.
 
 At any time there are at most `workers` pictures being decoded (one, where they are large: see
-`driqa_jax.data.decode`), and views (about 1.2 MB each) for `workers + 4 * batch_size` pictures, however long the
-input.
+`driqa_jax.data.decode`), and views (about 1.2 MB each) for `workers + (4 + parallel) * batch_size` pictures,
+however long the input.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from driqa_jax.scoring.workers import Workers
 
 View = dict[str, np.ndarray]
 Canvas = tuple[int, int]
-_IN_FLIGHT = 2  # batches on the device: one that computes, one that waits
 
 
 class Pause:
@@ -69,7 +69,7 @@ class _Place:
     name: str
     canvas: Canvas | None = None
     error: Exception | None = None
-    batch: Any = None
+    batch: Future | None = None
     row: int = 0
 
     @property
@@ -77,29 +77,34 @@ class _Place:
         return self.error is not None or self.batch is not None
 
     def outcome(self) -> np.ndarray | Exception:
-        return self.error if self.error is not None else np.asarray(self.batch)[self.row]
+        return self.error if self.error is not None else np.asarray(self.batch.result())[self.row]
 
 
 def predictions_in_order(
-    views: Iterable[tuple[str, View | Exception] | Pause], run: Callable[[View], Any], batch_size: int
+    views: Iterable[tuple[str, View | Exception] | Pause],
+    run: Callable[[View], Any],
+    batch_size: int,
+    parallel: int = 1,
 ) -> Iterator[tuple[str, np.ndarray | Exception]]:
     """Predictions of views, batched by canvas, in input order.
 
     `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and
-    gives an array (batch_size, ...), which may still be under way; a row of it is a picture's prediction.
+    gives an array (batch_size, ...), which may still be under way; a row of it is a picture's prediction. It is
+    called on `parallel` threads; one batch more waits.
     """
+    pool, in_flight = Workers(parallel, "driqa-device"), parallel + 1
     order: collections.deque[_Place] = collections.deque()
     gathered: dict[Canvas, list[tuple[_Place, View]]] = {}
     launched: collections.deque = collections.deque()
 
     def launch(canvas: Canvas) -> None:
         rows = gathered.pop(canvas)
-        batch = run(_stacked([view for _, view in rows], batch_size))
+        batch = pool.submit(run, _stacked([view for _, view in rows], batch_size))
         for row, (place, _) in enumerate(rows):
             place.batch, place.row = batch, row
         launched.append(batch)
-        if len(launched) > _IN_FLIGHT:
-            np.asarray(launched.popleft())  # waits
+        if len(launched) > in_flight:
+            np.asarray(launched.popleft().result())  # waits
 
     def all_of_them():
         while order:
@@ -108,29 +113,32 @@ def predictions_in_order(
             done = order.popleft()
             yield done.name, done.outcome()
 
-    for item in views:
-        if item is PAUSE:
-            yield from all_of_them()
-            continue
-        name, view = item
-        place = _Place(name)
-        order.append(place)
-        if isinstance(view, Exception):
-            place.error = view
-        else:
-            place.canvas = view["whole"].shape[:2]
-            rows = gathered.setdefault(place.canvas, [])
-            rows.append((place, view))
-            if len(rows) == batch_size:
-                launch(place.canvas)
-        if len(order) > 4 * batch_size and not order[0].known:
-            launch(order[0].canvas)  # its like are rare here; the others shall not wait for ever
-        while (
-            order and order[0].known and (order[0].error is not None or len(order) > _IN_FLIGHT * batch_size)
-        ):
-            done = order.popleft()
-            yield done.name, done.outcome()
-    yield from all_of_them()
+    try:
+        for item in views:
+            if item is PAUSE:
+                yield from all_of_them()
+                continue
+            name, view = item
+            place = _Place(name)
+            order.append(place)
+            if isinstance(view, Exception):
+                place.error = view
+            else:
+                place.canvas = view["whole"].shape[:2]
+                rows = gathered.setdefault(place.canvas, [])
+                rows.append((place, view))
+                if len(rows) == batch_size:
+                    launch(place.canvas)
+            if len(order) > 4 * batch_size and not order[0].known:
+                launch(order[0].canvas)  # its like are rare here; the others shall not wait for ever
+            while (
+                order and order[0].known and (order[0].error is not None or len(order) > in_flight * batch_size)
+            ):
+                done = order.popleft()
+                yield done.name, done.outcome()
+        yield from all_of_them()
+    finally:
+        pool.stop()
 
 
 def _stacked(views: list[View], rows: int) -> View:

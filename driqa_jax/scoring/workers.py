@@ -30,8 +30,12 @@ class Workers:
             while True:
                 self._tasks.get_nowait()[0].cancel()
         except queue.Empty:
-            for _ in range(self._count):
-                self._tasks.put(None)
+            self.stop_when_done()
+
+    def stop_when_done(self) -> None:
+        """Threads end after what was submitted so far."""
+        for _ in range(self._count):
+            self._tasks.put(None)
 
     def _work(self) -> None:
         while (task := self._tasks.get()) is not None:

@@ -33,6 +33,7 @@ def default() -> ml_collections.ConfigDict:
                 "mos_range": (),  # of a folder's own scores, where they leave [0, 1]
                 "train": "train/fit",
                 "val": "train/val",
+                "split_file": "",  # a split that `driqa data split` wrote, in place of the set's own
                 "min_mos": 0.0,  # keep pictures of at least this score; pretraining wants pristine ones
                 "halve": False,  # average 2x2 pixels into one, to rid pretraining photos of JPEG traces
                 "threads": 2,
@@ -75,12 +76,14 @@ def default() -> ml_collections.ConfigDict:
                 "restoration": 1.0,
                 "contrast": 0.1,
                 "naming": 1.0,
+                "severity": 1.0,
             },
-            # Pretraining: each of `batch_size` photos under each of `chains` degradation chains.
+            # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
                 "crop": 128,
                 "chains": 4,
-                "restored": 1.0,  # share of each device's photos that R restores; E_d sees all
+                "block": 0,
+                "restored": 1.0,  # share of the chains whose pictures R restores; E_d sees all
                 # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
                 # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
                 "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},

@@ -70,8 +70,8 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     return _standardized(config, model, params, source)
 
 
-def load(name: str, variant: str) -> tuple[dict, dict]:
-    """Parameters and metadata of a bundled model, a weights file or a run's workdir.
+def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
+    """Parameters and metadata of a bundled model, a weights file or a run's workdir, of this variant or (None) any.
 
     Raises:
       UserError: there is no such thing, or it is of another variant.
@@ -84,7 +84,7 @@ def load(name: str, variant: str) -> tuple[dict, dict]:
         from driqa_jax.scoring.weights import bundled, load_weights
 
         params, metadata = load_weights(name if pathlib.Path(name).is_file() else bundled(name), variant)
-    if metadata["variant"] != variant:
+    if variant and metadata["variant"] != variant:
         raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
     return params, metadata
 

@@ -34,62 +34,100 @@ def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradati
 
 
 def degrade(config, photos, index, step):
-    """Every photo under every chain of this step: (P, S, S, 3) -> (K, P, S, S, 3), and the chains."""
+    """The photos of one device under the chains of this step.
+
+    Photos fall into blocks of `config.pretrain.block` neighbours in the global batch; all photos of a block stand under
+    every chain of that block. A block lies on one device; a batch that is a single block (0) on all of them.
+
+    Args:
+      photos: (L, S, S, 3) float in [0, 1].
+      index: (L,) int, their places in the stream.
+      step: of the run.
+
+    Returns:
+      pictures (blocks, chains, photos, S, S, 3), the part that this device holds; their Chain, arrays
+      (blocks, chains, steps); and the blocks' numbers (blocks,) int, the same on all devices that share one.
+
+    Raises:
+      UserError: the recipe cannot be drawn, or a device would hold a part of a block.
+    """
     drawn = recipe(config)
-    chains = degradations.sample_chains(rng.stream(config.seed, "chains", step), drawn, config.pretrain.chains)
-    key = rng.stream(config.seed, "degradation", step)
-    return degradations.apply_chains(key, photos, chains, index, drawn.eight_bit), chains
+    size = config.pretrain.block
+    if size and photos.shape[0] % size:
+        raise UserError(
+            f"config.pretrain.block={size} does not divide the {photos.shape[0]} photos of a device; "
+            "set config.batch_size to a multiple of devices * block, or block to 0, the whole batch"
+        )
+    blocks = photos.shape[0] // size if size else 1
+    numbers = index[:: photos.shape[0] // blocks] // size if size else jnp.zeros((1,), index.dtype)
+    keys = rng.per_example(rng.stream(config.seed, "chains", step), numbers)
+    chains = jax.vmap(lambda key: degradations.sample_chains(key, drawn, config.pretrain.chains))(keys)
+    keys = rng.per_example(rng.stream(config.seed, "degradation", step), numbers)
+
+    def one(inputs):
+        return degradations.apply_chains(*inputs, drawn.eight_bit)
+
+    photos, index = (x.reshape(blocks, -1, *x.shape[1:]) for x in (photos, index))
+    return jax.lax.map(one, (keys, photos, chains, index)), chains, numbers
 
 
 def make_loss(config: ml_collections.ConfigDict, model):
-    """`L_res + w_con L_con + L_type` on the global batch."""
+    """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch."""
     weights = config.loss
-    count = config.pretrain.chains
 
     def loss(params, batch, step):
         photos = batch["photo"] / 255.0
-        degraded, chains = degrade(config, photos, batch["index"], step)
-        flat = degraded.reshape(-1, *photos.shape[1:])
+        pictures, chains, numbers = degrade(config, photos, batch["index"], step)
+        blocks, count, width = pictures.shape[:3]
+        flat = pictures.reshape(-1, *photos.shape[1:])
         seen = model.apply({"params": params}, flat, method="encode_degradation")
+        # Devices hold whole blocks, or parts of the only one.
+        axis = 0 if config.pretrain.block else 2
 
         def gathered(x):
-            return parallel.gather(x.reshape(count, photos.shape[0], -1), axis=1)
+            return parallel.gather(x.reshape(blocks, count, width, -1), axis=axis)
 
         # R reads, for half the chains, the vector of another photo under the same chain: what is left in `d` of
         # the picture itself then does not help.
         vectors = gathered(seen.vector)
         swapped = jax.random.bernoulli(rng.stream(config.seed, "swap", step), 0.5, (count,))
-        vectors = jnp.where(swapped[:, None, None], jnp.roll(vectors, 1, axis=1), vectors)
-        vectors = parallel.local_slice(vectors, axis=1)
+        vectors = jnp.where(swapped[None, :, None, None], jnp.roll(vectors, 1, axis=2), vectors)
+        vectors = parallel.local_slice(vectors, axis=axis)
         # E_d learns from more pictures than R, whose step costs twice as much.
-        kept = max(1, round(config.pretrain.restored * photos.shape[0]))
-        before, vectors = (x[:, :kept].reshape(count * kept, *x.shape[2:]) for x in (degraded, vectors))
+        kept = max(1, round(config.pretrain.restored * count))
+        before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
         restored = model.apply({"params": params}, before, vectors, method="restore")
-        clean = jnp.broadcast_to(photos[None, :kept], (count, kept, *photos.shape[1:])).reshape(before.shape)
+        clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
 
-        projection = gathered(seen.projection)
-        width = projection.shape[1]
-        chain_ids = jnp.repeat(jnp.arange(count), width)
-        # Two chains can both come out clean; they are then one.
-        is_clean = (chains.types == degradations.CLEAN).all(axis=1)
-        first_clean = jnp.argmax(is_clean)
-        chain_ids = jnp.where(is_clean[chain_ids], first_clean, chain_ids)
-        photo_ids = jnp.tile(jnp.arange(width), count)
-        present, severity = (jnp.repeat(x, width, axis=0) for x in degradations.labels(chains))
-        logits, severity_hat = (gathered(x).reshape(count * width, -1) for x in (seen.logits, seen.severity))
+        def everywhere(x):
+            """One value a block and chain, local, to one a picture, global."""
+            x = jnp.broadcast_to(x[:, :, None], (blocks, count, width, *x.shape[2:]))
+            x = parallel.gather(x, axis=axis)
+            return x.reshape(-1, *x.shape[3:])
+
+        # Chains that come out clean are one chain, whatever their block.
+        is_clean = (chains.types == degradations.CLEAN).all(axis=2)
+        chain_ids = jnp.where(is_clean, -1, numbers[:, None] * count + jnp.arange(count)[None, :])
+        photo_ids = jnp.broadcast_to(batch["index"].reshape(blocks, 1, width), (blocks, count, width))
+        present, severity = (everywhere(x) for x in jax.vmap(degradations.labels)(chains))
+        logits, severity_hat, projection = (
+            (lambda x: x.reshape(-1, x.shape[-1]))(gathered(x)) for x in (seen.logits, seen.severity, seen.projection)
+        )
         naming, grading = losses.naming_loss(logits, severity_hat, present, severity)
+        photo_ids = parallel.gather(photo_ids, axis=axis).reshape(-1)
         terms = {
-            "contrast": losses.supcon(projection.reshape(count * width, -1), chain_ids, photo_ids),
+            "contrast": losses.supcon(projection, everywhere(chain_ids), photo_ids),
             "naming": naming,
             "severity": grading,
         }
         shares = {name: parallel.share(term) for name, term in terms.items()}
         # A mean over samples needs no gather: equal parts of it add up.
-        shares["restoration"] = parallel.share(losses.charbonnier(restored, clean))
+        shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
         value = (
             weights.restoration * shares["restoration"]
             + weights.contrast * shares["contrast"]
-            + weights.naming * (shares["naming"] + shares["severity"])
+            + weights.naming * shares["naming"]
+            + weights.severity * shares["severity"]
         )
         return value, shares
 

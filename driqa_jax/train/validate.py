@@ -61,12 +61,16 @@ def pretraining(config, model, mesh):
     @jax.jit
     def look(params, photo, index, step):
         photos = photo / 255.0
-        degraded, chains = pretrain.degrade(config, photos, index, step)
-        flat = degraded.reshape(-1, *photos.shape[1:])
+        pictures, chains, _ = pretrain.degrade(config, photos, index, step)
+        blocks, _, width = pictures.shape[:3]
+        flat = pictures.reshape(-1, *photos.shape[1:])
         seen = model.apply({"params": params}, flat, method="encode_degradation")
         restored = model.apply({"params": params}, flat, seen.vector, method="restore")
-        clean = jnp.broadcast_to(photos[None], degraded.shape).reshape(flat.shape)
-        present, severity = (jnp.repeat(x, photos.shape[0], axis=0) for x in degradations.labels(chains))
+        clean = photos.reshape(blocks, 1, width, *photos.shape[1:])
+        clean = jnp.broadcast_to(clean, pictures.shape).reshape(flat.shape)
+        present, severity = (
+            jnp.repeat(x, width, axis=1).reshape(flat.shape[0], -1) for x in jax.vmap(degradations.labels)(chains)
+        )
 
         def error(x):
             return jnp.square(jnp.clip(x, 0.0, 1.0) - clean).mean(axis=(1, 2, 3))

@@ -1,0 +1,127 @@
+"""Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
+
+driqa bench degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
+driqa examine --model runs/pretrain_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
+        --min-mos 0.8 --halve -o exam
+driqa degrade sheet examples/photos/flowers.webp -o sheet.png
+python docs/write_degradations.py exam runs/pretrain_lite sheet.png
+"""
+
+import csv
+import json
+import pathlib
+import shutil
+import sys
+
+from blocks import write_blocks
+from PIL import Image
+
+from driqa_jax.train import curves
+
+DOCS = pathlib.Path(__file__).resolve().parent
+RESULTS = DOCS / "results"
+
+
+def main(exam: str, run: str, sheet: str) -> None:
+    """Copy the examination of `exam`, draw the curves of `run`, shrink `sheet`, write the blocks."""
+    exam = pathlib.Path(exam)
+    shutil.copy(exam / "examination.json", RESULTS / "pretrain_lite_examination.json")
+    shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
+    for name in ("confusion", "restoration"):
+        _palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
+    curves.save(pathlib.Path(run))
+    _palette(Image.open(pathlib.Path(run) / "curves.png"), DOCS / "pretrain_lite_curves.png")
+    with Image.open(sheet) as picture:
+        small = picture.convert("RGB").resize(
+            (picture.width * 5 // 8, picture.height * 5 // 8), Image.Resampling.LANCZOS
+        )
+        small.save(DOCS / "degradations.jpg", quality=80)
+    found = json.loads((RESULTS / "pretrain_lite_examination.json").read_text())
+    bench = json.loads((RESULTS / "bench_degradations.json").read_text())
+    blocks = {"examination": examination_text(found, exam / "restoration.csv"), "bench_degradations": bench_text(bench)}
+    write_blocks(DOCS / "DEGRADATIONS.md", blocks)
+
+
+def examination_text(found: dict, restoration: pathlib.Path) -> str:
+    """The summary of an examination, and the gains a type at the middle level."""
+    low, high = found["psnr_true_over_shuffled_d_95"]
+    given = found["provenance"]
+    rows = [
+        ("macro top-1 naming, severity >= .5, 21 classes", f"{found['naming_top1']:.3f}"),
+        ("macro top-3", f"{found['naming_top3']:.3f}"),
+        ("clean called clean", f"{found['clean_called_clean']:.3f}"),
+        ("severity error, mean absolute", f"{found['severity_error']:.3f}"),
+        ("same chain retrieved, of 16", f"{found['retrieval']:.3f}"),
+        ("PSNR gained on noise, middle level", f"{found['psnr_gain_noise']:.2f} dB"),
+        ("on blur", f"{found['psnr_gain_blur']:.2f} dB"),
+        ("on JPEG", f"{found['psnr_gain_jpeg']:.2f} dB"),
+        ("PSNR of restored clean photographs", f"{found['psnr_of_restored_clean']:.1f} dB"),
+        (
+            "PSNR, true over shuffled `d`",
+            f"{found['psnr_true_over_shuffled_d']:.2f} dB, 95 % interval {low:.2f} to {high:.2f}",
+        ),
+    ]
+    if real := found.get("real_noise"):
+        rows.append(
+            (
+                f"PolyU, {real['pairs']} pairs of real noise: PSNR before, after",
+                f"{real['psnr_before']:.2f}, {real['psnr_after']:.2f} dB; a noise named in "
+                f"{100 * real['most_probable_is_a_noise']:.0f} %",
+            )
+        )
+    text = (
+        f"{found['photographs']} photographs of {given['data']} (MOS >= {given['min_mos']:g}, halved), crops of "
+        f"{given['crop']}, seed {given['seed']}, step {given['step']} of the training.\n\n| measure | |\n|---|---|\n"
+    )
+    text += "\n".join(f"| {name} | {value} |" for name, value in rows)
+    with restoration.open() as file:
+        middle = [row for row in csv.DictReader(file) if row["level"] == "3"]
+    text += "\n\nAt the middle level, by type ([all levels](results/pretrain_lite_restoration.csv)):\n\n"
+    text += "| type | PSNR before | after | SSIM before | after |\n|---|---|---|---|---|\n"
+    measures = ("psnr_before", "psnr_after", "ssim_before", "ssim_after")
+    for row in middle:
+        psnr_before, psnr_after, *ssims = (float(row[name]) for name in measures)
+        shown = [f"{psnr_before:.2f}", f"{psnr_after:.2f}", *(f"{value:.3f}" for value in ssims)]
+        text += f"| `{row['degradation']}` | " + " | ".join(shown) + " |\n"
+    return text.rstrip()
+
+
+def bench_text(found: dict) -> str:
+    """The bench's table."""
+    lines = [
+        f"`driqa bench degradations`: {found['device']}, {found['cores']} cores, jax {found['jax']}, "
+        f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}; the host pipeline "
+        f"with {found['host_library']} on {found['cores']} threads. Images a second:\n",
+        "| operation | device | host | device/host |",
+        "|---|---|---|---|",
+    ]
+
+    def row(name, rates):
+        here, there = rates["images_per_second"], rates.get("host_images_per_second")
+        lines.append(
+            f"| {name} | {here:.0f} | {f'{there:.0f}' if there else '-'} | {f'{here / there:.1f}' if there else '-'} |"
+        )
+
+    for name, rates in found["operations"].items():
+        row(f"`{name}`", rates)
+    row(f"recipe `{found['recipe']}`, all types", {"images_per_second": found["recipe_images_per_second"]})
+    row("the same, the host's types", found["shared_types"])
+    memory = found["peak_rss_mib"]
+    lines.append(
+        f"\nPeak resident set {memory['after_recipe']} MiB with the recipe compiled ({memory['before']} before)."
+    )
+    if share := found.get("pretraining"):
+        lines.append(
+            f"Of the pretraining step of `configs/pretrain_lite.py` ({1e3 * share['step_seconds']:.0f} ms on one "
+            f"device) the recipe takes {1e3 * share['recipe_seconds']:.0f} ms, {100 * share['share']:.1f} %."
+        )
+    return "\n".join(lines)
+
+
+def _palette(picture: Image.Image, path: pathlib.Path) -> None:
+    """A plot in 64 colours: a quarter of the bytes."""
+    picture.convert("RGB").quantize(64).save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""LIVE release 2."""

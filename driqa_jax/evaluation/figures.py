@@ -1,0 +1,75 @@
+"""Figures of an evaluation: predicted against human scores, and bars by degradation or subset."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from driqa_jax.atomic import write_whole
+from driqa_jax.evaluation.correlations import fit_logistic, logistic
+from driqa_jax.evaluation.report import DEGRADATION, Part, Report
+
+_INK, _LINE, _DPI = "#33658a", "#c8553d", 150
+
+
+def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
+    """Human scores over predictions, both (N,), with the fitted 4-parameter logistic (none where it is not defined)."""
+    figure = _figure(5, 5)
+    axes = figure.add_subplot()
+    axes.scatter(prediction, mos, s=6, alpha=0.35, linewidths=0, color=_INK)
+    fitted = fit_logistic(prediction, mos)
+    if fitted is not None:
+        x = np.linspace(np.min(prediction), np.max(prediction), 200)
+        axes.plot(x, logistic(x, *fitted), color=_LINE, label="fitted logistic")
+        axes.legend(frameon=False, loc="upper left")
+    axes.set(xlabel="predicted score", ylabel="mean opinion score", title=title)
+    return figure
+
+
+def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
+    """A bar for each degradation (else each subset), with its interval; None where the report has neither.
+
+    A part whose figure is not defined says so in place of its bar.
+    """
+    parts = {name.removeprefix(DEGRADATION): p for name, p in report.parts.items() if name.startswith(DEGRADATION)}
+    parts = parts or {name: part for name, part in report.parts.items() if not name.endswith("novel")}
+    if not parts:
+        return None
+    whole = Part(report.n, report.metrics, report.intervals)
+    parts = {"all": whole, **parts}
+    figure = _figure(6, 1.2 + 0.28 * len(parts))
+    axes = figure.add_subplot()
+    for row, (name, part) in enumerate(parts.items()):
+        value, bounds = part.metrics[metric], part.intervals.get(metric)
+        if value is None:
+            axes.text(0, row, " undefined", va="center")
+            continue
+        axes.barh(row, value, height=0.7, color=_LINE if name == "all" else _INK)
+        if bounds:
+            axes.plot(bounds, [row, row], color="black", linewidth=1.2)
+    axes.set_yticks(range(len(parts)), [f"{name} ({part.n})" for name, part in parts.items()])
+    axes.invert_yaxis()
+    axes.set(xlabel=metric.upper(), title=f"{report.data}, split {report.split}")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Write a figure as PNG, SVG or PDF, whichever the ending names; the same figure gives the same bytes."""
+    kind = pathlib.Path(path).suffix.lower().lstrip(".") or "png"
+    undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    file = io.BytesIO()
+    with rc_context({"svg.hashsalt": "driqa"}):
+        figure.savefig(file, format=kind, dpi=_DPI, metadata=undated.get(kind))
+    write_whole(path, file.getvalue())
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure

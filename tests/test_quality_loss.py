@@ -1,0 +1,133 @@
+"""The model as a loss: the numbers of the scorer, a true gradient, and the example that fools and guards it."""
+
+import importlib.util
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+from tiny_model import tiny
+from tiny_scorer import tiny_scorer
+
+import driqa_jax
+from driqa_jax.losses import quality_loss
+from driqa_jax.models import driqa
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_variant():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(driqa.VARIANTS, "tiny", tiny)
+        yield
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return tiny_scorer()
+
+
+@pytest.fixture(scope="module")
+def example():
+    spec = importlib.util.spec_from_file_location("quality_loss_example", ROOT / "examples" / "quality_loss.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def images_of(batch):
+    """Already of the canvas' size, so that the 8 bits of the host's resizing play no part."""
+    return np.random.default_rng(0).integers(0, 256, (batch, 64, 64, 3), np.uint8)
+
+
+def test_loss_is_one_minus_the_mean_mos_and_calibrated_one_minus_the_score(scorer):
+    images = images_of(3)
+    mos = np.array(list(scorer.predict(images)))
+    options = {"config": scorer.metadata["config"], "rule": scorer.rule}
+    losses = quality_loss(scorer.params, **options), quality_loss(scorer.params, scorer.calibration, **options)
+    plain, calibrated = jax.jit(lambda x: [loss(x) for loss in losses])(images / np.float32(255))
+    assert plain.shape == () and plain.dtype == jnp.float32
+    np.testing.assert_allclose(plain, 1 - mos.mean(), atol=1e-5)
+    np.testing.assert_allclose(calibrated, 1 - scorer(images).mean() / 100, atol=1e-4)
+    assert abs(plain - calibrated) > 0.01
+
+
+def test_gradient_is_the_slope_along_any_direction(scorer):
+    images = jnp.asarray(images_of(2)[:, :50, :40], jnp.float32) / 255
+    loss = quality_loss(scorer.params, scorer.calibration, scorer.metadata["config"], scorer.rule)
+    value = jax.jit(loss)
+    gradient = jax.jit(jax.grad(loss))(images)
+    assert gradient.shape == images.shape and float(jnp.abs(gradient).max()) > 0
+    towards = gradient / jnp.linalg.norm(gradient)
+    step = 0.002
+    slope = (value(images + step * towards) - value(images - step * towards)) / (2 * step)
+    np.testing.assert_allclose(slope, jnp.sum(gradient * towards), rtol=0.02)
+
+
+def test_bad_images_are_refused_by_name(scorer):
+    loss = quality_loss(scorer.params, config=scorer.metadata["config"], rule=scorer.rule)
+    for bad in (np.zeros((64, 64, 3), np.float32), np.zeros((1, 64, 64, 3), np.uint8)):
+        with pytest.raises(ValueError, match="images must be"):
+            loss(bad)
+
+
+def test_the_losses_import_nothing_above_them():
+    above = "('driqa_jax.scoring', 'driqa_jax.models', 'flax')"
+    code = f"import driqa_jax.losses, sys; print([name for name in sys.modules if name.startswith({above})])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert said.strip() == "[]"
+    with pytest.raises(AttributeError, match="nonesuch"):
+        driqa_jax.losses.nonesuch  # noqa: B018
+
+
+def test_similarity_of_the_example_is_that_of_scikit_image(example):
+    a, b = images_of(2) / 255
+    expected = structural_similarity(
+        a, b, channel_axis=-1, data_range=1, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+    )
+    assert example.ssim(a, b) == pytest.approx(expected, abs=1e-9)
+    assert example.ssim(a, a) == pytest.approx(1) and example.psnr(a, a) == np.inf
+    assert example.psnr(np.zeros(5), np.full(5, 0.1)) == pytest.approx(20)
+
+
+def test_example_runs_and_draws(example, scorer, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(driqa_jax, "load", lambda: scorer)
+    assert example.main(["--side", "64", "--steps", "4", "--figure", str(tmp_path / "f.jpg")]) == 0
+    rows = {line[:16].strip(): [float(word) for word in line.split() if word[0].isdigit() or word == "inf"]
+            for line in capsys.readouterr().out.splitlines()}  # fmt: skip
+    assert len(rows) == 6 and rows["original"][1:] == [np.inf, 1]
+    assert rows["free pixels"][0] > rows["blurred"][0]
+    assert (tmp_path / "f.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+def test_fidelity_holds_the_result_to_its_input(example, monkeypatch):
+    start = jnp.asarray(images_of(1)[0, :8, :8], jnp.float32) / 255
+
+    def brighter_is_better(images):
+        return -images.mean(), -jnp.ones_like(images) / images.size
+
+    def moved(**options):
+        picture = example.descend(brighter_is_better, lambda x: x, start, 0.01, 30, **options)
+        return float(jnp.abs(picture - start).mean())
+
+    monkeypatch.setattr(example, "FIDELITY", 100.0)
+    assert moved() == pytest.approx(0.3, rel=0.01)
+    assert moved(near=start) < 0.02
+    assert moved(looks=True) == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.long
+def test_bundled_model_is_fooled_by_pixels_and_helped_by_a_guarded_filter(example, capsys):
+    assert example.main([]) == 0
+    words = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {" ".join(row[: row.index("score")]): [float(row[i]) for i in (-6, -4, -1)] for row in words}
+    original, blurred, guarded = rows["original"], rows["blurred"], rows["guarded filter"]
+    for name in ("free pixels", "guarded pixels"):
+        assert rows[name][0] > original[0] and rows[name][1] < blurred[1] and rows[name][2] < blurred[2]
+    assert rows["free filter"][0] > guarded[0] and rows["free filter"][1] < blurred[1]
+    assert all(better > worse + margin for better, worse, margin in zip(guarded, blurred, (3, 1, 0.02), strict=True))
