@@ -68,7 +68,7 @@ def test_the_bundled_model_starts_answers_and_stops(serving, root):
         watch = threading.Timer(500, process.kill)
         watch.start()
         where = re.match(r"(http://127\.0\.0\.1:\d+) listens", process.stderr.readline())[1]
-        assert process.stderr.readline() == f"ready: {where}\n"
+        assert f"ready: {where}\n" in process.stderr  # a slow machine's compiler complains before that
         assert b'"ok"' in urllib.request.urlopen(f"{where}/healthz", timeout=60).read()
         photo = (root / "examples" / "photos" / "dog.jpg").read_bytes()
         asked = urllib.request.Request(f"{where}/v1/score", photo, {"content-type": "image/jpeg"})

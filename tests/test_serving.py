@@ -4,8 +4,10 @@ import base64
 import io
 import json
 import socket
+import struct
 import threading
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -105,8 +107,12 @@ def test_broken_pictures_are_entries_among_the_good(server):
 
 def test_pixels_are_counted_before_they_are_decoded(server, monkeypatch):
     monkeypatch.setattr("driqa_jax.scoring.scorer.decode", lambda *a: pytest.fail("decoded"))
-    status, _, said = server.post("/v1/score", encoded(np.zeros((400, 400), np.uint8)))
-    assert status == 413 and "400x400 is 0.2 megapixels" in said["results"][0]["error"]
+    # A bomb: ten gigapixels in a few bytes, and not one of them is looked at.
+    header = struct.pack(">4sIIBBBBB", b"IHDR", 100_000, 100_000, 8, 2, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header)) + b"\0\0\0\x08IDAT" + bytes(12)
+    for data, said in ((encoded(np.zeros((400, 400), np.uint8)), "400x400 is 0.2"), (bomb, "100000x100000 is 10000.0")):
+        status, _, answer = server.post("/v1/score", data)
+        assert status == 413 and f"{said} megapixels" in answer["results"][0]["error"]
 
 
 def test_what_holds_no_pictures_is_refused(server):

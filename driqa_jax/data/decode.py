@@ -87,13 +87,16 @@ def decode(
     return _from_file(io.BytesIO(source), max_pixels, name or "bytes", use)
 
 
-def image_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
-    """Height and width of an encoded picture as a person sees it, without decoding its pixels."""
+def stored_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
+    """Height and width of an encoded picture as stored (its orientation may swap them), from its header alone.
+
+    Raises UnreadableImage as `decode` does, as far as the header tells.
+    """
 
     def look():
+        # Not its orientation: Pillow decodes a whole PNG to look for that.
         with _open(io.BytesIO(source), name) as image:
-            width, height = image.size
-            return (width, height) if _orientation(image) >= 5 else (height, width)
+            return image.height, image.width
 
     return _guarded(look, name)
 

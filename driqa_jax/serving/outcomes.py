@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from driqa_jax.data.decode import image_size
+from driqa_jax.data.decode import stored_size
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.serving import answers
 from driqa_jax.serving.form import Picture
@@ -64,9 +64,11 @@ def _refusal(picture: Picture, max_pixels: float) -> tuple[int, str] | None:
     if not picture.data:
         return 422, "the file is empty (zero bytes)"
     try:
-        height, width = image_size(picture.data, picture.name)
+        height, width = stored_size(picture.data, picture.name)
     except UnreadableImage as error:
         return 422, error.reason
+    except MemoryError:
+        return 413, "too large for this machine's memory"
     if height * width > max_pixels:
         return 413, (
             f"{width}x{height} is {height * width / 1e6:.1f} megapixels, above this server's {max_pixels / 1e6:g}"
