@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""Score pictures on Apache Beam: on the cores of one machine, or on a cluster.
+
+    pip install 'driqa_jax[beam]'
+    launch/score_beam.py --input 'photos/**.jpg' --output scores.csv
+    launch/score_beam.py --paths-from list.txt --output scores.jsonl \\
+        --direct_running_mode=multi_processing --direct_num_workers=4
+
+Writes scores-00000-of-00004.csv, ... with the rows of `driqa score` in no order, scores.failed-....csv with path,error
+of what could not be scored, and scores.meta.json with what made them. Each worker process loads the model once.
+
+Flags not listed below are Beam's own. Tested here: one process, and several (`multi_processing`), on one machine.
+Beam starts these processes afresh and forks none, as JAX needs it; one process already uses every core.
+Without --runner, Beam's FnApiRunner in Python is taken; its DirectRunner would fetch another runner from the network.
+
+Not tested here, after Beam's documentation:
+
+  Dataflow   pip install 'apache-beam[gcp]'; a container image made FROM apache/beam_python3.11_sdk with this package
+             installed, then: launch/score_beam.py --input 'gs://BUCKET/photos/**.jpg' --output gs://BUCKET/scores.csv
+             --runner=DataflowRunner --project=P --region=R --temp_location=gs://BUCKET/tmp
+             --sdk_container_image=IMAGE --experiments=use_runner_v2
+  Flink      --runner=FlinkRunner --flink_master=HOST:8081 --environment_type=DOCKER --environment_config=IMAGE
+  Spark      --runner=SparkRunner --spark_master_url=spark://HOST:7077 --environment_type=DOCKER
+             --environment_config=IMAGE
+
+On a cluster input and output lie on a shared file system (gs://, s3://, hdfs://), and so does --model unless it is a
+bundled name: it is a path that every worker can read.
+
+exit codes: 0 all scored, 1 some failed, 2 nothing ran
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from driqa_jax.cli.options import add_model_options, loading, positive
+from driqa_jax.errors import UserError
+
+
+def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our arguments, and those that are Beam's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--input",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="files; * within a folder, ** across; repeatable",
+    )
+    parser.add_argument(
+        "--paths-from", action="append", default=[], metavar="FILE", help="a text file, a path a line; repeatable"
+    )
+    parser.add_argument("--output", "-o", required=True, metavar="F.csv|F.jsonl", help="shards are named after it")
+    parser.add_argument(
+        "--shards", type=positive, default=0, metavar="N", help="files to write (default: the runner's)"
+    )
+    add_model_options(parser)
+    return parser.parse_known_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the pipeline and wait for it; returns the exit code."""
+    args, beams = parse(argv)
+    try:
+        return run(args, beams)
+    except UserError as error:
+        print(f"score_beam: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace, beams: list[str]) -> int:
+    """`beams`: arguments for Beam."""
+    try:
+        import apache_beam as beam
+        from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+    except ImportError:
+        raise UserError("Apache Beam is not installed; pip install 'driqa_jax[beam]'") from None
+    from driqa_jax.scoring import beam as scoring
+    from driqa_jax.scoring.scorer import load
+
+    if os.path.splitext(args.output)[1] not in scoring.SUFFIXES:
+        raise UserError(f"{args.output}: the ending must be one of {', '.join(scoring.SUFFIXES)}")
+    if not args.input and not args.paths_from:
+        raise UserError("nothing to score; give --input PATTERN or --paths-from FILE")
+    for pattern in (*args.input, *args.paths_from):
+        scoring.check_pattern(pattern)
+    about = load(args.model, **loading(args))  # a wrong model is told before any worker starts
+    options = PipelineOptions(beams)
+    runner = options.view_as(StandardOptions).runner
+    local = runner is None or runner.lower() in ("direct", "directrunner")
+    pipeline = beam.Pipeline("FnApiRunner" if local else runner, options=options)
+    globs = pipeline | "patterns" >> beam.Create(args.input) | "match" >> beam.FlatMap(scoring.matched)
+    lists = (
+        pipeline
+        | "lists" >> beam.Create(args.paths_from)
+        | "read lists" >> beam.io.ReadAllFromText(coder=beam.coders.BytesCoder())
+    )
+    named = lists | "strip" >> beam.Map(bytes.strip) | "not empty" >> beam.Filter(bool)
+    scored, failed = (
+        (globs, named) | beam.Flatten() | scoring.ScoreFiles(scoring.ScorerHandler(args.model, **loading(args)))
+    )
+    scoring.write_rows(scored, failed, args.output, args.shards)
+    done = pipeline.run()
+    done.wait_until_finish()
+    counts = {name: _counted(done, name) for name in ("scored", "failed")}
+    _describe(args.output, about, counts)
+    print(", ".join(f"{count} {name}" for name, count in counts.items()), file=sys.stderr)
+    return 1 if counts["failed"] else 0
+
+
+def _counted(done, name: str) -> int:
+    from apache_beam.metrics import MetricsFilter
+
+    from driqa_jax.scoring.beam import COUNTERS
+
+    found = done.metrics().query(MetricsFilter().with_namespace(COUNTERS).with_name(name))["counters"]
+    return sum(counter.result for counter in found)
+
+
+def _describe(output: str, scorer, counts: dict[str, int]) -> None:
+    """`scores.meta.json`: which model, which view, which versions; the workers' devices are not known here."""
+    from apache_beam.io.filesystems import FileSystems
+
+    from driqa_jax.scoring.provenance import describe
+
+    made = {key: value for key, value in describe(scorer).items() if key != "device"}
+    base = os.path.splitext(output)[0]
+    with FileSystems.create(f"{base}.meta.json") as file:
+        file.write(json.dumps({**counts, **made}, indent=2).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
