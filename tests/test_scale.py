@@ -124,7 +124,13 @@ def test_ctrl_c_ends_within_a_second_and_kill_9_loses_nothing(root, folder, tmp_
 
 def test_a_second_ctrl_c_ends_at_once(root, folder, tmp_path):
     # What the first Ctrl-C has the command do takes for ever here.
-    hang = "import driqa_jax.scoring.outputs as outputs\noutputs.ScoreFile.__exit__ = lambda *a: time.sleep(600)\n"
+    hang = (
+        "import driqa_jax.scoring.outputs as outputs\n"
+        "def hang(*unused):\n"
+        "    open(sys.argv[-1] + '.hangs', 'w').close()\n"
+        "    time.sleep(600)\n"
+        "outputs.ScoreFile.__exit__ = hang\n"
+    )
     code = COMMAND.replace("\nentry()", "\n" + hang + "entry()")
     command = [sys.executable, "-c", code, "fast", "score", "-", "-o", str(tmp_path / "s.csv")]
     process = subprocess.Popen(
@@ -134,9 +140,11 @@ def test_a_second_ctrl_c_ends_at_once(root, folder, tmp_path):
     process.stdin.flush()
     wait_for_rows(tmp_path, 2, process)
     process.send_signal(signal.SIGINT)
-    time.sleep(1)
+    ends = time.monotonic() + 60
+    while not (tmp_path / "s.csv.hangs").exists() and time.monotonic() < ends:
+        time.sleep(0.02)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == -signal.SIGINT
+    assert process.wait(30) == -signal.SIGINT
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
