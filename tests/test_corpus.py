@@ -35,6 +35,8 @@ def small(photos):
     config.data.kind, config.data.path, config.data.name, config.data.train = "photos", str(photos), "", "train"
     config.pretrain.crop, config.pretrain.chains = 32, 2
     config.pretrain.recipe.p_clean = 0.3
+    with config.unlocked():
+        config.pretrain.recipe.names = ("motion_blur", "white_noise", "jpeg", "brighten")
     config.corpus.count, config.corpus.shard_size = 20, 8
     return config
 

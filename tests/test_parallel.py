@@ -35,6 +35,8 @@ def configured(stage, variant, block):
         # Between two of 256 levels the last bit of a compilation decides, and a loss sees the whole level.
         with config.unlocked():
             config.pretrain.recipe.eight_bit = False
+            # What is not drawn is not compiled.
+            config.pretrain.recipe.names = ("motion_blur", "white_noise", "haze", "brighten")
     return config
 
 

@@ -207,6 +207,21 @@ def test_clean_chain_gives_the_photograph():
     assert ((np.abs(out[1:] - photos).max(axis=(2, 3, 4)) > 0.02).mean(axis=1) >= 0.75).all()
 
 
+def test_only_the_types_that_are_named_are_applied():
+    names = ("brighten", "darken")
+    some = jax.jit(functools.partial(apply_chains, names=names, eight_bit=False))
+    out = np.asarray(some(KEY, crops(2), one_of_each(), jnp.arange(2)))
+    for place, name in enumerate(NAMES):
+        expected = apply(name, KEY, jnp.asarray(crops(2)[0]), 0.6) if name in names else crops(2)[0]
+        np.testing.assert_allclose(out[place, 0], expected, atol=1e-6)
+    recipe = Recipe(names=names, max_steps=1, step_weights=(1.0,), weights={"darken": 0.0})
+    assert recipe.drawn() == ("brighten",) and RECIPES["kadid"].drawn() == KADID
+    assert Mixture(((recipe, 1.0), (RECIPES["second_order"], 1.0))).drawn() == tuple(
+        name for name in NAMES if name == "brighten" or name in RECIPES["second_order"].drawn()
+    )
+    assert "haze" not in RECIPES["second_order"].drawn()
+
+
 def test_photos_of_a_chain_share_the_drawn_angle_and_not_the_noise():
     photos = np.broadcast_to(crops(1), (8, 48, 48, 3))
     out = np.asarray(apply_jit(KEY, photos, one_of_each(), jnp.arange(8), eight_bit=False))

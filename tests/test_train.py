@@ -55,6 +55,8 @@ def configured(stage="finetune", **changes):
     config.pretrain.crop, config.pretrain.chains = 32, 2
     if stage == "pretrain":
         config.optim.frozen, config.eval_every = (), 0
+        with config.unlocked():
+            config.pretrain.recipe.names = ("motion_blur", "white_noise", "jpeg", "brighten")
     config.update_from_flattened_dict(changes)
     return config
 

@@ -4,6 +4,7 @@ A `vmap` over a `switch` runs every branch for every picture. So chains are scan
 one unbatched type, and only within its branch does a `vmap` run over the photographs that share the chain.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -38,12 +39,19 @@ def _branch(entry: Degradation):
 
 
 def apply_chains(
-    key: jax.Array, photos: jax.Array, chains: Chain, photo_ids: jax.Array, eight_bit: bool = True
+    key: jax.Array,
+    photos: jax.Array,
+    chains: Chain,
+    photo_ids: jax.Array,
+    eight_bit: bool = True,
+    names: Sequence[str] = NAMES,
 ) -> jax.Array:
     """Put every photograph through every chain.
 
     photos: float32 (P, H, W, 3) in [0, 1], sides at least 32. chains: K of them (types int32 (K, S),
     severities float32 (K, S)). photo_ids: int32 (P,), global over hosts and devices. eight_bit: see `Recipe`.
+    names: the types that chains may hold (`Recipe.drawn`); only these are compiled, and a step of another type does
+    nothing.
     Returns float32 (K, P, H, W, 3). What is random in a picture hangs on (key, chain's place, step, photo id)
     alone, and a drawn parameter (motion's angle, contrast's sign) on (key, chain's place, step): slices of
     the photographs on many devices come out as on one, up to float32 rounding between two compilations (which
@@ -65,13 +73,16 @@ def apply_chains(
             f"chains have types {chains.types.shape} and severities {chains.severities.shape}; "
             "give (K, S) for both"
         )
-    branches = [lambda key, photos, severity, photo_ids: photos, *(_branch(entry) for entry in DEGRADATIONS)]
+    drawn = [entry for entry in DEGRADATIONS if entry.name in names]
+    branches = [lambda key, photos, severity, photo_ids: photos, *(_branch(entry) for entry in drawn)]
+    place_of = {entry.name: place for place, entry in enumerate(drawn, start=1)}
+    branch_of = jnp.array([0, *(place_of.get(name, 0) for name in NAMES)])
 
     def step(carry, inputs):
         key, degraded = carry
         place, kind, severity = inputs
         step_key = jax.random.fold_in(key, place)
-        degraded = lax.switch(kind - CLEAN, branches, step_key, degraded, severity, photo_ids)
+        degraded = lax.switch(branch_of[kind - CLEAN], branches, step_key, degraded, severity, photo_ids)
         return (key, degraded), None
 
     def one_chain(inputs):

@@ -111,6 +111,11 @@ class Recipe:
         weights = dict(self.weights)
         return tuple(weights.get(name, 1.0) if name in self.names else 0.0 for name in NAMES)
 
+    def drawn(self) -> tuple[str, ...]:
+        """The types that a chain can hold."""
+        places = {name for _, names in self.sequence for name in names} if self.sequence else set(self.names)
+        return tuple(name for name, w in zip(NAMES, self.type_weights(), strict=True) if w and name in places)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Union["Recipe", "Mixture"]:
         """The recipe that a mapping asks for.
@@ -166,6 +171,11 @@ class Mixture:
     def max_steps(self) -> int:
         """The steps that a chain has room for."""
         return max(part.max_steps for part, _ in self.parts)
+
+    def drawn(self) -> tuple[str, ...]:
+        """The types that a chain can hold."""
+        held = {name for part, p in self.parts if p for name in part.drawn()}
+        return tuple(name for name in NAMES if name in held)
 
     @property
     def eight_bit(self) -> bool:

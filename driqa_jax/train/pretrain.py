@@ -65,7 +65,7 @@ def degrade(config, photos, index, step):
     keys = rng.per_example(rng.stream(config.seed, "degradation", step), numbers)
 
     def one(inputs):
-        return degradations.apply_chains(*inputs, drawn.eight_bit)
+        return degradations.apply_chains(*inputs, drawn.eight_bit, drawn.drawn())
 
     photos, index = (x.reshape(blocks, -1, *x.shape[1:]) for x in (photos, index))
     return jax.lax.map(one, (keys, photos, chains, index)), chains, numbers
