@@ -15,6 +15,7 @@ from driqa_jax.cli import main as cli
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
 from driqa_jax.scoring.weights import save_weights
+from driqa_jax.train.config import default
 
 
 @pytest.fixture(scope="module")
@@ -235,9 +236,9 @@ def test_novel_pictures_are_those_whose_group_is_in_one_split_alone():
 
 
 def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
-    seen = {}
+    seen, config = {}, default()
     monkeypatch.setattr(
-        "driqa_jax.train.config.read", lambda path, overrides: seen.update(o=overrides) or path
+        "driqa_jax.train.config.read", lambda path, overrides: seen.update(p=path, o=overrides) or config
     )
     monkeypatch.setattr(
         "driqa_jax.train.loop.train", lambda config, workdir: seen.update(c=config, w=workdir) or 143
@@ -253,7 +254,7 @@ def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
         "a=b.csv",
     ]
     assert driqa(*words, capsys=capsys)[0] == 143
-    assert seen == {"o": ["optim.lr=1e-4", "data.path=a=b.csv"], "c": "c.py", "w": "w"}
+    assert seen == {"o": ["optim.lr=1e-4", "data.path=a=b.csv"], "p": "c.py", "c": config, "w": "w"}
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_a_finished_run_stays_as_it_is(straight, start):
 
 def test_what_is_frozen_stays_and_all_else_moves(straight, start):
     model = driqa.build_model(configured().model)
-    first, last = flatten(initial.load(str(start), "tiny")), saved(straight[0])
+    first, last = flatten(initial.load(str(start), "tiny")[0]), saved(straight[0])
     parts = {part: {path for path in first if f"['{part}']['{path}']" in last} for part in ("trainable", "frozen")}
     assert parts["trainable"] | parts["frozen"] == set(first) == set(flatten(random_params(model)))
     frozen = {path for path in first if optim.is_frozen(configured().optim, path)}

@@ -158,7 +158,7 @@ def test_weights_of_an_unknown_variant_name_those_there_are():
 def test_what_a_training_says_of_itself_can_be_saved_and_loaded(tmp_path):
     config = {
         "stage": "finetune",
-        "model": {"variant": "lite", "types": 16, "dropout": 0.1},
+        "model": {"variant": "lite", "types": ["jpeg", "haze"], "dropout": 0.1},
         "view": {"short": 256, "tile": 224},
     }
     header = describe({"config": config, "examples": 32, "step": 2})

@@ -30,5 +30,5 @@ def test_the_wheel_scores_from_another_folder(root, tmp_path):
     score = [sys.executable, "-m", "driqa_jax", "score", "city.jpg", "-o", "scores.csv"]
     subprocess.run(score, cwd=elsewhere, env=environment, check=True)
     header, row = (elsewhere / "scores.csv").read_text().splitlines()
-    assert header.startswith("path,score,error")
+    assert header.startswith("path,score,uncertainty,error")
     assert 0 <= float(row.split(",")[1]) <= 100
