@@ -87,7 +87,8 @@ class DRIQA(nn.Module):
         def over_tiles(x):
             return x.reshape(batch, count, *x.shape[1:]).mean(axis=1)
 
-        seen, restored, tokens_t = self._read(tiles)
+        seen = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
+        restored, tokens_t = self._restored(tiles, seen.vector)
         read = TileReading(seen.vector, seen.tokens, tokens_t)
         quality = self.quality_encoder(whole, valid, keys)
         mos, out = self.combine(read, tile_boxes, quality, valid, whole.shape[1:3], alone)
@@ -107,10 +108,9 @@ class DRIQA(nn.Module):
         """`E_q` alone, scoring: `whole` (B, H, W, 3) float in [0, 1], `valid` (B, 2) int32."""
         return self.quality_encoder(whole, valid)
 
-    def read_tiles(self, tiles: jax.Array) -> TileReading:
-        """`E_d` and `R` alone: `tiles` (B, K, S, S, 3) float in [0, 1]."""
-        seen, _, tokens_t = self._read(tiles)
-        return TileReading(seen.vector, seen.tokens, tokens_t)
+    def read_restoration(self, tiles: jax.Array, vector: jax.Array) -> jax.Array:
+        """`R` alone, of `tiles` (B, K, S, S, 3) and their vectors (B * K, C): its tokens (B * K, N, C)."""
+        return self._restored(tiles, vector)[1]
 
     def combine(
         self,
@@ -169,14 +169,12 @@ class DRIQA(nn.Module):
             out["mos_alone"] = each.reshape(batch, count)
         return mos, out
 
-    def _read(self, tiles):
+    def _restored(self, tiles, vector):
         batch, count, side = tiles.shape[:3]
-        flat = tiles.reshape(batch * count, *tiles.shape[2:])
-        seen = self.degradation_encoder(flat)
-        d = seen.vector.reshape(batch, count, -1).mean(axis=1)
         # R reads the vector from before the interaction, so that it can be trained with no MOS.
-        restored, levels = self.restoration(flat, jnp.repeat(d, count, axis=0))
-        return seen, restored, self.restoration_tokens(levels, side // STRIDE)
+        d = vector.reshape(batch, count, -1).mean(axis=1)
+        restored, levels = self.restoration(tiles.reshape(-1, *tiles.shape[2:]), jnp.repeat(d, count, axis=0))
+        return restored, self.restoration_tokens(levels, side // STRIDE)
 
 
 def count_types(config: ml_collections.ConfigDict) -> int:

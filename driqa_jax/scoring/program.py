@@ -1,7 +1,7 @@
 """The inference program: a batch of views to predictions, one photo's bits being the same in every batch.
 
-It has three stages where the model's parts can run alone, as those of `driqa_jax.models.driqa.DRIQA` can: they
-compile side by side, and each with the options that are fast for it.
+It has a stage for each part of the model where the parts can run alone, as those of `driqa_jax.models.driqa.DRIQA`
+can: they compile side by side, each with the options that are fast for it, and XLA makes slower code of them together.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from driqa_jax.models.quality_encoder import Quality
 Views = dict[str, jax.Array]
 FOUND = "found"
 _QUALITY, _TILES = "quality_", "tiles_"
-# One thread for each program: several photos at once use the cores better than several threads for one photo, and
-# no bit then depends on how many cores there are.
+# Several photos at once use the cores better than several threads for one product of matrices.
 _CPU = {"xla_cpu_multi_thread_eigen": False}
 _CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
@@ -58,12 +57,19 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         found = {key.removeprefix(prefix): value for key, value in views.items() if key.startswith(prefix)}
         return {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in found.items()}
 
-    def read(params, views):
+    def degradation(params, views):
         _, _, tiles, boxes = seen(views)
-        found = model.apply({"params": params}, tiles, method="read_tiles")._asdict()
-        return apart({key: value.reshape(*boxes.shape[:2], *value.shape[1:]) for key, value in found.items()}, _TILES)
+        found = model.apply({"params": params}, tiles.reshape(-1, *tiles.shape[2:]), method="encode_degradation")
+        return apart(_by_tile({"vector": found.vector, "tokens": found.tokens}, boxes), _TILES)
 
-    def encode(params, views):
+    def restoration(params, views):
+        _, _, tiles, boxes = seen(views)
+        vector = joined(views, _TILES)["vector"]
+        flat = vector.reshape(-1, vector.shape[-1])
+        tokens = model.apply({"params": params}, tiles, flat, method="read_restoration")
+        return apart(_by_tile({"restoration": tokens}, boxes), _TILES)
+
+    def quality(params, views):
         whole, valid, *_ = seen(views)
         return apart(model.apply({"params": params}, whole, valid, method="encode_quality")._asdict(), _QUALITY)
 
@@ -85,7 +91,12 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
 
     if not hasattr(model, "combine"):
         return (_stage(at_once, cpu),)
-    return _stage(read, cpu), _stage(encode, cpu, _CPU_CONVOLUTIONS), _stage(combine, cpu)
+    parts = _stage(degradation, cpu), _stage(restoration, cpu), _stage(quality, cpu, _CPU_CONVOLUTIONS)
+    return *parts, _stage(combine, cpu)
+
+
+def _by_tile(arrays, boxes):
+    return {key: value.reshape(*boxes.shape[:2], *value.shape[1:]) for key, value in arrays.items()}
 
 
 def _stage(function, cpu, options=_CPU):
