@@ -32,10 +32,8 @@ def main(exam: str, run: str, sheet: str) -> None:
     curves.save(pathlib.Path(run))
     _palette(Image.open(pathlib.Path(run) / "curves.png"), DOCS / "pretrain_lite_curves.png")
     with Image.open(sheet) as picture:
-        small = picture.convert("RGB").resize(
-            (picture.width * 5 // 8, picture.height * 5 // 8), Image.Resampling.LANCZOS
-        )
-        small.save(DOCS / "degradations.jpg", quality=80)
+        small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
+        small.save(DOCS / "degradations.jpg", quality=70)
     found = json.loads((RESULTS / "pretrain_lite_examination.json").read_text())
     bench = json.loads((RESULTS / "bench_degradations.json").read_text())
     blocks = {"examination": examination_text(found, exam / "restoration.csv"), "bench_degradations": bench_text(bench)}

@@ -3,12 +3,14 @@
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val -o docs/results/biq2021_val.json
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
     driqa score examples/photos -o docs/results/examples.csv
+    driqa bench score --peers-python PEERS/bin/python --peer-photos 8 --json docs/results/bench_score.json
     python docs/write_results.py
 
 Also draws docs/examples.jpg, the examples with their scores.
 """
 
 import csv
+import json
 import pathlib
 
 from blocks import write_blocks
@@ -42,6 +44,7 @@ def main() -> None:
         "validation": metrics_table(reports["val"]),
         "test": metrics_table(reports["test"]),
         "weights": weights_text(),
+        "bench_score": bench_text(json.loads((RESULTS / "bench_score.json").read_text())),
     }
     for page in ("README.md", "MODEL_CARD.md"):
         write_blocks(ROOT / page, blocks)
@@ -85,6 +88,30 @@ def weights_text() -> str:
             f"- validation fold, {validation['n']} pictures, before calibration: SRCC {validation['srcc']:.3f}, "
             f"PLCC {validation['plcc']:.3f}, mean absolute error {validation['mae']:.3f} MOS "
             f"({validation['mae_calibrated']:.3f} after)",
+        ]
+    )
+
+
+def bench_text(found: dict) -> str:
+    """Speed and memory beside other packages."""
+    start, large = found["start"], found["large"]
+    rows = ["| 512x384 photographs, 2 CPU cores | images/s | peak MiB | |", "|---|---|---|---|"]
+    for name, row in {f"`driqa score --effort {k}`": v for k, v in found["small"].items()}.items():
+        rows.append(f"| {name} | {row['per_second']:.1f} | {row['peak_mib']:.0f} | |")
+    for name, row in found["peers"].items():
+        if "left_out" not in row:
+            shown = f"{row['per_second']:.1f} | {row['peak_mib']:.0f} | {row['used']}, {row['photos']} photographs"
+            rows.append(f"| {name} | {shown} |")
+    rest = large["12 megapixels"]["ms"] - large["decoding 12"]["ms"]
+    return "\n".join(
+        [
+            "`driqa bench score`, one run (jax 0.10.2; the deep peers as IQA-PyTorch runs them, one image a call):",
+            "",
+            *rows,
+            "",
+            f"A photo of 12 megapixels costs {rest / large['1 megapixel']['ms']:.2f} times one of 1 megapixel, "
+            f"decoding apart. `driqa score one.jpg`: {start['first']:.1f} s the first time ever, with compilation, "
+            f"{start['later']:.1f} s later.",
         ]
     )
 
