@@ -39,14 +39,15 @@ def classes(names: Sequence[str]) -> tuple[str, ...]:
 class Naming(NamedTuple):
     """How degradations are named.
 
-    confusion: (C, C + 1) counts, rows the true class, columns the class named and, last, "none": no type passes a
-      probability of one half. top1, top3: macro averages over the classes, of the most probable class, whatever its
-      probability. severity_error: mean absolute error of the true type's severity. clean: the share of clean
+    confusion: (C, C) counts, rows the true class, columns the most probable one, whatever its probability. unsure: (C,)
+      shares of the rows where no type of the whole bank passes a probability of one half. top1, top3: macro averages
+      over the classes. severity_error: mean absolute error of the true type's severity. clean: the share of clean
       photographs that are called clean.
     """
 
     classes: tuple[str, ...]
     confusion: np.ndarray
+    unsure: np.ndarray
     top1: float
     top3: float
     severity_error: float
@@ -116,8 +117,8 @@ class Examiner:
         asked = [name for name in KADID if name in self.names]
         groups = classes(self.names)
         member = np.array([[CLASS_OF.get(name) == group for name in self.names] for group in groups])
-        confusion = np.zeros((len(groups), len(groups) + 1), np.int64)
-        third, errors = [[] for _ in groups], []
+        confusion = np.zeros((len(groups), len(groups)), np.int64)
+        hits, unsure, errors = [[] for _ in groups], [[] for _ in groups], []
         for done, name in enumerate(asked):
             key = self._draw(name)
             drawn = jax.random.uniform(jax.random.fold_in(key, DRAW), (DRAWS,), minval=STRONG)
@@ -126,16 +127,22 @@ class Examiner:
             by_class = np.where(member[:, None, None], logits[None], -np.inf).max(axis=-1)
             own = groups.index(CLASS_OF[name])
             ranks = (by_class > by_class[own]).sum(axis=0)
-            none = logits.max(axis=-1) < 0.0
-            for column in np.where(none, len(groups), by_class.argmax(axis=0)).ravel():
-                confusion[own, column] += 1
-            third[own].append(np.stack([ranks < 1, ranks < 3]).reshape(2, -1))
+            np.add.at(confusion[own], by_class.argmax(axis=0).ravel(), 1)
+            unsure[own].append((logits.max(axis=-1) < 0.0).mean())
+            hits[own].append(np.stack([ranks < 1, ranks < 3]).reshape(2, -1))
             graded = np.stack([np.asarray(one.severity) for one in seen])[..., self.names.index(name)]
             errors.append(np.abs(graded - np.asarray(drawn)[:, None]).mean())
             progress(done + 1, len(asked))
-        found = np.array([np.concatenate(parts, axis=1).mean(axis=1) for parts in third])
+        found = np.array([np.concatenate(parts, axis=1).mean(axis=1) for parts in hits])
         quiet = np.asarray(self._seen(self._photos).logits).max(axis=-1) < 0.0
-        return Naming(groups, confusion, *found.mean(axis=0).tolist(), float(np.mean(errors)), float(quiet.mean()))
+        return Naming(
+            groups,
+            confusion,
+            np.array([np.mean(x) for x in unsure]),
+            *found.mean(axis=0).tolist(),
+            float(np.mean(errors)),
+            float(quiet.mean()),
+        )
 
     def restoration(self, progress=lambda done, count: None) -> Restoration:
         """Restore every type of this version's bank at five levels (KADID-10k's where it has the type)."""

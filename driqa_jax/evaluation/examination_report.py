@@ -85,17 +85,18 @@ def table(restoration: Restoration) -> str:
 
 
 def confusion_figure(naming: Naming):
-    """The confusion matrix: rows the true class, columns the one named, shares of the row; a matplotlib Figure."""
+    """The confusion matrix, shares of each row, and how often no type is sure; a matplotlib Figure."""
     from matplotlib.figure import Figure
 
     share = naming.confusion / naming.confusion.sum(axis=1, keepdims=True)
+    share = np.concatenate([share, np.full((len(share), 1), np.nan), naming.unsure[:, None]], axis=1)
     figure = Figure(figsize=(9.5, 8.5), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    columns = [name.replace("_", " ") for name in (*naming.classes, "none")]
+    columns = [name.replace("_", " ") for name in (*naming.classes, "", "unsure")]
     axes.set_xticks(range(len(columns)), columns, rotation=90)
-    axes.set_yticks(range(len(naming.classes)), columns[:-1])
-    axes.set_xlabel("named (none: no type passes a probability of one half)")
+    axes.set_yticks(range(len(naming.classes)), columns[:-2])
+    axes.set_xlabel("most probable class; apart from that, unsure: no type passes a probability of one half")
     axes.set_ylabel("true")
     axes.set_title(f"Naming at severity .5 and above: macro top-1 {naming.top1:.3f}, top-3 {naming.top3:.3f}")
     for i, row in enumerate(share):
