@@ -3,7 +3,7 @@
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val -o docs/results/biq2021_val.json
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
     driqa score examples/photos -o docs/results/examples.csv
-    driqa bench score --peers-python PEERS/bin/python --peer-photos 8 --json docs/results/bench_score.json
+    driqa bench score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
     python docs/write_results.py
 
 Also draws docs/examples.jpg, the examples with their scores.

@@ -64,10 +64,12 @@ class Program:
     def _made(self, params, views, name) -> list[Callable]:
         params, known = self._shapes(params), self._shapes(dict(views))
         files = self._files(params, name)
-        kept = [_read(file, self._device) for file in files]
-        if kept and None not in kept:
-            return kept
         pool, jobs = Workers(len(self._stages), "driqa-compile"), []
+        reading = [pool.submit(_read, file, self._device) for file in files]
+        kept = [read.result() for read in reading]
+        if kept and None not in kept:
+            pool.stop_when_done()
+            return kept
         for stage in self._stages:
             # The compiler works on one stage while Python traces the next.
             lowered = jax.jit(_unheard_of(stage.function) if files else stage.function).lower(params, known)
