@@ -94,8 +94,8 @@ def weights_text() -> str:
 
 def bench_text(found: dict) -> str:
     """Speed and memory beside other packages."""
-    start, large = found["start"], found["large"]
-    rows = ["| 512x384 photographs, 2 CPU cores | images/s | peak MiB | |", "|---|---|---|---|"]
+    start, large, machine = found["start"], found["large"], found["machine"]
+    rows = ["| 512x384 photographs | images/s | peak MiB | |", "|---|---|---|---|"]
     for name, row in {f"`driqa score --effort {k}`": v for k, v in found["small"].items()}.items():
         rows.append(f"| {name} | {row['per_second']:.1f} | {row['peak_mib']:.0f} | |")
     for name, row in found["peers"].items():
@@ -105,7 +105,9 @@ def bench_text(found: dict) -> str:
     rest = large["12 megapixels"]["ms"] - large["decoding 12"]["ms"]
     return "\n".join(
         [
-            "`driqa bench score`, one run (jax 0.10.2; the deep peers as IQA-PyTorch runs them, one image a call):",
+            f"`driqa bench score`, one run on {machine['cores']} cores ({machine['device']}, jax {machine['jax']}), "
+            f"{found['photos']} crops of the example photographs; the deep peers take one image a call, as "
+            "IQA-PyTorch runs them:",
             "",
             *rows,
             "",

@@ -21,3 +21,15 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 def root() -> pathlib.Path:
     """The repository's root."""
     return pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def tiny_variant():
+    """The tiny model among the variants while a module runs: `pytestmark = pytest.mark.usefixtures("tiny_variant")`."""
+    from tiny_model import tiny
+
+    from driqa_jax.models import driqa
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(driqa.VARIANTS, "tiny", tiny)
+        yield

@@ -10,21 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
-from tiny_model import tiny
 from tiny_scorer import tiny_scorer
 
 import driqa_jax
 from driqa_jax.losses import quality_loss
-from driqa_jax.models import driqa
 
+pytestmark = pytest.mark.usefixtures("tiny_variant")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_variant():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(driqa.VARIANTS, "tiny", tiny)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,18 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from tiny_model import tiny
 from tiny_scorer import METADATA, RULE, tiny_scorer
 
 from driqa_jax.cli.main import main
 from driqa_jax.data.decode import decode
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UserError
-from driqa_jax.models import driqa
 from driqa_jax.scoring import stablehlo
 from driqa_jax.scoring.export import export_program
 from driqa_jax.scoring.scorer import load
 from driqa_jax.scoring.weights import save_weights
 
+pytestmark = pytest.mark.usefixtures("tiny_variant")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Runs saved batches through a file in a process that knows nothing of this one.
 FRESH = """
@@ -41,13 +40,6 @@ for tag in sorted({key.split(".")[0] for key in batches}):
     found |= {f"{tag}.{name}": value for name, value in program(views).items()}
 np.savez(sys.argv[3], **found)
 """
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_variant():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(driqa.VARIANTS, "tiny", tiny)
-        yield
 
 
 @pytest.fixture(scope="module")

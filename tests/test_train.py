@@ -34,13 +34,7 @@ from driqa_jax.train.timing import Chrono
 
 STEPS, STOP = 5, 2
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module", autouse=True)
-def tiny_variant():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(driqa.VARIANTS, "tiny", tiny)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_variant")
 
 
 def configured(stage="finetune", **changes):

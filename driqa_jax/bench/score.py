@@ -162,10 +162,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     import jax
 
-    load = os.getloadavg()[0]
-    print(f"{jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load before: {load:.1f}")
+    machine = {
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "load_before": round(os.getloadavg()[0], 1),
+    }
+    print("{device}, {cores} cores, jax {jax}, load before: {load_before}".format(**machine))
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(args, pathlib.Path(folder))
+        found = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
     print("\n".join(_table(found)))
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(found, indent=2) + "\n")

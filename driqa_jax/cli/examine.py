@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 
+from driqa_jax.atomic import write_whole
 from driqa_jax.cli.options import positive
 from driqa_jax.errors import UserError
 
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
     from driqa_jax.evaluation import examination, examination_report
+    from driqa_jax.evaluation.figures import save_figure
     from driqa_jax.models.driqa import build_model
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.scoring.provenance import versions
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     from driqa_jax.train.initial import load
 
     enable_compile_cache()
-    params, metadata = load(args.model, None)
+    params, metadata = load(args.model)
     count = min(args.count, len(source))
     try:
         photos = next(pretrain_batches(source, args.crop, count, args.seed, halve=args.halve))["photo"]
@@ -87,12 +89,12 @@ def run(args: argparse.Namespace) -> int:
     found = examination_report.summary(naming, restoration, retrieval)
     if args.pairs:
         found["real_noise"] = examination_report.real_noise(examiner, *_pairs(args.pairs))
-    (folder / "restoration.csv").write_text(examination_report.table(restoration))
+    write_whole(folder / "restoration.csv", examination_report.table(restoration).encode())
     for name, figure in (
         ("confusion", examination_report.confusion_figure(naming)),
         ("restoration", examination_report.restoration_figure(restoration)),
     ):
-        figure.savefig(folder / f"{name}.png", dpi=110, metadata={"Software": None})
+        save_figure(figure, folder / f"{name}.png")
     described = {
         "model": args.model,
         "data": source.name,
@@ -104,7 +106,8 @@ def run(args: argparse.Namespace) -> int:
         "step": metadata["provenance"].get("step"),
         "versions": versions(),
     }
-    (folder / "examination.json").write_text(json.dumps({**found, "provenance": described}, indent=1) + "\n")
+    report = json.dumps({**found, "provenance": described}, indent=1) + "\n"
+    write_whole(folder / "examination.json", report.encode())
     for name, value in found.items():
         print(f"{name} {value}")
     return 0

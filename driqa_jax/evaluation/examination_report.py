@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from driqa_jax.degradations import DEGRADATIONS
+from driqa_jax.evaluation import bootstrap
 from driqa_jax.evaluation.examination import Examiner, Naming, Restoration
 from driqa_jax.evaluation.full_reference import psnr, ssim
 
@@ -19,8 +20,7 @@ def interval(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 95 % bootstrap interval of a mean, over the last axis of `values` (..., photographs)."""
     means = values.reshape(-1, values.shape[-1]).mean(axis=0)
     draws = np.random.default_rng(seed).integers(0, len(means), (RESAMPLES, len(means)))
-    low, high = np.quantile(means[draws].mean(axis=1), (0.025, 0.975))
-    return float(low), float(high)
+    return bootstrap.intervals({"mean": means[draws].mean(axis=1)})["mean"]
 
 
 def summary(naming: Naming, restoration: Restoration, retrieval: float) -> dict:

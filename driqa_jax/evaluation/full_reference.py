@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from driqa_jax.degradations.sharpness import LUMA
+
 PERFECT_MSE = 1e-8  # squared error that counts as none: 80 dB
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window
 C1, C2 = 0.01**2, 0.03**2
-LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def psnr(image: jax.Array, reference: jax.Array) -> jax.Array:

@@ -52,4 +52,7 @@ def draw(metrics: pathlib.Path):
 
 def save(workdir: pathlib.Path) -> None:
     """Write `workdir/curves.png` from `workdir/metrics.jsonl`."""
-    draw(workdir / "metrics.jsonl").savefig(workdir / "curves.png", dpi=100, metadata={"Software": None})
+    # Here, since matplotlib takes a while to load and a run is to begin at once.
+    from driqa_jax.evaluation.figures import save_figure
+
+    save_figure(draw(workdir / "metrics.jsonl"), workdir / "curves.png")
