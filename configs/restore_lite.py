@@ -20,15 +20,15 @@ def get_config():
     config.stage = "pretrain"
     config.data.min_mos = 0.8
     config.data.halve = True
-    # 32 pictures a step: 16 chains, two photographs under each, so that R can be given the `d` of the other.
+    # 16 pictures a step: 8 chains, two photographs under each, so that R can be given the `d` of the other.
     config.batch_size = 8
     config.pretrain.block = 2
-    config.pretrain.chains = 4
+    config.pretrain.chains = 2
     config.pretrain.crop = 96
     config.pretrain.recipe.mixture = (("single", 0.85), ("chains", 0.15))
     config.pretrain.recipe.weights = tuple(LIKELY.items())
-    config.steps = 5000
-    config.optim.lr = 1.5e-3
+    config.steps = 6000
+    config.optim.lr = 1e-3
     config.optim.weight_decay = 1e-4
     config.optim.groups = ()
     config.optim.frozen = ("degradation_encoder/*",)

@@ -10,8 +10,8 @@ from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.scoring.weights import save_weights
 from driqa_jax.models.signal_statistics import signal_statistics
+from driqa_jax.scoring.weights import save_weights
 from driqa_jax.train import finetune, initial, pretrain
 from driqa_jax.train.config import default
 from driqa_jax.train.describe import describe

@@ -105,3 +105,17 @@ def test_every_picture_has_finite_statistics_and_gradients():
     assert np.isfinite(np.asarray(statistics.signal_statistics(pictures))).all()
     slope = jax.grad(lambda x: statistics.signal_statistics(x).sum())(pictures)
     assert np.isfinite(np.asarray(slope)).all()
+
+
+def test_what_is_smooth_has_its_true_slope(photos):
+    def smooth(x):
+        strength = statistics.spectra(x).reshape(2, 3, -1)[:, :2]
+        alike = statistics.correlations(statistics.high_pass(x))
+        return jnp.concatenate([strength.reshape(2, -1), alike], axis=1).mean()
+
+    # Flat places have coefficients of exactly 0, where a magnitude has no slope.
+    images = jnp.asarray(photos) + 0.02 * jax.random.normal(jax.random.key(0), photos.shape)
+    slope = jax.grad(smooth)(images)
+    towards, step = slope / jnp.linalg.norm(slope), 0.01
+    measured = (smooth(images + step * towards) - smooth(images - step * towards)) / (2 * step)
+    np.testing.assert_allclose(measured, jnp.linalg.norm(slope), rtol=0.02)

@@ -1,7 +1,7 @@
 """Degradation encoder `E_d`: native-resolution tiles to degradation tokens and a degradation vector.
 
-A small strided network that starts from nothing, and statistics of the signal that need no learning: it must see what was
-done to the pixels, not objects.
+A small strided network that starts from nothing, and statistics of the signal that need no learning: it must see what
+was done to the pixels, not objects.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Small layers that several parts share: FiLM, standardisation, attention, positions, per-example dropout, masked pooling."""
+"""Small layers that several parts share: FiLM, constants, attention, positions, per-example dropout, masked pooling."""
 
 import flax.linen as nn
 import jax

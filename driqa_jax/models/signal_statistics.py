@@ -84,13 +84,14 @@ def grids(images: jax.Array) -> jax.Array:
     """
     count, _, _, channels = images.shape
     waves = np.exp(-2j * np.pi * np.outer(np.arange(PERIOD), np.arange(1, PERIOD // 2 + 1)) / PERIOD)
+    waves = waves.astype(np.complex64)
     found = []
     for axis in (1, 2):
         steps = jnp.abs(jnp.diff(images, axis=axis))
         flat = (steps < FLAT).mean(axis=(1, 2))
         profile = jnp.pad(steps.mean(axis=3 - axis), ((0, 0), (0, 1), (0, 0)))
         profile = profile.reshape(count, -1, PERIOD, channels).mean(axis=1)
-        cosine, sine = (jnp.einsum("mpc,pk->mkc", profile, part.astype(np.float32)) for part in (waves.real, waves.imag))
+        cosine, sine = (jnp.einsum("mpc,pk->mkc", profile, part) for part in (waves.real, waves.imag))
         # The square root has no slope at 0.
         strength = jnp.sqrt(jnp.square(cosine) + jnp.square(sine) + 1e-12)
         found += [flat, jnp.log(strength / (profile.sum(axis=1)[:, None] + 1e-3) + 1e-3).reshape(count, -1)]

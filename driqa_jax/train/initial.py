@@ -59,8 +59,9 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict
         given = load(config.init, config.model.variant)[0]
         return {name: given[name] for name in sorted(PRETRAINED)}
     params = fresh_pretraining_params(config, model)
+    data = config.data
     photos = pretrain_batches(
-        source, config.pretrain.crop, config.batch_size, config.seed, halve=config.data.halve, threads=config.data.threads
+        source, config.pretrain.crop, config.batch_size, config.seed, halve=data.halve, threads=data.threads
     )
     batches = itertools.islice(enumerate(photos), -(-MEASURED_PHOTOS // config.batch_size))
 
