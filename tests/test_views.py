@@ -177,7 +177,8 @@ CROP = ViewRule(short=96, tile=64, tiles=1, canvases=((64, 64),), kind="crop")
 def test_a_crop_shows_both_branches_one_tile_of_the_picture_brought_to_the_short_side(size):
     height, width = size
     scale = 96 / min(size)
-    small = Image.fromarray(ramp(*size)).resize((round(width * scale), round(height * scale)), Image.Resampling.BILINEAR)
+    sides = round(width * scale), round(height * scale)
+    small = Image.fromarray(ramp(*size)).resize(sides, Image.Resampling.BILINEAR)
     view = make_view(ramp(*size), CROP)
     np.testing.assert_array_equal(view["whole"], view["tiles"][0])
     np.testing.assert_array_equal(view["valid"], [64, 64])
