@@ -8,7 +8,7 @@ driqa protocol --config configs/protocols/ablations.py --config.base.data.path=B
 
 The splits are drawn within the official training split, near neighbours kept together: the official test pictures are
 not looked at. The backbone is ImageNet's and stands still, as do E_d and R; the rows differ in what learns on top of
-them. Each picture is seen once, at 224 rows and one tile of 224, and what was seen (some 230 kB a picture) is kept under
+them. Each picture is seen once, at 224 rows and one tile of 224; what was seen, some 240 kB a picture, is kept under
 config.base.cache.folder; one row, the random restorer, adds a tenth of that.
 
 Other rows: configs/protocols/ablations_more.py, and from pixels configs/protocols/ablations_pixels.py.
