@@ -26,7 +26,7 @@ def describe(run: dict) -> dict:
         "calibration": {},  # `driqa export` fits one
         "degradations": list(config["model"]["types"]),
         "provenance": {
-            "run": {key: value for key, value in config.items() if key != "checkpoint"},
+            "run": {key: value for key, value in config.items() if key not in ("checkpoint", "cache")},
             "step": run["step"],
             "examples": run["examples"],
             "driqa_jax": VERSION,

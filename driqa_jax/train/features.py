@@ -120,7 +120,8 @@ def _fill(config, model, store, params, kept, source, said):
     missing = np.setdiff1d(np.arange(len(names)), known)
     if not len(missing):
         return
-    mesh = parallel.make_mesh()
+    # Every host computes for itself: the folder may be its own.
+    mesh = parallel.make_mesh(jax.local_devices())
     look = jax.jit(lambda params, batch: store.look(model, params, batch))
     rule, canvas = finetune.view_rule(config, config.view.eval_tiles), tuple(config.view.canvas)
     size = -(-BATCH // mesh.size) * mesh.size

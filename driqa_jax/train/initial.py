@@ -142,10 +142,14 @@ def views_of(config: ml_collections.ConfigDict, model, params: dict, source):
     photos = evaluation_batches(
         Subset(source, measured_rows(source), "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), 8
     )
-    look = jax.jit(lambda params, *views: model.apply({"params": params}, *views, method="look_at_quality"))
+
+    @jax.jit
+    def look(params, batch):
+        return model.apply({"params": params}, *finetune.as_inputs(batch)[:2], method="look_at_quality")
+
     for batch in photos:
         kept = batch["real"] > 0
-        found = look(params, *finetune.as_inputs(batch)[:2])
+        found = look(params, batch)
         yield *(np.asarray(x)[kept] for x in found), batch["valid"][kept]
 
 
