@@ -1,9 +1,9 @@
-"""What the loop needs to know of a stage; the two of the method."""
+"""What the loop needs to know of a stage; the two of the method, the second also on kept features."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from driqa_jax.train import finetune, initial, pretrain, validate
+from driqa_jax.train import finetune, heads, initial, pretrain, validate
 
 
 class Stage(NamedTuple):
@@ -39,4 +39,5 @@ STAGES = {
         validate.agreement(validate.predict),
         validate.predict,
     ),
+    "heads": Stage(heads.params, heads.batches, heads.make_loss, validate.agreement(heads.predict), heads.predict),
 }
