@@ -140,7 +140,7 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
 
 
 def open_configured(data) -> Source:
-    """The source that a configuration's `data` names: kind, path, name, mos_range, fake_count. Raises as `open_source`."""
+    """The source that a configuration's `data` means: kind, path, name, mos_range, fake_count; raises as above."""
     options = {}
     if data.kind == "fake":
         options["count"] = data.fake_count
