@@ -34,13 +34,18 @@ def start(tmp_path_factory):
     config = default(ROWS).base
     config.model.variant, config.model.types, config.view.tile, config.view.short = "tiny", NAMES, 64, 64
     path = tmp_path_factory.mktemp("start") / "tiny.safetensors"
-    save_weights(path, random_params(tiny(config.model)), describe({"config": config.to_dict(), "examples": 0, "step": 0}))
+    save_weights(
+        path, random_params(tiny(config.model)), describe({"config": config.to_dict(), "examples": 0, "step": 0})
+    )
     return path
 
 
 def configured(start, rows=ROWS, across=None, **changes):
     """A protocol of tiny trainings on generated pictures: two evaluations each."""
-    config = default(rows, {"other": {"kind": "fake", "fake_count": 12, "height": 80, "canvas": (64, 64)}} if across is None else across)
+    config = default(
+        rows,
+        {"other": {"kind": "fake", "fake_count": 12, "height": 80, "canvas": (64, 64)}} if across is None else across,
+    )
     base = config.base
     base.model.variant, base.model.types, base.init = "tiny", NAMES, str(start)
     base.data.kind, base.data.fake_count = "fake", 40
@@ -79,7 +84,11 @@ def test_each_run_has_its_record_scores_and_provenance(done, start):
         assert made["view"]["tile"] == 64 and len(made["init"]["sha256"]) == 64
         assert len(record.checkpoints["last"]["sha256"]) == 64 and record.checkpoints["last"]["step"] == 4
         best = max(
-            (json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines() if "val_srcc" in line),
+            (
+                json.loads(line)
+                for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()
+                if "val_srcc" in line
+            ),
             key=lambda line: line["val_srcc"],
         )
         assert record.checkpoints["val_selected"]["step"] == best["step"]

@@ -13,7 +13,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import LEVEL
 from driqa_jax.evaluation.report import Report, make_report
 from driqa_jax.protocol.models import as_it_is, train_run
-from driqa_jax.protocol.plan import Run, Sets, Test
+from driqa_jax.protocol.plan import Run, Sets, Trial
 from driqa_jax.protocol.record import FILE, Record, Scores, claim, note, noted, save_scores
 from driqa_jax.scoring.provenance import hardware, versions
 
@@ -59,7 +59,7 @@ def carry_out(run: Run, folder: pathlib.Path, sets: Sets) -> int:
     return 0
 
 
-def _pictures(run: Run, test: Test, sets: Sets) -> tuple[Source, np.ndarray]:
+def _pictures(run: Run, test: Trial, sets: Sets) -> tuple[Source, np.ndarray]:
     """The pictures of a test, and which of them have no neighbour in another split: (N,) bool."""
     source = sets.open(run.config["data"] if test.data is None else test.data, test.height)
     if test.data is None and run.split:
@@ -90,7 +90,7 @@ def _report(run, test, part, predicted, is_novel) -> Report:
     )
 
 
-def _checked(test: Test, part: Source, predicted: np.ndarray) -> np.ndarray:
+def _checked(test: Trial, part: Source, predicted: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(predicted))
     if len(wrong):
         name = part.column("image_id")[wrong[0]]

@@ -18,7 +18,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.models.driqa import build_model
 from driqa_jax.protocol.best import Best
-from driqa_jax.protocol.plan import AS_IT_IS, PEEKED, Run, Test
+from driqa_jax.protocol.plan import AS_IT_IS, PEEKED, Run, Trial
 from driqa_jax.protocol.record import note, noted
 from driqa_jax.scoring.provenance import describe
 from driqa_jax.scoring.scorer import load
@@ -30,7 +30,7 @@ from driqa_jax.train.loop import train
 from driqa_jax.train.stages import STAGES
 
 # (test, its pictures) -> predicted MOS (N,) in [0, 1], float64.
-Predict = Callable[[Test, Source], np.ndarray]
+Predict = Callable[[Trial, Source], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def as_it_is(weights: str) -> Tested:
     """A bundled model, weights file or workdir that scores as `driqa score` does. Raises UserError as loading does."""
     scorer = load(weights)
 
-    def predict(test: Test, part: Source) -> np.ndarray:
+    def predict(test: Trial, part: Source) -> np.ndarray:
         found = []
         pictures = (part.encoded(i) for i in range(len(part)))
         for result in scorer.stream(pictures, names=part.column("image_id").tolist()):
@@ -61,7 +61,7 @@ def as_it_is(weights: str) -> Tested:
     return Tested({AS_IT_IS: predict}, {AS_IT_IS: {"sha256": scorer.sha256}}, said)
 
 
-def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Test, Source]) -> Tested:
+def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> Tested:
     """Train, from the start or from where it was stopped, and take the checkpoints that are asked for.
 
     parts: the tests' pictures. Raises UserError as `driqa_jax.train.loop.train` does.
@@ -75,7 +75,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Test, Source]) -> T
     peeked = next((test for test in parts if test.data is None), None)
     prepared: dict[tuple, Callable] = {}
 
-    def predict(params, test: Test, part: Source) -> np.ndarray:
+    def predict(params, test: Trial, part: Source) -> np.ndarray:
         if test.canvas not in prepared:
             # As the training wrote it: the types of what it started from are filled in.
             seen = ml_collections.ConfigDict(config.to_dict())

@@ -24,7 +24,7 @@ AS_IT_IS = "as it is"  # in place of a checkpoint, for weights that are not trai
 
 
 @dataclasses.dataclass(frozen=True)
-class Test:
+class Trial:
     """What is tested on: a part of the training's own data, or (`data` given) another set.
 
     name: of the table. part: as in `driqa_jax.data.splits.select`. data: the keys of a configuration's `data`.
@@ -51,7 +51,7 @@ class Run:
     split: Split | None
     config: Mapping[str, Any]
     weights: str
-    tests: tuple[Test, ...]
+    tests: tuple[Trial, ...]
     checkpoints: tuple[str, ...]
     bootstrap: int
 
@@ -76,7 +76,7 @@ class Run:
         if split:
             images = split["images"] and {part: tuple(names) for part, names in split["images"].items()}
             split = Split(**{**split, "images": images})
-        found = tuple(Test(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
+        found = tuple(Trial(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
         return cls(**{**values, "split": split, "tests": found, "checkpoints": tuple(values["checkpoints"])})
 
 
@@ -135,7 +135,7 @@ def _row(config, name, changes, checkpoints, sets):
     splits = [None] if weights and not config.test else _splits(config.splits, sets.open(own))
     for split in splits:
         others = tuple(_others(config.across, own))
-        tests = (Test(f"{split.data} {config.test}", config.test), *others) if config.test else others
+        tests = (Trial(f"{split.data} {config.test}", config.test), *others) if config.test else others
         # Weights that are not trained score the same whatever the seed.
         for seed in config.seeds[:1] if weights else config.seeds:
             chosen = ml_collections.ConfigDict(training.to_dict())
@@ -152,13 +152,13 @@ def _others(across, own):
         data = _data_of(given)
         if data == own or not (given.path or given.kind == "fake"):
             continue  # a set that is trained on, or one that is not at hand
-        yield Test(name, given.split, data, given.height, tuple(given.canvas))
+        yield Trial(name, given.split, data, given.height, tuple(given.canvas))
 
 
 def _data_of(given) -> dict[str, Any]:
     return {
         **{key: given[key] for key in ("kind", "name", "path", "fake_count")},
-        "mos_range": tuple(given.mos_range),
+        "mos_range": list(given.mos_range),
     }
 
 

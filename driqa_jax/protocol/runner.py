@@ -26,7 +26,9 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
     sets = Sets()
     runs = make_plan(config, sets)
     trained = [run.config for run in runs if not run.weights]
-    use_devices(config.cpu_devices, trained)
+    fitting = [parallel.side_by_side(each["batch_size"], each["pretrain"]["block"]) for each in trained]
+    if fitting:
+        parallel.use_cores(config.cpu_devices or math.gcd(*fitting))
     folder, failed = pathlib.Path(workdir), {}
     folder.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs, start=1):
@@ -43,6 +45,7 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
 
 def attempt(run: Run, folder: pathlib.Path, sets: Sets) -> tuple[int, str]:
     """The exit code of a run that was stopped, else 0; why it failed, else "". What failed has its error.txt."""
+    (folder / "error.txt").unlink(missing_ok=True)
     try:
         return carry_out(run, folder, sets), ""
     except UserError as error:
@@ -53,10 +56,3 @@ def attempt(run: Run, folder: pathlib.Path, sets: Sets) -> tuple[int, str]:
         write_whole(folder / "error.txt", traceback.format_exc().encode())
         said = f"{said.splitlines()[0]} (all of it in {folder / 'error.txt'})"
     return 0, " ".join(said.split())
-
-
-def use_devices(wanted: int, configs: list[dict]) -> None:
-    """Present a CPU as as many devices as `wanted`, or (0) as divide the batches of all these trainings."""
-    counts = [parallel.side_by_side(config["batch_size"], config["pretrain"]["block"]) for config in configs]
-    if counts:
-        parallel.use_cores(wanted or math.gcd(*counts))
