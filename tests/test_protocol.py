@@ -1,23 +1,20 @@
-"""The protocol runner: each run once, resumed, refused or reported; medians and differences; a rerun to the last digit."""
+"""The protocol runner: each run once, gone on with, refused or reported; a rerun to the last digit."""
 
 import csv
 import json
+import shutil
 import signal
-import subprocess
-import sys
 
 import ml_collections
 import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
-from driqa_jax.data.fake import FakeSource
-from driqa_jax.data.resized import Resized
-from driqa_jax.data.decode import decode
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
-from driqa_jax.protocol import models, runner
+from driqa_jax.protocol import execute, models, rerun
+from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.config import default
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.runner import run_protocol
@@ -26,53 +23,60 @@ from driqa_jax.train.describe import describe
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 ROWS = {"full": {}, "no RS loss": {"loss.rs_weight": 0.0}}
+OTHER = {"other": {"kind": "fake", "fake_count": 12, "height": 80, "canvas": (64, 64)}}
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """A weights file of the tiny model."""
-    config = default(ROWS).base
-    config.model.variant, config.model.types, config.view.tile, config.view.short = "tiny", NAMES, 64, 64
-    path = tmp_path_factory.mktemp("start") / "tiny.safetensors"
-    save_weights(
-        path, random_params(tiny(config.model)), describe({"config": config.to_dict(), "examples": 0, "step": 0})
-    )
-    return path
-
-
-def configured(start, rows=ROWS, across=None, **changes):
-    """A protocol of tiny trainings on generated pictures: two evaluations each."""
-    config = default(
-        rows,
-        {"other": {"kind": "fake", "fake_count": 12, "height": 80, "canvas": (64, 64)}} if across is None else across,
-    )
-    base = config.base
+def configured(tmp_path_factory):
+    """Protocols of tiny trainings on generated pictures, of two evaluations each."""
+    config = default(ROWS, OTHER)
+    base, start = config.base, tmp_path_factory.mktemp("start") / "tiny.safetensors"
     base.model.variant, base.model.types, base.init = "tiny", NAMES, str(start)
     base.data.kind, base.data.fake_count = "fake", 40
     base.view.short, base.view.canvas, base.view.tile = 64, (64, 64), 64
-    base.batch_size, base.steps, base.log_every, base.eval_every = 8, 4, 4, 2
-    config.splits.kind, config.splits.numbers, config.bootstrap = "hash", (0, 1), 50
-    config.update_from_flattened_dict(changes)
-    return ml_collections.FrozenConfigDict(config)
+    base.batch_size, base.steps, base.log_every, base.eval_every = 8, 2, 2, 1
+    config.splits.kind, config.bootstrap = "hash", 50
+    described = describe({"config": base.to_dict(), "examples": 0, "step": 0})
+    save_weights(start, random_params(tiny(base.model)), described)
+
+    def make(**changes):
+        mine = ml_collections.ConfigDict(config.to_dict())
+        mine.update_from_flattened_dict(changes)
+        return ml_collections.FrozenConfigDict(mine)
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def done(start, tmp_path_factory):
-    """The workdir of a protocol that is done: two rows on two splits."""
-    workdir = tmp_path_factory.mktemp("protocol")
-    assert run_protocol(configured(start), str(workdir)) == 0
+def done(configured, tmp_path_factory):
+    """The workdir of a protocol of two rows; the first run was stopped by SIGTERM and gone on with."""
+    workdir, train = tmp_path_factory.mktemp("protocol"), models.train
+
+    def stopped(config, folder, watch):
+        def stop(step, params, found):
+            watch(step, params, found)
+            signal.raise_signal(signal.SIGTERM)
+
+        return train(config, folder, stop)
+
+    config = configured(checkpoints=("last", "val_selected", "best_on_test"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "train", stopped)
+        assert run_protocol(config, str(workdir)) == 143
+    assert not list(workdir.rglob(FILE)) and not (workdir / "table.md").exists()
+    assert run_protocol(config, str(workdir)) == 0
     return workdir
 
 
-def records(workdir):
-    return {file.parent: Record.load(file) for file in sorted(workdir.rglob(FILE))}
+def record_of(workdir, row="full"):
+    folder = workdir / "runs" / row / "fake_hash_0" / "seed0"
+    return folder, Record.load(folder / FILE)
 
 
-def test_each_run_has_its_record_scores_and_provenance(done, start):
-    found = records(done)
-    assert len(found) == 4
-    for folder, record in found.items():
-        assert set(record.reports) == {"last", "val_selected"}
+def test_each_run_has_its_record_scores_and_provenance(done):
+    for row in ("full", "no_RS_loss"):
+        folder, record = record_of(done, row)
+        assert list(record.reports) == ["last", "val_selected", "best_on_test"]
         scores = load_scores(folder, "fake test")
         for name, reports in record.reports.items():
             report = reports["fake test"]
@@ -82,13 +86,95 @@ def test_each_run_has_its_record_scores_and_provenance(done, start):
         made = record.provenance
         assert made["versions"]["jax"] and made["hardware"]["devices"] == 8 and made["wall_seconds"] > 0
         assert made["view"]["tile"] == 64 and len(made["init"]["sha256"]) == 64
-        assert len(record.checkpoints["last"]["sha256"]) == 64 and record.checkpoints["last"]["step"] == 4
-        best = max(
-            (
-                json.loads(line)
-                for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()
-                if "val_srcc" in line
-            ),
-            key=lambda line: line["val_srcc"],
-        )
+        assert record.checkpoints["last"]["step"] == 2 and len(record.checkpoints["last"]["sha256"]) == 64
+        lines = [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
+        best = max((line for line in lines if "val_srcc" in line), key=lambda line: line["val_srcc"])
         assert record.checkpoints["val_selected"]["step"] == best["step"]
+
+
+def test_the_pages_hold_all_rows_with_provenance_and_figures(done):
+    text = (done / "table.md").read_text()
+    for said in ("| full (last) | fake test |", "| no RS loss (val_selected) | other |", "| no RS loss - full |"):
+        assert said in text
+    for said in (
+        "best_on_test was chosen on the very pictures",
+        "split: fake hash 0, sha256",
+        "each picture brought to 80",
+    ):
+        assert said in text
+    assert r"\begin{tabular}" in (done / "table.tex").read_text() and (done / "table.csv").exists()
+    with (done / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 3 * 2 and all(len(row["weights_sha256"]) == 64 for row in rows)
+    figures = {file.name for file in (done / "figures").iterdir()}
+    assert {"full_fake_test.png", "full_fake_test_bars.png", "no_RS_loss_other.png"} <= figures
+
+
+def test_what_is_done_is_not_done_again_and_what_changed_is_refused(done, configured, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "copy"
+    shutil.copytree(done, workdir)
+    monkeypatch.setattr(execute, "train_run", lambda *args: pytest.fail("a run was done again"))
+    checkpoints = ("last", "val_selected", "best_on_test")
+    assert run_protocol(configured(checkpoints=checkpoints), str(workdir)) == 0
+    changed = configured(checkpoints=checkpoints, **{"base.optim.lr": 1.0})
+    assert run_protocol(changed, str(workdir)) == 1
+    assert "another configuration (it differs in config.optim.lr)" in capsys.readouterr().err
+
+
+def test_a_rerun_gives_the_same_digits_or_says_what_differs(done, tmp_path, capsys):
+    folder, record = record_of(done)
+    assert rerun.rerun(str(folder / FILE), str(tmp_path / "again")) == 0
+    assert "the same to the last digit" in capsys.readouterr().out
+    other = tmp_path / "other"
+    other.mkdir()
+    values = json.loads((folder / FILE).read_text())
+    values["reports"]["last"]["other"]["metrics"]["srcc"] += 1e-12
+    (other / FILE).write_text(json.dumps(values))
+    for file in folder.glob("*.csv"):
+        shutil.copy(file, other)
+    lines = (other / "scores_other.csv").read_text().splitlines()
+    cells = lines[3].split(",")
+    lines[3] = ",".join([cells[0], repr(float(cells[1]) + 1e-12), *cells[2:]])
+    (other / "scores_other.csv").write_text("\n".join(lines) + "\n")
+    assert rerun.rerun(str(other / FILE), str(tmp_path / "again")) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert (
+        len(said) == 2
+        and "last.other.metrics.srcc was" in said[0]
+        and f"1 of 12 scores differ, most that of {cells[0]}" in said[1]
+    )
+    with pytest.raises(UserError, match="holds the run itself"):
+        rerun.rerun(str(folder / FILE), str(folder))
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path, monkeypatch, capsys):
+    def tested(run, folder, parts):
+        if run.row == "full":
+            raise MemoryError("no room\nat all")
+        value = {"no RS loss": 0.5, "bad": np.nan}[run.row]
+        said = {"view": {}, "init": {}}
+        return models.Tested(
+            {"last": lambda test, part: np.full(len(part), value)}, {"last": {"step": 1, "sha256": "0"}}, said
+        )
+
+    monkeypatch.setattr(execute, "train_run", tested)
+    rows = (*((name, tuple(changes.items())) for name, changes in ROWS.items()), ("bad", ()))
+    config = configured(rows=rows, checkpoints=("last",))
+    assert run_protocol(config, str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert "failed: full, fake hash 0, seed 0: MemoryError: no room" in said
+    assert "failed: bad, fake hash 0, seed 0: fake test: the prediction for fake/" in said and "is nan" in said
+    assert "MemoryError" in (tmp_path / "runs" / "full" / "fake_hash_0" / "seed0" / "error.txt").read_text()
+    text = (tmp_path / "table.md").read_text()
+    assert "| no RS loss | fake test |" in text and "undefined | undefined | undefined | undefined |" in text
+    assert "FAILED, not in the table: full" in text and " - " not in text.split("\n\n")[0]
+
+
+def test_the_best_evaluation_is_the_first_of_the_highest(tmp_path):
+    best = Best(tmp_path / "best.safetensors")
+    offered = (float("nan"), None, 0.5, 0.7, 0.7, float("nan"))
+    for step, (value, kept) in enumerate(zip(offered, (1, 1, 3, 4, 4, 4), strict=True), start=1):
+        best.offer(step, {"a": {"kernel": np.full(3, step, np.float32)}}, value)
+        assert best.load()[0] == kept
+    step, params = Best(tmp_path / "best.safetensors").load()
+    assert step == 4 and (params["a"]["kernel"] == 4).all()

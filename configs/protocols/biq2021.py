@@ -3,8 +3,8 @@
 driqa protocol --config configs/protocols/biq2021.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/pretrain_lite --workdir protocol_biq2021
 
-Each run is configs/biq2021_lite.py, its validation fold taken out of the official training split by the seed. Beside the
-whole test split stand its "novel" pictures, those that show no scene of the training split.
+Each run is configs/biq2021_lite.py, its validation fold taken out of the official training split by the seed. Beside
+the whole test split stand its "novel" pictures, those that show no scene of the training split.
 """
 
 from driqa_jax.protocol.config import default

@@ -76,7 +76,12 @@ def _pictures(run: Run, test: Trial, sets: Sets) -> tuple[Source, np.ndarray]:
 
 def _report(run, test, part, predicted, is_novel) -> Report:
     mos = part.column("mos").astype(np.float64)
-    provenance = {"labels_sha256": labels_sha256(part), "label_files": dict(part.label_files), "height": test.height}
+    provenance = {
+        "labels_sha256": labels_sha256(part),
+        "label_files": dict(part.label_files),
+        "height": test.height,
+        "canvas": list(test.canvas),
+    }
     return make_report(
         predicted,
         mos,

@@ -78,8 +78,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> 
     def predict(params, test: Trial, part: Source) -> np.ndarray:
         if test.canvas not in prepared:
             # As the training wrote it: the types of what it started from are filled in.
-            seen = ml_collections.ConfigDict(config.to_dict())
-            seen.model = json.loads((work / "config.json").read_text())["model"]
+            seen = ml_collections.ConfigDict(json.loads((work / "config.json").read_text()))
             seen.view.canvas = test.canvas or tuple(seen.view.canvas)
             prepared[test.canvas] = stage.predict(seen, build_model(seen.model), parallel.make_mesh())
         return prepared[test.canvas](params, part)[0]

@@ -7,7 +7,7 @@ import io
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from driqa_jax.atomic import write_whole
@@ -53,13 +53,11 @@ def _notes(summary: Summary, records: Sequence[Record]) -> Iterator[str]:
         yield f"{PEEKED} was chosen on the very pictures that it is tested on: it is no result."
     for name, sha256 in sorted({pair for record in records for pair in _labels(record)}):
         yield f"labels: {name}, sha256 {sha256}"
-    for values in _distinct(
-        [record.run.split and {"split": record.run.split.id, "sha256": record.run.split.sha256}] for record in records
-    ):
-        yield _told(values)
+    for split in _distinct(record.run.split for record in records if record.run.split):
+        yield f"split: {split.id}, sha256 {split.sha256}"
     for key in ("view", "versions", "hardware"):
-        for values in _distinct([record.provenance[key]] for record in records):
-            yield f"{key}: {_told(values)}"
+        for values in _distinct(record.provenance[key] for record in records):
+            yield f"{key}: {', '.join(f'{name} {value}' for name, value in values.items())}"
     yield (
         f"wall time: {sum(record.provenance['wall_seconds'] for record in records):.0f} s in all; a run's own, and the "
         "sha256 of its weights, stand in runs.csv and in its run.json"
@@ -76,13 +74,10 @@ def _labels(record: Record) -> Iterator[tuple[str, str]]:
                 yield f"{report.data}: {file}{height}", sha256
 
 
-def _distinct(values) -> list[Mapping[str, Any]]:
-    found = [value for (value,) in values if value]
-    return [value for i, value in enumerate(found) if value not in found[:i]]
-
-
-def _told(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items())
+def _distinct(values: Iterable[Any]) -> list[Any]:
+    found: list[Any] = []
+    found.extend(value for value in values if value not in found)
+    return found
 
 
 def _lines(records: Sequence[Record]) -> str:
