@@ -153,11 +153,15 @@ def test_what_is_no_protocol_is_refused(rows, changes, said):
 
 
 def test_another_configuration_is_refused_by_its_keys_but_not_another_place(tmp_path):
-    across = {"other": {"kind": "folder", "path": "a.csv"}}
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / "one.png")
+        (tmp_path / f"{name}.csv").write_text("image,mos\none.png,0.5\n")
+    across = {"other": {"kind": "folder", "path": str(tmp_path / "a.csv")}}
     (run,) = make_plan(configured(across=across), Sets())
     claim(run, tmp_path / "run")
     (moved,) = make_plan(
-        configured(across={"other": {"kind": "folder", "path": "b.csv"}}, **{"base.log_every": 9}), Sets()
+        configured(across={"other": {"kind": "folder", "path": str(tmp_path / "b.csv")}}, **{"base.log_every": 9}),
+        Sets(),
     )
     claim(moved, tmp_path / "run")
     changes = {"base.optim.lr": 1.0, "bootstrap": 7, "splits.test": 0.3}

@@ -1,7 +1,7 @@
 """Zero-shot: the bundled `lite`, which learned from BIQ2021's training split, on all of every other set at hand.
 
 python docs/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
-driqa protocol --config configs/protocols/cross.py --workdir cross \\
+driqa protocol --config configs/protocols/cross.py --workdir cross \
     --config.across.avt.path=image_quality_test/test_1/avt.csv
 
 Sets without a path are left out; give those that you have, prepared by `driqa data prepare`, as

@@ -8,7 +8,9 @@ import ml_collections
 from driqa_jax.train.config import default as default_training
 
 
-def default(rows: Mapping[str, Mapping[str, Any]], across: Mapping[str, Mapping[str, Any]] = {}):  # noqa: B006
+def default(
+    rows: Mapping[str, Mapping[str, Any]], across: Mapping[str, Mapping[str, Any]] | None = None
+) -> ml_collections.ConfigDict:
     """A protocol; a config file returns a changed copy.
 
     Args:
@@ -37,7 +39,7 @@ def default(rows: Mapping[str, Mapping[str, Any]], across: Mapping[str, Mapping[
             "seeds": (0,),
             # The part of the training's own data set that is tested on; "" for none.
             "test": "test",
-            "across": {name: {**OTHER_SET, "name": name, **keys} for name, keys in across.items()},
+            "across": {name: {**OTHER_SET, "name": name, **keys} for name, keys in (across or {}).items()},
             # Which parameters are tested: the last, those best on validation, and, only ever beside them,
             # "best_on_test". The first stand in figures and differences.
             "checkpoints": ("last", "val_selected"),

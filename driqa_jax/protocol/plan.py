@@ -105,7 +105,7 @@ def make_plan(config: ml_collections.ConfigDict, sets: Sets) -> list[Run]:
     """
     checkpoints = tuple(config.checkpoints)
     _require_known("checkpoints", checkpoints, CHECKPOINTS)
-    if set(checkpoints) == {PEEKED} or checkpoints[0] == PEEKED:
+    if checkpoints[0] == PEEKED:
         raise UserError(f"config.checkpoints: {PEEKED} peeks at the test pictures; put it behind another, never alone")
     if PEEKED in checkpoints and not config.test:
         raise UserError(f"config.checkpoints: {PEEKED} wants config.test, the part of its own data to peek at")
@@ -134,7 +134,7 @@ def _row(config, name, changes, checkpoints, sets):
     own = _data_of(training.data)
     splits = [None] if weights and not config.test else _splits(config.splits, sets.open(own))
     for split in splits:
-        others = tuple(_others(config.across, own))
+        others = tuple(_others(config.across, own, sets))
         tests = (Trial(f"{split.data} {config.test}", config.test), *others) if config.test else others
         # Weights that are not trained score the same whatever the seed.
         for seed in config.seeds[:1] if weights else config.seeds:
@@ -147,11 +147,12 @@ def _row(config, name, changes, checkpoints, sets):
             yield Run(name, seed, split, chosen.to_dict(), weights, tests, kept, config.bootstrap)
 
 
-def _others(across, own):
+def _others(across, own, sets):
     for name, given in sorted(across.items()):
         data = _data_of(given)
         if data == own or not (given.path or given.kind == "fake"):
             continue  # a set that is trained on, or one that is not at hand
+        sets.open(data, given.height)  # now, not hours later, what is wrong with it is to be said
         yield Trial(name, given.split, data, given.height, tuple(given.canvas))
 
 
