@@ -8,8 +8,11 @@ import signal
 import ml_collections
 import numpy as np
 import pytest
+from fake_model import fake_scorer
 from tiny_model import random_params, tiny
 
+from driqa_jax.data.fake import FakeSource
+from driqa_jax.data.resized import Resized
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
@@ -22,19 +25,20 @@ from driqa_jax.scoring.weights import save_weights
 from driqa_jax.train.describe import describe
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
-ROWS = {"full": {}, "no RS loss": {"loss.rs_weight": 0.0}}
+# Both rows, and tests/test_train.py, step by one program: it is compiled once.
+ROWS = {"full": {}, "no bad ones": {"data.min_mos": 0.2}}
 OTHER = {"other": {"kind": "fake", "fake_count": 12, "height": 80, "canvas": (64, 64)}}
 
 
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory):
-    """Protocols of tiny trainings on generated pictures, of two evaluations each."""
+    """Protocols of tiny trainings on generated pictures, of three evaluations each."""
     config = default(ROWS, OTHER)
     base, start = config.base, tmp_path_factory.mktemp("start") / "tiny.safetensors"
     base.model.variant, base.model.types, base.init = "tiny", NAMES, str(start)
     base.data.kind, base.data.fake_count = "fake", 40
     base.view.short, base.view.canvas, base.view.tile = 64, (64, 64), 64
-    base.batch_size, base.steps, base.log_every, base.eval_every = 8, 2, 2, 1
+    base.batch_size, base.steps, base.log_every, base.eval_every, base.loss.plcc = 8, 5, 1, 2, 0.5
     config.splits.kind, config.bootstrap = "hash", 50
     described = describe({"config": base.to_dict(), "examples": 0, "step": 0})
     save_weights(start, random_params(tiny(base.model)), described)
@@ -74,7 +78,7 @@ def record_of(workdir, row="full"):
 
 
 def test_each_run_has_its_record_scores_and_provenance(done):
-    for row in ("full", "no_RS_loss"):
+    for row in ("full", "no_bad_ones"):
         folder, record = record_of(done, row)
         assert list(record.reports) == ["last", "val_selected", "best_on_test"]
         scores = load_scores(folder, "fake test")
@@ -86,7 +90,7 @@ def test_each_run_has_its_record_scores_and_provenance(done):
         made = record.provenance
         assert made["versions"]["jax"] and made["hardware"]["devices"] == 8 and made["wall_seconds"] > 0
         assert made["view"]["tile"] == 64 and len(made["init"]["sha256"]) == 64
-        assert record.checkpoints["last"]["step"] == 2 and len(record.checkpoints["last"]["sha256"]) == 64
+        assert record.checkpoints["last"]["step"] == 5 and len(record.checkpoints["last"]["sha256"]) == 64
         lines = [json.loads(line) for line in (folder / "training" / "metrics.jsonl").read_text().splitlines()]
         best = max((line for line in lines if "val_srcc" in line), key=lambda line: line["val_srcc"])
         assert record.checkpoints["val_selected"]["step"] == best["step"]
@@ -94,7 +98,7 @@ def test_each_run_has_its_record_scores_and_provenance(done):
 
 def test_the_pages_hold_all_rows_with_provenance_and_figures(done):
     text = (done / "table.md").read_text()
-    for said in ("| full (last) | fake test |", "| no RS loss (val_selected) | other |", "| no RS loss - full |"):
+    for said in ("| full (last) | fake test |", "| no bad ones (val_selected) | other |", "| no bad ones - full |"):
         assert said in text
     for said in (
         "best_on_test was chosen on the very pictures",
@@ -107,7 +111,7 @@ def test_the_pages_hold_all_rows_with_provenance_and_figures(done):
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * 3 * 2 and all(len(row["weights_sha256"]) == 64 for row in rows)
     figures = {file.name for file in (done / "figures").iterdir()}
-    assert {"full_fake_test.png", "full_fake_test_bars.png", "no_RS_loss_other.png"} <= figures
+    assert {"full_fake_test.png", "full_fake_test_bars.png", "no_bad_ones_other.png"} <= figures
 
 
 def test_what_is_done_is_not_done_again_and_what_changed_is_refused(done, configured, tmp_path, monkeypatch, capsys):
@@ -151,7 +155,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
     def tested(run, folder, parts):
         if run.row == "full":
             raise MemoryError("no room\nat all")
-        value = {"no RS loss": 0.5, "bad": np.nan}[run.row]
+        value = {"no bad ones": 0.5, "bad": np.nan}[run.row]
         said = {"view": {}, "init": {}}
         return models.Tested(
             {"last": lambda test, part: np.full(len(part), value)}, {"last": {"step": 1, "sha256": "0"}}, said
@@ -166,7 +170,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
     assert "failed: bad, fake hash 0, seed 0: fake test: the prediction for fake/" in said and "is nan" in said
     assert "MemoryError" in (tmp_path / "runs" / "full" / "fake_hash_0" / "seed0" / "error.txt").read_text()
     text = (tmp_path / "table.md").read_text()
-    assert "| no RS loss | fake test |" in text and "undefined | undefined | undefined | undefined |" in text
+    assert "| no bad ones | fake test |" in text and "undefined | undefined | undefined | undefined |" in text
     assert "FAILED, not in the table: full" in text and " - " not in text.split("\n\n")[0]
 
 
@@ -178,3 +182,21 @@ def test_the_best_evaluation_is_the_first_of_the_highest(tmp_path):
         assert best.load()[0] == kept
     step, params = Best(tmp_path / "best.safetensors").load()
     assert step == 4 and (params["a"]["kernel"] == 4).all()
+
+
+def test_weights_as_they_are_are_tested_without_a_training_and_done_again(tmp_path, monkeypatch, capsys):
+    scorer = fake_scorer()
+    monkeypatch.setattr(models, "load", lambda name: scorer)
+    config = default({"lite": {"weights": "lite"}, "other": {"weights": "x.safetensors"}}, OTHER)
+    config.test, config.bootstrap, config.seeds = "", 20, (0, 1)
+    assert run_protocol(ml_collections.FrozenConfigDict(config), str(tmp_path / "runs")) == 0
+    folder = tmp_path / "runs" / "runs" / "lite" / "whole" / "seed0"
+    record, scores = Record.load(folder / FILE), load_scores(folder, "other")
+    source = Resized(FakeSource(12), 80)
+    expected = [result.score / 100 for result in scorer.stream(source.encoded(i) for i in range(12))]
+    assert scores.predicted["as it is"].tolist() == expected and scores.mos.tolist() == source.column("mos").tolist()
+    assert record.checkpoints == {"as it is": {"sha256": scorer.sha256}} and record.run.split is None
+    text = (tmp_path / "runs" / "table.md").read_text()
+    assert "| other - lite | other | 12 | 0.000 [0.000, 0.000] within noise |" in text
+    assert rerun.rerun(str(folder / FILE), str(tmp_path / "again")) == 0
+    assert "lite: the same to the last digit: 5 figures, 12 pictures of other" in capsys.readouterr().out

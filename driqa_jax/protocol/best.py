@@ -25,7 +25,7 @@ class Best:
         value = -math.inf if srcc is None or math.isnan(srcc) else srcc
         if self._path.exists() and value <= self._srcc():
             return
-        tensors = {name: np.ascontiguousarray(array) for name, array in flatten(params).items()}
+        tensors = {name: np.asarray(array, order="C") for name, array in flatten(params).items()}
         if jax.process_index() == 0:
             write_whole(self._path, safetensors.numpy.save(tensors, {"step": str(step), "srcc": repr(value)}))
 
