@@ -119,7 +119,7 @@ def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--config.{override}: write --config.KEY=VALUE")
-        _set(config, key, text)
+        set_key(config, key, text)
     return ml_collections.FrozenConfigDict(config)
 
 
@@ -149,7 +149,8 @@ def keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
     return found
 
 
-def _set(config, key, text):
+def set_key(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+    """Set one key, by its dotted name, to what `text` says. Raises UserError as `read` does."""
     known = keys(config)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
