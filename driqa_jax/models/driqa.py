@@ -4,6 +4,7 @@ This is a reconstruction from the abstract of arXiv 2411.17390 (WACV 2025): the 
 form here is this project's.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, RestorationTokens
+from driqa_jax.models.vit import ViT
 
 
 class TileReading(NamedTuple):
@@ -189,21 +191,38 @@ def count_types(config: ml_collections.ConfigDict) -> int:
     return count
 
 
-def _lite(config: ml_collections.ConfigDict) -> DRIQA:
-    width, heads = 128, 4
+class Size(NamedTuple):
+    """What variants differ in: `E_q`'s backbone, C, heads of attention, channels of `E_d` before its last, `R`."""
+
+    backbone: nn.Module
+    width: int
+    heads: int
+    channels: tuple[int, ...]
+    restoration: RestorationNet
+
+
+SIZES = {
+    "lite": Size(EfficientNetLite0(), 128, 4, (16, 32, 64, 96, 128), RestorationNet(24, (1, 1), middle=3)),
+    "s": Size(ViT(384, heads=6), 256, 8, (24, 48, 96, 160, 224), RestorationNet(32, (1, 1, 2), middle=4)),
+    "b": Size(ViT(768, heads=12), 384, 12, (24, 64, 128, 224, 320), RestorationNet(48, (1, 2, 2), middle=6)),
+}
+
+
+def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
+    """The whole model at a size; `config` as for `build_model`."""
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, count_types(config)),
-        restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
-        restoration_tokens=RestorationTokens(width),
-        quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
-        interaction=Interaction(heads),
-        predictor=MOSPredictor(heads),
-        rs_projection_d=Dense(width),
-        rs_projection_q=Dense(width),
+        degradation_encoder=DegradationEncoder(size.width, count_types(config), size.channels),
+        restoration=size.restoration,
+        restoration_tokens=RestorationTokens(size.width),
+        quality_encoder=QualityEncoder(size.backbone, size.width, config.dropout),
+        interaction=Interaction(size.heads),
+        predictor=MOSPredictor(size.heads),
+        rs_projection_d=Dense(size.width),
+        rs_projection_q=Dense(size.width),
     )
 
 
-VARIANTS = {"lite": _lite}
+VARIANTS = {name: functools.partial(assemble, size) for name, size in SIZES.items()}
 
 
 def build_model(config: ml_collections.ConfigDict) -> DRIQA:

@@ -1,6 +1,7 @@
 """Where a run's parameters start."""
 
 import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,8 @@ from driqa_jax.data.sources import Subset
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.efficientnet import imagenet_weights
+from driqa_jax.models.vit import ViT
+from driqa_jax.models.vit_files import WHERE, read_vit
 from driqa_jax.train import finetune, rng
 from driqa_jax.train.state import flatten, merge
 
@@ -41,8 +44,10 @@ def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
     """Fresh `E_d` and `R`, or those of `config.init`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded.
+      UserError: `config.init` names nothing that can be loaded, or there is a `config.backbone`.
     """
+    if config.backbone:
+        raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
     if config.init:
         given = load(config.init, config.model.variant)[0]
         return {name: given[name] for name in sorted(PRETRAINED)}
@@ -54,18 +59,21 @@ def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
 def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     """Parameters for stage 2.
 
-    A whole model comes as it is. A pretraining run gives `E_d` and `R`; the backbone then starts from ImageNet, and
-    the constants that standardise its features are measured on photos of `source`.
+    A whole model comes as it is. A pretraining run gives `E_d` and `R`; the backbone then starts from its public
+    weights, and the constants that standardise its features are measured on photos of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded.
+      UserError: `config.init` or `config.backbone` names nothing that can be loaded, or the latter is of no use.
     """
     given = load(config.init, config.model.variant)[0] if config.init else {}
     if set(given) - PRETRAINED:
+        if config.backbone:
+            raise UserError(f"{config.init} holds a whole model, its backbone too; config.backbone has no place")
         return given
+    weights = _backbone_weights(config, model.quality_encoder.backbone)
     key = rng.stream(config.seed, "init")
     params = jax.jit(lambda: model.init(key, *finetune.example(config)))()["params"]
-    params["quality_encoder"]["backbone"] = imagenet_weights()[0]
+    params["quality_encoder"]["backbone"] = weights or params["quality_encoder"]["backbone"]
     params.update(given)
     return _standardized(config, model, params, source)
 
@@ -87,6 +95,25 @@ def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
     if variant and metadata["variant"] != variant:
         raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
     return params, metadata
+
+
+def _backbone_weights(config, backbone):
+    """Public weights of the backbone, or {} where a ViT has no file to start from."""
+    if not isinstance(backbone, ViT):
+        if config.backbone:
+            raise UserError(
+                f"config.backbone={config.backbone}: the variant {config.model.variant!r} has its backbone from an "
+                "installed package; leave the key out"
+            )
+        return imagenet_weights()[0]
+    if config.backbone:
+        return read_vit(config.backbone, backbone)
+    print(
+        f"variant {config.model.variant!r}: no config.backbone, so the ViT starts from random numbers and learns "
+        f"little from a small set; {WHERE}",
+        file=sys.stderr,
+    )
+    return {}
 
 
 def _standardized(config, model, params, source):

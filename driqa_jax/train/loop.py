@@ -176,5 +176,5 @@ def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
     free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads")
-    unset = {"data.split_file": ""}  # runs begun before there was this key lack it
+    unset = {"data.split_file": "", "backbone": ""}  # runs begun before there were these keys lack them
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}
