@@ -8,12 +8,20 @@ from driqa_jax import losses, parallel
 from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
-from driqa_jax.train import rng
+from driqa_jax.train import rng, rs
 
 
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
-    """The view of a configuration; training and evaluation may differ in the number of tiles alone."""
-    return ViewRule(short=config.view.short, tile=config.view.tile, tiles=tiles)
+    """The view of a configuration; training and evaluation may differ in the number of tiles alone.
+
+    Raises UserError for one that cannot be.
+    """
+    tile = config.view.tile
+    canvases = {"crop": {"canvases": ((tile, tile),)}}.get(config.view.kind, {})
+    try:
+        return ViewRule(short=config.view.short, tile=tile, tiles=tiles, kind=config.view.kind, **canvases)
+    except ValueError as error:
+        raise UserError(f"config.view: {error}") from None
 
 
 def as_inputs(batch: dict) -> tuple:
@@ -23,9 +31,7 @@ def as_inputs(batch: dict) -> tuple:
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
     """The endless stream of this stage, from any step. Raises UserError where a picture has no score."""
-    unscored = int((~np.isfinite(source.column("mos"))).sum())
-    if unscored:
-        raise UserError(f"{source.name}: {unscored} of {len(source)} pictures have no score to learn from")
+    require_scores(source)
     return finetune_batches(
         source,
         view_rule(config, config.view.tiles),
@@ -39,22 +45,39 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     )
 
 
+def require_scores(source) -> None:
+    """Raises UserError where a picture of the source has no score."""
+    unscored = int((~np.isfinite(source.column("mos"))).sum())
+    if unscored:
+        raise UserError(f"{source.name}: {unscored} of {len(source)} pictures have no score to learn from")
+
+
 def make_loss(config: ml_collections.ConfigDict, model):
-    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md."""
+    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md.
+
+    Raises:
+      UserError: an RS loss that this stage has not.
+    """
+
+    def look(params, batch, keys):
+        return model.apply({"params": params}, *as_inputs(batch), keys)
+
+    return loss_of(config, look, rs.picked(config, rs.OF_SCORES))
+
+
+def loss_of(config: ml_collections.ConfigDict, look, rs_term):
+    """The loss of scores, of whatever model: `look(params, batch, keys) -> (mos, out)`; `rs_term` of `train.rs`."""
     weights = config.loss
 
     def loss(params, batch, step):
         keys = rng.per_example(rng.stream(config.seed, "dropout", step), batch["index"])
-        mos, out = model.apply({"params": params}, *as_inputs(batch), keys)
-        seen = {"mos": mos, "aux": out["mos_aux"], "rs_q": out["rs_q"], "rs_d": out["rs_d"]}
-        seen = {name: parallel.gather(value) for name, value in seen.items()}
-        label, percentile, dataset = (parallel.gather(batch[key]) for key in ("mos", "percentile", "dataset"))
-        rs = losses.RS_LOSSES[weights.rs]
+        mos, out = look(params, batch, keys)
+        mos, aux, label = (parallel.gather(x) for x in (mos, out["mos_aux"], batch["mos"]))
         terms = {
-            "mos": losses.mos_l1(seen["mos"], label),
-            "plcc": losses.plcc_loss(seen["mos"], label),
-            "rs": rs(seen["rs_q"], seen["rs_d"], percentile, dataset, tau=weights.rs_tau, sigma=weights.rs_sigma),
-            "aux": losses.mos_l1(seen["aux"], label),
+            "mos": losses.mos_l1(mos, label),
+            "plcc": losses.plcc_loss(mos, label),
+            "rs": rs_term(weights, batch, out, lambda other: look(params, other, keys)[1]),
+            "aux": losses.mos_l1(aux, label),
         }
         value = (
             weights.mos * terms["mos"]

@@ -13,12 +13,16 @@ from driqa_jax.data.sources import Subset
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.efficientnet import imagenet_weights
+from driqa_jax.models.quality_encoder import STRIDE
+from driqa_jax.models.switches import chosen
 from driqa_jax.models.vit import ViT
 from driqa_jax.models.vit_files import WHERE, read_vit
 from driqa_jax.train import finetune, rng
 from driqa_jax.train.state import flatten, merge
 
 PRETRAINED = {"degradation_encoder", "restoration"}
+# Ablations that leave a pretrained part as it is drawn.
+DRAWN = {("restoration", "random_frozen"): "restoration", ("degradation", "no_pretrain"): "degradation_encoder"}
 MEASURED_PHOTOS = 192
 
 
@@ -49,7 +53,8 @@ def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
     if config.backbone:
         raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
     if config.init:
-        given = load(config.init, config.model.variant)[0]
+        given, metadata = load(config.init, config.model.variant)
+        _require_same_form(config, chosen(config.model), chosen(model_config(metadata)))
         return {name: given[name] for name in sorted(PRETRAINED)}
     side = 32
     key = rng.stream(config.seed, "init")
@@ -59,23 +64,62 @@ def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
 def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     """Parameters for stage 2.
 
-    A whole model comes as it is. A pretraining run gives `E_d` and `R`; the backbone then starts from its public
-    weights, and the constants that standardise its features are measured on photos of `source`.
+    A whole model comes as it is, where its ablations are the configuration's. Of any other, and of a pretraining run,
+    come `E_d` and `R`; the backbone then starts from its public weights, and the constants that standardise its
+    features are measured on photos of `source`.
 
     Raises:
-      UserError: `config.init` or `config.backbone` names nothing that can be loaded, or the latter is of no use.
+      UserError: `config.init` names nothing that can be loaded, or its `R` has another form; or `config.backbone`
+        names nothing that can be loaded, or is of no use.
     """
-    given = load(config.init, config.model.variant)[0] if config.init else {}
-    if set(given) - PRETRAINED:
+    given, metadata = load(config.init, config.model.variant) if config.init else ({}, {})
+    if set(given) - PRETRAINED and chosen(model_config(metadata)) == chosen(config.model):
         if config.backbone:
             raise UserError(f"{config.init} holds a whole model, its backbone too; config.backbone has no place")
         return given
-    weights = _backbone_weights(config, model.quality_encoder.backbone)
-    key = rng.stream(config.seed, "init")
-    params = jax.jit(lambda: model.init(key, *finetune.example(config)))()["params"]
-    params["quality_encoder"]["backbone"] = weights or params["quality_encoder"]["backbone"]
-    params.update(given)
-    return _standardized(config, model, params, source)
+    params = encoders(config, model)
+    return standardized(params, views_of(config, model, params, source))
+
+
+def encoders(config: ml_collections.ConfigDict, model) -> dict:
+    """Parameters for stage 2 but for the standardising constants: they follow from the configuration alone.
+
+    `E_d` and `R` are those of `config.init`, unless an ablation leaves them as they are drawn. Drawn, they are the same
+    whatever the seed: they stand still, and what they see of a picture is then computed once for all seeds.
+
+    Raises:
+      UserError: as `finetuning_params`.
+    """
+    switches = chosen(config.model)
+    draw = jax.jit(lambda key: model.init(key, *finetune.example(config))["params"])
+    params = draw(rng.stream(config.seed, "init"))
+    fixed = draw(rng.stream(0, "init")) if config.seed else params
+    params.update({name: fixed[name] for name in PRETRAINED})
+    if switches["quality"] == "full":
+        public = _backbone_weights(config, model.quality_encoder.backbone)
+        params["quality_encoder"]["backbone"] = public or fixed["quality_encoder"]["backbone"]
+    if config.init:
+        given, metadata = load(config.init, config.model.variant)
+        drawn = {DRAWN.get(switch) for switch in switches.items()}
+        adopted = PRETRAINED - drawn
+        if "restoration" in adopted:
+            _require_same_form(config, switches, chosen(model_config(metadata)))
+        params.update({name: given[name] for name in adopted})
+    return params
+
+
+def _require_same_form(config, wanted, found):
+    for key in ("condition", "inject"):
+        if wanted[key] != found[key]:
+            raise UserError(
+                f"{config.init}: its R was trained with model.{key}={found[key]}, and config.model.{key} is "
+                f"{wanted[key]}; pretrain another with --config.model.{key}={wanted[key]}"
+            )
+
+
+def model_config(metadata: dict) -> dict:
+    """The model's configuration in what `load` gives: older weights hold a training's whole one."""
+    return metadata["config"].get("model", metadata["config"])
 
 
 def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
@@ -116,34 +160,34 @@ def _backbone_weights(config, backbone):
     return {}
 
 
-def _standardized(config, model, params, source):
-    """Measure mean and deviation of every feature that is standardised, and set the constants."""
-    # Spread over the set, since a set is often sorted by subset.
-    rows = np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
-    batch_size = 8
+def measured_rows(source) -> np.ndarray:
+    """The rows whose features are measured: spread over the set, since a set is often sorted by subset."""
+    return np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
+
+
+def views_of(config: ml_collections.ConfigDict, model, params: dict, source):
+    """Moments (B, F), cells (B, h, w, F') and valid (B, 2) of the measured photos, batch by batch."""
     photos = evaluation_batches(
-        Subset(source, rows, "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), batch_size
+        Subset(source, measured_rows(source), "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), 8
     )
-
-    @jax.jit
-    def observe(params, batch):
-        def encode(module, whole, valid):
-            return module.quality_encoder(whole, valid)
-
-        whole, valid, *_ = finetune.as_inputs(batch)
-        quality, kept = model.apply({"params": params}, whole, valid, method=encode, mutable=["statistics"])
-        seen = kept["statistics"]["quality_encoder"]
-        vector, tokens = seen["standardize_vector"]["input"][0], seen["standardize_tokens"]["input"][0]
-        inside = quality.mask[..., None] & (batch["real"] > 0)[:, None, None]
-        whole_vector = jnp.ones_like(vector[:, :1]) * batch["real"][:, None]
-        return {
-            "standardize_vector": _sums(vector, whole_vector),
-            "standardize_tokens": _sums(tokens.reshape(-1, tokens.shape[-1]), inside.reshape(-1, 1)),
-        }
-
-    totals = None
+    look = jax.jit(lambda params, *views: model.apply({"params": params}, *views, method="look_at_quality"))
     for batch in photos:
-        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), observe(params, batch))
+        kept = batch["real"] > 0
+        found = look(params, *finetune.as_inputs(batch)[:2])
+        yield *(np.asarray(x)[kept] for x in found), batch["valid"][kept]
+
+
+def standardized(params: dict, features) -> dict:
+    """Parameters with the mean and deviation of every feature of the backbone set as its standardising constants.
+
+    `features`: moments, cells and valid of some photos, in batches, as `views_of` gives them.
+    """
+    totals = None
+    for moments, cells, valid in features:
+        grid = cells.shape[1:3]
+        rows, cols = (np.arange(side)[None, :] < valid[:, i : i + 1] // STRIDE for i, side in enumerate(grid))
+        inside = cells[rows[:, :, None] & cols[:, None, :]]
+        sums = {"standardize_vector": _sums(moments), "standardize_tokens": _sums(inside)}
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     flat = flatten(params)
     for name, (count, first, second) in totals.items():
@@ -154,7 +198,7 @@ def _standardized(config, model, params, source):
     return merge(flat)
 
 
-def _sums(x, weight):
-    """Count, sum and sum of squares over rows; each feature is centred by the caller in float64."""
-    weight = weight.astype(x.dtype)
-    return weight.sum(), (x * weight).sum(axis=0), (jnp.square(x) * weight).sum(axis=0)
+def _sums(x):
+    """Count, sum and sum of squares over rows, in float64."""
+    x = np.asarray(x, np.float64)
+    return len(x), x.sum(axis=0), np.square(x).sum(axis=0)

@@ -20,6 +20,7 @@ from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
+from driqa_jax.models.switches import DEFAULTS
 from driqa_jax.train import curves, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
@@ -65,11 +66,14 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     )
 
     # ---- model, optimizer, state
-    model = build_model(config.model)
+    try:
+        model = build_model(config.model)
+    except ValueError as error:
+        raise UserError(f"config.{error}") from None
     optimizer = optim.make_optimizer(config.optim, steps)
 
     def is_trained(path):
-        return not optim.is_frozen(config.optim, path)
+        return optim.is_trained(config, path)
 
     def begin(params):
         return state.create(params, is_trained, optimizer)
@@ -175,6 +179,8 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool)
 def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
-    free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads")
-    unset = {"data.split_file": "", "backbone": ""}  # runs begun before there were these keys lack them
+    free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
+    # Runs begun before there were these keys lack them.
+    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
+    unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

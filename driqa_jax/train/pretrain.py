@@ -7,7 +7,7 @@ import ml_collections
 from driqa_jax import degradations, losses, parallel
 from driqa_jax.data.pipeline import pretrain_batches
 from driqa_jax.errors import UserError
-from driqa_jax.train import rng
+from driqa_jax.train import rng, rs
 
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
@@ -72,8 +72,14 @@ def degrade(config, photos, index, step):
 
 
 def make_loss(config: ml_collections.ConfigDict, model):
-    """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch."""
+    """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch; `L_RS` where it is "restored".
+
+    Raises:
+      UserError: an unknown RS loss.
+    """
     weights = config.loss
+    rs.require_known(config)
+    extra = {"restored": restored_rs}.get(weights.rs, lambda *_: {})
 
     def loss(params, batch, step):
         photos = batch["photo"] / 255.0
@@ -123,12 +129,34 @@ def make_loss(config: ml_collections.ConfigDict, model):
         shares = {name: parallel.share(term) for name, term in terms.items()}
         # A mean over samples needs no gather: equal parts of it add up.
         shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
+        seen_before = seen.vector.reshape(blocks, count, width, -1)[:, :kept].reshape(before.shape[0], -1)
+        degraded = jnp.broadcast_to(~is_clean[:, :kept, None], (blocks, kept, width)).reshape(-1)
+        more = extra(model, params, restored, clean.reshape(before.shape), seen_before, degraded)
+        shares |= {name: parallel.share(term) for name, term in more.items()}
         value = (
             weights.restoration * shares["restoration"]
             + weights.contrast * shares["contrast"]
             + weights.naming * shares["naming"]
             + weights.severity * shares["severity"]
+            + weights.rs_weight * shares.get("rs", 0.0)
         )
         return value, shares
 
     return loss
+
+
+def restored_rs(model, params, restored, clean, before, degraded) -> dict[str, jax.Array]:
+    """The RS loss "restored" on the global batch: `R` is to bring the vector of a picture to that of the clean one.
+
+    `E_d` is the judge here and learns nothing from it, or it would call the restored clean whatever it looks like.
+
+    Args:
+      restored, clean: (M, S, S, 3); `before` (M, C), vectors of the degraded pictures; `degraded` (M,) bool.
+    """
+    judge = {"degradation_encoder": jax.lax.stop_gradient(params["degradation_encoder"])}
+
+    def vector(pictures):
+        return model.apply({"params": judge}, pictures, method="encode_degradation").vector
+
+    rows = (vector(restored), vector(clean), before, degraded)
+    return {"rs": losses.restored_ratio(*(parallel.gather(x) for x in rows))}
