@@ -5,9 +5,10 @@ Beside the public network at full size: test_vit_public.py.
 
 import fnmatch
 import functools
+import pathlib
 
 import jax
-import ml_collections
+import jax.export
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,7 +21,6 @@ from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
 from driqa_jax.models.quality_encoder import QualityEncoder
 from driqa_jax.models.restoration import RestorationNet
-from driqa_jax.models.summary import summarize
 from driqa_jax.models.vit import ViT, positions_at
 from driqa_jax.models.vit_files import read_vit
 from driqa_jax.scoring import scorer
@@ -30,6 +30,7 @@ from driqa_jax.train.checkpoint import load_for_scoring
 from driqa_jax.train.config import default, read
 from driqa_jax.train.state import flatten
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 WIDTH, HEADS, LEVELS = 32, 2, (1, 2)
 TINY = ViT(WIDTH, HEADS, LEVELS)
 SIZES = ((96, 128), (64, 32), (32, 96))  # rows and columns of three pictures
@@ -168,6 +169,16 @@ def test_a_picture_of_224_gets_the_learned_positions_as_they_are():
     np.testing.assert_allclose(found[1, :7, :14], np.stack(halved, axis=-1), atol=1e-5)
 
 
+def test_an_export_leaves_batch_and_canvas_free(files, pictures, encode):
+    params = read_vit(files["timm"], TINY)
+    b, h, w = jax.export.symbolic_shape("b, h, w")
+    views = jax.ShapeDtypeStruct((b, 32 * h, 32 * w, 3), np.float32), jax.ShapeDtypeStruct((b, 2), np.int32)
+    exported = jax.export.export(jax.jit(lambda *views: TINY.apply({"params": params}, *views)))(*views)
+    views = on_canvas(pictures, CANVAS, 0.0)
+    for found, expected in zip(exported.call(*views), encode(*views)[0], strict=True):
+        np.testing.assert_allclose(found[0], expected[0], atol=1e-5)  # the first fills the canvas
+
+
 def test_both_public_formats_give_the_same_parameters_and_all_of_them(files):
     example = np.zeros((1, 32, 32, 3), np.float32), np.full((1, 2), 32, np.int32)
     expected = flatten(jax.eval_shape(TINY.init, jax.random.key(0), *example)["params"])
@@ -220,27 +231,30 @@ def test_an_object_in_an_npz_is_not_executed(tmp_path, files):
         read_vit(tmp_path / "given.npz", TINY)
 
 
-def test_the_variants_have_the_public_networks_sizes():
+@pytest.fixture(scope="module", params=["s", "b"])
+def variant(request):
+    """The config of stage 2 of a variant, and the shapes of its parameters by path."""
+    config = read(str(ROOT / "configs" / f"biq2021_{request.param}.py"))
+    model = driqa.build_model(initial.with_types(config).model)
+    example = jax.eval_shape(lambda: initial.finetune.example(config))
+    return config, flatten(jax.eval_shape(model.init, jax.random.key(0), *example)["params"])
+
+
+def test_the_variants_have_the_public_networks_sizes(variant):
+    config, shapes = variant
     # timm's vit_small_patch16_224 and vit_base_patch16_224 have 22,050,664 and 86,567,656, of which the classifier has
     # 1000 * (C + 1); here the class token and its position are one vector.
     public = {"s": 22_050_664 - 1000 * 385 - 384, "b": 86_567_656 - 1000 * 769 - 768}
-    for variant, expected in public.items():
-        model = driqa.build_model(ml_collections.ConfigDict({"variant": variant, "types": 3, "dropout": 0.0}))
-        example = np.zeros((1, 32, 32, 3), np.float32), np.full((1, 2), 32, np.int32)
-        shapes = jax.eval_shape(model.quality_encoder.backbone.init, jax.random.key(0), *example)
-        assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
-    whole = summarize("s", measure=False)[-1]
-    assert 30e6 < whole.parameters < 31e6 and 6e9 < whole.multiply_adds < 7e9
+    size = {path: leaf.size for path, leaf in shapes.items()}
+    backbone = sum(size[path] for path in size if path.startswith("quality_encoder/backbone/"))
+    assert backbone == public[config.model.variant]
+    assert 0.7 * sum(size.values()) < backbone < 0.85 * sum(size.values())
 
 
-@pytest.mark.parametrize("name", ["biq2021_s", "biq2021_b"])
-def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth(root, name):
-    config = read(str(root / "configs" / f"{name}.py"))
-    model = driqa.build_model(initial.with_types(config).model)
-    example = jax.eval_shape(lambda: initial.finetune.example(config))
-    paths = list(flatten(jax.eval_shape(model.init, jax.random.key(0), *example)["params"]))
+def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth(variant):
+    config, paths = variant
     patterns = [*config.optim.frozen, *(pattern for pattern, _ in config.optim.groups)]
-    assert [pattern for pattern in patterns if not fnmatch.filter(paths, pattern)] == []
+    assert [pattern for pattern in patterns if not fnmatch.filter(list(paths), pattern)] == []
     rates = {
         path: next((rate for pattern, rate in config.optim.groups if fnmatch.fnmatchcase(path, pattern)), 1.0)
         for path in paths
@@ -272,7 +286,7 @@ def config(monkeypatch):
     return config
 
 
-def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config, files, tmp_path, root):
+def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config, files, tmp_path):
     config.backbone = str(files["augreg"])
     assert loop.train(config, tmp_path / "run") == 0
     params, metadata = load_for_scoring(tmp_path / "run")
@@ -285,7 +299,7 @@ def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config,
 
     save_weights(tmp_path / "tiny_vit.safetensors", params, {**metadata, "licence": "CC0-1.0"})
     score = scorer.load(tmp_path / "tiny_vit.safetensors", effort="fast")
-    found = score([str(root / "examples" / "photos" / name) for name in ("dog.jpg", "nyc.jpg")])
+    found = score([str(ROOT / "examples" / "photos" / name) for name in ("dog.jpg", "nyc.jpg")])
     assert np.isfinite(found).all() and found.min() > 0 and found.max() < 100 and found[0] != found[1]
 
 

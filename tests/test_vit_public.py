@@ -10,6 +10,7 @@ from PIL import Image
 from vit_tensors import as_augreg
 
 from driqa_jax.models.driqa import SIZES
+from driqa_jax.models.summary import summarize
 from driqa_jax.models.vit_files import read_vit
 
 pytestmark = pytest.mark.long
@@ -80,3 +81,12 @@ def test_tokens_of_photographs_are_those_of_the_public_network(both, root, size)
         error = np.linalg.norm(mine - theirs, axis=-1) / np.linalg.norm(theirs, axis=-1)
         print(f"{size} block {level}: largest relative error of a token {error.max():.1e}")
         assert error.max() < 1e-4, level
+
+
+@pytest.mark.parametrize("variant", ["lite", "s", "b"])
+def test_the_page_of_variants_gives_the_counts_of_the_program(root, variant):
+    whole = summarize(variant, measure=False)[-1]
+    rows = [
+        line for line in (root / "docs" / "VARIANTS.md").read_text().splitlines() if line.startswith(f"| `{variant}`")
+    ]
+    assert len(rows) == 1 and f"| {whole.parameters / 1e6:.1f} M | {whole.multiply_adds / 1e9:.1f} |" in rows[0], whole
