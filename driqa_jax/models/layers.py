@@ -94,14 +94,19 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between, `ratio` times as wide inside."""
+    """Two dense layers with a GELU between, `ratio` times as wide inside.
+
+    Attributes:
+      approximate: whether GELU is the one of tanh.
+    """
 
     ratio: int = 2
     features: int | None = None
+    approximate: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], name="hidden")(x))
+        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], name="hidden")(x), approximate=self.approximate)
         return Dense(self.features or x.shape[-1], name="out")(hidden)
 
 

@@ -26,6 +26,9 @@ def default() -> ml_collections.ConfigDict:
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
+            # A local file of public ViT weights for the backbone of `s` and `b`: the ViT authors' .npz, or timm's
+            # .safetensors. "" starts their ViT from nothing; `lite` has its weights from a package.
+            "backbone": "",
             # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
             # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself. The
             # rest are the ablations, see driqa_jax/models/switches.py.

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -17,6 +18,8 @@ from driqa_jax.models.efficientnet import imagenet_weights
 from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.switches import chosen
+from driqa_jax.models.vit import ViT
+from driqa_jax.models.vit_files import WHERE, read_vit
 from driqa_jax.train import finetune, pretrain, rng
 from driqa_jax.train.state import flatten, merge
 
@@ -58,8 +61,10 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict
     The constants that standardise the statistics of fresh ones are measured on degraded photos of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded.
+      UserError: `config.init` names nothing that can be loaded, or there is a `config.backbone`.
     """
+    if config.backbone:
+        raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
     if config.init:
         given, metadata = load(config.init, config.model.variant)
         _require_same_form(config, chosen(config.model), chosen(model_config(metadata)))
@@ -96,14 +101,17 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     """Parameters for stage 2.
 
     A whole model comes as it is, where its ablations are the configuration's. Of any other, and of a pretraining run,
-    come `E_d` and `R`; the backbone then starts from ImageNet, and the constants that standardise its features are
-    measured on photos of `source`.
+    come `E_d` and `R`; the backbone then starts from its public weights, and the constants that standardise its
+    features are measured on photos of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded, or its `R` has another form.
+      UserError: `config.init` names nothing that can be loaded, or its `R` has another form; or `config.backbone`
+        names nothing that can be loaded, or is of no use.
     """
     given, metadata = load(config.init, config.model.variant) if config.init else ({}, {})
     if set(given) - PRETRAINED and chosen(model_config(metadata)) == chosen(config.model):
+        if config.backbone:
+            raise UserError(f"{config.init} holds a whole model, its backbone too; config.backbone has no place")
         return given
     params = encoders(config, model)
     return standardized(params, views_of(config, model, params, source))
@@ -124,7 +132,8 @@ def encoders(config: ml_collections.ConfigDict, model) -> dict:
     fixed = draw(rng.stream(0, "init")) if config.seed else params
     params.update({name: fixed[name] for name in PRETRAINED})
     if switches["quality"] == "full":
-        params["quality_encoder"]["backbone"] = imagenet_weights()[0]
+        public = _backbone_weights(config, model.quality_encoder.backbone)
+        params["quality_encoder"]["backbone"] = public or fixed["quality_encoder"]["backbone"]
     if config.init:
         given, metadata = load(config.init, config.model.variant)
         drawn = {DRAWN.get(switch) for switch in switches.items()}
@@ -166,6 +175,25 @@ def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
     if variant and metadata["variant"] != variant:
         raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
     return params, metadata
+
+
+def _backbone_weights(config, backbone):
+    """Public weights of the backbone, or {} where a ViT has no file to start from."""
+    if not isinstance(backbone, ViT):
+        if config.backbone:
+            raise UserError(
+                f"config.backbone={config.backbone}: the variant {config.model.variant!r} has its backbone from an "
+                "installed package; leave the key out"
+            )
+        return imagenet_weights()[0]
+    if config.backbone:
+        return read_vit(config.backbone, backbone)
+    print(
+        f"variant {config.model.variant!r}: no config.backbone, so the ViT starts from random numbers and learns "
+        f"little from a small set; {WHERE}",
+        file=sys.stderr,
+    )
+    return {}
 
 
 def measured_rows(source) -> np.ndarray:

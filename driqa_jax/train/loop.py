@@ -182,6 +182,6 @@ def _binding(config: dict) -> dict:
     flat = traverse_util.flatten_dict(config, sep=".")
     free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
     # Runs begun before there were these keys lack them.
-    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16"}
+    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
     unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}
