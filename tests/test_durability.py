@@ -197,11 +197,11 @@ def test_no_damage_to_a_file_passes_for_whole_unless_every_value_is_the_same(two
 @pytest.mark.parametrize("how", ["cut", "empty", "deleted"])
 def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(two, tmp_path, how, capsys):
     shutil.copytree(two, tmp_path, dirs_exist_ok=True)
-    largest = max((tmp_path / "checkpoints" / "6").rglob("*"), key=lambda path: path.stat().st_size)
-    if how == "deleted":
-        largest.unlink()
-    else:
-        os.truncate(largest, largest.stat().st_size // 2 if how == "cut" else 0)
+    for file in (tmp_path / "checkpoints" / "6" / "state" / "ocdbt.process_0" / "d").iterdir():
+        if how == "deleted":
+            file.unlink()
+        else:
+            os.truncate(file, file.stat().st_size // 2 if how == "cut" else 0)
     # One who only reads takes the one before and moves nothing.
     assert load_step(tmp_path) == 3
     assert (tmp_path / "checkpoints" / "6").is_dir() and "6 is not whole" in capsys.readouterr().err
