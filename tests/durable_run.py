@@ -2,7 +2,7 @@
 
 python tests/durable_run.py WORKDIR [--kill POINT] [--pause SECONDS] [--devices N] [KEY=VALUE ...]
 
-`--kill` ends the process with SIGKILL at a named point, the third time it is reached:
+`--kill` ends the process with SIGKILL at a named point, the third time that it is reached:
   write    while the arrays of a checkpoint are being written
   commit   all is written, nothing is renamed yet
   renamed  renamed; the older checkpoint not yet deleted
