@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import shlex
 import sys
 
@@ -47,6 +48,8 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
+    # Orbax logs the tracebacks of a failed save, which is raised as well, and told in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     from driqa_jax.parallel import side_by_side, use_cores
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read

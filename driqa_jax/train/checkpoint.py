@@ -5,6 +5,8 @@ leaves the newest whole one as it is. The folder is the workdir's alone; `wholen
 """
 
 import contextlib
+import errno
+import os
 import pathlib
 import shutil
 import sys
@@ -174,5 +176,8 @@ def _writing(folder):
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong in a line; where it lay in somebody's library is of no help."""
-    return getattr(error, "strerror", None) or " ".join(str(error).split())[:300]
+    """What went wrong, in a few words."""
+    said = " ".join(str(error).split())
+    # The array store reports the system's errors at the end of long messages of its own.
+    known = map(os.strerror, (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO))
+    return getattr(error, "strerror", None) or next((text for text in known if text in said), said[:300])
