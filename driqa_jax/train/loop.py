@@ -55,7 +55,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     checkpoints = Checkpoints(folder, config.checkpoint.keep)
     begun = checkpoints.latest() is not None
     # From the checkpoint where there is one: what the run started from may be gone.
-    config = initial.with_types(config, checkpoints.run()["config"]["model"]["types"] if begun else ())
+    config = initial.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
     _claim(folder, config, begun)
 
     # ---- data
