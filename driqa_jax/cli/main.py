@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not hasattr(args, "overrides"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
+    args.words = ["driqa", *(sys.argv[1:] if argv is None else argv)]
     try:
         with _terminated_as_exit():
             code = args.run(args)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import shlex
+import sys
 
 from driqa_jax.cli.options import positive
 from driqa_jax.errors import UserError
@@ -14,9 +17,9 @@ examples:
   driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
 
 Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
-stopped.
+stopped, by a signal, a kill or a full disk.
 
-exit codes: 0 trained, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
+exit codes: 0 trained, 2 usage error or a disk that cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first)
 """
 
 
@@ -45,6 +48,8 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
+    # Orbax logs the tracebacks of a failed save, which is raised as well, and told in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     from driqa_jax.parallel import side_by_side, use_cores
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read
@@ -53,7 +58,10 @@ def run(args: argparse.Namespace) -> int:
     config = read(args.config, settings)
     use_cores(args.cpu_devices or side_by_side(config.batch_size, config.pretrain.block))
     enable_compile_cache()
-    return train(config, args.workdir)
+    code = train(config, args.workdir)
+    if code:
+        print(f"to go on: {shlex.join(args.words)}", file=sys.stderr)
+    return code
 
 
 def parse_overrides(words: list[str]) -> list[str]:

@@ -109,6 +109,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                     log.write(step, found)
                     watch(step, averaged, found)
             # ---- save
+            checkpoints.check()
             late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
             on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
             if done or interrupt.exit_code or late or on_time:
@@ -136,7 +137,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
         if host == 0:
             curves.save(folder)
     if interrupt.exit_code:
-        print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
+        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
     return interrupt.exit_code
 
 
