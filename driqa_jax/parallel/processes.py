@@ -15,10 +15,12 @@ import numpy as np
 
 from driqa_jax.errors import UserError
 
+MEETING = 300  # seconds that the first process waits for the last
 HEARTBEAT = 10  # seconds of silence after which a process counts as dead; JAX's own 100 leave the others hanging
 FORM = "auto, off, or HOST:PORT,N,I: the address of process 0, the number of processes, this one's own"
-# The others are told of a death by abort(), under which no Python runs: a shell that outlives the process speaks.
-_LAST_WORDS = 'trap "" INT TERM HUP; read -r ended || printf "%s\\n" "$1" >&2'
+# JAX tells a process of another one's death by abort(), under which no Python runs: a shell that outlives the process
+# says the last line that it was given, unless that is an empty one.
+_LAST_WORDS = 'trap "" INT TERM HUP; while read -r line; do said=$line; done; [ -z "$said" ] || echo "$said" >&2'
 
 
 class Place(NamedTuple):
@@ -48,57 +50,77 @@ def joined(text: str) -> Iterator[int]:
 
     `auto` asks JAX for the cluster that it is on (TPU pods, Slurm, Open MPI, Kubernetes with its client package), and
     is off, saying so, where there is none. A process that fails ends at once, and so within `HEARTBEAT` seconds and a
-    few do the others.
+    few do the others. Where they do not meet, JAX ends the process; what to do is said in either case.
 
     Raises:
-      UserError: `text` is none of the forms, or the others were not met.
+      UserError: `text` is none of the forms.
     """
     where = parse(text)
-    if where == "off" or not _join(where):
+    if where == "off":
         yield 1
         return
-    from jax._src import distributed  # the public module tells that there is a cluster, not how large it is
+    with subprocess.Popen(["sh", "-c", _LAST_WORDS], stdin=subprocess.PIPE, text=True) as shell:
 
-    state = distributed.global_state
-    words = (
-        f"driqa train: process {state.process_id} of {state.num_processes} has ended early: it failed, or another "
-        "process died (the lines above or the others' say which). Start the same command in all of them to go on from "
-        "the newest checkpoint."
-    )
-    with subprocess.Popen(["sh", "-c", _LAST_WORDS, "driqa", words], stdin=subprocess.PIPE) as shell:
+        def last_words(line: str) -> None:
+            print(line, file=shell.stdin, flush=True)
+
+        last_words(
+            f"driqa train: {MEETING} s have passed, and not all processes have met. Start the same command in all of "
+            "them, the number I apart, and see that they reach process 0's HOST:PORT."
+        )
         try:
-            yield state.num_processes
-            shell.stdin.write(b"\n")
+            count, index = _join(where)
+        except UserError:
+            last_words("")
+            raise
+        if count == 1:
+            shell.communicate("\n")
+            yield 1
+            return
+        last_words(
+            f"driqa train: process {index} of {count} has ended early: it failed, or another process died (the lines "
+            "above, or the other processes', say which). Start the same command in all of them to go on from the "
+            "newest checkpoint."
+        )
+        try:
+            yield count
         except UserError as error:
             print(f"driqa train: {error}", file=sys.stderr, flush=True)
-            shell.communicate(b"\n")
+            last_words("")
             # What is wrong with the command is wrong everywhere: the others get to say so before the first one,
             # which they cannot do without, is gone.
-            time.sleep(2.0 if state.process_id == 0 else 0.0)
+            time.sleep(0 if index else 2)
             os._exit(2)
-        except BaseException as error:
+        except KeyboardInterrupt:
+            os._exit(130)
+        except Exception:
             traceback.print_exc()
             sys.stderr.flush()
             # The regular end would wait for the others, and they are waiting for this one.
-            os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+            os._exit(1)
+        last_words("")
 
 
-def _join(where: str | Place) -> bool:
-    options = {"heartbeat_timeout_seconds": HEARTBEAT}
+def _join(where: str | Place) -> tuple[int, int]:
+    """The number of processes and this one's own, once all have met; (1, 0) where `auto` finds no cluster."""
+    options = {"heartbeat_timeout_seconds": HEARTBEAT, "initialization_timeout": MEETING}
     if where != "auto":
         print(f"process {where.index} of {where.count}, meeting at {where.coordinator}", file=sys.stderr, flush=True)
         options |= dict(zip(("coordinator_address", "num_processes", "process_id"), where, strict=True))
         options["cluster_detection_method"] = "deactivate"
     try:
         jax.distributed.initialize(**options)
-    except ValueError as error:
-        if where == "auto" and "coordinator_address" in str(error):
-            print("one process: no cluster was found to join", file=sys.stderr)
-            return False
-        raise UserError(f"--distributed {where}: {error}") from error
-    except RuntimeError as error:
-        raise UserError(f"--distributed: the processes did not meet: {error}") from error
-    return True
+    except (ValueError, RuntimeError) as error:
+        # A caller of Python's may have used JAX already: who wants to join has to do so first.
+        alone = "coordinator_address should be" in str(error) or "must be called before" in str(error)
+        if where != "auto" or not alone:
+            raise UserError(f"--distributed: {error}") from error
+        print("one process: no cluster was found to join", file=sys.stderr)
+        return 1, 0
+    # The public module says that there is a cluster, and not how large it is without making JAX look for devices.
+    from jax._src.distributed import global_state
+
+    return global_state.num_processes, global_state.process_id
 
 
 def first_says(flag: bool) -> bool:
