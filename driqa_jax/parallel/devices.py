@@ -47,7 +47,9 @@ def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array
             f"a batch of {count} cannot be split over {mesh.size} devices; set config.batch_size accordingly"
         )
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
+    # This transfer is meant, which whoever guards against the others has to be told.
+    with jax.transfer_guard_host_to_device("allow"):
+        return {name: jax.make_array_from_process_local_data(sharding, array) for name, array in batch.items()}
 
 
 def everywhere(mesh: Mesh) -> NamedSharding:

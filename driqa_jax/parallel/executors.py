@@ -1,9 +1,10 @@
 """Who runs the per-device step on all devices. The step, its loss and its gradients are the same under each."""
 
+import functools
 from collections.abc import Callable
 
 import jax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from driqa_jax.parallel.collectives import AXIS
 
@@ -44,7 +45,7 @@ def under_pmap(step: Callable, mesh: Mesh) -> Callable:
     alone = jax.process_count() == 1
     devices = mesh.local_mesh.size
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh.local_mesh, SPLIT))
     def by_device(batch):
         return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), batch)
 

@@ -65,8 +65,8 @@ def joined(text: str) -> Iterator[int]:
             print(line, file=shell.stdin, flush=True)
 
         last_words(
-            f"driqa train: {MEETING} s have passed, and not all processes have met. Start the same command in all of "
-            "them, the number I apart, and see that they reach process 0's HOST:PORT."
+            f"driqa train: {MEETING} s have passed, and the processes have not met. Start the same command in all of "
+            "them, and see that they reach process 0; or train in this one alone with --distributed off."
         )
         try:
             count, index = _join(where)
