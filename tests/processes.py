@@ -1,4 +1,4 @@
-"""Trainings in real processes on this machine, which are gone when a test ends, whatever happens in it."""
+"""Scripts and trainings in real processes on this machine, which are gone when a test ends, whatever happens in it."""
 
 import atexit
 import contextlib
@@ -22,7 +22,7 @@ from driqa_jax.scoring.weights import save_weights
 from driqa_jax.train.describe import describe
 
 HERE = pathlib.Path(__file__).resolve().parent
-PATIENCE = 1500
+PATIENCE = 3000
 
 
 class Ended:
@@ -52,18 +52,22 @@ def train(workdir, *words, devices: int = 4, distributed=("off",), scene=None, e
 
     `devices`: of each; `scene`: see `train_process`; `env`: a dictionary for each process.
     """
-    cache = {"PYTHONPATH": str(HERE.parent), "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir}
-    cache |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0"}
-    start = [sys.executable, str(HERE / "train_process.py"), str(devices), json.dumps(scene or {}), "train"]
-    words = [f"--config.init={_start()}", *words]
+    start = ["train_process.py", str(devices), json.dumps(scene or {}), "train", f"--config.init={_start()}"]
     rest = ["--config", str(HERE / "tiny_config.py"), "--workdir", str(workdir), *words]
+    return run([[*start, *rest, "--distributed", place] for place in distributed], env)
+
+
+def run(scripts: list[list[str]], env: list[dict] | None = None) -> list[Ended]:
+    """Run Python scripts of this folder with their arguments, all at once, and wait for all."""
+    base = {**os.environ, "PYTHONPATH": str(HERE.parent), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    base["JAX_COMPILATION_CACHE_DIR"] = jax.config.jax_compilation_cache_dir
     running = []
     with contextlib.ExitStack() as held:
-        files = [held.enter_context(tempfile.TemporaryFile("w+")) for _ in distributed]
+        files = [held.enter_context(tempfile.TemporaryFile("w+")) for _ in scripts]
         held.callback(_kill, running)
-        for place, own, file in zip(distributed, env or [{}] * len(distributed), files, strict=True):
-            command = [*start, *rest, "--distributed", place]
-            options = {"env": {**os.environ, **cache, **own}, "start_new_session": True}
+        for (script, *words), own, file in zip(scripts, env or [{}] * len(scripts), files, strict=True):
+            command = [sys.executable, str(HERE / script), *words]
+            options = {"env": {**base, **own}, "start_new_session": True}
             running.append(subprocess.Popen(command, stdout=file, stderr=file, **options))
         return _ended(running, files)
 

@@ -1,11 +1,12 @@
 """Several processes are one run: the same examples, losses, validation and checkpoint as one process alone."""
 
+import json
 import re
 import signal
 
 import numpy as np
 import pytest
-from processes import free_port, places, train
+from processes import free_port, places, run, train
 from test_train import lines, saved
 
 from driqa_jax.errors import UserError
@@ -88,29 +89,82 @@ def test_without_a_cluster_auto_is_one_process_and_says_so(alone):
     assert "one process: no cluster was found to join" in alone[1][0].said
 
 
+def told(ended):
+    """What a process of `process_steps` has printed as JSON, together."""
+    objects = [json.loads(line) for line in ended.said.splitlines() if line.startswith("{")]
+    return {name: value for each in objects for name, value in each.items()}
+
+
+SCENES = {"term": (1, signal.SIGTERM), "ctrl_c": (0, signal.SIGINT), "error": (1, 0), "wrong": (-1, 0)}
+SCENES |= {"kill_0": (0, signal.SIGKILL), "kill_1": (1, signal.SIGKILL)}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Both processes of each of SCENES, all run side by side."""
+    scripts = [
+        ["process_steps.py", place, str(int(victim)), str(int(number))]
+        for victim, number in SCENES.values()
+        for place in places(2)
+    ]
+    ended = run(scripts)
+    return {name: ended[2 * place : 2 * place + 2] for place, name in enumerate(SCENES)}
+
+
+def test_both_executors_step_over_two_processes_as_over_one(scenes):
+    for process in scenes["term"]:
+        found = told(process)
+        assert found["devices"] == 8 and found["hosts"] == [[0], [1]] and found["said"] == [True, False]
+        assert found["batch"] == list(range(1, 17))
+        assert found["shard_map"] == found["pmap"] == [[356.0, 356.0], 136.0, True]
+
+
+@pytest.mark.parametrize("scene, codes", [("term", [143, 143]), ("ctrl_c", [130, 143])])
+def test_a_signal_to_one_process_stops_all_at_the_same_step(scene, codes, scenes):
+    assert [process.code for process in scenes[scene]] == codes, scenes[scene]
+    first, second = (told(process)["stopped"] for process in scenes[scene])
+    assert first == second >= 5
+
+
+@pytest.mark.parametrize("scene", ["kill_0", "kill_1", "error"])
+def test_a_dead_process_ends_the_other_within_20_seconds_saying_how_to_go_on(scene, scenes):
+    victim, number = SCENES[scene]
+    dead, other = scenes[scene][victim], scenes[scene][1 - victim]
+    assert dead.code == (-number or 1) and other.code in (1, -signal.SIGABRT), scenes[scene]
+    print(f"{scene}: the other ended after {other.moment - dead.moment:.1f} s, {other.code}")
+    assert other.moment - dead.moment < DEAD
+    for index, process in ((victim, dead), (1 - victim, other)):
+        assert f"process {index} of 2 has ended early" in process.said and "to go on from" in process.said
+
+
+def test_what_is_wrong_everywhere_is_told_by_every_process(scenes):
+    assert [process.code for process in scenes["wrong"]] == [2, 2], scenes["wrong"]
+    for process in scenes["wrong"]:
+        assert "driqa train: nothing to do" in process.said and "ended early" not in process.said
+
+
+@pytest.mark.long
 def test_sigterm_to_one_process_saves_and_stops_all_at_the_same_step(tmp_path):
     scene = {"pause": 0.2, "raise": [1, 3, signal.SIGTERM]}
     words = ("--config.steps=200", "--config.eval_every=0")
     ended = train(tmp_path, *words, distributed=places(2), scene=scene)
     assert [process.code for process in ended] == [143, 143], ended
-    told = {line for process in ended for line in process.said.splitlines() if line.startswith("stopped at step")}
-    assert len(told) == 1, ended
-    step = int(told.pop().split()[3])
+    said = {line for process in ended for line in process.said.splitlines() if line.startswith("stopped at step")}
+    assert len(said) == 1, ended
+    step = int(said.pop().split()[3])
     assert 3 <= step < 200 and lines(tmp_path)[-1]["step"] == step
     assert saved(tmp_path, step)["['step']"] == step
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_dead_process_ends_the_other_within_20_seconds_saying_how_to_go_on(victim, tmp_path):
-    scene = {"pause": 0.1, "raise": [victim, 6, signal.SIGKILL]}
+def test_a_training_goes_on_after_a_process_was_killed(victim, tmp_path):
+    scene = {"pause": 0.5, "raise": [victim, 6, signal.SIGKILL]}
     words = ("--config.steps=12", "--config.eval_every=0", "--config.checkpoint.steps=2")
     ended = train(tmp_path, *words, distributed=places(2), scene=scene)
     dead, other = ended[victim], ended[1 - victim]
     assert dead.code == -signal.SIGKILL and other.code not in (0, 143), ended
-    print(f"process {1 - victim} ended {other.moment - dead.moment:.1f} s after process {victim}, {other.code}")
-    assert 0 <= other.moment - dead.moment < DEAD
-    assert f"process {1 - victim} of 2 has ended early" in other.said and "to go on" in other.said
+    assert other.moment - dead.moment < DEAD and f"process {1 - victim} of 2 has ended early" in other.said, ended
     again = require_success(train(tmp_path, *words, distributed=places(2)))
     assert re.search("resumed at step [246]", again[0].said), again
     assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
@@ -154,13 +208,6 @@ def test_pretraining_in_two_processes_validates_as_in_one(tmp_path):
     require_success(train(tmp_path / "two", *words, distributed=places(2)))
     assert max(dict(compared(tmp_path / "one", tmp_path / "two", 1e-4)).values()) < 1e-3
     assert any("val_psnr_gain" in line for line in lines(tmp_path / "two"))
-
-
-@pytest.mark.long
-def test_a_wrong_configuration_is_told_by_every_process_and_ends_all(tmp_path):
-    ended = train(tmp_path, "--config.stage=nothing", distributed=places(2))
-    assert [process.code for process in ended] == [2, 2], ended
-    assert all("the stages are pretrain, finetune" in process.said for process in ended)
 
 
 def test_the_place_of_a_process_is_read_and_checked():
