@@ -22,7 +22,7 @@ from driqa_jax.scoring.weights import save_weights
 from driqa_jax.train.describe import describe
 
 HERE = pathlib.Path(__file__).resolve().parent
-PATIENCE = 3000
+PATIENCE = 600  # seconds; a start compiles what the cache does not hold yet
 
 
 class Ended:
