@@ -12,7 +12,7 @@ from test_train import lines, saved
 from driqa_jax.errors import UserError
 from driqa_jax.parallel.processes import Place, parse
 
-RELATIVE = 1e-5  # the order of a sum over hosts is another one; found: see docs/SCALING.md
+RELATIVE = 1e-5  # sums over hosts have another order
 DEAD = 20  # seconds after which nobody is left once one process is
 
 
