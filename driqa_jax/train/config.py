@@ -47,7 +47,8 @@ def default() -> ml_collections.ConfigDict:
                 "fake_count": 64,
             },
             "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1, "kind": "dual"},
-            "batch_size": 16,
+            "batch_size": 16,  # of all devices of all hosts together
+            "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap
             "epochs": 5.0,
             "steps": 0,  # in place of epochs, where not 0
             "optim": {
