@@ -29,6 +29,6 @@ def get_config():
     config.optim.lr = 1e-3
     config.optim.weight_decay = 1e-4
     config.optim.groups = (("restoration/*", 0.5),)
-    config.optim.frozen = ()
+    config.optim.frozen = ("*/standardize_*",)
     config.loss.naming = 20.0
     return config

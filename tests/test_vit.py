@@ -235,7 +235,7 @@ def test_an_object_in_an_npz_is_not_executed(tmp_path, files):
 def variant(request):
     """The config of stage 2 of a variant, and the shapes of its parameters by path."""
     config = read(str(ROOT / "configs" / f"biq2021_{request.param}.py"))
-    model = driqa.build_model(initial.with_types(config).model)
+    model = driqa.build_model(initial.with_model(config).model)
     example = jax.eval_shape(lambda: initial.finetune.example(config))
     return config, flatten(jax.eval_shape(model.init, jax.random.key(0), *example)["params"])
 
@@ -248,7 +248,7 @@ def test_the_variants_have_the_public_networks_sizes(variant):
     size = {path: leaf.size for path, leaf in shapes.items()}
     backbone = sum(size[path] for path in size if path.startswith("quality_encoder/backbone/"))
     assert backbone == public[config.model.variant]
-    assert 0.7 * sum(size.values()) < backbone < 0.85 * sum(size.values())
+    assert 0.65 * sum(size.values()) < backbone < 0.85 * sum(size.values())
 
 
 def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth(variant):
@@ -315,4 +315,4 @@ def test_a_file_that_would_be_of_no_use_is_refused(config, files, tmp_path):
     with pytest.raises(UserError, match="'lite' has its backbone from an installed package"):
         initial.finetuning_params(lite, driqa.build_model(lite.model), source=None)
     with pytest.raises(UserError, match="config.backbone is for stage 2"):
-        initial.pretraining_params(config, driqa.build_model(config.model))
+        initial.pretraining_params(config, driqa.build_model(config.model), source=None)

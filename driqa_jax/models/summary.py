@@ -11,7 +11,7 @@ import ml_collections
 from driqa_jax.models.driqa import build_model
 
 SIDE = 224
-TYPES = 16  # of the degradation bank; a few parameters each
+TYPES = 34  # of the degradation bank; a few parameters each
 _REPEATS = 5
 
 
@@ -74,7 +74,8 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
     The time of a part is that of its own compiled program on the first device, batch 1, without compilation. Without
     `measure` no parameter is ever made. Raises ValueError for a variant that there is not.
     """
-    model = build_model(ml_collections.ConfigDict({"variant": variant, "types": TYPES, "dropout": 0.0}))
+    config = {"variant": variant, "types": TYPES, "statistics": True, "dropout": 0.0}
+    model = build_model(ml_collections.ConfigDict(config))
     pixels = jnp.full((1, SIDE, SIDE, 3), 0.5)
     valid = jnp.full((1, 2), SIDE, jnp.int32)
     boxes = jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]])
