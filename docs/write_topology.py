@@ -19,8 +19,8 @@ def text(found: dict) -> str:
     used = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     lines = [
         f"`{found['command']}`\n",
-        f"{first['stage']} step, {first['devices']} x {first['device']}, {first['batch_per_device']} pictures a device; "
-        f"{used}. For one device:\n",
+        f"{first['stage']} step, {first['devices']} x {first['device']}, {first['batch_per_device']} pictures a "
+        f"device; {used}. For one device:\n",
         "| variant | arguments, MiB | temporary, MiB | peak, MiB | GFLOP a step | collectives | compiled in |",
         "|---|---|---|---|---|---|---|",
     ]
