@@ -1,6 +1,7 @@
 """Write docs/TOPOLOGY.md's table.
 
-driqa bench topology v5e:4x4 --variants lite,s,b --batch 16 --json docs/results/bench_topology.json
+driqa bench topology v5e:4x4 --config configs/biq2021_lite.py configs/biq2021_s.py configs/biq2021_b.py \\
+        --batch 16 --json docs/results/bench_topology.json
 python docs/write_topology.py
 """
 

@@ -4,6 +4,8 @@ No cloud and no cluster is asked: gcloud, sbatch, srun, scontrol and driqa are s
 were called.
 """
 
+import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -56,6 +58,25 @@ def dry(script, *words):
     end = words.index("--") if "--" in words else len(words)
     lines = launch(script, *words[:end], "--dry-run", *words[end:]).stdout.splitlines()
     return [line if line.startswith("#") else shlex.split(line) for line in lines]
+
+
+@pytest.fixture
+def begin():
+    """Popen of a script that is not waited for; what is left of it at the end is killed."""
+    begun = []
+
+    def call(script, *words, **options):
+        # Where the tests run in the background, Ctrl-C is ignored, and a shell leaves it so.
+        attend = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen([LAUNCH / script, *words], start_new_session=True, preexec_fn=attend, **options)
+        begun.append(process)
+        return process
+
+    yield call
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 # ---- all of them
@@ -242,15 +263,21 @@ def test_slurm_submits_a_sweep_as_an_array(tmp_path):
     assert words[3][3:] == [f"{LAUNCH}/sweep.sh", "--array-task", str(sweep), "--", *TRAINING, "--distributed", "auto"]
 
 
-def job(folder, step):
-    stand_in(folder, "srun", step)
-    stand_in(folder, "scontrol", "")
-    env = environment(folder, SLURM_JOB_ID="77", SLURM_CPUS_PER_TASK="4")
-    return subprocess.Popen([LAUNCH / "slurm_job.sh", "driqa", "train"], env=env, start_new_session=True)
+@pytest.fixture
+def job(begin, tmp_path):
+    """A job whose step is `step`, with stand-ins for Slurm's commands."""
+
+    def call(step):
+        stand_in(tmp_path, "srun", step)
+        stand_in(tmp_path, "scontrol", "")
+        env = environment(tmp_path, SLURM_JOB_ID="77", SLURM_CPUS_PER_TASK="4")
+        return begin("slurm_job.sh", "driqa", "train", env=env)
+
+    return call
 
 
-def test_a_job_at_its_time_limit_saves_and_is_queued_again(tmp_path):
-    process = job(tmp_path, TRAINS.replace("echo trains", f"touch '{tmp_path}/began'"))
+def test_a_job_at_its_time_limit_saves_and_is_queued_again(job, tmp_path):
+    process = job(TRAINS.replace("echo trains", f"touch '{tmp_path}/began'"))
     until((tmp_path / "began").exists)
     process.send_signal(signal.SIGUSR1)
     assert process.wait(60) == 143
@@ -258,10 +285,10 @@ def test_a_job_at_its_time_limit_saves_and_is_queued_again(tmp_path):
     assert calls(tmp_path, "srun") == [["--gpu-bind=none", "--kill-on-bad-exit=0", "driqa", "train"]]
 
 
-def test_a_preempted_job_lets_its_tasks_save_and_stays_until_slurm_ends_it(tmp_path):
+def test_a_preempted_job_lets_its_tasks_save_and_stays_until_slurm_ends_it(job, tmp_path):
     """A job that ended by itself would not be queued again."""
     stand_in(tmp_path, "sleep", "")
-    process = job(tmp_path, f"touch '{tmp_path}/began'\n/bin/sleep 0.5\nexit 143")
+    process = job(f"touch '{tmp_path}/began'\n/bin/sleep 0.5\nexit 143")
     until((tmp_path / "began").exists)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
@@ -269,8 +296,8 @@ def test_a_preempted_job_lets_its_tasks_save_and_stays_until_slurm_ends_it(tmp_p
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_a_job_ends_as_its_training_ends(tmp_path, code):
-    assert job(tmp_path, f'[ "$SRUN_CPUS_PER_TASK" = 4 ] || exit 9\nexit {code}').wait(60) == code
+def test_a_job_ends_as_its_training_ends(job, tmp_path, code):
+    assert job(f'[ "$SRUN_CPUS_PER_TASK" = 4 ] || exit 9\nexit {code}').wait(60) == code
     assert calls(tmp_path, "scontrol") == []
 
 
@@ -286,15 +313,10 @@ def test_one_host_dry_run_prints_a_process_a_gpu():
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_one_host_passes_a_signal_on_and_waits_for_all(tmp_path, number, code):
+def test_one_host_passes_a_signal_on_and_waits_for_all(begin, tmp_path, number, code):
     stand_in(tmp_path, "driqa", TRAINS)
-    process = subprocess.Popen(
-        [LAUNCH / "one_host.sh", "--cpu", "2", "--", *TRAINING],
-        env=environment(tmp_path),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    words = ["--cpu", "2", "--", *TRAINING]
+    process = begin("one_host.sh", *words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
     assert [process.stdout.readline() for _ in range(2)] == ["trains\n"] * 2
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == "saved\nsaved\n" and process.returncode == code
@@ -404,11 +426,9 @@ def test_a_job_of_an_array_runs_its_line_and_ends_as_it_ends(sweep, tmp_path):
     assert words[3] == "--config.seed=3"
 
 
-def test_a_stopped_sweep_saves_and_starts_no_other(sweep, tmp_path):
+def test_a_stopped_sweep_saves_and_starts_no_other(begin, sweep, tmp_path):
     stand_in(tmp_path / "bin", "driqa", TRAINS)
-    process = subprocess.Popen(
-        [LAUNCH / "sweep.sh", *sweep], env=environment(tmp_path / "bin"), stderr=subprocess.PIPE, text=True
-    )
+    process = begin("sweep.sh", *sweep, env=environment(tmp_path / "bin"), stderr=subprocess.PIPE, text=True)
     log = pathlib.Path(sweep[-1], "optim.lr=1e-3.log")
     until(lambda: log.exists() and "trains" in log.read_text())
     process.terminate()

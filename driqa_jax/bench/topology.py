@@ -1,8 +1,8 @@
 """The training step compiled for accelerators that are not here: memory, arithmetic and collectives of a device.
 
     pip install '.[tpu]'                    # in an environment of its own; no TPU is needed, and none is touched
-    driqa bench topology v5e:4x4 --variants lite,s,b --batch 16
-    driqa bench topology v5e:2x4 --config configs/pretrain_lite.py --config.batch_size=64
+    driqa bench topology v5e:4x4 --batch 16
+    driqa bench topology v5e:2x4 --config configs/pretrain_lite.py --batch 8 --config.pretrain.crop=128
 
 TPU's compiler runs on any CPU: what it gives is the program that these chips would run, not how fast they would. The
 step is the loop's own, with the shapes of its own batches. Given for one device:
@@ -194,14 +194,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="driqa bench topology",
         description="The training step compiled for a TPU topology: memory, FLOPs and collectives of a device.",
-        epilog=f"example:\n  driqa bench topology {EXAMPLE} --variants lite,s,b --batch 16\n\n"
+        epilog=f"example:\n  driqa bench topology {EXAMPLE} --config configs/biq2021_lite.py --batch 16\n\n"
         "Any key of the configuration can be set with --config.KEY=VALUE.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("topology", help=f"as {EXAMPLE}, v5p:2x2x1, v6e:2x4")
-    parser.add_argument("--config", metavar="F.py", help="a training's (default: stage 2's defaults)")
-    parser.add_argument("--variants", metavar="V,...", help="default: the configuration's")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=[None],
+        metavar="F.py",
+        help="of trainings, one after another (default: stage 2's)",
+    )
     parser.add_argument("--batch", type=positive, metavar="N", help="a device (default: the config's batch_size)")
     parser.add_argument("--json", metavar="F", help="write the result there too")
     args, rest = parser.parse_known_args(argv)
@@ -211,12 +216,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     overrides = parse_overrides(rest)
     # The description of a TPU is all that is asked of it, even on a machine that has one.
     jax.config.update("jax_platforms", "cpu")
-    base = read(args.config, overrides)
     rows = []
-    for variant in (args.variants or base.model.variant).split(","):
-        config = ml_collections.ConfigDict(base.to_dict())
-        config.model.variant = variant
-        rows.append(measure(args.topology, config, args.batch or base.batch_size))
+    for path in args.config:
+        config = read(path, overrides)
+        rows.append(measure(args.topology, config, args.batch or config.batch_size))
         show(rows[-1:])
         if args.json:
             command = shlex.join(["driqa", "bench", "topology", *(argv or ())])
