@@ -88,6 +88,7 @@ def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, j
     """Shapes of `config.batch_size` examples, split over `mesh`: those of a real batch of generated pictures."""
     unit = config.pretrain.block if config.stage == "pretrain" and config.pretrain.block else 1
     small = ml_collections.ConfigDict({**config.to_dict(), "batch_size": unit})
+    small.data.threads = 1
     source = open_source("fake", count=max(unit, 2))
     batch = next(STAGES[config.stage].batches(small, source, 0, 0, 1))
     split = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
