@@ -182,6 +182,7 @@ def watched(tmp_path, states, trainings, code=0):
     """What `tpu.sh watch` asked gcloud to do, in order: the verb, and of ssh what the hosts were told."""
     folder = tmp_path / "bin"
     stand_in(folder, "gcloud", GCLOUD.replace("FOLDER", str(folder)))
+    stand_in(folder, "git", "")
     (folder / "states").write_text("\n".join(states) + "\n")
     (folder / "trainings").write_text("\n".join(trainings) + "\n")
     env = environment(folder, TMPDIR=str(tmp_path))

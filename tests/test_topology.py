@@ -92,7 +92,9 @@ def test_the_step_is_described_as_training_runs_it(tiny_config):
     trained = sum(leaf.nbytes for leaf in run.trainable.values())
     held = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(run))
     shapes = topology.abstract_batch(config, mesh)
-    batch = {name: np.ones(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+    draw = np.random.default_rng(0)
+    batch = {name: draw.random(leaf.shape).astype(leaf.dtype) for name, leaf in shapes.items()}
+    batch["valid"] = np.full_like(batch["valid"], 64)
     after, metrics = compiled(parallel.replicate(run, mesh), parallel.place_batch(batch, mesh))
     assert int(after.step) == 1 and np.isfinite(float(metrics["loss"]))
 
@@ -132,6 +134,8 @@ def test_a_step_that_does_not_fit_is_told(tiny_config, monkeypatch):
             return Lowered()
 
     monkeypatch.setattr(parallel, "map_step", lambda *unused: Mapped())
+    for shapes in ("abstract_state", "abstract_batch"):
+        monkeypatch.setattr(topology, shapes, lambda *unused: None)
     with pytest.raises(UserError, match="tiny at 2 pictures a device does not fit; take a smaller --batch"):
         topology.compile_step(tiny_config, jax.devices())
 
