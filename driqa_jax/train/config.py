@@ -107,18 +107,18 @@ def default() -> ml_collections.ConfigDict:
     ).lock()
 
 
-def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
+def read(path: str | None, overrides: list[str] = ()) -> ml_collections.ConfigDict:
     """A config file's configuration, with overrides.
 
     Args:
-      path: a Python file with `get_config()`.
+      path: a Python file with `get_config()`; None: the default.
       overrides: `a.b=value` each, the value a Python literal or bare text.
 
     Raises:
       UserError: no such file, no Python, no `get_config` in it, an unknown key (the nearest known one is named), or a
         value of another type than the key's.
     """
-    config = _from_file(path)
+    config = default() if path is None else _from_file(path)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
