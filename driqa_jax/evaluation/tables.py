@@ -73,7 +73,7 @@ def to_latex(report: Report) -> str:
         for name in METRICS:
             bounds = _bounds(part, name, 3)
             cells.append(_shown(part, name, 3) + (rf" {{\scriptsize {bounds}}}" if bounds else ""))
-        lines.append(" & ".join([_escaped(whose), _escaped(pictures), str(part.n), *cells]) + r" \\")
+        lines.append(" & ".join([escaped(whose), escaped(pictures), str(part.n), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -115,5 +115,6 @@ def _cells(part: Part, name: str) -> list[str]:
     return [UNDEFINED] * 2 if pair is None else [repr(end) for end in pair]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text fit for LaTeX."""
     return "".join("\\" + letter if letter in "_&%#$" else letter for letter in text)
