@@ -37,9 +37,7 @@ def probe(args: argparse.Namespace, part) -> int:
     folder = pathlib.Path(args.probes)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pristine = (
-            open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
-        )
+        pristine = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
     except ValueError as error:

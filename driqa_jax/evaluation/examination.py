@@ -149,9 +149,7 @@ class Examiner:
             float(quiet.mean()),
         )
 
-    def restoration(
-        self, progress=lambda done, count: None, names: Sequence[str] = degradations.NAMES
-    ) -> Restoration:
+    def restoration(self, progress=lambda done, count: None, names: Sequence[str] = degradations.NAMES) -> Restoration:
         """Restore types, all of this version's bank, at five levels (KADID-10k's where it has the type)."""
         levels = np.array([find(name).kadid_levels or PLAIN_LEVELS for name in names])
         rows = []
