@@ -110,8 +110,8 @@ def test_rows_hold_every_strength_and_the_metrics_of_its_picture():
         return np.array([picture.mean() for picture in pictures])
 
     strengths = {"unsharp": (1.0, 2.0)}
-    made = Contents((("none", 0.0), ("halo", 0.5)), restorers.CLASSICAL, strengths, {"m": brightness}, 0)
-    made._restorers = {"unsharp": restorers.unsharp}
+    used = {"unsharp": restorers.unsharp}
+    made = Contents((("none", 0.0), ("halo", 0.5)), used, strengths, {"m": brightness}, 0)
     rows = made.rows(photo(), 3)
     assert [(r["degradation"], r["strength"]) for r in rows] == [(d, s) for d in ("none", "halo") for s in (0, 1, 2)]
     assert rows[0]["metrics"] == pytest.approx({"psnr": 80.0, "ssim": 1.0, "gmsd": 0.0}, abs=1e-4)
