@@ -5,6 +5,7 @@ Every content is a file of its own under `contents/`; what is there and was made
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -111,9 +112,10 @@ def _measured(folder, key, contents, photo, number, name):
     # The number draws the noise, so another choice of photographs makes other pictures.
     same = {"content": name, "photo": mark, "number": number, "settings": key}
     if file.exists():
-        kept = json.loads(file.read_text())
-        if {**kept, "rows": None} == {**same, "rows": None}:
-            return kept["rows"]
+        with contextlib.suppress(json.JSONDecodeError):  # a broken file is made anew
+            kept = json.loads(file.read_text())
+            if {**kept, "rows": None} == {**same, "rows": None}:
+                return kept["rows"]
     rows = contents.rows(photo, number)
     write_whole(file, (json.dumps({**same, "rows": rows}, indent=1, allow_nan=False) + "\n").encode())
     return rows
