@@ -28,7 +28,7 @@ def noisy(clean):
     return np.clip(np.rint(clean + noise), 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(("name", "strength"), [("non_local_means", 0.1), ("bilateral", 0.2)])
+@pytest.mark.parametrize(("name", "strength"), [("non_local_means", 0.1), ("bilateral", 0.05)])
 def test_denoisers_take_noise_away_and_texture_too(name, strength):
     clean, restorer = photo(), restorers.CLASSICAL[name]
     assert error(restorers.apply(restorer, noisy(clean), strength), clean) < 0.6 * error(noisy(clean), clean)
@@ -44,8 +44,8 @@ def test_wiener_undoes_the_blur_that_it_is_told_and_unsharp_exaggerates():
     blurred = gaussian_filter(clean.astype(float), (1.4, 1.4, 0)).round().astype(np.uint8)
     deconvolved = restorers.apply(restorers.wiener, blurred, 1.4)
     assert error(deconvolved, clean) < 0.7 * error(blurred, clean)
-    # Nothing comes in from the other edge.
-    assert np.abs(deconvolved.astype(float) - clean)[:3].mean() < 2 * np.abs(deconvolved.astype(float) - clean).mean()
+    # At its edges too: nothing comes in from the other side.
+    assert error(deconvolved[:3], clean[:3]) < error(blurred[:3], clean[:3])
     assert error(restorers.apply(restorers.wiener, blurred, 3.0), clean) > error(deconvolved, clean)
     assert error(restorers.apply(restorers.unsharp, clean, 2.0), clean) > 4 * error(
         restorers.apply(restorers.unsharp, clean, 0.5), clean

@@ -21,7 +21,7 @@ def default() -> ml_collections.ConfigDict:
             # Strengths, rising; see `driqa_jax.protocol.restorers`.
             "restorers": {
                 "non_local_means": (0.03, 0.06, 0.12, 0.25),
-                "bilateral": (0.05, 0.1, 0.2, 0.4),
+                "bilateral": (0.02, 0.05, 0.1, 0.2),
                 "unsharp": (0.5, 1.0, 2.0, 4.0),
                 "wiener": (0.7, 1.4, 2.0, 3.0),
                 "network": (0.5, 1.0, 1.5, 2.0),
