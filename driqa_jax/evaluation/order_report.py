@@ -69,11 +69,12 @@ def order_figure(report: OrderReport, title: str) -> Figure:
             labels.append(name.replace("_", " "))
             row += 1
         if of_all[ALL].value is not None:
-            axes.plot([of_all[ALL].value] * 2, [row - len(bars) - 0.5, row - 0.5], color=color, linestyle=":")
+            axes.plot([of_all[ALL].value] * 2, [row - len(bars) - 0.5, row - 0.5], color="black", linestyle=":")
         row += 0.6
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
     axes.axvline(0.5, color="grey", linewidth=0.8)
     axes.set(xlim=(0, 1.01), title=title)
-    axes.set_xlabel("share ranked right: adjacent levels (blue); pristine against badly restored (red)\ndotted: mean")
+    said = "share ranked right, dotted: mean\nblue: adjacent levels; red: pristine against badly restored"
+    figure.supxlabel(said, fontsize="medium")
     return figure
