@@ -4,79 +4,22 @@ No cloud and no cluster is asked: gcloud, sbatch, srun, scontrol and driqa are s
 were called.
 """
 
-import contextlib
-import functools
 import json
 import os
 import pathlib
 import shlex
 import shutil
 import signal
-import stat
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
-
-LAUNCH = pathlib.Path(__file__).resolve().parent.parent / "launch"
-SCRIPTS = sorted(path.name for path in LAUNCH.glob("*.sh"))
-TRAINING = ["--config", "my configs/a.py", "--workdir", "/data/it's here"]
+from launching import LAUNCH, TRAINING, TRAINS, begin, calls, dry, environment, launch, stand_in, until
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="wants bash")
 
-
-def stand_in(folder, name, body):
-    """An executable `name` that writes its arguments down in NAME.calls and goes on with `body`."""
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"""#!/usr/bin/env bash\nprintf '%s\\0' "$@" $'\\n' >>"{folder}/{name}.calls"\n{body}\n""")
-    path.chmod(path.stat().st_mode | stat.S_IEXEC)
-
-
-def calls(folder, name):
-    """The words of each call, in order."""
-    path = folder / f"{name}.calls"
-    if not path.exists():
-        return []
-    return [record.split("\0")[:-1] for record in path.read_text().split("\n\0")[:-1]]
-
-
-def environment(folder, **more):
-    return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", **more}
-
-
-def launch(script, *words, env=None, code=0):
-    done = subprocess.run([LAUNCH / script, *words], env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-    return done
-
-
-def dry(script, *words):
-    """The commands of a dry run, each as its words; a comment as its text."""
-    end = words.index("--") if "--" in words else len(words)
-    lines = launch(script, *words[:end], "--dry-run", *words[end:]).stdout.splitlines()
-    return [line if line.startswith("#") else shlex.split(line) for line in lines]
-
-
-@pytest.fixture
-def begin():
-    """Popen of a script that is not waited for; what is left of it at the end is killed."""
-    begun = []
-
-    def call(script, *words, **options):
-        # Where the tests run in the background, Ctrl-C is ignored, and a shell leaves it so.
-        attend = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-        process = subprocess.Popen([LAUNCH / script, *words], start_new_session=True, preexec_fn=attend, **options)
-        begun.append(process)
-        return process
-
-    yield call
-    for process in begun:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+SCRIPTS = sorted(path.name for path in LAUNCH.glob("*.sh"))
 
 
 # ---- all of them
@@ -208,17 +151,6 @@ def test_tpu_watch_gives_up_on_what_cannot_work(tmp_path, trainings, last):
     assert last in said and told == ["start"] * (len(trainings) > 1)
 
 
-def until(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-# Trains until it is told to stop, and saves then; the shell hears of a signal between two naps.
-TRAINS = "trap 'echo saved; exit 143' TERM\necho trains\nwhile :; do sleep 0.05; done"
-
-
 def test_a_tpu_host_trains_detached_and_says_how_it_ended(tmp_path):
     folder = tmp_path / "driqa_env" / "bin"
     folder.parent.mkdir()
@@ -265,14 +197,14 @@ def test_slurm_submits_a_sweep_as_an_array(tmp_path):
 
 
 @pytest.fixture
-def job(begin, tmp_path):
+def job(request, tmp_path):
     """A job whose step is `step`, with stand-ins for Slurm's commands."""
 
     def call(step):
         stand_in(tmp_path, "srun", step)
         stand_in(tmp_path, "scontrol", "")
         env = environment(tmp_path, SLURM_JOB_ID="77", SLURM_CPUS_PER_TASK="4")
-        return begin("slurm_job.sh", "driqa", "train", env=env)
+        return begin(request, "slurm_job.sh", "driqa", "train", env=env)
 
     return call
 
@@ -314,10 +246,10 @@ def test_one_host_dry_run_prints_a_process_a_gpu():
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_one_host_passes_a_signal_on_and_waits_for_all(begin, tmp_path, number, code):
+def test_one_host_passes_a_signal_on_and_waits_for_all(request, tmp_path, number, code):
     stand_in(tmp_path, "driqa", TRAINS)
     words = ["--cpu", "2", "--", *TRAINING]
-    process = begin("one_host.sh", *words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
+    process = begin(request, "one_host.sh", *words, env=environment(tmp_path), stdout=subprocess.PIPE, text=True)
     assert [process.stdout.readline() for _ in range(2)] == ["trains\n"] * 2
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == "saved\nsaved\n" and process.returncode == code
@@ -365,88 +297,3 @@ def test_the_image_has_what_it_copies(root):
     ignore = (root / ".dockerignore").read_text().splitlines()
     assert "*" in ignore and copied == {line[1:] for line in ignore if line.startswith("!")}
     assert all((root / name).exists() for name in copied)
-
-
-# ---- sweeps
-
-SWEEP = """\
-# a comment, and an empty line
-
---config.optim.lr=1e-3
-  --config.optim.lr=5e-4 --config.optim.groups="(('a/*', 0.1),)"
---config.seed=3"""
-
-# Trains what it is told; seed 3 fails until a file says otherwise.
-DRIQA = """
-case "$*" in *seed=3*) [ -f "FOLDER/mended" ] || { echo "no such picture"; exit 9; } ;; esac
-while [ "$1" != --workdir ]; do shift; done
-mkdir -p "$2"
-"""
-
-
-@pytest.fixture
-def sweep(tmp_path):
-    stand_in(tmp_path / "bin", "driqa", DRIQA.replace("FOLDER", str(tmp_path)))
-    file = tmp_path / "the sweep"
-    file.write_text(SWEEP)
-    return [str(file), "--", "--config", "my configs/a.py", "--workdir", str(tmp_path / "all runs")]
-
-
-def test_a_sweep_dry_run_prints_a_training_a_line_each_in_its_folder(sweep):
-    one, two, three = dry("sweep.sh", *sweep)
-    root = sweep[-1]
-    head = ["driqa", "train", "--config", "my configs/a.py"]
-    assert one == [*head, "--config.optim.lr=1e-3", "--workdir", f"{root}/optim.lr=1e-3"]
-    assert two[:-1] == [*head, "--config.optim.lr=5e-4", "--config.optim.groups=(('a/*', 0.1),)", "--workdir"]
-    # What a folder's name had better not hold is replaced, and a checksum keeps names apart.
-    name = two[-1].removeprefix(f"{root}/")
-    assert name.startswith("optim.lr=5e-4,optim.groups=___a___,_0.1_,_-") and name.rpartition("-")[2].isdigit()
-    assert dry("sweep.sh", "--only", "3", *sweep) == [three] and three[-1] == f"{root}/seed=3"
-    assert launch("sweep.sh", "--count", *sweep).stdout == "3\n"
-
-
-def test_a_sweep_goes_on_after_a_failure_and_runs_nothing_twice(sweep, tmp_path):
-    env = environment(tmp_path / "bin")
-    done = launch("sweep.sh", *sweep, env=env, code=1)
-    assert "failed, code 9" in done.stderr and "no such picture" in done.stderr
-    assert done.stdout.splitlines()[-1] == "2 of 3 finished, 1 failed"
-    assert len(calls(tmp_path / "bin", "driqa")) == 3
-    (tmp_path / "mended").touch()
-    again = launch("sweep.sh", *sweep, env=env).stdout
-    assert again.count("already finished") == 2 and "3 of 3 finished, 0 failed" in again
-    assert [words[3] for words in calls(tmp_path / "bin", "driqa")[3:]] == ["--config.seed=3"]
-    # Another command is another run.
-    launch("sweep.sh", *sweep, "--config.steps=5", env=env)
-    assert len(calls(tmp_path / "bin", "driqa")) == 7
-
-
-def test_a_job_of_an_array_runs_its_line_and_ends_as_it_ends(sweep, tmp_path):
-    env = environment(tmp_path / "bin", SLURM_ARRAY_TASK_ID="3")
-    assert "no such picture" in launch("sweep.sh", "--array-task", *sweep, env=env, code=9).stdout
-    (words,) = calls(tmp_path / "bin", "driqa")
-    assert words[3] == "--config.seed=3"
-
-
-def test_a_stopped_sweep_saves_and_starts_no_other(begin, sweep, tmp_path):
-    stand_in(tmp_path / "bin", "driqa", TRAINS)
-    process = begin("sweep.sh", *sweep, env=environment(tmp_path / "bin"), stderr=subprocess.PIPE, text=True)
-    log = pathlib.Path(sweep[-1], "optim.lr=1e-3.log")
-    until(lambda: log.exists() and "trains" in log.read_text())
-    process.terminate()
-    assert "the same command goes on" in process.communicate(timeout=60)[1] and process.returncode == 143
-    assert log.read_text() == "trains\nsaved\n" and len(calls(tmp_path / "bin", "driqa")) == 1
-
-
-@pytest.mark.parametrize(
-    "text, said",
-    [
-        ("--config.seed=1\n--config.seed=1\n", "line 2: the same run as an earlier line"),
-        ("lr=1\n", "line 1: 'lr=1' is not --config.KEY=VALUE"),
-        ("--config.a='x\n", "line 1: a quote is not closed"),
-        ("# nothing\n", "no line with overrides"),
-    ],
-)
-def test_a_sweep_that_cannot_be_read_runs_nothing(sweep, tmp_path, text, said):
-    pathlib.Path(sweep[0]).write_text(text)
-    assert said in launch("sweep.sh", *sweep, env=environment(tmp_path / "bin"), code=2).stderr
-    assert calls(tmp_path / "bin", "driqa") == []
