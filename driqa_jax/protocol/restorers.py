@@ -41,7 +41,8 @@ def unsharp(image: np.ndarray, strength: float) -> np.ndarray:
     _skimage()
     from skimage.filters import unsharp_mask
 
-    return unsharp_mask(image, radius=UNSHARP_SIGMA, amount=strength, channel_axis=-1)
+    # Not -1: scikit-image 0.26 then sharpens three rows, and the rest is whatever the memory held.
+    return unsharp_mask(image, radius=UNSHARP_SIGMA, amount=strength, channel_axis=2)
 
 
 def wiener(image: np.ndarray, strength: float) -> np.ndarray:
