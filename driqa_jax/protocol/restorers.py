@@ -6,7 +6,6 @@ scikit-image carries the classical ones (the extra `protocol`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -71,10 +70,7 @@ def network(model, params: dict) -> Restorer:
     """The restoration net of a model; strength: the share of its residual that is added, 1 as it was trained."""
     variables = {"params": {name: params[name] for name in ("degradation_encoder", "restoration")}}
 
-    # Several threads for one product may add its parts in another order each time.
-    options = {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
-
-    @functools.partial(jax.jit, compiler_options=options)
+    @jax.jit
     def restored(images):
         d = model.apply(variables, images, method="encode_degradation").vector
         return model.apply(variables, images, d, method="restore")
