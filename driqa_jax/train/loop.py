@@ -195,5 +195,5 @@ def _binding(config: dict) -> dict:
     free += ("parallel",)
     # Runs begun before there were these keys lack them.
     unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
-    unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
+    unset |= {"model.statistics": False, **{f"model.{key}": value for key, value in DEFAULTS.items()}}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}
