@@ -16,7 +16,8 @@ examples:
 Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
 stopped.
 
-exit codes: 0 trained, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
+exit codes: 0 trained, 1 loss or gradients were not finite (the last good state is saved), 2 usage error,
+130 Ctrl-C, 143 SIGTERM (everything is saved)
 """
 
 

@@ -206,16 +206,23 @@ def _lite(config: ml_collections.ConfigDict) -> DRIQA:
 VARIANTS = {"lite": _lite}
 
 
-def build_model(config: ml_collections.ConfigDict) -> DRIQA:
+def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA:
     """The model that `config.variant` names.
 
     Args:
       config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
         on the pooled features of the quality encoder while training.
+      remat: whether the backbone and the restorer, in training, compute each block again in place of keeping what is
+        inside it: less memory, about a third more work.
 
     Raises:
       ValueError: no such variant; the message lists those there are.
     """
     if config.variant not in VARIANTS:
         raise ValueError(f"model.variant is {config.variant!r}; the variants are {', '.join(sorted(VARIANTS))}")
-    return VARIANTS[config.variant](config)
+    model = VARIANTS[config.variant](config)
+    if not remat:
+        return model
+    encoder = model.quality_encoder
+    encoder = encoder.clone(backbone=encoder.backbone.clone(remat=True))
+    return model.clone(quality_encoder=encoder, restoration=model.restoration.clone(remat=True))

@@ -32,7 +32,7 @@ class Checkpoints:
         if step == self.latest():
             return
         run = {"config": config.to_dict(), "examples": examples, "step": step}
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state._asdict()), run=ocp.args.JsonSave(run))
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(_stored(state)), run=ocp.args.JsonSave(run))
         self._manager.save(step, args=items, force=True)
 
     def shapes(self) -> dict:
@@ -43,10 +43,11 @@ class Checkpoints:
 
     def restore(self, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
         """The newest state, of the shapes of `like`, placed as `sharding` says."""
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like._asdict())
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), _stored(like))
         placed = ocp.checkpoint_utils.construct_restore_args(abstract)
         state = ocp.args.PyTreeRestore(item=abstract, restore_args=placed)
-        return TrainState(**self._manager.restore(self.latest(), args=ocp.args.Composite(state=state))["state"])
+        found = self._manager.restore(self.latest(), args=ocp.args.Composite(state=state))["state"]
+        return TrainState(**found, trouble=jax.device_put(np.int32(0), sharding))
 
     def run(self) -> dict:
         """What was saved beside the newest state: config, examples, step."""
@@ -66,6 +67,11 @@ class Checkpoints:
         """Wait for what is being saved."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def _stored(state: TrainState) -> dict:
+    """What is saved of a state: all but `trouble`, so that a run that stopped for it tries that step again."""
+    return {name: value for name, value in state._asdict().items() if name != "trouble"}
 
 
 def load_for_scoring(workdir: str | pathlib.Path) -> tuple[dict, dict]:

@@ -41,6 +41,9 @@ def default() -> ml_collections.ConfigDict:
             },
             "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1},
             "batch_size": 16,
+            "compute": "float32",  # of the model while training: float32 | bfloat16; parameters and losses stay float32
+            "remat": False,  # compute blocks again on the way back in place of keeping their insides: less memory
+            "accumulate": 1,  # parts in which a device reads its batch: less memory, one more forward pass
             "epochs": 5.0,
             "steps": 0,  # in place of epochs, where not 0
             "optim": {
@@ -90,6 +93,7 @@ def default() -> ml_collections.ConfigDict:
             },
             # `driqa degrade corpus` keeps so many of pretraining's pictures, so many to a file.
             "corpus": {"count": 1024, "shard_size": 256},
+            "profile": (),  # (first step, how many): a profiler's trace of these, in workdir/profile
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
@@ -97,18 +101,18 @@ def default() -> ml_collections.ConfigDict:
     ).lock()
 
 
-def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
+def read(path: str | None, overrides: list[str] = ()) -> ml_collections.ConfigDict:
     """A config file's configuration, with overrides.
 
     Args:
-      path: a Python file with `get_config()`.
+      path: a Python file with `get_config()`; None: the default.
       overrides: `a.b=value` each, the value a Python literal or bare text.
 
     Raises:
       UserError: no such file, no Python, no `get_config` in it, an unknown key (the nearest known one is named), or a
         value of another type than the key's.
     """
-    config = _from_file(path)
+    config = default() if path is None else _from_file(path)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

@@ -9,6 +9,7 @@ from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.train import rng
+from driqa_jax.train.accumulation import Loss
 
 
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
@@ -39,14 +40,17 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     )
 
 
-def make_loss(config: ml_collections.ConfigDict, model):
+def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md."""
     weights = config.loss
 
-    def loss(params, batch, step):
+    def read(params, batch, step):
         keys = rng.per_example(rng.stream(config.seed, "dropout", step), batch["index"])
         mos, out = model.apply({"params": params}, *as_inputs(batch), keys)
-        seen = {"mos": mos, "aux": out["mos_aux"], "rs_q": out["rs_q"], "rs_d": out["rs_d"]}
+        return {"mos": mos, "aux": out["mos_aux"], "rs_q": out["rs_q"], "rs_d": out["rs_d"]}, {}
+
+    def compare(seen, facts, batch, step):
+        del facts, step  # the labels are in the batch
         seen = {name: parallel.gather(value) for name, value in seen.items()}
         label, percentile, dataset = (parallel.gather(batch[key]) for key in ("mos", "percentile", "dataset"))
         rs = losses.RS_LOSSES[weights.rs]
@@ -64,7 +68,7 @@ def make_loss(config: ml_collections.ConfigDict, model):
         )
         return parallel.share(value), {name: parallel.share(term) for name, term in terms.items()}
 
-    return loss
+    return Loss(read, compare)
 
 
 def example(config: ml_collections.ConfigDict) -> tuple:

@@ -20,10 +20,11 @@ from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
-from driqa_jax.train import curves, initial, optim, state
+from driqa_jax.train import curves, health, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
+from driqa_jax.train.profile import Profile
 from driqa_jax.train.stages import STAGES
 from driqa_jax.train.steps import make_step
 from driqa_jax.train.timing import Chrono
@@ -33,7 +34,8 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     """Train, from the start or from the newest checkpoint in `workdir`.
 
     Returns:
-      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C; either way everything is saved.
+      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 where loss or gradients were not finite, which
+      standard error names; in every case the last good state is saved.
 
     Raises:
       UserError: the configuration asks for what is not there, or `workdir` holds another configuration's run.
@@ -65,7 +67,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     )
 
     # ---- model, optimizer, state
-    model = build_model(config.model)
+    model = build_model(config.model, config.remat)
     optimizer = optim.make_optimizer(config.optim, steps)
 
     def is_trained(path):
@@ -84,24 +86,37 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     start = step = int(run.step)
 
     # ---- the compiled step, the validation, the log
-    advance = parallel.map_step(make_step(stage.make_loss(config, model), optimizer, config.optim.ema), mesh)
+    step_of_device = make_step(
+        stage.make_loss(config, model), optimizer, config.optim.ema, config.compute, config.accumulate
+    )
+    advance = parallel.map_step(step_of_device, mesh)
     validate = stage.validate(config, model, mesh)
     log = MetricLog(folder, step, active=host == 0)
     batches = stage.batches(config, train_source, step, host, hosts)
     chrono, saved_at = Chrono(), time.monotonic()
+    profile, mark, trouble = Profile(folder / "profile", config.profile), 0, 0
 
     with Interrupt() as interrupt:
         while True:
-            # ---- evaluate; a step that is resumed at has been evaluated before it was saved
             done = step >= steps
-            if step > start and (done or (config.eval_every and step % config.eval_every == 0)):
+            # A step that is resumed at has been evaluated before it was saved.
+            evaluates = step > start and (done or (config.eval_every and step % config.eval_every == 0))
+            late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
+            on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
+            saves = done or interrupt.exit_code or late or on_time
+            # ---- stop where a number was not finite; the state has not moved since
+            if trouble or ((evaluates or saves) and int(run.trouble)):
+                trouble, step = int(run.trouble), int(run.step)
+                log.flush()
+                checkpoints.save(run, config, step * config.batch_size)
+                break
+            # ---- evaluate
+            if evaluates:
                 jax.block_until_ready(run)
                 with chrono.paused():
                     log.write(step, validate(state.merge(run.ema, run.frozen), val_source))
             # ---- save
-            late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
-            on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
-            if done or interrupt.exit_code or late or on_time:
+            if saves:
                 jax.block_until_ready(run)
                 with chrono.paused():
                     log.flush()
@@ -110,6 +125,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
             if done or interrupt.exit_code:
                 break
             # ---- take a batch, step
+            profile.before(step, run)
             batch = parallel.place_batch(next(batches), mesh)
             run, metrics = advance(run, batch)
             step += 1
@@ -120,11 +136,21 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
                 chrono.count(config.batch_size)
             # ---- log
             if step % config.log_every == 0 or step == steps:
+                # The mark of the line before, which is there already: the host waits for no step just sent off.
+                trouble, mark = int(mark), metrics.pop(health.MARK)
                 log.later(step, metrics, chrono.read())
+        profile.stop(run)
         log.flush()
         checkpoints.close()
         if host == 0:
             curves.save(folder)
+    if trouble:
+        print(
+            f"step {step + 1}: {health.name(trouble, metrics, run.trainable)} is not finite; the state before it is "
+            "saved. The same command tries the step again; a smaller config.optim.lr wants a new --workdir",
+            file=sys.stderr,
+        )
+        return 1
     if interrupt.exit_code:
         print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
     return interrupt.exit_code
@@ -175,6 +201,6 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool)
 def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
-    free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads")
-    unset = {"data.split_file": ""}  # runs begun before there was this key lack it
+    free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads", "profile", "remat")
+    unset = {"data.split_file": "", "compute": "float32", "accumulate": 1}  # runs begun before there were these keys
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

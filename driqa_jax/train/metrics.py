@@ -1,5 +1,6 @@
-"""Metrics of a run: one JSON object a line, and a line on standard error."""
+"""Metrics of a run: one JSON object a line, a line on standard error, and TensorBoard where it is installed."""
 
+import importlib.util
 import json
 import math
 import os
@@ -8,7 +9,7 @@ import sys
 
 
 class MetricLog:
-    """`workdir/metrics.jsonl`, in the order of the steps.
+    """`workdir/metrics.jsonl`, in the order of the steps; with the extra `tensorboard` also `workdir/tensorboard`.
 
     A resumed run drops the lines past the step that it starts from.
     """
@@ -25,6 +26,7 @@ class MetricLog:
         fresh.write_text("".join(line + "\n" for line in kept))
         os.replace(fresh, path)
         self._file = path.open("a")
+        self._board = _board(workdir / "tensorboard", start_step)
 
     def later(self, step: int, metrics: dict, rate: float | None) -> None:
         """Keep a training step's line until the next call: the host then never waits for a step just sent off.
@@ -49,8 +51,21 @@ class MetricLog:
         written = {name: value if math.isfinite(value) else None for name, value in rounded.items()}
         self._file.write(json.dumps({"step": step, **written}) + "\n")
         self._file.flush()
+        if self._board:
+            for name, value in rounded.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
         told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {told}", file=sys.stderr, flush=True)
+
+
+def _board(folder: pathlib.Path, start_step: int):
+    """A writer of TensorBoard's event files, without TensorFlow; None where there is none."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        return None
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start_step + 1)  # hides what a run before wrote past its checkpoint
 
 
 def _step_of(line: str) -> float:

@@ -8,6 +8,7 @@ from driqa_jax import degradations, losses, parallel
 from driqa_jax.data.pipeline import pretrain_batches
 from driqa_jax.errors import UserError
 from driqa_jax.train import rng
+from driqa_jax.train.accumulation import Loss
 
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
@@ -71,25 +72,25 @@ def degrade(config, photos, index, step):
     return jax.lax.map(one, (keys, photos, chains, index)), chains, numbers
 
 
-def make_loss(config: ml_collections.ConfigDict, model):
+def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch."""
     weights = config.loss
+    # Devices hold whole blocks, or parts of the only one.
+    axis = 0 if config.pretrain.block else 2
 
-    def loss(params, batch, step):
+    def gathered(x, shape):
+        return parallel.gather(x.reshape(*shape, *x.shape[1:]), axis=axis)
+
+    def read(params, batch, step):
         photos = batch["photo"] / 255.0
         pictures, chains, numbers = degrade(config, photos, batch["index"], step)
-        blocks, count, width = pictures.shape[:3]
+        blocks, count, width = shape = pictures.shape[:3]
         flat = pictures.reshape(-1, *photos.shape[1:])
         seen = model.apply({"params": params}, flat, method="encode_degradation")
-        # Devices hold whole blocks, or parts of the only one.
-        axis = 0 if config.pretrain.block else 2
-
-        def gathered(x):
-            return parallel.gather(x.reshape(blocks, count, width, -1), axis=axis)
 
         # R reads, for half the chains, the vector of another photo under the same chain: what is left in `d` of
         # the picture itself then does not help.
-        vectors = gathered(seen.vector)
+        vectors = gathered(seen.vector, shape)
         swapped = jax.random.bernoulli(rng.stream(config.seed, "swap", step), 0.5, (count,))
         vectors = jnp.where(swapped[None, :, None, None], jnp.roll(vectors, 1, axis=2), vectors)
         vectors = parallel.local_slice(vectors, axis=axis)
@@ -98,6 +99,19 @@ def make_loss(config: ml_collections.ConfigDict, model):
         before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
         restored = model.apply({"params": params}, before, vectors, method="restore")
         clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
+        readings = {
+            "logits": seen.logits,
+            "severity": seen.severity,
+            "projection": seen.projection,
+            "restoration": jax.vmap(losses.charbonnier)(restored, clean.reshape(before.shape)),
+        }
+        return readings, (chains, numbers)
+
+    def compare(readings, facts, batch, step):
+        del step
+        chains, numbers = facts
+        blocks, count = chains.types.shape[:2]
+        width = batch["index"].shape[0] // blocks
 
         def everywhere(x):
             """One value a block and chain, local, to one a picture, global."""
@@ -111,7 +125,8 @@ def make_loss(config: ml_collections.ConfigDict, model):
         photo_ids = jnp.broadcast_to(batch["index"].reshape(blocks, 1, width), (blocks, count, width))
         present, severity = (everywhere(x) for x in jax.vmap(degradations.labels)(chains))
         logits, severity_hat, projection = (
-            (lambda x: x.reshape(-1, x.shape[-1]))(gathered(x)) for x in (seen.logits, seen.severity, seen.projection)
+            gathered(readings[name], (blocks, count, width)).reshape(-1, readings[name].shape[-1])
+            for name in ("logits", "severity", "projection")
         )
         naming, grading = losses.naming_loss(logits, severity_hat, present, severity)
         photo_ids = parallel.gather(photo_ids, axis=axis).reshape(-1)
@@ -122,7 +137,7 @@ def make_loss(config: ml_collections.ConfigDict, model):
         }
         shares = {name: parallel.share(term) for name, term in terms.items()}
         # A mean over samples needs no gather: equal parts of it add up.
-        shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
+        shares["restoration"] = parallel.share(readings["restoration"].mean())
         value = (
             weights.restoration * shares["restoration"]
             + weights.contrast * shares["contrast"]
@@ -131,4 +146,4 @@ def make_loss(config: ml_collections.ConfigDict, model):
         )
         return value, shares
 
-    return loss
+    return Loss(read, compare, config.pretrain.block)

@@ -1,0 +1,37 @@
+"""Write the measured figures into docs/TRAINING_SPEED.md.
+
+driqa bench train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --json docs/results/bench_train.json
+python docs/write_training_speed.py
+"""
+
+import json
+import pathlib
+
+from blocks import write_blocks
+
+from driqa_jax.bench.train import table
+
+DOCS = pathlib.Path(__file__).resolve().parent
+
+
+def bench_text(found: dict) -> str:
+    """The table of one run."""
+    machine, config = found["machine"], found["config"]
+    height, width = config["canvas"]
+    rows = "\n".join(f"| {name} | {value} |" for name, value in table(found))
+    return (
+        f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step at "
+        f"{width}x{height} with {config['tiles']} tile(s), data {config['data']}; "
+        f"{machine['devices']} x {machine['device']}, {machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']}.\n\n"
+        f"| | |\n|---|---|\n{rows}"
+    )
+
+
+def main() -> None:
+    """Write the block."""
+    found = json.loads((DOCS / "results" / "bench_train.json").read_text())
+    write_blocks(DOCS / "TRAINING_SPEED.md", {"bench_train": bench_text(found)})
+
+
+if __name__ == "__main__":
+    main()
