@@ -18,13 +18,14 @@ def bench_text(found: dict) -> str:
     """The table of one run."""
     machine, config = found["machine"], found["config"]
     height, width = config["canvas"]
-    rows = "\n".join(f"| {name} | {value} |" for name, value in table(found))
-    return (
-        f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step at "
-        f"{width}x{height} with {config['tiles']} tile(s), data {config['data']}; "
-        f"{machine['devices']} x {machine['device']}, {machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']}.\n\n"
-        f"| | |\n|---|---|\n{rows}"
+    told = (
+        f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step",
+        f"at {width}x{height}",
+        f"with {config['tiles']} tile(s), data {config['data']}; {machine['devices']} x {machine['device']},",
+        f"{machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']}.",
     )
+    rows = [f"| {name} | {value} |" for name, value in table(found)]
+    return "\n".join([" ".join(told), "", "| | |", "|---|---|", *rows])
 
 
 def main() -> None:
