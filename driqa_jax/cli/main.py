@@ -17,7 +17,20 @@ from collections.abc import Iterator, Sequence
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
-COMMANDS = ("score", "explain", "serve", "evaluate", "examine", "degrade", "train", "export", "data", "bench", "info")
+COMMANDS = (
+    "score",
+    "explain",
+    "serve",
+    "evaluate",
+    "examine",
+    "degrade",
+    "train",
+    "protocol",
+    "export",
+    "data",
+    "bench",
+    "info",
+)
 
 
 _signals: list[int] = []  # that ended the command

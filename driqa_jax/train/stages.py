@@ -13,12 +13,15 @@ class Stage(NamedTuple):
     batches: (config, source, start_step, process_index, process_count) -> endless iterator of batches.
     make_loss: (config, model) -> loss(params, batch, step), see `steps`.
     validate: (config, model, mesh) -> run(params, source) -> dictionary of numbers.
+    predict: (config, model, mesh) -> run(params, source) -> predicted MOS (N,) and the source's own (N,), float64, in
+      the source's order; None for a stage that predicts none.
     """
 
     params: Callable
     batches: Callable
     make_loss: Callable
     validate: Callable
+    predict: Callable | None
 
 
 STAGES = {
@@ -27,6 +30,13 @@ STAGES = {
         pretrain.batches,
         pretrain.make_loss,
         validate.pretraining,
+        predict=None,
     ),
-    "finetune": Stage(initial.finetuning_params, finetune.batches, finetune.make_loss, validate.finetuning),
+    "finetune": Stage(
+        initial.finetuning_params,
+        finetune.batches,
+        finetune.make_loss,
+        validate.agreement(validate.predict),
+        validate.predict,
+    ),
 }

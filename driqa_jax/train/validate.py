@@ -14,9 +14,9 @@ from driqa_jax.train import finetune, pretrain
 PRETRAINING_BATCHES = 8
 
 
-def predict(config, model, mesh, tiles: int):
-    """(params, source) -> predicted MOS (N,) float64 and the source's own, in the source's order."""
-    rule = finetune.view_rule(config, tiles)
+def predict(config, model, mesh):
+    """run(params, source) -> predicted MOS (N,) float64 and the source's own, in the source's order."""
+    rule = finetune.view_rule(config, config.view.eval_tiles)
     forward = jax.jit(lambda params, batch: model.apply({"params": params}, *finetune.as_inputs(batch))[0])
     size = -(-config.batch_size // mesh.size) * mesh.size
 
@@ -35,19 +35,26 @@ def predict(config, model, mesh, tiles: int):
     return run
 
 
-def finetuning(config, model, mesh):
-    """SRCC, PLCC and mean absolute error (MOS, 0 to 1) on the whole validation fold."""
-    run = predict(config, model, mesh, config.view.eval_tiles)
+def agreement(predict):
+    """The validation of a stage that predicts MOS by `predict`, see `stages`.
 
-    def measure(params, source):
-        predicted, mos = run(params, source)
-        return {
-            "val_srcc": _number(srcc(predicted, mos)),
-            "val_plcc": _number(plcc(predicted, mos)),
-            "val_mae": float(np.abs(predicted - mos).mean()),
-        }
+    It gives SRCC, PLCC and mean absolute error (MOS, 0 to 1) on the whole validation fold.
+    """
 
-    return measure
+    def prepare(config, model, mesh):
+        run = predict(config, model, mesh)
+
+        def measure(params, source):
+            predicted, mos = run(params, source)
+            return {
+                "val_srcc": _number(srcc(predicted, mos)),
+                "val_plcc": _number(plcc(predicted, mos)),
+                "val_mae": float(np.abs(predicted - mos).mean()),
+            }
+
+        return measure
+
+    return prepare
 
 
 def pretraining(config, model, mesh):

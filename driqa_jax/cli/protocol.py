@@ -1,0 +1,49 @@
+"""`driqa protocol`: trainings and evaluations over rows, splits and seeds, to one table."""
+
+from __future__ import annotations
+
+import argparse
+
+from driqa_jax.errors import UserError
+
+_EXAMPLES = """\
+examples:
+  driqa protocol --config configs/protocols/repeats.py --workdir repeats --config.base.data.path=ratings.csv
+  driqa protocol --config configs/protocols/cross.py --workdir cross --config.across.avt.path=avt.csv
+
+Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
+stopped; a run that is done is not done again.
+
+exit codes: 0 all is done, 1 some runs failed, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
+"""
+
+
+def add_parser(subparsers) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "protocol",
+        help="train and evaluate over splits and seeds, to one table",
+        description="Carry a protocol out: rows of a table, over splits and seeds, with provenance.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="F.py", help="a Python file with get_config()")
+    parser.add_argument("--workdir", required=True, metavar="D", help="folder for runs, tables and figures")
+    parser.set_defaults(run=run, overrides=[])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry the protocol out; returns its exit code."""
+    from driqa_jax.cli.train import parse_overrides
+
+    settings = parse_overrides(args.overrides)
+    if not args.config:
+        raise UserError("give --config, a protocol's Python file")
+    from driqa_jax.protocol import kinds
+    from driqa_jax.scoring.cache import enable_compile_cache
+    from driqa_jax.train.config import read
+
+    config = read(args.config, settings)
+    enable_compile_cache()
+    return kinds.run(config, args.workdir)
