@@ -37,7 +37,9 @@ class TinyBackbone(nn.Module):
 def tiny(config):
     """For `driqa_jax.models.driqa.VARIANTS`."""
     return DRIQA(
-        degradation_encoder=DegradationEncoder(WIDTH, count_types(config), channels=(8,) * 5),
+        degradation_encoder=DegradationEncoder(
+            WIDTH, count_types(config), config.get("statistics", True), channels=(8,) * 5
+        ),
         restoration=RestorationNet(width=8, encoder=(1,), middle=1, unshuffle=2),
         restoration_tokens=RestorationTokens(WIDTH),
         quality_encoder=QualityEncoder(TinyBackbone(), WIDTH, config.dropout),

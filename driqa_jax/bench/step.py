@@ -29,7 +29,7 @@ BACKWARD = {"custom_vjp": depthwise_conv, "automatic": shifted_conv}
 
 def measure(batch: int = 8, side: int = 224, repeats: int = 9) -> dict[str, float]:
     """Median seconds of a step for each backward pass; `whole` of side x side and one tile of the same."""
-    config = ml_collections.ConfigDict(initial.with_types(default()).to_dict())
+    config = ml_collections.ConfigDict(initial.with_model(default()).to_dict())
     config.batch_size, config.view.canvas, config.view.tile = batch, (side, side), side
     mesh = parallel.make_mesh(jax.devices()[:1])
     params, views = fresh_params(config), synthetic_batch(config)

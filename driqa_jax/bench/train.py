@@ -283,7 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = read(args.config, parse_overrides(rest))
     if config.stage != "finetune":
         raise UserError(f"driqa bench train measures stage 2, finetune; config.stage is {config.stage!r}")
-    config = initial.with_types(config)
+    config = initial.with_model(config)
     counts = [positive(count) for count in args.devices.split(",")] if args.devices else []
     parallel.use_cores(args.cpu_devices or max([parallel.side_by_side(config.batch_size), *counts]))
     if counts and max(counts) > jax.device_count():

@@ -185,14 +185,14 @@ def count_types(config: ml_collections.ConfigDict) -> int:
     """
     count = config.types if isinstance(config.types, int) else len(config.types)
     if count < 1:
-        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_types` does")
+        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_model` does")
     return count
 
 
 def _lite(config: ml_collections.ConfigDict) -> DRIQA:
     width, heads = 128, 4
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, count_types(config)),
+        degradation_encoder=DegradationEncoder(width, count_types(config), config.get("statistics", False)),
         restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
         restoration_tokens=RestorationTokens(width),
         quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
@@ -211,7 +211,8 @@ def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA
 
     Args:
       config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
-        on the pooled features of the quality encoder while training.
+        on the pooled features of the quality encoder while training; `statistics`, whether `E_d` reads those of the
+        signal (absent, as in weights older than the key: no).
       remat: whether the backbone and the restorer, in training, compute each block again in place of keeping what is
         inside it: less memory, about a third more work.
 

@@ -1,44 +1,56 @@
 """Where a run's parameters start."""
 
+import itertools
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.sources import Subset
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.efficientnet import imagenet_weights
-from driqa_jax.train import finetune, rng
+from driqa_jax.train import finetune, pretrain, rng
 from driqa_jax.train.state import flatten, merge
 
 PRETRAINED = {"degradation_encoder", "restoration"}
 MEASURED_PHOTOS = 192
 
 
-def with_types(config: ml_collections.ConfigDict, known=()) -> ml_collections.FrozenConfigDict:
-    """The configuration with `model.types` filled in: what it gives, else `known`, else `init`'s, else the whole bank.
+def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) -> ml_collections.FrozenConfigDict:
+    """The configuration with what the parameters that a run starts from settle of the model.
+
+    `model.types` is what the configuration gives, else that of `known`, else that of `init`, else the whole bank;
+    `model.statistics` that of `known`, else that of `init`, else what the configuration gives.
+
+    Args:
+      known: the model's part of the configuration that a checkpoint was saved with.
 
     Raises:
       UserError: `init` cannot be loaded, or a pretraining asks for other types than those that label its pictures.
     """
-    types = tuple(config.model.types) or tuple(known)
-    if not types and config.init:
-        types = tuple(load(config.init, config.model.variant)[1]["degradations"])
-    types = types or NAMES
-    if config.stage == "pretrain" and types != NAMES:
+    filled = ml_collections.ConfigDict(config.to_dict())
+    if known is None and config.init:
+        metadata = load(config.init, config.model.variant)[1]
+        known = {**metadata["config"], "types": metadata["degradations"]}
+    if known is not None:
+        filled.model.types = tuple(config.model.types) or tuple(known["types"])
+        filled.model.statistics = known.get("statistics", False)
+    filled.model.types = tuple(filled.model.types) or NAMES
+    if config.stage == "pretrain" and filled.model.types != NAMES:
         given = config.init or "model.types"
         raise UserError(f"pretraining names the {len(NAMES)} types of the bank; {given} has others")
-    filled = ml_collections.ConfigDict(config.to_dict())
-    filled.model.types = types
     return ml_collections.FrozenConfigDict(filled)
 
 
-def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
+def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict:
     """Fresh `E_d` and `R`, or those of `config.init`.
+
+    The constants that standardise the statistics of fresh ones are measured on degraded photos of `source`.
 
     Raises:
       UserError: `config.init` names nothing that can be loaded.
@@ -46,6 +58,26 @@ def pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
     if config.init:
         given = load(config.init, config.model.variant)[0]
         return {name: given[name] for name in sorted(PRETRAINED)}
+    params = fresh_pretraining_params(config, model)
+    data = config.data
+    photos = pretrain_batches(
+        source, config.pretrain.crop, config.batch_size, config.seed, halve=data.halve, threads=data.threads
+    )
+    batches = itertools.islice(enumerate(photos), -(-MEASURED_PHOTOS // config.batch_size))
+
+    @jax.jit
+    def observe(params, photo, index, number):
+        pictures, *_ = pretrain.degrade(config, photo / 255.0, index, number)
+        pictures = pictures.reshape(-1, *photo.shape[1:])
+        return _degradation_sums(model, params, pictures, jnp.ones(pictures.shape[0]))
+
+    # Steps past any run's own, as in the validation.
+    sums = (observe(params, batch["photo"], batch["index"], 2**29 + number) for number, batch in batches)
+    return _standardized(params, sums)
+
+
+def fresh_pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
+    """Drawn `E_d` and `R`, their constants not measured."""
     side = 32
     key = rng.stream(config.seed, "init")
     return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
@@ -55,7 +87,7 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     """Parameters for stage 2.
 
     A whole model comes as it is. A pretraining run gives `E_d` and `R`; the backbone then starts from ImageNet, and
-    the constants that standardise its features are measured on photos of `source`.
+    the constants that standardise its features, and those of a fresh `E_d`, are measured on photos of `source`.
 
     Raises:
       UserError: `config.init` names nothing that can be loaded.
@@ -67,7 +99,21 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     params = jax.jit(lambda: model.init(key, *finetune.example(config)))()["params"]
     params["quality_encoder"]["backbone"] = imagenet_weights()[0]
     params.update(given)
-    return _standardized(config, model, params, source)
+    # Spread over the set, since a set is often sorted by subset.
+    rows = np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
+    photos = evaluation_batches(
+        Subset(source, rows, "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), batch_size=8
+    )
+
+    @jax.jit
+    def observe(params, batch):
+        whole, valid, tiles, _ = finetune.as_inputs(batch)
+        sums = _quality_sums(model, params, whole, valid, batch["real"])
+        if "degradation_encoder" not in given:
+            sums |= _degradation_sums(model, params, tiles[:, 0], batch["real"])
+        return sums
+
+    return _standardized(params, (observe(params, batch) for batch in photos))
 
 
 def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
@@ -89,45 +135,44 @@ def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
     return params, metadata
 
 
-def _standardized(config, model, params, source):
-    """Measure mean and deviation of every feature that is standardised, and set the constants."""
-    # Spread over the set, since a set is often sorted by subset.
-    rows = np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
-    batch_size = 8
-    photos = evaluation_batches(
-        Subset(source, rows, "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), batch_size
-    )
+def _quality_sums(model, params, whole, valid, real):
+    """Sums of what `E_q` standardises, over the pictures that are real and, of cells, lie inside them."""
 
-    @jax.jit
-    def observe(params, batch):
-        def encode(module, whole, valid):
-            return module.quality_encoder(whole, valid)
+    def encode(module, whole, valid):
+        return module.quality_encoder(whole, valid)
 
-        whole, valid, *_ = finetune.as_inputs(batch)
-        quality, kept = model.apply({"params": params}, whole, valid, method=encode, mutable=["statistics"])
-        seen = kept["statistics"]["quality_encoder"]
-        vector, tokens = seen["standardize_vector"]["input"][0], seen["standardize_tokens"]["input"][0]
-        inside = quality.mask[..., None] & (batch["real"] > 0)[:, None, None]
-        whole_vector = jnp.ones_like(vector[:, :1]) * batch["real"][:, None]
-        return {
-            "standardize_vector": _sums(vector, whole_vector),
-            "standardize_tokens": _sums(tokens.reshape(-1, tokens.shape[-1]), inside.reshape(-1, 1)),
-        }
+    quality, kept = model.apply({"params": params}, whole, valid, method=encode, mutable=["statistics"])
+    inside = quality.mask[..., None] & (real > 0)[:, None, None]
+    return _sums(kept["statistics"], {"standardize_vector": real[:, None], "standardize_tokens": inside.reshape(-1, 1)})
 
+
+def _degradation_sums(model, params, tiles, real):
+    """Sums of what `E_d` standardises, over the tiles that are real; none where it does not."""
+    _, kept = model.apply({"params": params}, tiles, method="encode_degradation", mutable=["statistics"])
+    return _sums(kept.get("statistics", {}), {"standardize_statistics": real[:, None]})
+
+
+def _sums(kept, weights):
+    """Of every standardised input, by path: count, sum and sum of squares over its rows, weighted."""
+    found = {}
+    for path, (x,) in flatten(kept).items():
+        module = path.removesuffix("/input")
+        x = x.reshape(-1, x.shape[-1])
+        weight = weights[module.rpartition("/")[2]].astype(x.dtype)
+        found[module] = weight.sum(), (x * weight).sum(axis=0), (jnp.square(x) * weight).sum(axis=0)
+    return found
+
+
+def _standardized(params, sums):
+    """Mean and deviation of every feature that is standardised, from the sums of batches, become its constants."""
     totals = None
-    for batch in photos:
-        sums = jax.tree.map(lambda x: np.asarray(x, np.float64), observe(params, batch))
-        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+    for each in sums:
+        each = jax.tree.map(lambda x: np.asarray(x, np.float64), each)
+        totals = each if totals is None else jax.tree.map(np.add, totals, each)
     flat = flatten(params)
-    for name, (count, first, second) in totals.items():
+    for module, (count, first, second) in totals.items():
         mean = first / count
         deviation = np.sqrt(np.maximum(second / count - mean**2, 0.0))
-        flat[f"quality_encoder/{name}/shift"] = mean.astype(np.float32)
-        flat[f"quality_encoder/{name}/scale"] = (1.0 / (deviation + 1e-3)).astype(np.float32)
+        flat[f"{module}/shift"] = mean.astype(np.float32)
+        flat[f"{module}/scale"] = (1.0 / (deviation + 1e-3)).astype(np.float32)
     return merge(flat)
-
-
-def _sums(x, weight):
-    """Count, sum and sum of squares over rows; each feature is centred by the caller in float64."""
-    weight = weight.astype(x.dtype)
-    return weight.sum(), (x * weight).sum(axis=0), (jnp.square(x) * weight).sum(axis=0)

@@ -94,17 +94,14 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
         swapped = jax.random.bernoulli(rng.stream(config.seed, "swap", step), 0.5, (count,))
         vectors = jnp.where(swapped[None, :, None, None], jnp.roll(vectors, 1, axis=2), vectors)
         vectors = parallel.local_slice(vectors, axis=axis)
-        # E_d learns from more pictures than R, whose step costs twice as much.
-        kept = max(1, round(config.pretrain.restored * count))
-        before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
-        restored = model.apply({"params": params}, before, vectors, method="restore")
-        clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
-        readings = {
-            "logits": seen.logits,
-            "severity": seen.severity,
-            "projection": seen.projection,
-            "restoration": jax.vmap(losses.charbonnier)(restored, clean.reshape(before.shape)),
-        }
+        readings = {"logits": seen.logits, "severity": seen.severity, "projection": seen.projection}
+        # E_d learns from more pictures than R, whose step costs many times as much.
+        if config.pretrain.restored:
+            kept = max(1, round(config.pretrain.restored * count))
+            before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
+            restored = model.apply({"params": params}, before, vectors, method="restore")
+            clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
+            readings["restoration"] = jax.vmap(losses.charbonnier)(restored, clean.reshape(before.shape))
         return readings, (chains, numbers)
 
     def compare(readings, facts, batch, step):
@@ -136,14 +133,9 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
             "severity": grading,
         }
         shares = {name: parallel.share(term) for name, term in terms.items()}
-        # A mean over samples needs no gather: equal parts of it add up.
-        shares["restoration"] = parallel.share(readings["restoration"].mean())
-        value = (
-            weights.restoration * shares["restoration"]
-            + weights.contrast * shares["contrast"]
-            + weights.naming * shares["naming"]
-            + weights.severity * shares["severity"]
-        )
-        return value, shares
+        if "restoration" in readings:
+            # A mean over samples needs no gather: equal parts of it add up.
+            shares["restoration"] = parallel.share(readings["restoration"].mean())
+        return sum(weights[name] * share for name, share in shares.items()), shares
 
     return Loss(read, compare, config.pretrain.block)
