@@ -106,7 +106,7 @@ def test_in_bfloat16_every_product_is_bfloat16_but_those_that_are_kept_wide():
     views = views_of_noise(2, 1, (SIDE, SIDE), SIDE)
     jaxpr = jax.make_jaxpr(lambda flat: model.apply({"params": state.merge(flat)}, *views)[0])(flat)
     assert jaxpr.out_avals[0].dtype == jnp.float32
-    wide = [each for each in products(jaxpr.jaxpr) if jnp.float32 in {x.aval.dtype for x in each.invars}]
+    wide = [each for each in products(jaxpr.jaxpr) if any(x.aval.dtype == jnp.float32 for x in each.invars)]
     assert len(list(products(jaxpr.jaxpr))) > 30
     # The read-outs of the auxiliary score and of the patches' scores and weights.
     assert len(wide) == 3 and all(each.outvars[0].aval.shape[-1] == 1 for each in wide)
@@ -240,11 +240,12 @@ def test_metrics_go_to_tensorboard_too_where_it_is_installed(tmp_path):
 
     log = MetricLog(tmp_path, 0)
     log.write(3, {"loss": 0.25, "rs": float("nan")})
+    log.close()
     (file,) = (tmp_path / "tensorboard").iterdir()
     data, seen = file.read_bytes(), {}
     while data:
         length = int.from_bytes(data[:8], "little")
         event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
         seen.update({(event.step, value.tag): value.simple_value for value in event.summary.value})
-    assert seen[3, "loss"] == 0.25 and np.isnan(seen[3, "rs"])
+    assert seen == {(3, "loss"): 0.25}
     assert json.loads(pathlib.Path(tmp_path / "metrics.jsonl").read_text())["loss"] == 0.25

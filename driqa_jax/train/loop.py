@@ -146,7 +146,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                 trouble, mark = int(mark), metrics.pop(health.MARK)
                 log.later(step, metrics, chrono.read())
         profile.stop(run)
-        log.flush()
+        log.close()
         checkpoints.close()
         if host == 0:
             curves.save(folder)

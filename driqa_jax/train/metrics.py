@@ -15,7 +15,7 @@ class MetricLog:
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
-        self._active, self._pending = active, None
+        self._active, self._pending, self._board = active, None, None
         if not active:
             return
         path = workdir / "metrics.jsonl"
@@ -52,11 +52,17 @@ class MetricLog:
         self._file.write(json.dumps({"step": step, **written}) + "\n")
         self._file.flush()
         if self._board:
-            for name, value in rounded.items():
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+            for name, value in written.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
         told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {told}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Write what is kept, here and in TensorBoard's file, which is written every two minutes else."""
+        self.flush()
+        if self._board:
+            self._board.close()
 
 
 def _board(folder: pathlib.Path, start_step: int):
