@@ -13,7 +13,7 @@ from test_train import configured
 from tiny_model import random_params, tiny
 
 from driqa_jax import parallel
-from driqa_jax.bench import stage2, train
+from driqa_jax.bench import stage2, topology, train
 from driqa_jax.bench.watched import watch
 from driqa_jax.errors import UserError
 from driqa_jax.models.depthwise import depthwise_conv
@@ -91,6 +91,13 @@ def test_programs_are_kept_in_a_folder_that_begins_empty_and_goes():
         jax.jit(lambda x: x * 3 + 1)(jnp.ones(3)).block_until_ready()
         assert list(folder.iterdir())
     assert jax.config.jax_compilation_cache_dir == before and not folder.exists()
+
+
+def test_a_topology_goes_to_the_bench_of_topologies(monkeypatch):
+    given = []
+    monkeypatch.setattr(topology, "main", lambda argv: given.append(argv) or 0)
+    assert train.main(["--config", "F.py", "--topology", "v5e:4x4", "--batch", "4", "--config.remat=True"]) == 0
+    assert given == [["v5e:4x4", "--config", "F.py", "--batch", "4", "--config.remat=True"]]
 
 
 def test_what_cannot_be_measured_is_refused(monkeypatch):

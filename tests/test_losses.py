@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from driqa_jax.losses import (
-    RS_LOSSES,
     charbonnier,
     mos_l1,
     naming_loss,
     plcc_loss,
     rank_hinge,
+    ratio,
+    restored_ratio,
     smooth_l1,
     soft_nce,
     supcon,
@@ -75,6 +76,31 @@ def soft_nce_oracle(u, v, y, dataset, tau=0.1, sigma=0.05, degradation_class=Non
     return total / rows
 
 
+def unit_oracle(x):
+    x = x.astype(np.float64)
+    return x / np.sqrt(np.dot(x, x))
+
+
+def nearer_oracle(z, positive, negative, eps):
+    z, positive, negative = unit_oracle(z), unit_oracle(positive), unit_oracle(negative)
+    return (sum(abs(z - positive)) + eps) / (sum(abs(z - negative)) + eps)
+
+
+def ratio_oracle(z, positive, y, dataset, eps=0.1):
+    values = []
+    for i in range(len(z)):
+        gaps = {j: abs(float(y[i]) - float(y[j])) for j in range(len(z)) if dataset[j] == dataset[i]}
+        farthest = max(gaps, key=gaps.get)
+        if gaps[farthest] > 0:
+            values.append(nearer_oracle(z[i], positive[i], z[farthest], eps))
+    return sum(values) / len(values)
+
+
+def restored_oracle(restored, clean, degraded, counted, eps=0.1):
+    rows = [i for i in range(len(restored)) if counted[i]]
+    return sum(nearer_oracle(restored[i], clean[i], degraded[i], eps) for i in rows) / len(rows)
+
+
 def smooth_oracle(error, beta):
     error = abs(float(error))
     return error * error / (2 * beta) if error < beta else error - beta / 2
@@ -109,6 +135,31 @@ def test_supcon_equals_the_loops(tau):
 )
 def test_soft_nce_equals_the_loops(settings):
     agree(soft_nce, soft_nce_oracle, normal(8, 6), 2 * normal(8, 6), uniform(8), DATASET, **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"eps": 1.0}])
+def test_ratio_losses_equal_the_loops(settings):
+    # Data set 2 has one photo, which nobody is far from.
+    agree(ratio, ratio_oracle, 2 * normal(8, 6), normal(8, 6), uniform(8), DATASET, **settings)
+    counted = np.array([True, False, True, True, False, True])
+    agree(restored_ratio, restored_oracle, normal(6, 5), 3 * normal(6, 5), normal(6, 5), counted, **settings)
+
+
+def test_ratio_losses_move_the_vector_alone_and_collapse_is_no_gain():
+    z, positive, y, dataset = normal(6, 4), normal(6, 4), uniform(6), np.zeros(6, np.int32)
+    counted = np.ones(6, bool)
+
+    @jax.jit
+    def look(z, positive, y):
+        gradients = jax.grad(ratio, argnums=(0, 1))(z, positive, y, dataset)
+        pulled = jax.grad(restored_ratio, argnums=(0, 1, 2))(z, positive, z[::-1], counted)
+        same = jnp.ones((6, 4))
+        return gradients, pulled, ratio(same, same, y, dataset), restored_ratio(same, same, same, counted)
+
+    gradients, pulled, collapsed, alike = look(z, positive, y)
+    assert np.abs(gradients[0]).max() > 0 and not np.any(gradients[1])
+    assert np.abs(pulled[0]).max() > 0 and not np.any(pulled[1]) and not np.any(pulled[2])
+    np.testing.assert_allclose([collapsed, alike], 1.0, rtol=1e-6)
 
 
 def test_charbonnier_equals_the_loops():
@@ -148,6 +199,12 @@ DEGENERATE = {
     "soft_nce, a set each": (lambda u: soft_nce(u, -u, jnp.ones(4), np.arange(4)), normal(4, 3)),
     "soft_nce, scores far apart": (
         lambda u: soft_nce(u, -u, jnp.array([0.0, 1.0, 0.0, 9.0]), SAME, sigma=1e-3), np.eye(4)),
+    "ratio, one row": (lambda z: ratio(z, -z, jnp.ones(1), ONE), normal(1, 3)),
+    "ratio, one score": (lambda z: ratio(z, -z, jnp.ones(4), SAME), normal(4, 3)),
+    "ratio, all equal": (lambda z: ratio(z, z, jnp.arange(4.0), SAME), np.ones((4, 3))),
+    "ratio, zero vectors": (lambda z: ratio(z, z, jnp.arange(4.0), SAME), np.zeros((4, 3))),
+    "restored, perfect": (lambda z: restored_ratio(z, z, z, np.ones(4, bool)), np.ones((4, 3))),
+    "restored, all clean": (lambda z: restored_ratio(z, -z, z, np.zeros(4, bool)), normal(4, 3)),
     "charbonnier, perfect": (lambda x: charbonnier(x, jnp.ones((2, 3))), np.ones((2, 3))),
     "naming, none present, huge": (
         lambda x: sum(naming_loss(x, x, np.zeros((2, 3)), np.full((2, 3), np.nan))), np.full((2, 3), 1e4)),
@@ -166,6 +223,9 @@ NOTHING_TO_COMPARE = [
     "supcon, one photo, one chain",
     "soft_nce, one row",
     "soft_nce, a set each",
+    "ratio, one row",
+    "ratio, one score",
+    "restored, all clean",
     "rank, no pairs",
 ]
 
@@ -259,13 +319,6 @@ def test_bfloat16_inputs_are_computed_in_float32():
         assert jax.eval_shape(loss, a, a).dtype == jnp.float32
 
 
-def test_rs_losses_have_one_signature_and_none_is_zero():
-    u, v, y = normal(8, 4), normal(8, 4), uniform(8)
-    settings = {"tau": 0.2, "sigma": 0.1, "degradation_class": CLASS, "kappa": 0.5}
-    values = {name: float(jax.jit(loss)(u, v, y, DATASET, **settings)) for name, loss in RS_LOSSES.items()}
-    assert values["none"] == 0 and values["soft_nce"] > 0
-
-
 B, B1, BC = np.ones(4, np.float32), np.ones((4, 1), np.float32), np.ones((4, 2), np.float32)
 REFUSED = {
     "mos_l1": (lambda: mos_l1(B, B1), "(4, 1)", "(4,)"),
@@ -284,6 +337,10 @@ REFUSED = {
     "soft_nce, v": (lambda: soft_nce(BC, B1, B, B), "(4, 1)", "(4, 2)"),
     "soft_nce, y": (lambda: soft_nce(BC, BC, B1, B), "(4, 1)", "(4,)"),
     "soft_nce, dataset": (lambda: soft_nce(BC, BC, B, B1), "(4, 1)", "(4,)"),
+    "ratio, positive": (lambda: ratio(BC, B1, B, B), "(4, 1)", "(4, 2)"),
+    "ratio, y": (lambda: ratio(BC, BC, B1, B), "(4, 1)", "(4,)"),
+    "restored, clean": (lambda: restored_ratio(BC, B1, BC, B), "(4, 1)", "(4, 2)"),
+    "restored, counted": (lambda: restored_ratio(BC, BC, BC, B1), "(4, 1)", "(4,)"),
     "soft_nce, class": (lambda: soft_nce(BC, BC, B, B, degradation_class=B1), "(4, 1)", "(4,)"),
 }
 

@@ -60,6 +60,22 @@ def test_a_hash_split_keeps_references_together_and_never_moves():
 REFERENCES = {f"i{k:02d}" for k in range(10)}
 
 
+def test_a_hash_split_within_a_part_leaves_all_others_out(tmp_path):
+    splits = ["test" if k < 18 else "train" for k in range(60)]
+    source = Labels(splits)
+    split = hash_split(source, 0, of="train")
+    assert split.id == "set train hash 0" and sum(split.counts.values()) == 42
+    found = members(split.assigned(source))
+    assert found[""] == set(source.column("image_id")[:18])
+    # Drawn as if the others were not there, so they have no say in it.
+    alone = select(source, "train")
+    assert {**found, "": set()} == members(hash_split(alone, 0).assigned(alone))
+    split.save(tmp_path / "s.json")
+    assert members(Split.load(tmp_path / "s.json").assigned(source)) == found
+    with pytest.raises(DataError, match="has no split 'fit'; its own are test, train"):
+        hash_split(source, 0, of="fit")
+
+
 def test_a_split_returns_from_its_file_and_needs_no_list_of_pictures(tmp_path):
     source = Labels()
     split = hash_split(source, 3)

@@ -79,7 +79,9 @@ def test_parts_of_a_batch_have_the_value_and_gradients_of_the_whole(whole):
 
 
 def test_parts_of_a_pretraining_batch_have_the_value_and_gradients_of_the_whole():
+    """Contrast, naming and severity, restoration, and the RS loss whose judge looks at what is restored."""
     config = configured_step("pretrain", "tiny", 2)
+    config.loss.rs = "restored"
     require_same(gradients(config, block=2), gradients(config, block=2, accumulate=2))
 
 
@@ -88,6 +90,10 @@ def test_a_batch_that_cannot_be_read_in_parts_is_refused():
         gradients(configured_step("pretrain", "tiny", 0), accumulate=2)
     with pytest.raises(UserError, match=r"accumulate=3 does not divide the 8 examples .* devices \* accumulate"):
         gradients(configured_step("finetune", "tiny", 0), accumulate=3)
+    shuffled = configured_step("finetune", "tiny", 0)
+    shuffled.model.degradation = "shuffled"
+    with pytest.raises(UserError, match="accumulate=2: with config.model.degradation='shuffled'"):
+        gradients(shuffled, accumulate=2)
     with pytest.raises(UserError, match="accumulate=16 does not divide the 16 examples .* blocks of 2"):
         gradients(configured_step("pretrain", "tiny", 2), block=2, accumulate=16)
 
@@ -157,7 +163,11 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was_and_so_do_all_afte
     optimizer = optim.make_optimizer(config.optim, 10)
     run, mesh = begin(config, optimizer)
     loss = finetune.make_loss(config, driqa.build_model(config.model))
-    step = parallel.map_step(make_step(loss, optimizer, 0.9), mesh, donate=False)
+    advance = parallel.map_step(make_step(loss, optimizer, 0.9), mesh)
+
+    def step(run, batch):
+        return advance(parallel.replicate(jax.tree.map(np.array, run), mesh), batch)  # of a copy: it is given away
+
     good, bad = (
         parallel.place_batch(batch, mesh) for batch in (batch_of("finetune", 0), poisoned(batch_of("finetune", 0)))
     )

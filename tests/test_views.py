@@ -168,3 +168,36 @@ def test_an_image_gives_the_view_of_its_array(size):
             np.testing.assert_array_equal(views[0][key], views[1][key])
     with pytest.raises(ValueError, match="mode RGB"):
         make_view(Image.new("L", (4, 4)), RULE)
+
+
+CROP = ViewRule(short=96, tile=64, tiles=1, canvases=((64, 64),), kind="crop")
+
+
+@pytest.mark.parametrize("size", [(100, 150), (300, 200), (40, 60), (96, 96)])
+def test_a_crop_shows_both_branches_one_tile_of_the_picture_brought_to_the_short_side(size):
+    height, width = size
+    scale = 96 / min(size)
+    sides = round(width * scale), round(height * scale)
+    small = Image.fromarray(ramp(*size)).resize(sides, Image.Resampling.BILINEAR)
+    view = make_view(ramp(*size), CROP)
+    np.testing.assert_array_equal(view["whole"], view["tiles"][0])
+    np.testing.assert_array_equal(view["valid"], [64, 64])
+    np.testing.assert_array_equal(view["tile_boxes"], [[0, 0, 1, 1]])
+    y, x = (round((side - 64) / 2) for side in (small.height, small.width))
+    np.testing.assert_array_equal(view["whole"], np.asarray(small)[y : y + 64, x : x + 64])
+    again, other = (make_view(ramp(*size), CROP, rng=np.random.default_rng(seed)) for seed in (0, 1))
+    assert (again["whole"] != other["whole"]).any() and (again["whole"] == again["tiles"][0]).all()
+
+
+def test_a_crop_on_a_larger_canvas_lies_at_its_top_left():
+    view = make_view(ramp(100, 100), CROP, (96, 128))
+    assert view["whole"].shape == (96, 128, 3) and not view["whole"][64:].any() and not view["whole"][:, 64:].any()
+    np.testing.assert_array_equal(view["whole"][:64, :64], view["tiles"][0])
+    with pytest.raises(ValueError, match="does not hold a crop of 64"):
+        make_view(ramp(100, 100), CROP, (32, 64))
+
+
+@pytest.mark.parametrize("changes", [{"kind": "both"}, {"tiles": 4}, {"tile": 60}, {"tile": 128}])
+def test_a_crop_that_cannot_be_is_refused(changes):
+    with pytest.raises(ValueError, match="the choices are dual, crop|a crop is one tile"):
+        dataclasses.replace(CROP, **changes)

@@ -8,14 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from driqa_jax.models.degradation_encoder import DegradationEncoder
-from driqa_jax.models.driqa import DRIQA, count_types
+from driqa_jax.models.driqa import Size, assemble
 from driqa_jax.models.efficientnet import InvertedResidual, Normed
-from driqa_jax.models.interaction import Interaction
-from driqa_jax.models.layers import Dense, valid_mask
-from driqa_jax.models.predictor import MOSPredictor
-from driqa_jax.models.quality_encoder import QualityEncoder
-from driqa_jax.models.restoration import RestorationNet, RestorationTokens
+from driqa_jax.models.layers import valid_mask
+from driqa_jax.models.restoration import RestorationNet
 
 WIDTH = 32
 
@@ -24,6 +20,7 @@ class TinyBackbone(nn.Module):
     """Two feature maps, at strides 2 and 4."""
 
     remat: bool = False
+    channels = (8, 8)
 
     @nn.compact
     def __call__(self, images, valid):
@@ -34,20 +31,12 @@ class TinyBackbone(nn.Module):
         return [x, block(3, 2, 2, 8, name="stage4_block1")(x, mask)]
 
 
+SIZE = Size(TinyBackbone(), WIDTH, 2, (8,) * 5, RestorationNet(width=8, encoder=(1,), middle=1), layers=1)
+
+
 def tiny(config):
     """For `driqa_jax.models.driqa.VARIANTS`."""
-    return DRIQA(
-        degradation_encoder=DegradationEncoder(
-            WIDTH, count_types(config), config.get("statistics", True), channels=(8,) * 5
-        ),
-        restoration=RestorationNet(width=8, encoder=(1,), middle=1, unshuffle=2),
-        restoration_tokens=RestorationTokens(WIDTH),
-        quality_encoder=QualityEncoder(TinyBackbone(), WIDTH, config.dropout),
-        interaction=Interaction(heads=2, layers=1),
-        predictor=MOSPredictor(heads=2),
-        rs_projection_d=Dense(WIDTH),
-        rs_projection_q=Dense(WIDTH),
-    )
+    return assemble(SIZE, config)
 
 
 def random_params(model, seed=0):

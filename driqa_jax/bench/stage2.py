@@ -22,7 +22,7 @@ def fresh_params(config: ml_collections.ConfigDict) -> dict:
 def fresh_step(config: ml_collections.ConfigDict, params: dict, mesh, batch: dict[str, np.ndarray]):
     """The loop's own step, not yet compiled; a state that starts from `params`; the batch, on the devices."""
     optimizer = optim.make_optimizer(config.optim, STEPS)
-    run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = state.create(params, lambda path: optim.is_trained(config, path), optimizer)
     loss = finetune.make_loss(config, build_model(config.model, config.remat))
     step = make_step(loss, optimizer, config.optim.ema, config.compute, config.accumulate)
     return map_step(step, mesh), replicate(run, mesh), place_batch(batch, mesh)

@@ -2,6 +2,7 @@
 
     driqa bench train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --json bench_train.json
     driqa bench train --mode synthetic --devices 1,2 --peak-tflops 0.4
+    driqa bench train --topology v5e:4x4 --batch 16    # for chips that are not here, as driqa bench topology
 
 Every figure is of this one run; on a shared machine only the ratios mean something. Definitions:
 
@@ -265,8 +266,16 @@ def table(found: dict) -> list[tuple[str, str]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns 0. Raises UserError where there is nothing to measure on."""
+    elsewhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    elsewhere.add_argument("--topology", metavar="T", help="compile for these chips and measure nothing here")
+    found, rest = elsewhere.parse_known_args(argv)
+    if found.topology:
+        from driqa_jax.bench import topology
+
+        return topology.main([found.topology, *rest])
     parser = argparse.ArgumentParser(
         prog="driqa bench train",
+        parents=[elsewhere],
         description=__doc__,
         epilog="Any key of the configuration can be set with --config.KEY=VALUE.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -11,6 +11,7 @@ from driqa_jax.errors import UserError
 _SPLIT_EXAMPLES = """\
 examples:
   driqa data split koniq10k --data-dir prepared --hash 3 -o koniq_3.json
+  driqa data split biq2021 --data-dir prepared --hash 0 --of train -o biq2021_train_0.json
   driqa data split koniq10k --data-dir prepared --published ARNIQA/datasets/KonIQ-10k/splits --number 0 -o a0.json
   driqa train --config configs/biq2021_lite.py --config.data.split_file=koniq_3.json --config.data.train=train
 
@@ -46,6 +47,7 @@ def add_actions(actions, style: dict) -> None:
     rule.add_argument("--hash", type=int, metavar="K", help="split K (0, 1, ...) by stable hash, 80/20")
     rule.add_argument("--official", action="store_true", help="the split that comes with the set")
     rule.add_argument("--published", metavar="DIR", help="a folder of ARNIQA's .npy or of LIQE's text files")
+    split.add_argument("--of", default="", metavar="PART", help="with --hash: within this part of the set's own split")
     split.add_argument("--number", type=int, default=0, metavar="N", help="which of ARNIQA's splits (default: 0)")
     split.add_argument("-o", "--output", required=True, metavar="S.json", help="the file to write")
     split.set_defaults(run=_split)
@@ -82,7 +84,7 @@ def _split(args: argparse.Namespace) -> int:
     elif args.published:
         split = published_split(pathlib.Path(args.published), source, args.number)
     else:
-        split = hash_split(source, args.hash)
+        split = hash_split(source, args.hash, of=args.of)
     split.save(args.output)
     counts = ", ".join(f"{part} {count}" for part, count in split.counts.items())
     print(f"{split.id}: {counts}; sha256 {split.sha256[:12]}; written to {args.output}")
@@ -90,9 +92,9 @@ def _split(args: argparse.Namespace) -> int:
 
 
 def _leaks(args: argparse.Namespace) -> int:
-    from driqa_jax.cli.data import Progress
     from driqa_jax.data import leaks, neighbours
     from driqa_jax.data.split_file import Split
+    from driqa_jax.progress import Progress
 
     threshold = neighbours.THRESHOLD if args.threshold is None else args.threshold
     source = _opened(args, args.name)

@@ -52,7 +52,7 @@ def finetune_batches(
         return evaluation_batches(
             source, rule, canvas, batch_size, start_step, process_index, process_count, threads
         )
-    order, codes = Order(len(source), seed), _dataset_codes(source)
+    order, codes = Order(len(source), seed), dataset_codes(source)
 
     def load(position: int) -> Batch:
         row = order(position)
@@ -64,7 +64,7 @@ def finetune_batches(
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             return make_view(image, rule, canvas, rng)
 
-        return {**_labelled(source, codes, row, position), **_decoded(source, row, view)}
+        return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
 
     return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
 
@@ -84,13 +84,13 @@ def evaluation_batches(
     `index` is the row of the source. The last batch is filled to its full size by repeating the last picture,
     and `real` float32 (B,) is 1 for a picture, 0 for such a repeat.
     """
-    codes, count = _dataset_codes(source), len(source)
+    codes, count = dataset_codes(source), len(source)
     padded = -(-count // batch_size) * batch_size
 
     def load(position: int) -> Batch:
         row = min(position, count - 1)
         view = _decoded(source, row, lambda image: make_view(image, rule, canvas))
-        return {**_labelled(source, codes, row, row), **view, "real": np.float32(position < count)}
+        return {**labelled(source, codes, row, row), **view, "real": np.float32(position < count)}
 
     return _stream(load, padded, batch_size, start_step, process_index, process_count, threads)
 
@@ -178,12 +178,14 @@ def _stacked(examples: list[Batch]) -> Batch:
     return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
-def _dataset_codes(source: Source) -> np.ndarray:
+def dataset_codes(source: Source) -> np.ndarray:
+    """A number for each picture's data set, (N,) int32, in the order in which they occur."""
     _, first, codes = np.unique(source.column("dataset"), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[codes].astype(np.int32)
 
 
-def _labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batch:
+def labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batch:
+    """The labels of one picture in a batch: `codes` of `dataset_codes`, its row, its position in the stream."""
     return {
         "mos": np.float32(source.column("mos")[row]),
         "percentile": np.float32(source.column("percentile")[row]),

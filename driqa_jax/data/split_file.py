@@ -106,14 +106,18 @@ class Assigned(Source):
         return self._source.encoded(i)
 
 
-def hash_split(source: Source, number: int, test: float = 0.2, val: float = 0.1) -> Split:
+def hash_split(source: Source, number: int, test: float = 0.2, val: float = 0.1, of: str = "") -> Split:
     """Split `number` (0, 1, ...) of the source by stable hash: the same in every process, for ever.
 
     A `test` share of the groups (references; near neighbours; else single pictures) is test, a `val` share of the
-    others val. A picture goes with its group, so none is parted.
+    others val. A picture goes with its group, so none is parted. `of`: one of the set's own splits, within which this
+    one is drawn; all other pictures are left out, so that an official test part stays unseen.
+
+    Raises DataError where the set has no split `of`.
     """
-    rule = {"kind": "hash", "number": number, "by": "group", "test": test, "val": val}
-    return _made(source, f"{source.name} hash {number}", rule, _by_hash(source, rule))
+    rule = {"kind": "hash", "number": number, "by": "group", "test": test, "val": val, **({"of": of} if of else {})}
+    said = f"{source.name} {of} hash {number}" if of else f"{source.name} hash {number}"
+    return _made(source, said, rule, _by_hash(source, rule))
 
 
 def official_split(source: Source) -> Split:
@@ -140,7 +144,12 @@ def _made(source, name, rule, parts):
 
 
 def _by_hash(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
-    groups = source.column("group")
+    of, splits = rule.get("of", ""), source.column("split")
+    inside = splits == of if of else np.ones(len(splits), bool)
+    if not inside.any():
+        known = ", ".join(sorted(set(splits.tolist())))
+        raise DataError(source.name, None, f"has no split {of!r}; its own are {known}")
+    groups = source.column("group")[inside]
     parts = np.full(len(groups), "train")
     test = in_validation(groups, f"split {rule['number']}", rule["test"])
     parts[test] = "test"
@@ -148,7 +157,9 @@ def _by_hash(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
         # Under a name of its own, or the validation were the groups that test missed narrowly.
         rest = np.flatnonzero(~test)
         parts[rest[in_validation(groups[rest], f"split {rule['number']} val", rule["val"])]] = "val"
-    return parts
+    everywhere = np.full(len(splits), "", parts.dtype)
+    everywhere[inside] = parts
+    return everywhere
 
 
 def _by_column(source: Source, rule: Mapping[str, Any]) -> np.ndarray:

@@ -17,7 +17,9 @@ class ViewRule:
 
     `short`: pixels of the short side of `whole`; `long`: the most pixels of its long side; `tile`: side of a
     square tile; `tiles`: how many (a square number); `canvases`: the (height, width) that `whole` may be
-    padded to. All but `tile` and `tiles` are multiples of 32. Raises ValueError for anything else.
+    padded to. All but `tile` and `tiles` are multiples of 32. `kind`: "dual", or "crop", the literature's habit: the
+    photo is brought to `short`, one tile (a multiple of 32) is cut from it, and `whole` is that same tile. Raises
+    ValueError for anything else.
     """
 
     short: int = 320
@@ -25,6 +27,7 @@ class ViewRule:
     tile: int = 224
     tiles: int = 4
     canvases: tuple[tuple[int, int], ...] = ((320, 320), (320, 512), (512, 320))
+    kind: str = "dual"
 
     def __post_init__(self):
         object.__setattr__(self, "canvases", tuple((int(h), int(w)) for h, w in self.canvases))
@@ -35,6 +38,10 @@ class ViewRule:
             raise ValueError(f"tiles must be a square number (1, 4, 9, ...), got {self.tiles}")
         if self.tile < 1:
             raise ValueError(f"tile must be at least 1, got {self.tile}")
+        if self.kind not in _KINDS:
+            raise ValueError(f"kind is {self.kind!r}; the choices are {', '.join(_KINDS)}")
+        if self.kind == "crop" and (self.tiles != 1 or self.tile % STRIDE or self.tile > self.short):
+            raise ValueError(f"a crop is one tile, a multiple of {STRIDE} and at most short: {self}")
 
     def canvas_for(self, height: int, width: int) -> tuple[int, int]:
         """The smallest canvas that holds a (height, width) picture unshrunk, else the best fitting."""
@@ -98,6 +105,10 @@ def make_view(
         image = Image.fromarray(image)
     elif image.mode != "RGB":
         raise ValueError(f"a view is made of an image of mode RGB, got {image.mode}")
+    return _KINDS[rule.kind](image, rule, canvas, rng)
+
+
+def _dual(image, rule, canvas, rng):
     width, height = image.size
     canvas = rule.canvas_for(height, width) if canvas is None else canvas
     rows, columns = rule.size_in(height, width, canvas)
@@ -106,6 +117,22 @@ def make_view(
     whole[:rows, :columns] = np.asarray(small)
     tiles, boxes = _cut_tiles(image, rule, rng)
     return {"whole": whole, "valid": np.array([rows, columns], np.int32), "tiles": tiles, "tile_boxes": boxes}
+
+
+def _crop(image, rule, canvas, rng):
+    canvas = rule.canvas_for(rule.tile, rule.tile) if canvas is None else canvas
+    if min(canvas) < rule.tile:
+        raise ValueError(f"a canvas of {canvas} does not hold a crop of {rule.tile}")
+    scale = rule.short / min(image.size)
+    sides = tuple(max(round(side * scale), rule.short) for side in image.size)
+    tiles, _ = _cut_tiles(image.resize(sides, Image.Resampling.BILINEAR), rule, rng)
+    whole = np.zeros((*canvas, 3), np.uint8)
+    whole[: rule.tile, : rule.tile] = tiles[0]
+    valid = np.full(2, rule.tile, np.int32)
+    return {"whole": whole, "valid": valid, "tiles": tiles, "tile_boxes": np.array([[0, 0, 1, 1]], np.float32)}
+
+
+_KINDS = {"dual": _dual, "crop": _crop}
 
 
 def _cut_tiles(image, rule, rng):

@@ -7,16 +7,17 @@ from driqa_jax.losses.contrast import supcon
 from driqa_jax.losses.mos import mos_l1, plcc_loss, rank_hinge, smooth_l1
 from driqa_jax.losses.naming import naming_loss
 from driqa_jax.losses.restoration import charbonnier
-from driqa_jax.losses.rs import RS_LOSSES, soft_nce
+from driqa_jax.losses.rs import ratio, restored_ratio, soft_nce
 
 __all__ = [
-    "RS_LOSSES",
     "charbonnier",
     "mos_l1",
     "naming_loss",
     "plcc_loss",
     "quality_loss",
     "rank_hinge",
+    "ratio",
+    "restored_ratio",
     "smooth_l1",
     "soft_nce",
     "supcon",

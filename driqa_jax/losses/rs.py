@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from driqa_jax.losses.inputs import require_rank, require_shape, wide
-from driqa_jax.losses.similarity import masked_log_softmax, mean_over, similarities
+from driqa_jax.losses.similarity import masked_log_softmax, mean_over, similarities, unit
 
 
 def soft_nce(
@@ -75,10 +75,71 @@ def soft_nce(
     return mean_over(per_row, jnp.any(admissible, axis=1))
 
 
-def no_rs(u: jax.Array, v: jax.Array, y: jax.Array, dataset: jax.Array, **settings: object) -> jax.Array:
-    """The arguments of `soft_nce` -> scalar float32 0: the ablation without an RS loss."""
-    del u, v, y, dataset, settings
-    return jnp.zeros((), jnp.float32)
+def ratio(
+    z: jax.Array, positive: jax.Array, y: jax.Array, dataset: jax.Array, eps: float = 0.1
+) -> jax.Array:
+    """Each vector nearer to another view of its photo than to the photo whose score is farthest.
+
+    With vectors of length 1, `z-` that of the photo whose score lies farthest among those of the same data set, and
+    `sg` stopping gradients,
+
+        L = mean_i (|z_i - sg(z+_i)|_1 + eps) / (|z_i - sg(z-_i)|_1 + eps)
+
+    Rows with nobody in their data set whose score differs are left out. Vectors that all collapse to one give 1, no
+    gain over any others. The form is that of the representation loss of the authors' earlier system (arXiv 2305.03997),
+    `eps` above as well as below, for that reason, our addition.
+
+    Args:
+      z: `(B, C)` float, any length; normalised here.
+      positive: `(B, C)` float, the same of another view of each photo.
+      y: `(B,)` float, the score's percentile within its data set.
+      dataset: `(B,)` int.
+      eps: in units of the distance, which is at most `2 sqrt(C)`.
+
+    Returns:
+      Scalar float32, above 0; 0 with zero gradient where no row counts.
+
+    Raises:
+      ValueError: `z` is not `(B, C)`, or another argument has another shape.
+    """
+    require_rank("ratio", "z", z, "(B, C)")
+    require_shape("ratio", "positive", positive, "z", jnp.shape(z))
+    rows = jnp.shape(z)[:1]
+    for name, array in {"y": y, "dataset": dataset}.items():
+        require_shape("ratio", name, array, f"z {jnp.shape(z)}", rows)
+    y, dataset = wide(y), jnp.asarray(dataset)
+    gaps = jnp.where(dataset[:, None] == dataset[None, :], jnp.abs(y[:, None] - y[None, :]), -1.0)
+    farthest = jnp.argmax(gaps, axis=1)
+    values = _nearer(unit(z), unit(positive), unit(z)[farthest], eps)
+    return mean_over(values, jnp.max(gaps, axis=1) > 0)
 
 
-RS_LOSSES = {"soft_nce": soft_nce, "none": no_rs}
+def restored_ratio(
+    restored: jax.Array, clean: jax.Array, degraded: jax.Array, counted: jax.Array, eps: float = 0.1
+) -> jax.Array:
+    """The restored picture's vector nearer to the clean picture's than to the degraded one's.
+
+    As `ratio`, with `z` of the restored picture, `z+` of the clean and `z-` of the degraded one. Synthetic pairs alone
+    have a clean picture, and only a restorer that is trained learns from it.
+
+    Args:
+      restored, clean, degraded: `(M, C)` float vectors, any length; the gradient reaches `restored` alone.
+      counted: `(M,)` bool; false for a picture that was not degraded, whose `z+` and `z-` are one.
+      eps: as in `ratio`.
+
+    Returns:
+      Scalar float32, above 0; 0 with zero gradient where no row counts.
+
+    Raises:
+      ValueError: `restored` is not `(M, C)`, or another argument has another shape.
+    """
+    require_rank("restored_ratio", "restored", restored, "(M, C)")
+    for name, array in {"clean": clean, "degraded": degraded}.items():
+        require_shape("restored_ratio", name, array, "restored", jnp.shape(restored))
+    require_shape("restored_ratio", "counted", counted, f"restored {jnp.shape(restored)}", jnp.shape(restored)[:1])
+    return mean_over(_nearer(unit(restored), unit(clean), unit(degraded), eps), counted)
+
+
+def _nearer(z, positive, negative, eps):
+    near, far = (jnp.abs(z - jax.lax.stop_gradient(x)).sum(axis=1) + eps for x in (positive, negative))
+    return near / far

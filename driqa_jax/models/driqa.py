@@ -4,7 +4,9 @@ This is a reconstruction from the abstract of arXiv 2411.17390 (WACV 2025): the 
 form here is this project's.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -18,7 +20,9 @@ from driqa_jax.models.interaction import Interaction
 from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
-from driqa_jax.models.restoration import RestorationNet, RestorationTokens
+from driqa_jax.models.restoration import RestorationNet, pooled
+from driqa_jax.models.switches import parts
+from driqa_jax.models.vit import ViT
 
 
 class TileReading(NamedTuple):
@@ -30,10 +34,28 @@ class TileReading(NamedTuple):
     restoration: jax.Array
 
 
+class Features(NamedTuple):
+    """All that the score of B photos is computed from, K tiles each, before any part that stage 2 must train.
+
+    `moments` (B, F) and `cells` (B, h, w, F') of the quality backbone, see `QualityEncoder.look`; `valid` (B, 2);
+    `vector` (B * K, C) and `tokens` (B * K, N, C) of `E_d`; `levels` of `R`'s decoder, each (B * K, g, g, c) with
+    g^2 = N; `tile_boxes` (B, K, 4).
+    """
+
+    moments: jax.Array
+    cells: jax.Array
+    valid: jax.Array
+    vector: jax.Array
+    tokens: jax.Array
+    levels: list[jax.Array]
+    tile_boxes: jax.Array
+
+
 class DRIQA(nn.Module):
     """The whole model; every part is a module that another of the same signature can replace."""
 
     degradation_encoder: nn.Module
+    degradation_read: nn.Module
     restoration: nn.Module
     restoration_tokens: nn.Module
     quality_encoder: nn.Module
@@ -88,17 +110,39 @@ class DRIQA(nn.Module):
             return x.reshape(batch, count, *x.shape[1:]).mean(axis=1)
 
         seen = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
-        restored, tokens_t = self._restored(tiles, seen.vector)
-        read = TileReading(seen.vector, seen.tokens, tokens_t)
-        quality = self.quality_encoder(whole, valid, keys)
-        mos, out = self.combine(read, tile_boxes, quality, valid, whole.shape[1:3], alone)
+        restored, levels = self._restored(tiles, seen.vector)
+        moments, cells = self.quality_encoder.look(whole, valid)
+        features = Features(moments, cells, valid, seen.vector, seen.tokens, levels, tile_boxes)
+        mos, out = self.from_features(features, keys, alone)
         return mos, {
             **out,
-            "q": quality.vector,
             "restored": restored.reshape(tiles.shape),
             "degradation_logits": over_tiles(seen.logits),
             "severity": over_tiles(seen.severity),
             "contrast_projection": seen.projection,
+        }
+
+    def look_at_quality(self, whole: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """`moments` and `cells` of `Features`, of `whole` (B, H, W, 3) float in [0, 1] and `valid` (B, 2) int32."""
+        return self.quality_encoder.look(whole, valid)
+
+    def look_at_tiles(self, tiles: jax.Array) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
+        """`vector`, `tokens` and `levels` of `Features`, of `tiles` (B, K, S, S, 3) float in [0, 1]."""
+        seen = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
+        return seen.vector, seen.tokens, self._restored(tiles, seen.vector)[1]
+
+    def from_features(
+        self, features: Features, keys: jax.Array | None = None, alone: bool = False
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """What a call gives, from `features` on: mos (B,) and `out`, without what `E_d`'s heads and `R` say."""
+        tokens_t = self.restoration_tokens(features.levels, math.isqrt(features.tokens.shape[1]))
+        read = TileReading(features.vector, features.tokens, tokens_t)
+        quality = self.quality_encoder.read(features.moments, features.cells, features.valid, keys)
+        canvas = features.cells.shape[1] * STRIDE, features.cells.shape[2] * STRIDE
+        mos, out = self.combine(read, features.tile_boxes, quality, features.valid, canvas, alone)
+        return mos, {
+            **out,
+            "q": quality.vector,
             "rs_d": self.rs_projection_d(out["d_tilde"]),
             "rs_q": self.rs_projection_q(out["q_tilde"]),
             "mos_aux": quality.mos_aux,
@@ -110,7 +154,7 @@ class DRIQA(nn.Module):
 
     def read_restoration(self, tiles: jax.Array, vector: jax.Array) -> jax.Array:
         """`R` alone, of `tiles` (B, K, S, S, 3) and their vectors (B * K, C): its tokens (B * K, N, C)."""
-        return self._restored(tiles, vector)[1]
+        return self.restoration_tokens(self._restored(tiles, vector)[1], tiles.shape[2] // STRIDE)
 
     def combine(
         self,
@@ -128,10 +172,13 @@ class DRIQA(nn.Module):
         """
         batch, count = tile_boxes.shape[:2]
         grid = math.isqrt(read.tokens.shape[1])
-        d = read.vector.reshape(batch, count, -1).mean(axis=1)
+        vectors, tokens_d = self.degradation_read(
+            read.vector.reshape(batch, count, -1), read.tokens.reshape(batch, count, *read.tokens.shape[1:])
+        )
+        d = vectors.mean(axis=1)
         coordinates = grid_coordinates(tile_boxes.reshape(-1, 4), grid, grid)
         places = sincos_positions(coordinates, d.shape[-1]).reshape(batch, -1, d.shape[-1])
-        tokens_d = read.tokens.reshape(places.shape) + places
+        tokens_d = tokens_d.reshape(places.shape) + places
         tokens_t = read.restoration.reshape(places.shape) + places
 
         rows, cols = canvas[0] // STRIDE, canvas[1] // STRIDE
@@ -164,7 +211,9 @@ class DRIQA(nn.Module):
         if alone:
             q, tokens_q, mask = (jnp.repeat(x, count, axis=0) for x in (quality.vector, tokens_q, quality.mask))
             tokens_d, tokens_t = (x.reshape(batch * count, -1, x.shape[-1]) for x in (tokens_d, tokens_t))
-            d_tilde, tokens_d_tilde, _, tokens_q_tilde = self.interaction(read.vector, tokens_d, q, tokens_q, mask)
+            d_tilde, tokens_d_tilde, _, tokens_q_tilde = self.interaction(
+                vectors.reshape(batch * count, -1), tokens_d, q, tokens_q, mask
+            )
             each = self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
             out["mos_alone"] = each.reshape(batch, count)
         return mos, out
@@ -174,7 +223,7 @@ class DRIQA(nn.Module):
         # R reads the vector from before the interaction, so that it can be trained with no MOS.
         d = vector.reshape(batch, count, -1).mean(axis=1)
         restored, levels = self.restoration(tiles.reshape(-1, *tiles.shape[2:]), jnp.repeat(d, count, axis=0))
-        return restored, self.restoration_tokens(levels, side // STRIDE)
+        return restored, pooled(levels, side // STRIDE)
 
 
 def count_types(config: ml_collections.ConfigDict) -> int:
@@ -189,21 +238,41 @@ def count_types(config: ml_collections.ConfigDict) -> int:
     return count
 
 
-def _lite(config: ml_collections.ConfigDict) -> DRIQA:
-    width, heads = 128, 4
+class Size(NamedTuple):
+    """What variants differ in: `E_q`'s backbone, `width` (C), attention heads, `E_d`'s channels, `R`, layers (L)."""
+
+    backbone: nn.Module
+    width: int
+    heads: int
+    channels: tuple[int, ...]
+    restoration: RestorationNet
+    layers: int = 2
+
+
+def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
+    """The whole model at a size; `config` as for `build_model`. Raises ValueError for an unknown value of a switch."""
+    part = parts(config)
     return DRIQA(
-        degradation_encoder=DegradationEncoder(width, count_types(config), config.get("statistics", False)),
-        restoration=RestorationNet(width=24, encoder=(1, 1), middle=3, unshuffle=2),
-        restoration_tokens=RestorationTokens(width),
-        quality_encoder=QualityEncoder(EfficientNetLite0(), width, config.dropout),
-        interaction=Interaction(heads),
-        predictor=MOSPredictor(heads),
-        rs_projection_d=Dense(width),
-        rs_projection_q=Dense(width),
+        degradation_encoder=DegradationEncoder(
+            size.width, count_types(config), config.get("statistics", False), size.channels
+        ),
+        degradation_read=part["degradation"](),
+        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"]),
+        restoration_tokens=part["restoration"](size.width),
+        quality_encoder=QualityEncoder(part["quality"](size.backbone), size.width, config.dropout),
+        interaction=Interaction(size.heads, size.layers, part["interaction"]),
+        predictor=MOSPredictor(size.heads),
+        rs_projection_d=Dense(size.width),
+        rs_projection_q=Dense(size.width),
     )
 
 
-VARIANTS = {"lite": _lite}
+SIZES = {
+    "lite": Size(EfficientNetLite0(), 128, 4, (16, 32, 64, 96, 128), RestorationNet(24, (1, 1), middle=3)),
+    "s": Size(ViT(384, heads=6), 256, 8, (24, 48, 96, 160, 224), RestorationNet(32, (1, 1, 2), middle=4)),
+    "b": Size(ViT(768, heads=12), 384, 12, (24, 64, 128, 224, 320), RestorationNet(48, (1, 2, 2), middle=6)),
+}
+VARIANTS: dict[str, Callable] = {name: functools.partial(assemble, size) for name, size in SIZES.items()}
 
 
 def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA:
@@ -212,12 +281,12 @@ def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA
     Args:
       config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
         on the pooled features of the quality encoder while training; `statistics`, whether `E_d` reads those of the
-        signal (absent, as in weights older than the key: no).
+        signal (absent, as in weights older than the key: no); the ablations, see `switches`.
       remat: whether the backbone and the restorer, in training, compute each block again in place of keeping what is
         inside it: less memory, about a third more work.
 
     Raises:
-      ValueError: no such variant; the message lists those there are.
+      ValueError: no such variant, or no such value of a switch; the message lists those there are.
     """
     if config.variant not in VARIANTS:
         raise ValueError(f"model.variant is {config.variant!r}; the variants are {', '.join(sorted(VARIANTS))}")
@@ -225,5 +294,6 @@ def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA
     if not remat:
         return model
     encoder = model.quality_encoder
-    encoder = encoder.clone(backbone=encoder.backbone.clone(remat=True))
+    if hasattr(encoder.backbone, "remat"):  # learned maps have nothing to compute again
+        encoder = encoder.clone(backbone=encoder.backbone.clone(remat=True))
     return model.clone(quality_encoder=encoder, restoration=model.restoration.clone(remat=True))

@@ -4,24 +4,75 @@ The vectors ride along as class tokens: attention between two single vectors is 
 key is 1. Both directions start from the same previous state, so neither representation goes first.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.layers import MLP, CrossAttention
+from driqa_jax.models.controls import ReadsItself
+from driqa_jax.models.layers import MLP, CrossAttention, Dense
+
+
+class ReadsOther(CrossAttention):
+    """Attention over the other representation."""
+
+    def __call__(self, own, other, own_mask=None, other_mask=None):
+        """`own` (B, N, C), `other` (B, M, C), masks (B, N) and (B, M) bool or None -> (B, N, C), like all readers."""
+        del own_mask
+        return super().__call__(own, other, other_mask)
+
+
+class Gate(nn.Module):
+    """Every token scaled, channel by channel, by what the other's vector says; as many parameters as attention."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, own, other, own_mask=None, other_mask=None):
+        """As `ReadsOther`."""
+        del own_mask, other_mask
+        return own * nn.sigmoid(MLP(name="gate")(other[:, :1]))
+
+
+class Concatenation(nn.Module):
+    """Every token beside the other's vector, through two dense layers; as many parameters as attention, to .3 %."""
+
+    heads: int
+
+    @nn.compact
+    def __call__(self, own, other, own_mask=None, other_mask=None):
+        """As `ReadsOther`."""
+        del own_mask, other_mask
+        width = own.shape[-1]
+        both = jnp.concatenate([own, jnp.broadcast_to(other[:, :1], own.shape)], axis=-1)
+        return Dense(width, name="out")(nn.gelu(Dense(round(4 * width / 3), name="hidden")(both)))
+
+
+# How `q` and `d` read in each form of the interaction.
+READERS = {
+    "both": (ReadsOther, ReadsOther),
+    "d2q": (ReadsOther, ReadsItself),
+    "q2d": (ReadsItself, ReadsOther),
+    "gate": (Gate, Gate),
+    "concat": (Concatenation, Concatenation),
+    "none": (ReadsItself, ReadsItself),
+}
 
 
 class InteractionBlock(nn.Module):
-    """One pre-norm block: cross-attention both ways, then a feed-forward each."""
+    """One pre-norm block: each representation reads, then a feed-forward each."""
 
     heads: int
+    q_reads: Callable = ReadsOther
+    d_reads: Callable = ReadsOther
 
     @nn.compact
     def __call__(self, d: jax.Array, q: jax.Array, q_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
         """`d` (B, 1 + N, C), `q` (B, 1 + N', C), `q_mask` (B, 1 + N') bool -> the same shapes."""
         d_norm, q_norm = nn.LayerNorm(name="d_norm")(d), nn.LayerNorm(name="q_norm")(q)
-        q = q + CrossAttention(self.heads, name="q_reads_d")(q_norm, d_norm)
-        d = d + CrossAttention(self.heads, name="d_reads_q")(d_norm, q_norm, q_mask)
+        q = q + self.q_reads(self.heads, name="q_reads_d")(q_norm, d_norm, own_mask=q_mask)
+        d = d + self.d_reads(self.heads, name="d_reads_q")(d_norm, q_norm, other_mask=q_mask)
         q = q + MLP(name="q_mlp")(nn.LayerNorm(name="q_mlp_norm")(q))
         d = d + MLP(name="d_mlp")(nn.LayerNorm(name="d_mlp_norm")(d))
         return d, q
@@ -33,10 +84,12 @@ class Interaction(nn.Module):
     Attributes:
       heads: attention heads.
       layers: L.
+      readers: how `q` and `d` read, a value of `READERS`.
     """
 
     heads: int
     layers: int = 2
+    readers: tuple[Callable, Callable] = READERS["both"]
 
     @nn.compact
     def __call__(self, d, tokens_d, q, tokens_q, mask_q):
@@ -48,6 +101,6 @@ class Interaction(nn.Module):
         right = jnp.concatenate([q[:, None, :], tokens_q], axis=1)
         mask = jnp.concatenate([jnp.ones_like(mask_q[:, :1]), mask_q], axis=1)
         for layer in range(self.layers):
-            left, right = InteractionBlock(self.heads, name=f"block{layer}")(left, right, mask)
+            left, right = InteractionBlock(self.heads, *self.readers, name=f"block{layer}")(left, right, mask)
         left, right = nn.LayerNorm(name="d_norm")(left), nn.LayerNorm(name="q_norm")(right)
         return left[:, 0], left[:, 1:], right[:, 0], right[:, 1:]

@@ -37,25 +37,37 @@ class QualityEncoder(nn.Module):
     width: int
     dropout: float = 0.0
 
-    @nn.compact
+    def setup(self):
+        self.standardize_vector, self.standardize_tokens = Standardize(), Standardize()
+        self.vector, self.tokens, self.spread = Dense(self.width), Dense(self.width), Dense(self.width)
+        self.mos_aux = Dense(1, bias_init=nn.initializers.constant(0.5))
+
     def __call__(self, images: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> Quality:
         """`images` (B, H, W, 3) in [0, 1]; `valid` (B, 2) int32; `keys` (B,) random keys while training."""
-        batch, height, width = images.shape[:3]
-        rows, cols = height // STRIDE, width // STRIDE
+        return self.read(*self.look(images, valid), valid, keys)
+
+    def look(self, images: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """What the backbone sees, before anything that a read-out learns.
+
+        Returns the means and deviations over the picture, (B, F), and the means over cells, (B, H / 32, W / 32, F'), 0
+        outside the picture.
+        """
+        height, width = images.shape[1:3]
         moments, cells = [], []
         for feature in self.backbone(images, valid):
             stride = height // feature.shape[1]
             mask = valid_mask(valid, feature.shape[1], feature.shape[2], stride)
             moments.extend(masked_moments(feature, mask))
             cells.append(average_pool(feature, STRIDE // stride))
-        pooled = Standardize(name="standardize_vector")(jnp.concatenate(moments, axis=-1))
-        vector = Dense(self.width, name="vector")(dropout(pooled, keys, self.dropout))
+        inside = valid_mask(valid, height // STRIDE, width // STRIDE, STRIDE)
+        return jnp.concatenate(moments, axis=-1), jnp.where(inside, jnp.concatenate(cells, axis=-1), 0.0)
 
+    def read(self, moments: jax.Array, cells: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> Quality:
+        """Vector and tokens of what `look` gave of a picture of `valid` (B, 2) rows and columns."""
+        batch, rows, cols = cells.shape[:3]
+        vector = self.vector(dropout(self.standardize_vector(moments), keys, self.dropout))
         mask = valid_mask(valid, rows, cols, STRIDE).reshape(batch, rows * cols)
-        local = jnp.concatenate(cells, axis=-1).reshape(batch, rows * cols, -1)
-        local = jnp.where(mask[:, :, None], local, 0.0)
-        tokens = Dense(self.width, name="tokens")(Standardize(name="standardize_tokens")(local))
+        tokens = self.tokens(self.standardize_tokens(cells.reshape(batch, rows * cols, -1)))
         # Cross-attention never mixes quality tokens with one another: each carries the whole picture from the start.
-        tokens = tokens + Dense(self.width, name="spread")(vector)[:, None, :]
-        mos_aux = Dense(1, name="mos_aux", bias_init=nn.initializers.constant(0.5))(vector)[:, 0]
-        return Quality(tokens, vector, mask, mos_aux)
+        tokens = tokens + self.spread(vector)[:, None, :]
+        return Quality(tokens, vector, mask, self.mos_aux(vector)[:, 0])

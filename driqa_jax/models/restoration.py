@@ -4,6 +4,8 @@ A NAFNet-style U-Net (Chen et al., ECCV 2022) on pixel-unshuffled input: at full
 all the other parts together. Every decoder level is modulated by the degradation vector.
 """
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -55,6 +57,8 @@ class RestorationNet(nn.Module):
       encoder: blocks of each level on the way down; as many levels on the way up, one block each.
       middle: blocks at the bottom.
       unshuffle: factor of the pixel unshuffle at the entrance.
+      inject: the layer, `FiLM` or one of its signature, by which the degradation vector enters.
+      condition: what is made of that vector before it enters.
       remat: whether to compute each block again on the way back, in place of keeping what is inside.
     """
 
@@ -62,6 +66,8 @@ class RestorationNet(nn.Module):
     encoder: tuple[int, ...] = (1, 1)
     middle: int = 3
     unshuffle: int = 2
+    inject: Callable = FiLM
+    condition: Callable = lambda d: d  # noqa: E731
     remat: bool = False
 
     @nn.compact
@@ -76,6 +82,7 @@ class RestorationNet(nn.Module):
           The restored images, (M, H, W, 3), not clipped, and the decoder's levels, coarse to fine, each
           (M, h, w, c), with the absolute residual last.
         """
+        condition = self.condition(condition)
         x = pixel_unshuffle(images, self.unshuffle)
         outputs = x.shape[-1]
         x = Conv(self.width, (3, 3), name="entrance")(x)
@@ -88,15 +95,20 @@ class RestorationNet(nn.Module):
             x = Conv(2 * x.shape[-1], (2, 2), strides=2, name=f"down{level}")(x)
         for block in range(self.middle):
             x = block_class(name=f"middle_block{block}")(x)
-        x = FiLM(name="middle_film")(x, condition)
+        x = self.inject(name="middle_film")(x, condition)
         levels = [x]
         for level, skip in reversed(list(enumerate(skips))):
             x = pixel_shuffle(Dense(2 * x.shape[-1], name=f"up{level}")(x), 2) + skip
-            x = FiLM(name=f"up{level}_film")(block_class(name=f"up{level}_block")(x), condition)
+            x = self.inject(name=f"up{level}_film")(block_class(name=f"up{level}_block")(x), condition)
             levels.append(x)
         residual = Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="exit")(x)
         levels.append(jnp.abs(residual))
         return images + pixel_shuffle(residual, self.unshuffle), levels
+
+
+def pooled(levels: list[jax.Array], grid: int) -> list[jax.Array]:
+    """Levels (M, h, w, c), h divisible by `grid`, each as its means over a grid of cells, (M, grid, grid, c)."""
+    return [average_pool(level, level.shape[1] // grid) for level in levels]
 
 
 class RestorationTokens(nn.Module):
@@ -110,6 +122,6 @@ class RestorationTokens(nn.Module):
     @nn.compact
     def __call__(self, levels: list[jax.Array], grid: int) -> jax.Array:
         """Levels (M, h, w, c), h divisible by `grid` -> (M, grid^2, width)."""
-        pooled = [average_pool(level, level.shape[1] // grid) for level in levels]
-        cells = jnp.concatenate([nn.LayerNorm(name=f"norm{i}")(x) for i, x in enumerate(pooled)], axis=-1)
+        cells = [nn.LayerNorm(name=f"norm{i}")(x) for i, x in enumerate(pooled(levels, grid))]
+        cells = jnp.concatenate(cells, axis=-1)
         return Dense(self.width, name="project")(cells.reshape(cells.shape[0], grid * grid, -1))

@@ -41,7 +41,9 @@ def look(rule: ViewRule, effort: str) -> Look:
         )
         return Look(_with_4_3(small))
     if effort == "accurate":
-        return Look(_with_4_3(dataclasses.replace(rule, tiles=max(rule.tiles, ACCURATE_TILES))), mirror=True)
+        # A crop is one tile by its definition.
+        tiles = rule.tiles if rule.kind == "crop" else max(rule.tiles, ACCURATE_TILES)
+        return Look(_with_4_3(dataclasses.replace(rule, tiles=tiles)), mirror=True)
     return Look(_with_4_3(rule))
 
 

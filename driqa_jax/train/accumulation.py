@@ -25,11 +25,13 @@ class Loss(NamedTuple):
       batch; gradients flow through `readings` (floats) alone.
     compare: (readings, facts, batch, step) -> this device's share of the loss, shares of its terms; see `parallel`.
     together: so many neighbouring examples are read together (divides a part); 0: all of them.
+    why: where it is all of them, which keys ask for it and what to do, for who wants parts.
     """
 
     read: Callable
     compare: Callable
     together: int = 1
+    why: str = ""
 
     def __call__(self, params, batch: dict, step) -> tuple[jax.Array, dict]:
         """The whole batch at once."""
@@ -77,10 +79,7 @@ def value_and_grad(loss: Loss, params_of: Callable, parts: int) -> Callable:
 
 def _require_parts(loss: Loss, count: int, parts: int) -> None:
     if not loss.together:
-        raise UserError(
-            f"config.accumulate={parts}: with config.pretrain.block=0 all photos stand under the same chains and are "
-            "read together; set config.pretrain.block to a number that divides a part of the batch, or accumulate to 1"
-        )
+        raise UserError(f"config.accumulate={parts}: {loss.why}")
     if count % (parts * loss.together):
         raise UserError(
             f"config.accumulate={parts} does not divide the {count} examples of a device into equal parts of whole "

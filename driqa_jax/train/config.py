@@ -10,6 +10,7 @@ import ml_collections
 
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
+from driqa_jax.models.switches import DEFAULTS
 
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 
@@ -19,14 +20,19 @@ def default() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(
         {
             "seed": 0,
-            # "pretrain" (stage 0+1: E_d and R, no scores) or "finetune" (stage 2).
+            # "pretrain" (stage 0+1: E_d and R, no scores), "finetune" (stage 2), or "heads" (stage 2 on kept features:
+            # the backbone stands still too, every picture is looked at once).
             "stage": "finetune",
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
+            # A local file of public ViT weights for the backbone of `s` and `b`: the ViT authors' .npz, or timm's
+            # .safetensors. "" starts their ViT from nothing; `lite` has its weights from a package.
+            "backbone": "",
             # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
-            # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself.
-            "model": {"variant": "lite", "types": (), "statistics": True, "dropout": 0.1},
+            # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself. The
+            # rest are the ablations, see driqa_jax/models/switches.py.
+            "model": {"variant": "lite", "types": (), "statistics": True, "dropout": 0.1, **DEFAULTS},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
@@ -40,8 +46,9 @@ def default() -> ml_collections.ConfigDict:
                 "threads": 2,
                 "fake_count": 64,
             },
-            "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1},
-            "batch_size": 16,
+            "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1, "kind": "dual"},
+            "batch_size": 16,  # of all devices of all hosts together
+            "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap
             "compute": "float32",  # of the model while training: float32 | bfloat16; parameters and losses stay float32
             "remat": False,  # compute blocks again on the way back in place of keeping their insides: less memory
             "accumulate": 1,  # parts in which a device reads its batch: less memory, one more forward pass
@@ -72,7 +79,7 @@ def default() -> ml_collections.ConfigDict:
             "loss": {
                 "mos": 1.0,
                 "plcc": 0.0,
-                "rs": "soft_nce",
+                "rs": "soft_nce",  # soft_nce | ratio | none, and in pretraining restored | none
                 "rs_weight": 0.1,
                 "rs_sigma": 0.05,
                 "rs_tau": 0.1,
@@ -94,6 +101,8 @@ def default() -> ml_collections.ConfigDict:
             },
             # `driqa degrade corpus` keeps so many of pretraining's pictures, so many to a file.
             "corpus": {"count": 1024, "shard_size": 256},
+            # Of the stage "heads": where features are kept (some 220 kB a picture at float16 and a canvas of 224).
+            "cache": {"folder": "features", "dtype": "float16"},
             "profile": (),  # (first step, how many): a profiler's trace of these, in workdir/profile
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone

@@ -14,7 +14,10 @@ def describe(run: dict) -> dict:
       run: config, examples and step, as saved with the checkpoint.
     """
     config = run["config"]
-    view = ViewRule(short=config["view"]["short"], tile=config["view"]["tile"], tiles=SCORING_TILES)
+    kept = {key: config["view"][key] for key in ("short", "tile")}
+    view = ViewRule(**kept, tiles=SCORING_TILES)
+    if config["view"].get("kind") == "crop":
+        view = ViewRule(**kept, tiles=1, kind="crop", canvases=((kept["tile"], kept["tile"]),))
     return {
         "format": FORMAT,
         "variant": config["model"]["variant"],
@@ -23,7 +26,7 @@ def describe(run: dict) -> dict:
         "calibration": {},  # `driqa export` fits one
         "degradations": list(config["model"]["types"]),
         "provenance": {
-            "run": {key: value for key, value in config.items() if key != "checkpoint"},
+            "run": {key: value for key, value in config.items() if key not in ("checkpoint", "cache")},
             "step": run["step"],
             "examples": run["examples"],
             "driqa_jax": VERSION,

@@ -8,13 +8,22 @@ from driqa_jax import losses, parallel
 from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
-from driqa_jax.train import rng
+from driqa_jax.models.switches import chosen
+from driqa_jax.train import rng, rs
 from driqa_jax.train.accumulation import Loss
 
 
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
-    """The view of a configuration; training and evaluation may differ in the number of tiles alone."""
-    return ViewRule(short=config.view.short, tile=config.view.tile, tiles=tiles)
+    """The view of a configuration; training and evaluation may differ in the number of tiles alone.
+
+    Raises UserError for one that cannot be.
+    """
+    tile = config.view.tile
+    canvases = {"crop": {"canvases": ((tile, tile),)}}.get(config.view.kind, {})
+    try:
+        return ViewRule(short=config.view.short, tile=tile, tiles=tiles, kind=config.view.kind, **canvases)
+    except ValueError as error:
+        raise UserError(f"config.view: {error}") from None
 
 
 def as_inputs(batch: dict) -> tuple:
@@ -24,9 +33,7 @@ def as_inputs(batch: dict) -> tuple:
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
     """The endless stream of this stage, from any step. Raises UserError where a picture has no score."""
-    unscored = int((~np.isfinite(source.column("mos"))).sum())
-    if unscored:
-        raise UserError(f"{source.name}: {unscored} of {len(source)} pictures have no score to learn from")
+    require_scores(source)
     return finetune_batches(
         source,
         view_rule(config, config.view.tiles),
@@ -40,24 +47,44 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     )
 
 
+def require_scores(source) -> None:
+    """Raises UserError where a picture of the source has no score."""
+    unscored = int((~np.isfinite(source.column("mos"))).sum())
+    if unscored:
+        raise UserError(f"{source.name}: {unscored} of {len(source)} pictures have no score to learn from")
+
+
 def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
-    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md."""
+    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md.
+
+    Raises:
+      UserError: an RS loss that this stage has not.
+    """
+
+    def look(params, batch, keys):
+        return model.apply({"params": params}, *as_inputs(batch), keys)
+
+    return loss_of(config, look, rs.picked(config, rs.OF_SCORES))
+
+
+def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term) -> Loss:
+    """The loss of scores, of whatever model: `look(params, batch, keys) -> (mos, out)`."""
     weights = config.loss
 
     def read(params, batch, step):
         keys = rng.per_example(rng.stream(config.seed, "dropout", step), batch["index"])
-        mos, out = model.apply({"params": params}, *as_inputs(batch), keys)
-        return {"mos": mos, "aux": out["mos_aux"], "rs_q": out["rs_q"], "rs_d": out["rs_d"]}, {}
+        mos, out = look(params, batch, keys)
+        compared = rs_term.read(batch, out, lambda other: look(params, other, keys)[1])
+        return {"mos": mos, "aux": out["mos_aux"], **compared}, {}
 
     def compare(seen, facts, batch, step):
         del facts, step  # the labels are in the batch
         seen = {name: parallel.gather(value) for name, value in seen.items()}
         label, percentile, dataset = (parallel.gather(batch[key]) for key in ("mos", "percentile", "dataset"))
-        rs = losses.RS_LOSSES[weights.rs]
         terms = {
             "mos": losses.mos_l1(seen["mos"], label),
             "plcc": losses.plcc_loss(seen["mos"], label),
-            "rs": rs(seen["rs_q"], seen["rs_d"], percentile, dataset, tau=weights.rs_tau, sigma=weights.rs_sigma),
+            "rs": rs_term.compare(weights, seen, percentile, dataset),
             "aux": losses.mos_l1(seen["aux"], label),
         }
         value = (
@@ -68,7 +95,14 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
         )
         return parallel.share(value), {name: parallel.share(term) for name, term in terms.items()}
 
-    return Loss(read, compare)
+    together = 0 if chosen(config.model)["degradation"] == "shuffled" else 1
+    return Loss(
+        read,
+        compare,
+        together,
+        "with config.model.degradation='shuffled' a photo is given the degradation of one half a batch away; set "
+        "accumulate to 1",
+    )
 
 
 def example(config: ml_collections.ConfigDict) -> tuple:

@@ -20,6 +20,9 @@ from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
+from driqa_jax.models.precision import COMPUTE
+from driqa_jax.models.switches import DEFAULTS
+from driqa_jax.parallel import processes
 from driqa_jax.train import curves, health, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
@@ -48,6 +51,12 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     host, hosts = jax.process_index(), jax.process_count()
     if config.batch_size % mesh.size:
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
+    if config.parallel not in parallel.EXECUTORS:
+        raise UserError(f"config.parallel is {config.parallel!r}; there are {', '.join(parallel.EXECUTORS)}")
+    if config.compute not in COMPUTE:
+        raise UserError(f"config.compute is {config.compute!r}; there are {', '.join(COMPUTE)}")
+    if config.accumulate < 1:
+        raise UserError(f"config.accumulate={config.accumulate}: 1 reads the whole batch at once, more is in parts")
 
     # ---- configuration and folder
     if config.stage not in STAGES:
@@ -58,23 +67,27 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     begun = checkpoints.latest() is not None
     # From the checkpoint where there is one: what the run started from may be gone.
     config = initial.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
-    _claim(folder, config, begun)
+    _claim(folder, config, begun, host == 0)
 
     # ---- data
     train_source, val_source = sources(config)
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
-    print(
-        f"{config.stage}: {len(train_source)} pictures, {len(val_source)} for validation, {steps} steps of "
-        f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s)",
-        file=sys.stderr,
-    )
+    if host == 0:
+        print(
+            f"{config.stage}: {len(train_source)} pictures, {len(val_source)} for validation, {steps} steps of "
+            f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {hosts} process(es)",
+            file=sys.stderr,
+        )
 
     # ---- model, optimizer, state
-    model = build_model(config.model, config.remat)
+    try:
+        model = build_model(config.model, config.remat)
+    except ValueError as error:
+        raise UserError(f"config.{error}") from None
     optimizer = optim.make_optimizer(config.optim, steps)
 
     def is_trained(path):
-        return not optim.is_frozen(config.optim, path)
+        return optim.is_trained(config, path)
 
     def begin(params):
         return state.create(params, is_trained, optimizer)
@@ -85,14 +98,15 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
             raise UserError(f"config.optim.frozen leaves nothing for the stage {config.stage!r} to train")
     else:
         run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), parallel.everywhere(mesh))
-        print(f"resumed at step {int(run.step)}", file=sys.stderr)
+        if host == 0:
+            print(f"resumed at step {int(run.step)}", file=sys.stderr)
     start = step = int(run.step)
 
     # ---- the compiled step, the validation, the log
     step_of_device = make_step(
         stage.make_loss(config, model), optimizer, config.optim.ema, config.compute, config.accumulate
     )
-    advance = parallel.map_step(step_of_device, mesh)
+    advance = parallel.map_step(step_of_device, mesh, config.parallel)
     validate = stage.validate(config, model, mesh)
     log = MetricLog(folder, step, active=host == 0)
     batches = stage.batches(config, train_source, step, host, hosts)
@@ -104,17 +118,8 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
             done = step >= steps
             # A step that is resumed at has been evaluated before it was saved.
             evaluates = step > start and (done or (config.eval_every and step % config.eval_every == 0))
-            late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
-            on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
-            saves = done or interrupt.exit_code or late or on_time
-            # ---- stop where a number was not finite; the state has not moved since
-            if trouble or ((evaluates or saves) and int(run.trouble)):
-                trouble, step = int(run.trouble), int(run.step)
-                log.flush()
-                checkpoints.save(run, config, step * config.batch_size)
-                break
-            # ---- evaluate
-            if evaluates:
+            # ---- evaluate, unless a number was not finite: the state has not moved since
+            if evaluates and not (trouble := int(run.trouble)):
                 jax.block_until_ready(run)
                 with chrono.paused():
                     averaged = state.merge(run.ema, run.frozen)
@@ -122,13 +127,20 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                     log.write(step, found)
                     watch(step, averaged, found)
             # ---- save
-            if saves:
+            checkpoints.check()
+            late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
+            if hosts > 1:  # their clocks differ, and asking for the first one's takes a moment
+                late = step % config.log_every == 0 and processes.first_says(late)
+            on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
+            stopped = interrupt.reached(step - start)
+            if done or stopped or late or on_time or trouble:
                 jax.block_until_ready(run)
+                trouble, step = int(run.trouble), int(run.step)
                 with chrono.paused():
                     log.flush()
                     checkpoints.save(run, config, step * config.batch_size)
                 saved_at = time.monotonic()
-            if done or interrupt.exit_code:
+            if done or stopped or trouble:
                 break
             # ---- take a batch, step
             profile.before(step, run)
@@ -158,7 +170,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
         )
         return 1
     if interrupt.exit_code:
-        print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
+        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
     return interrupt.exit_code
 
 
@@ -183,12 +195,13 @@ def sources(config: ml_collections.ConfigDict):
         raise UserError(str(error)) from error
 
 
-def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool) -> None:
+def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, first: bool) -> None:
     """Write the configuration into a workdir; refuse one where another configuration has got as far as a checkpoint."""
     path = folder / "config.json"
     text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
     if not begun or not path.exists():
-        write_whole(path, text.encode())
+        if first:
+            write_whole(path, text.encode())
         return
     before, now = (_binding(json.loads(each)) for each in (path.read_text(), text))
     changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
@@ -202,6 +215,10 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool)
 def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
-    free = ("checkpoint.", "corpus.", "log_every", "eval_every", "data.path", "data.threads", "profile", "remat")
-    unset = {"data.split_file": "", "compute": "float32", "accumulate": 1}  # runs begun before there were these keys
+    free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
+    free += ("parallel", "profile", "remat")
+    # Runs begun before there were these keys lack them.
+    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
+    unset |= {"compute": "float32", "accumulate": 1}
+    unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

@@ -20,6 +20,21 @@ def is_frozen(config: ml_collections.ConfigDict, path: str) -> bool:
     return any(fnmatch.fnmatchcase(path, pattern) for pattern in config.frozen)
 
 
+# What a stage never moves, and what the ablation `model.restoration` moves in stage 2 whatever `optim.frozen` says.
+STANDING = {"heads": ("degradation_encoder/*", "restoration/*", "quality_encoder/backbone/*")}
+MOVING = {("finetune", "finetune"): ("restoration/*",)}
+
+
+def is_trained(config: ml_collections.ConfigDict, path: str) -> bool:
+    """Whether a run of the whole `config` moves a parameter."""
+
+    def fits(patterns):
+        return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+
+    moving = MOVING.get((config.stage, config.model.restoration), ())
+    return not fits(STANDING.get(config.stage, ())) and (fits(moving) or not is_frozen(config.optim, path))
+
+
 def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
     """AdamW on flat parameters `{path: array}`; weight decay on kernels alone."""
 

@@ -7,7 +7,7 @@ import ml_collections
 from driqa_jax import degradations, losses, parallel
 from driqa_jax.data.pipeline import pretrain_batches
 from driqa_jax.errors import UserError
-from driqa_jax.train import rng
+from driqa_jax.train import rng, rs
 from driqa_jax.train.accumulation import Loss
 
 
@@ -73,8 +73,13 @@ def degrade(config, photos, index, step):
 
 
 def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
-    """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch."""
+    """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch; `L_RS` where it is "restored".
+
+    Raises:
+      UserError: an unknown RS loss.
+    """
     weights = config.loss
+    rs.require_known(config)
     # Devices hold whole blocks, or parts of the only one.
     axis = 0 if config.pretrain.block else 2
 
@@ -101,7 +106,11 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
             before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
             restored = model.apply({"params": params}, before, vectors, method="restore")
             clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
-            readings["restoration"] = jax.vmap(losses.charbonnier)(restored, clean.reshape(before.shape))
+            clean = clean.reshape(before.shape)
+            readings["restoration"] = jax.vmap(losses.charbonnier)(restored, clean)
+            if weights.rs == "restored":
+                readings |= judged(model, params, restored, clean)
+                readings["before"] = seen.vector.reshape(*shape, -1)[:, :kept].reshape(before.shape[0], -1)
         return readings, (chains, numbers)
 
     def compare(readings, facts, batch, step):
@@ -136,6 +145,37 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
         if "restoration" in readings:
             # A mean over samples needs no gather: equal parts of it add up.
             shares["restoration"] = parallel.share(readings["restoration"].mean())
-        return sum(weights[name] * share for name, share in shares.items()), shares
+        if "restored" in readings:
+            kept = readings["restored"].shape[0] // (blocks * width)
+            degraded = jnp.broadcast_to(~is_clean[:, :kept, None], (blocks, kept, width)).reshape(-1)
+            rows = (readings["restored"], readings["clean"], readings["before"], degraded)
+            shares["rs"] = parallel.share(losses.restored_ratio(*(parallel.gather(x) for x in rows)))
+        factors = {**weights, "rs": weights.rs_weight}
+        return sum(factors[name] * share for name, share in shares.items()), shares
 
-    return Loss(read, compare, config.pretrain.block)
+    return Loss(
+        read,
+        compare,
+        config.pretrain.block,
+        "with config.pretrain.block=0 all photos stand under the same chains and are read together; set "
+        "config.pretrain.block to a number that divides a part of the batch, or accumulate to 1",
+    )
+
+
+def judged(model, params, restored, clean) -> dict[str, jax.Array]:
+    """For the RS loss "restored", by which `R` is to bring the vector of a picture to that of the clean one.
+
+    `E_d` is the judge here and learns nothing from it, or it would call the restored clean whatever it looks like.
+
+    Args:
+      restored, clean: (M, S, S, 3).
+
+    Returns:
+      `restored` and `clean`, their vectors (M, C).
+    """
+    judge = {"degradation_encoder": jax.lax.stop_gradient(params["degradation_encoder"])}
+
+    def vector(pictures):
+        return model.apply({"params": judge}, pictures, method="encode_degradation").vector
+
+    return {"restored": vector(restored), "clean": vector(clean)}

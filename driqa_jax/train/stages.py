@@ -1,9 +1,9 @@
-"""What the loop needs to know of a stage; the two of the method."""
+"""What the loop needs to know of a stage; the two of the method, the second also on kept features."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from driqa_jax.train import finetune, initial, pretrain, validate
+from driqa_jax.train import finetune, heads, initial, pretrain, validate
 
 
 class Stage(NamedTuple):
@@ -11,7 +11,7 @@ class Stage(NamedTuple):
 
     params: (config, model, source) -> nested parameters to start from.
     batches: (config, source, start_step, process_index, process_count) -> endless iterator of batches.
-    make_loss: (config, model) -> loss(params, batch, step), see `steps`.
+    make_loss: (config, model) -> the loss, see `accumulation.Loss`.
     validate: (config, model, mesh) -> run(params, source) -> dictionary of numbers.
     predict: (config, model, mesh) -> run(params, source) -> predicted MOS (N,) and the source's own (N,), float64, in
       the source's order; None for a stage that predicts none.
@@ -39,4 +39,5 @@ STAGES = {
         validate.agreement(validate.predict),
         validate.predict,
     ),
+    "heads": Stage(heads.params, heads.batches, heads.make_loss, validate.agreement(heads.predict), heads.predict),
 }

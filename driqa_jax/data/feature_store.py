@@ -1,0 +1,96 @@
+"""Features of pictures, kept on disk: computed once, read row by row by every training that wants the same.
+
+A store is a folder of chunks. A chunk is a folder of .npy files, one an array, and `ids.txt`, a line a picture; it is
+written under a hidden name and renamed when it is whole, so that a stopped computation goes on at the first picture
+that is in no chunk, and two that run at once do no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from driqa_jax.atomic import part_name, write_whole
+from driqa_jax.errors import UserError
+
+
+class FeatureStore:
+    """The chunks under `folder/NAME-HASH`, the hash being that of `key`, all that the features depend on.
+
+    `key`: plain values, kept beside the chunks as key.json.
+    """
+
+    def __init__(self, folder: str | os.PathLike, name: str, key: Mapping[str, Any]):
+        text = json.dumps(key, sort_keys=True)
+        self.path = pathlib.Path(folder) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"config.cache.folder={folder}: cannot be made ({error.strerror})") from None
+        write_whole(self.path / "key.json", (json.dumps(key, indent=1, sort_keys=True) + "\n").encode())
+        self._chunks: list[dict[str, np.ndarray]] = []
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._digests: dict[str, str] = {}
+        for chunk in sorted(self.path.iterdir()):
+            if chunk.is_dir() and not chunk.name.startswith("."):
+                self._open(chunk)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, image: str) -> bool:
+        return image in self._rows
+
+    def add(self, images: Sequence[str], encoded: Sequence[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep `arrays`, each (len(images), ...), of pictures with these ids and encoded bytes, as a chunk.
+
+        Raises UserError where a value is not finite (too large for its dtype, as a rule), or the disk is full.
+        """
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise UserError(f"{self.path}: {name} is not finite as {array.dtype}; set config.cache.dtype=float32")
+        lines = [f"{_digest(data)} {image}\n" for image, data in zip(images, encoded, strict=True)]
+        place = self.path / hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+        part = part_name(place)
+        try:
+            part.mkdir()
+            for name, array in arrays.items():
+                np.save(part / f"{name}.npy", array)
+            (part / "ids.txt").write_text("".join(lines))
+            if not place.exists():
+                os.rename(part, place)
+        except OSError as error:
+            raise UserError(f"{place}: cannot be written ({error.strerror or error})") from None
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        self._open(place)
+
+    def read(self, images: Sequence[str]) -> dict[str, np.ndarray]:
+        """The arrays of these pictures, each (len(images), ...), as they were kept. Raises KeyError for an unknown."""
+        places = [self._rows[image] for image in images]
+        return {
+            name: np.stack([self._chunks[chunk][name][row] for chunk, row in places])
+            for name in self._chunks[places[0][0]]
+        }
+
+    def is_of(self, image: str, encoded: bytes) -> bool:
+        """Whether the features kept under this id are those of these bytes."""
+        return self._digests[image] == _digest(encoded)
+
+    def _open(self, chunk: pathlib.Path) -> None:
+        lines = [line.split(" ", 1) for line in (chunk / "ids.txt").read_text().splitlines()]
+        self._chunks.append({file.stem: np.load(file, mmap_mode="r") for file in sorted(chunk.glob("*.npy"))})
+        for row, (digest, image) in enumerate(lines):
+            self._rows[image] = len(self._chunks) - 1, row
+            self._digests[image] = digest
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
