@@ -135,6 +135,13 @@ def test_float32_parameters_are_not_touched_and_another_compute_is_refused():
         precision.cast(flat, "half")
 
 
+@pytest.mark.parametrize("key, value, said", [("compute", "half", "there are float32"), ("accumulate", 0, "1 reads")])
+def test_a_step_that_there_is_not_is_refused_before_anything_is_written(key, value, said, tmp_path):
+    with pytest.raises(UserError, match=rf"config\.{key}.*{value}.*{said}"):
+        loop.train(configured(**{key: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_blocks_computed_again_give_the_same_gradients_and_keep_less(whole):
     config = configured_step("finetune", "tiny", 0)
     require_same(whole, gradients(config, remat=True))
