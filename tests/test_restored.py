@@ -47,7 +47,7 @@ def test_wiener_undoes_the_blur_that_it_is_told_and_unsharp_exaggerates():
     # At its edges too: nothing comes in from the other side.
     assert error(deconvolved[:3], clean[:3]) < error(blurred[:3], clean[:3])
     assert error(restorers.apply(restorers.wiener, blurred, 3.0), clean) > error(deconvolved, clean)
-    assert error(restorers.apply(restorers.unsharp, clean, 2.0), clean) > 4 * error(
+    assert error(restorers.apply(restorers.unsharp, clean, 2.0), clean) > 2 * error(
         restorers.apply(restorers.unsharp, clean, 0.5), clean
     )
 
@@ -155,9 +155,7 @@ def test_the_protocol_runs_and_goes_on_where_it_was(command, tmp_path, monkeypat
     assert found["provenance"]["lite"]["sha256"] == tiny_scorer().sha256
 
     def written():
-        """All that follows from the measurements; pictures to look at are made again, and are not compared."""
-        files = (p for p in (tmp_path / "run").iterdir() if p.is_file() and p.name != "disagreements.png")
-        return {p.name: p.read_bytes() for p in files}
+        return {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}
 
     before = written()
     assert {"agreement.md", "punishment.csv", "curves.png"} <= set(before)

@@ -77,7 +77,7 @@ def tiny_config(tiny_variant):
 
 def small(overrides):
     sizes = ["view.canvas=(64, 64)", "view.short=64", "view.tile=64", "batch_size=16", "loss.rs_weight=0.3"]
-    return initial.with_types(read(None, [*sizes, *overrides]))
+    return initial.with_model(read(None, [*sizes, *overrides]))
 
 
 def test_the_step_is_described_as_training_runs_it(tiny_config):

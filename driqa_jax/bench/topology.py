@@ -144,7 +144,7 @@ def measure(name: str, config: ml_collections.ConfigDict, per_device: int) -> di
     devices = devices_of(name)
     config = ml_collections.ConfigDict({**config.to_dict(), "batch_size": per_device * len(devices)})
     began = time.perf_counter()
-    compiled = compile_step(initial.with_types(config), devices)
+    compiled = compile_step(initial.with_model(config), devices)
     return {
         "variant": config.model.variant,
         "stage": config.stage,

@@ -6,7 +6,6 @@ scikit-image carries the classical ones (the extra `protocol`).
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import jax
@@ -41,7 +40,8 @@ def unsharp(image: np.ndarray, strength: float) -> np.ndarray:
     _skimage()
     from skimage.filters import unsharp_mask
 
-    return unsharp_mask(image, radius=UNSHARP_SIGMA, amount=strength, channel_axis=-1)
+    # Not -1: scikit-image 0.26 then sharpens three rows, and the rest is whatever the memory held.
+    return unsharp_mask(image, radius=UNSHARP_SIGMA, amount=strength, channel_axis=2)
 
 
 def wiener(image: np.ndarray, strength: float) -> np.ndarray:
@@ -70,10 +70,7 @@ def network(model, params: dict) -> Restorer:
     """The restoration net of a model; strength: the share of its residual that is added, 1 as it was trained."""
     variables = {"params": {name: params[name] for name in ("degradation_encoder", "restoration")}}
 
-    # Several threads for one product may add its parts in another order each time.
-    options = {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else None
-
-    @functools.partial(jax.jit, compiler_options=options)
+    @jax.jit
     def restored(images):
         d = model.apply(variables, images, method="encode_degradation").vector
         return model.apply(variables, images, d, method="restore")
