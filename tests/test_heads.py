@@ -1,6 +1,7 @@
 """Training on kept features: the same score and the same gradient as from pixels, and every picture looked at once."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_model import random_params, tiny
@@ -69,7 +70,7 @@ def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp
             value, found = jax.value_and_grad(lambda t: loss(merge(t, standing), batch, 0)[0])(trained)
             return found, {"loss": value}
 
-        return jax.tree.map(np.asarray, parallel.map_step(step, mesh)(trained, batch))
+        return jax.tree.map(np.asarray, parallel.map_step(step, mesh)(jax.tree.map(jnp.array, trained), batch))
 
     from_pixels = gradients(finetune.make_loss(config, model), batch)
     from_kept = gradients(heads.make_loss(config, model), seen)
