@@ -10,7 +10,7 @@ from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax import parallel
 from driqa_jax.models.controls import ForeignDegradation, LearnedDegradation, LearnedMaps, LearnedTokens
-from driqa_jax.models.driqa import SIZES, assemble
+from driqa_jax.models.driqa import SIZES, assemble, build_model
 from driqa_jax.models.interaction import READERS, InteractionBlock
 from driqa_jax.models.layers import Add
 from driqa_jax.models.switches import DEFAULTS, SWITCHES, chosen
@@ -61,6 +61,12 @@ def test_without_the_backbone_the_read_outs_keep_their_shapes(full):
     maps = found["quality_encoder"].pop("backbone")
     assert {leaf.shape[-1] for leaf in jax.tree.leaves(maps)} == set(size.backbone.channels)
     assert jax.tree.map(lambda leaf: leaf.shape, found) == full
+
+
+def test_learned_maps_have_nothing_to_compute_again(tiny_variant):
+    full, without = (build_model(config(quality=value), remat=True) for value in ("full", "none"))
+    assert full.quality_encoder.backbone.remat and full.restoration.remat and without.restoration.remat
+    assert without.quality_encoder.backbone == LearnedMaps(full.quality_encoder.backbone.channels)
 
 
 def test_the_defaults_are_the_whole_model_and_older_configurations_lack_them():

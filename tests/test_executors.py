@@ -67,6 +67,9 @@ def test_the_loop_sends_batches_alone_and_waits_for_no_metric(executor, start, t
             read.append((self._step, len(sent)))
             return float(jax.device_get(self._value))
 
+        def __int__(self):
+            return int(float(self))
+
     def map_step(*args):
         advance = parallel.map_step(*args)
 

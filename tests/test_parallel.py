@@ -14,7 +14,7 @@ from driqa_jax import parallel
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.train import finetune, optim, pretrain, state
+from driqa_jax.train import finetune, health, optim, pretrain, state
 from driqa_jax.train.config import default
 from driqa_jax.train.steps import make_step
 
@@ -74,6 +74,7 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
     loss = {"finetune": finetune, "pretrain": pretrain}[stage].make_loss(config, model)
     step = parallel.map_step(make_step(loss, keeper, 0.9), mesh, executor)
     after, metrics = step(parallel.replicate(start, mesh), parallel.place_batch(batch_of(stage, block), mesh))
+    assert int(metrics.pop(health.MARK)) == 0
     return jax.tree.map(np.asarray, (after.opt_state.trace, metrics))
 
 

@@ -174,6 +174,13 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
     assert "FAILED, not in the table: full" in text and " - " not in text.split("\n\n")[0]
 
 
+def test_a_training_that_is_not_finite_is_a_run_that_failed(configured, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(models, "train", lambda config, folder, watch: 1)
+    assert run_protocol(configured(checkpoints=("last",)), str(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert said.count("loss or gradients were not finite") == len(ROWS) and "failed: no bad ones" in said
+
+
 def test_the_best_evaluation_is_the_first_of_the_highest(tmp_path):
     best = Best(tmp_path / "best.safetensors")
     offered = (float("nan"), None, 0.5, 0.7, 0.7, float("nan"))

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from driqa_jax import parallel
+from driqa_jax import losses, parallel
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UserError
-from driqa_jax.train import pretrain, rs
+from driqa_jax.train import finetune, pretrain, rs
+from driqa_jax.train.accumulation import value_and_grad
 from driqa_jax.train.config import default
 
 BATCH = 8
@@ -32,8 +33,10 @@ def look(weight, batch):
 
 def of_stage_two(name):
     def loss(weight, batch):
-        term = rs.OF_SCORES[name](default().loss, batch, look(weight, batch), lambda other: look(weight, other))
-        return parallel.share(term)
+        term, labels = rs.OF_SCORES[name], (parallel.gather(batch[key]) for key in ("percentile", "dataset"))
+        seen = term.read(batch, look(weight, batch), lambda other: look(weight, other))
+        seen = {key: parallel.gather(value) for key, value in seen.items()}
+        return parallel.share(term.compare(default().loss, seen, *labels))
 
     return loss
 
@@ -55,7 +58,9 @@ def of_stage_one(weight, batch):
     restored = jnp.tanh(pictures * weight.sum())  # not its multiple: a vector's length does not count
     before = Judge.apply({"params": params}, pictures, "encode_degradation").vector
     degraded = batch["percentile"] > 0.3
-    return parallel.share(pretrain.restored_rs(Judge, params, restored, pictures[:, :, ::-1], before, degraded)["rs"])
+    seen = pretrain.judged(Judge, params, restored, pictures[:, :, ::-1])
+    rows = (seen["restored"], seen["clean"], before, degraded)
+    return parallel.share(losses.restored_ratio(*(parallel.gather(x) for x in rows)))
 
 
 LOSSES = {"soft_nce": of_stage_two("soft_nce"), "ratio": of_stage_two("ratio"), "restored": of_stage_one}
@@ -78,6 +83,34 @@ def test_one_and_eight_devices_have_the_same_value_and_gradient(name):
     assert one > 0 and np.linalg.norm(gradient) > 0
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     assert np.linalg.norm(other - gradient) < 1e-5 * np.linalg.norm(gradient)
+
+
+def test_parts_of_a_batch_have_the_value_and_gradient_of_the_whole():
+    """Also where the loss looks at a second view."""
+    config = default()
+    config.loss.rs, config.loss.rs_weight = "ratio", 1.0
+    batch = {**BATCHED, "mos": BATCHED["percentile"], "index": np.arange(BATCH, dtype=np.int32)}
+
+    def seen(params, batch, keys):
+        found = look(params["weight"], batch)
+        return found["q_tilde"].mean(axis=1), {**found, "mos_aux": found["d_tilde"].mean(axis=1)}
+
+    loss = finetune.loss_of(config, seen, rs.OF_SCORES["ratio"])
+    everywhere, split = PartitionSpec(), PartitionSpec(parallel.AXIS)
+    mesh, weight = parallel.make_mesh(jax.devices()[:2]), RNG.standard_normal((48, 6)).astype(np.float32)
+
+    def run(parts):
+        def step(flat, batch):
+            return parallel.total(value_and_grad(loss, lambda flat: flat, parts)(flat, batch, 0))
+
+        step = jax.shard_map(step, mesh=mesh, in_specs=(everywhere, split), out_specs=everywhere, check_vma=False)
+        return jax.tree.map(np.asarray, jax.jit(step)({"weight": weight}, batch))
+
+    ((value, terms), gradient), ((again, _), other) = run(1), run(2)
+    assert terms["rs"] > 0 and np.linalg.norm(gradient["weight"]) > 0
+    np.testing.assert_allclose(again, value, rtol=1e-5)
+    difference = np.linalg.norm(other["weight"] - gradient["weight"])
+    assert difference < 1e-5 * np.linalg.norm(gradient["weight"])
 
 
 def test_a_mirrored_batch_is_that_of_mirrored_pictures():

@@ -9,6 +9,7 @@ import pathlib
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -270,6 +271,24 @@ def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth
     found = [rates[path] for path in (*inner, "quality_encoder/vector/kernel", "predictor/score/kernel")]
     assert found == sorted(found) and found[0] < 0.01 and found[-1] == 1.0
     assert all(rates[path] < 0.11 for path in rates if path.startswith(backbone))
+
+
+def test_blocks_computed_again_give_the_same_gradients_and_all_is_in_the_dtype_of_the_parameters(files):
+    params = read_vit(files["timm"], TINY)
+    images, valid = np.random.default_rng(1).random((3, *CANVAS, 3)).astype(np.float32), np.array(SIZES, np.int32)
+
+    def gradients(net):
+        def loss(params):
+            return sum(jnp.square(level).mean() for level in net.apply({"params": params}, images, valid))
+
+        return flatten(jax.jit(jax.grad(loss))(params))
+
+    one, again = gradients(TINY), gradients(TINY.clone(remat=True))
+    for path, value in one.items():
+        np.testing.assert_allclose(again[path], value, rtol=1e-4, atol=1e-6, err_msg=path)
+    narrow = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
+    levels = jax.eval_shape(lambda params: TINY.apply({"params": params}, images, valid), narrow)
+    assert {level.dtype for level in levels} == {jnp.bfloat16}
 
 
 @pytest.fixture

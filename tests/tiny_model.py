@@ -19,6 +19,7 @@ WIDTH = 32
 class TinyBackbone(nn.Module):
     """Two feature maps, at strides 2 and 4."""
 
+    remat: bool = False
     channels = (8, 8)
 
     @nn.compact
@@ -26,7 +27,8 @@ class TinyBackbone(nn.Module):
         x = jnp.where(valid_mask(valid, *images.shape[1:3], 1), images * 2 - 1, 0.0)
         x = jnp.clip(Normed(8, 3, 2, name="stem")(x), 0.0, 6.0)
         mask = valid_mask(valid, *x.shape[1:3], 2)
-        return [x, InvertedResidual(3, 2, 2, 8, name="stage4_block1")(x, mask)]
+        block = nn.remat(InvertedResidual) if self.remat else InvertedResidual
+        return [x, block(3, 2, 2, 8, name="stage4_block1")(x, mask)]
 
 
 SIZE = Size(TinyBackbone(), WIDTH, 2, (8,) * 5, RestorationNet(width=8, encoder=(1,), middle=1), layers=1)

@@ -14,67 +14,44 @@ from collections.abc import Sequence
 from unittest import mock
 
 import jax
-import numpy as np
+import ml_collections
 
 from driqa_jax import parallel
+from driqa_jax.bench.stage2 import fresh_params, fresh_step, synthetic_batch
 from driqa_jax.models import efficientnet, restoration
 from driqa_jax.models.depthwise import depthwise_conv, shifted_conv
-from driqa_jax.models.driqa import build_model
 from driqa_jax.scoring.cache import enable_compile_cache
-from driqa_jax.train import finetune, initial, optim, rng, state
+from driqa_jax.train import initial
 from driqa_jax.train.config import default
-from driqa_jax.train.steps import make_step
 
 BACKWARD = {"custom_vjp": depthwise_conv, "automatic": shifted_conv}
-STEPS = 1000  # of the schedule; the time of a step does not depend on it
 
 
 def measure(batch: int = 8, side: int = 224, repeats: int = 9) -> dict[str, float]:
     """Median seconds of a step for each backward pass; `whole` of side x side and one tile of the same."""
-    config = initial.with_model(default())
-    model = build_model(config.model)
+    config = ml_collections.ConfigDict(initial.with_model(default()).to_dict())
+    config.batch_size, config.view.canvas, config.view.tile = batch, (side, side), side
     mesh = parallel.make_mesh(jax.devices()[:1])
-    params = jax.jit(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))()["params"]
-    params["quality_encoder"]["backbone"] = efficientnet.imagenet_weights()[0]
-    params = jax.tree.map(np.array, params)  # on the host: a step gives away the state that it is given
-    optimizer = optim.make_optimizer(config.optim, STEPS)
-    views = parallel.place_batch(_batch(batch, side), mesh)
+    params, views = fresh_params(config), synthetic_batch(config)
 
     def compiled(conv):
-        run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
-        step = make_step(finetune.make_loss(config, model), optimizer, config.optim.ema)
+        advance, run, placed = fresh_step(config, params, mesh, views)
         with (
             mock.patch.object(efficientnet, "depthwise_conv", conv),
             mock.patch.object(restoration, "depthwise_conv", conv),
         ):
-            advance = parallel.map_step(step, mesh)
-            run, _ = jax.block_until_ready(advance(parallel.replicate(run, mesh), views))
-        return advance, run
+            run, _ = jax.block_until_ready(advance(run, placed))
+        return advance, run, placed
 
     programs = {name: compiled(conv) for name, conv in BACKWARD.items()}
     seconds = {name: [] for name in programs}
     for _ in range(repeats):
-        for name, (advance, run) in programs.items():
+        for name, (advance, run, placed) in programs.items():
             start = time.perf_counter()
-            run, _ = jax.block_until_ready(advance(run, views))
+            run, _ = jax.block_until_ready(advance(run, placed))
             seconds[name].append(time.perf_counter() - start)
-            programs[name] = advance, run
+            programs[name] = advance, run, placed
     return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def _batch(batch: int, side: int) -> dict[str, np.ndarray]:
-    draw = np.random.default_rng(0)
-    mos = draw.random(batch).astype(np.float32)
-    return {
-        "whole": draw.integers(0, 256, (batch, side, side, 3), dtype=np.uint8),
-        "valid": np.full((batch, 2), side, np.int32),
-        "tiles": draw.integers(0, 256, (batch, 1, side, side, 3), dtype=np.uint8),
-        "tile_boxes": np.tile(np.float32([[[0, 0, 1, 1]]]), (batch, 1, 1)),
-        "mos": mos,
-        "percentile": mos,
-        "dataset": np.zeros(batch, np.int32),
-        "index": np.arange(batch, dtype=np.int32),
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -76,7 +76,7 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
     optimizer = optim.make_optimizer(config.optim, STEPS)
 
     def begin(params):
-        return state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+        return state.create(params, lambda path: optim.is_trained(config, path), optimizer)
 
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=parallel.everywhere(mesh)),
@@ -105,10 +105,9 @@ def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
       UserError: the step does not fit the devices' memory.
     """
     mesh = parallel.make_mesh(devices)
-    model = build_model(config.model)
-    step = make_step(
-        STAGES[config.stage].make_loss(config, model), optim.make_optimizer(config.optim, STEPS), config.optim.ema
-    )
+    model = build_model(config.model, config.remat)
+    loss, optimizer = STAGES[config.stage].make_loss(config, model), optim.make_optimizer(config.optim, STEPS)
+    step = make_step(loss, optimizer, config.optim.ema, config.compute, config.accumulate)
     lowered = parallel.map_step(step, mesh).lower(abstract_state(config, model, mesh), abstract_batch(config, mesh))
     try:
         return lowered.compile()

@@ -20,9 +20,9 @@ examples:
 Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
 stopped, by a signal, a kill or a full disk.
 
-exit codes: 0 trained, 2 usage error or a disk that cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first); of
-several processes, 143 where another one was told to stop, and 1 or 134 where another one died (start all again: they
-go on)
+exit codes: 0 trained, 1 loss or gradients were not finite (the last good state is saved), 2 usage error or a disk that
+cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first); of several processes, 143 where another one was told to
+stop, and 1 or 134 where another one died (start all again: they go on)
 """
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grain
 import numpy as np
@@ -56,10 +57,14 @@ def finetune_batches(
     def load(position: int) -> Batch:
         row = order(position)
         rng = np.random.default_rng([seed, _AUGMENT, position])
-        image = _decoded(source, row)
-        if rng.random() < 0.5:
-            image = _mirrored(image)
-        return {**labelled(source, codes, row, position), **make_view(image, rule, canvas, rng)}
+        mirrored = rng.random() < 0.5
+
+        def view(image: Image.Image) -> Batch:
+            if mirrored:
+                image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return make_view(image, rule, canvas, rng)
+
+        return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
 
     return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
 
@@ -84,7 +89,7 @@ def evaluation_batches(
 
     def load(position: int) -> Batch:
         row = min(position, count - 1)
-        view = make_view(_decoded(source, row), rule, canvas)
+        view = _decoded(source, row, lambda image: make_view(image, rule, canvas))
         return {**labelled(source, codes, row, row), **view, "real": np.float32(position < count)}
 
     return _stream(load, padded, batch_size, start_step, process_index, process_count, threads)
@@ -193,8 +198,9 @@ def _said(source: Source, row: int) -> str:
     return f"{source.column('dataset')[row]}: {source.column('image_id')[row]}"
 
 
-def _decoded(source: Source, row: int) -> np.ndarray:
-    return decode(source.encoded(row), name=_said(source, row))
+def _decoded(source: Source, row: int, use: Callable[[Image.Image], Any] | None = None) -> Any:
+    # A view is made of Pillow's own image: turning it into an array and back would be two copies more.
+    return decode(source.encoded(row), name=_said(source, row), use=use)
 
 
 def _random_crop(

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from driqa_jax.models.layers import MLP, Dense, Standardize, deviation
+from driqa_jax.models.precision import Conv
 from driqa_jax.models.signal_statistics import signal_statistics
 
 
@@ -76,11 +77,11 @@ class DegradationEncoder(nn.Module):
         """`tiles` (M, H, W, 3) float in [0, 1], sides divisible by 32."""
         # Group norm takes the amplitude away, and with it much of a noise's strength: the first layer has none,
         # and its moments go to the vector directly.
-        x = nn.leaky_relu(nn.Conv(self.channels[0], (3, 3), kernel_init=spectral_init, name="full")(tiles * 2 - 1), 0.1)
+        x = nn.leaky_relu(Conv(self.channels[0], (3, 3), kernel_init=spectral_init, name="full")(tiles * 2 - 1), 0.1)
         mean = x.mean(axis=(1, 2))
         spread = jnp.log(x.var(axis=(1, 2)) + 1e-5)
         for number, channels in enumerate((*self.channels[1:], self.width), start=1):
-            x = nn.Conv(channels, (3, 3), strides=2, use_bias=False, name=f"conv{number}")(x)
+            x = Conv(channels, (3, 3), strides=2, use_bias=False, name=f"conv{number}")(x)
             x = nn.leaky_relu(nn.GroupNorm(num_groups=8, name=f"norm{number}")(x), 0.1)
         tokens = x.reshape(x.shape[0], -1, self.width)
         pooled = [tokens.mean(axis=1), deviation(tokens), mean, spread]

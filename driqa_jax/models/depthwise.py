@@ -87,6 +87,7 @@ def _kernel_gradient(x, kernel, stride, dy):
     """Row by row, so that a row of the input stays in cache for all its taps."""
     padded = _pad(x, kernel, stride)
     batch, height, width, channels = dy.shape
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # a sum of thousands keeps no digit in bfloat16
 
     def row(h, total):
         slab = lax.dynamic_slice_in_dim(padded, h * stride, kernel, axis=1)
@@ -95,11 +96,11 @@ def _kernel_gradient(x, kernel, stride, dy):
         for i in range(kernel):
             for j in range(kernel):
                 cols = slab[:, i, j : j + (width - 1) * stride + 1 : stride, :]
-                taps.append(jnp.sum(cols * grad, axis=(0, 1)))
+                taps.append(jnp.sum(cols * grad, axis=(0, 1), dtype=wide))
         return total + jnp.stack(taps)
 
-    zeros = jnp.zeros((kernel * kernel, channels), jnp.result_type(x, dy))
-    return lax.fori_loop(0, height, row, zeros).reshape(kernel, kernel, channels)
+    zeros = jnp.zeros((kernel * kernel, channels), wide)
+    return lax.fori_loop(0, height, row, zeros).reshape(kernel, kernel, channels).astype(x.dtype)
 
 
 depthwise_conv.defvjp(_forward, _backward)

@@ -275,17 +275,25 @@ SIZES = {
 VARIANTS: dict[str, Callable] = {name: functools.partial(assemble, size) for name, size in SIZES.items()}
 
 
-def build_model(config: ml_collections.ConfigDict) -> DRIQA:
+def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA:
     """The model that `config.variant` names.
 
     Args:
       config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
         on the pooled features of the quality encoder while training; `statistics`, whether `E_d` reads those of the
         signal (absent, as in weights older than the key: no); the ablations, see `switches`.
+      remat: whether the backbone and the restorer, in training, compute each block again in place of keeping what is
+        inside it: less memory, about a third more work.
 
     Raises:
       ValueError: no such variant, or no such value of a switch; the message lists those there are.
     """
     if config.variant not in VARIANTS:
         raise ValueError(f"model.variant is {config.variant!r}; the variants are {', '.join(sorted(VARIANTS))}")
-    return VARIANTS[config.variant](config)
+    model = VARIANTS[config.variant](config)
+    if not remat:
+        return model
+    encoder = model.quality_encoder
+    if hasattr(encoder.backbone, "remat"):  # learned maps have nothing to compute again
+        encoder = encoder.clone(backbone=encoder.backbone.clone(remat=True))
+    return model.clone(quality_encoder=encoder, restoration=model.restoration.clone(remat=True))

@@ -45,7 +45,7 @@ def _relu6(x):
 
 
 class Normed(nn.Module):
-    """A convolution and the frozen batch norm after it: `conv(x, kernel * scale) + bias`.
+    """A convolution and the frozen batch norm after it: `conv(x, kernel * scale) + bias`, in the kernel's dtype.
 
     The scale stays apart from the kernel. Folded in for good it would leave kernels whose sizes differ a hundredfold,
     and Adam's even steps would wreck the small ones.
@@ -72,6 +72,7 @@ class Normed(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (outputs,))
         bias = self.param("bias", nn.initializers.zeros, (outputs,))
         w = w * scale.reshape((1,) * (w.ndim - 1) + (-1,))
+        x = x.astype(w.dtype)
         if self.kernel == 1:
             out = (x.reshape(-1, inputs) @ w).reshape(*x.shape[:-1], outputs)
         elif not self.features:
@@ -109,9 +110,13 @@ class EfficientNetLite0(nn.Module):
     columns that hold picture (multiples of 32). Returns eight feature maps, the seven stages and the head, at
     strides 2, 4, 8, 16, 16, 32, 32, 32 with 16, 24, 40, 80, 112, 192, 320, 1280 channels. Values outside the valid
     part have no meaning, and no influence on those inside.
+
+    Attributes:
+      remat: whether to compute each block again on the way back, in place of keeping what is inside.
     """
 
     channels = tuple(stage.channels for stage in LITE0) + (HEAD,)
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, valid: jax.Array) -> list[jax.Array]:
@@ -120,11 +125,12 @@ class EfficientNetLite0(nn.Module):
 
         x = jnp.where(mask(images, 1), (images * 255.0 - 127.0) / 128.0, 0.0)
         x = _relu6(Normed(STEM, 3, 2, name="stem")(x))
+        block_class = nn.remat(InvertedResidual) if self.remat else InvertedResidual
         features, stride = [], 2
         for number, stage in enumerate(LITE0, start=1):
             for repeat in range(stage.repeats):
                 step = stage.stride if repeat == 0 else 1
-                block = InvertedResidual(
+                block = block_class(
                     stage.kernel, step, stage.expand, stage.channels, name=f"stage{number}_block{repeat + 1}"
                 )
                 x = block(x, mask(x, stride))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from driqa_jax.models.depthwise import depthwise_conv
 from driqa_jax.models.layers import Dense, FiLM, average_pool
+from driqa_jax.models.precision import Conv
 
 
 def pixel_unshuffle(x: jax.Array, factor: int) -> jax.Array:
@@ -58,6 +59,7 @@ class RestorationNet(nn.Module):
       unshuffle: factor of the pixel unshuffle at the entrance.
       inject: the layer, `FiLM` or one of its signature, by which the degradation vector enters.
       condition: what is made of that vector before it enters.
+      remat: whether to compute each block again on the way back, in place of keeping what is inside.
     """
 
     width: int = 24
@@ -66,6 +68,7 @@ class RestorationNet(nn.Module):
     unshuffle: int = 2
     inject: Callable = FiLM
     condition: Callable = lambda d: d  # noqa: E731
+    remat: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, condition: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
@@ -82,22 +85,23 @@ class RestorationNet(nn.Module):
         condition = self.condition(condition)
         x = pixel_unshuffle(images, self.unshuffle)
         outputs = x.shape[-1]
-        x = nn.Conv(self.width, (3, 3), name="entrance")(x)
+        x = Conv(self.width, (3, 3), name="entrance")(x)
+        block_class = nn.remat(NAFBlock) if self.remat else NAFBlock
         skips = []
         for level, blocks in enumerate(self.encoder):
             for block in range(blocks):
-                x = NAFBlock(name=f"down{level}_block{block}")(x)
+                x = block_class(name=f"down{level}_block{block}")(x)
             skips.append(x)
-            x = nn.Conv(2 * x.shape[-1], (2, 2), strides=2, name=f"down{level}")(x)
+            x = Conv(2 * x.shape[-1], (2, 2), strides=2, name=f"down{level}")(x)
         for block in range(self.middle):
-            x = NAFBlock(name=f"middle_block{block}")(x)
+            x = block_class(name=f"middle_block{block}")(x)
         x = self.inject(name="middle_film")(x, condition)
         levels = [x]
         for level, skip in reversed(list(enumerate(skips))):
             x = pixel_shuffle(Dense(2 * x.shape[-1], name=f"up{level}")(x), 2) + skip
-            x = self.inject(name=f"up{level}_film")(NAFBlock(name=f"up{level}_block")(x), condition)
+            x = self.inject(name=f"up{level}_film")(block_class(name=f"up{level}_block")(x), condition)
             levels.append(x)
-        residual = nn.Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="exit")(x)
+        residual = Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="exit")(x)
         levels.append(jnp.abs(residual))
         return images + pixel_shuffle(residual, self.unshuffle), levels
 

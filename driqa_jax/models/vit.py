@@ -65,11 +65,13 @@ class ViT(nn.Module):
       width: channels of a token.
       heads: of attention; divides `width`.
       levels: blocks, counted from 1, whose output is returned; the last of them is the last block.
+      remat: whether to compute each block again on the way back, in place of keeping what is inside.
     """
 
     width: int
     heads: int
     levels: tuple[int, ...] = (3, 6, 9, 12)
+    remat: bool = False
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -95,9 +97,10 @@ class ViT(nn.Module):
         x = jnp.concatenate([first, x.reshape(batch, rows * cols, self.width)], axis=1)
         mask = jnp.concatenate([jnp.ones((batch, 1), bool), inside.reshape(batch, rows * cols)], axis=1)
 
+        block_class = nn.remat(Block) if self.remat else Block
         features = []
         for number in range(1, self.depth + 1):
-            x = Block(self.heads, name=f"block{number}")(x, mask)
+            x = block_class(self.heads, name=f"block{number}")(x, mask)
             if number == self.depth:
                 x = nn.LayerNorm(name="norm")(x)
             if number in self.levels:

@@ -64,7 +64,7 @@ def as_it_is(weights: str) -> Tested:
 def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> Tested:
     """Train, from the start or from where it was stopped, and take the checkpoints that are asked for.
 
-    parts: the tests' pictures. Raises UserError as `driqa_jax.train.loop.train` does.
+    parts: the tests' pictures. Raises UserError as `driqa_jax.train.loop.train` does, and where it returns 1.
     """
     config = ml_collections.ConfigDict(dict(run.config))
     if run.split and run.split.rule["kind"] != "official":
@@ -93,6 +93,8 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> 
     if "init" not in noted(folder):
         note(folder, init=_sha256(config.init))
     code = train(ml_collections.FrozenConfigDict(config), str(work), watch)
+    if code == 1:  # of this run alone: the others may still be done
+        raise UserError(f"{work}: loss or gradients were not finite; standard error names the step and the term")
     if code:
         return Tested(code=code)
     params, metadata = load_for_scoring(work)

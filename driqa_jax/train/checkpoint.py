@@ -63,7 +63,7 @@ class Checkpoints:
         if step == self._newest:
             return
         run = {"config": config.to_dict(), "examples": examples, "step": step}
-        items = ocp.args.Composite(state=ocp.args.PyTreeSave(state._asdict()), run=ocp.args.JsonSave(run))
+        items = ocp.args.Composite(state=ocp.args.PyTreeSave(_stored(state)), run=ocp.args.JsonSave(run))
         with self._told():
             self._manager.save(step, args=items, force=True)
         self._newest, self._pending = step, True
@@ -82,10 +82,12 @@ class Checkpoints:
 
     def restore(self, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
         """The newest state, of the shapes of `like`, placed as `sharding` says."""
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), like._asdict())
+        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), _stored(like))
         placed = ocp.checkpoint_utils.construct_restore_args(abstract)
         state = ocp.args.PyTreeRestore(item=abstract, restore_args=placed)
-        return TrainState(**self._manager.restore(self.latest(), args=ocp.args.Composite(state=state))["state"])
+        found = self._manager.restore(self.latest(), args=ocp.args.Composite(state=state))["state"]
+        none = jax.make_array_from_callback((), sharding, lambda index: np.zeros((), np.int32))
+        return TrainState(**found, trouble=none)
 
     def run(self) -> dict:
         """What was saved beside the newest state: config, examples, step."""
@@ -111,6 +113,11 @@ class Checkpoints:
                 f"{self._folder}: a checkpoint could not be saved ({_reason(error)}); {stays}. "
                 "Mend that, and run the same command to go on"
             ) from error
+
+
+def _stored(state: TrainState) -> dict:
+    """What is saved of a state: all but `trouble`, so that a run that stopped for it tries that step again."""
+    return {name: value for name, value in state._asdict().items() if name != "trouble"}
 
 
 def load_for_scoring(workdir: str | pathlib.Path) -> tuple[dict, dict]:

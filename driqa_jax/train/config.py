@@ -49,6 +49,9 @@ def default() -> ml_collections.ConfigDict:
             "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1, "kind": "dual"},
             "batch_size": 16,  # of all devices of all hosts together
             "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap
+            "compute": "float32",  # of the model while training: float32 | bfloat16; parameters and losses stay float32
+            "remat": False,  # compute blocks again on the way back in place of keeping their insides: less memory
+            "accumulate": 1,  # parts in which a device reads its batch: less memory, one more forward pass
             "epochs": 5.0,
             "steps": 0,  # in place of epochs, where not 0
             "optim": {
@@ -100,6 +103,7 @@ def default() -> ml_collections.ConfigDict:
             "corpus": {"count": 1024, "shard_size": 256},
             # Of the stage "heads": where features are kept (some 220 kB a picture at float16 and a canvas of 224).
             "cache": {"folder": "features", "dtype": "float16"},
+            "profile": (),  # (first step, how many): a profiler's trace of these, in workdir/profile
             "log_every": 50,
             "eval_every": 0,  # steps; 0 evaluates at the end alone
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},

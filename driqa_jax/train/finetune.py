@@ -8,7 +8,9 @@ from driqa_jax import losses, parallel
 from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
+from driqa_jax.models.switches import chosen
 from driqa_jax.train import rng, rs
+from driqa_jax.train.accumulation import Loss
 
 
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
@@ -52,7 +54,7 @@ def require_scores(source) -> None:
         raise UserError(f"{source.name}: {unscored} of {len(source)} pictures have no score to learn from")
 
 
-def make_loss(config: ml_collections.ConfigDict, model):
+def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md.
 
     Raises:
@@ -65,19 +67,25 @@ def make_loss(config: ml_collections.ConfigDict, model):
     return loss_of(config, look, rs.picked(config, rs.OF_SCORES))
 
 
-def loss_of(config: ml_collections.ConfigDict, look, rs_term):
-    """The loss of scores, of whatever model: `look(params, batch, keys) -> (mos, out)`; `rs_term` of `train.rs`."""
+def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term) -> Loss:
+    """The loss of scores, of whatever model: `look(params, batch, keys) -> (mos, out)`."""
     weights = config.loss
 
-    def loss(params, batch, step):
+    def read(params, batch, step):
         keys = rng.per_example(rng.stream(config.seed, "dropout", step), batch["index"])
         mos, out = look(params, batch, keys)
-        mos, aux, label = (parallel.gather(x) for x in (mos, out["mos_aux"], batch["mos"]))
+        compared = rs_term.read(batch, out, lambda other: look(params, other, keys)[1])
+        return {"mos": mos, "aux": out["mos_aux"], **compared}, {}
+
+    def compare(seen, facts, batch, step):
+        del facts, step  # the labels are in the batch
+        seen = {name: parallel.gather(value) for name, value in seen.items()}
+        label, percentile, dataset = (parallel.gather(batch[key]) for key in ("mos", "percentile", "dataset"))
         terms = {
-            "mos": losses.mos_l1(mos, label),
-            "plcc": losses.plcc_loss(mos, label),
-            "rs": rs_term(weights, batch, out, lambda other: look(params, other, keys)[1]),
-            "aux": losses.mos_l1(aux, label),
+            "mos": losses.mos_l1(seen["mos"], label),
+            "plcc": losses.plcc_loss(seen["mos"], label),
+            "rs": rs_term.compare(weights, seen, percentile, dataset),
+            "aux": losses.mos_l1(seen["aux"], label),
         }
         value = (
             weights.mos * terms["mos"]
@@ -87,7 +95,14 @@ def loss_of(config: ml_collections.ConfigDict, look, rs_term):
         )
         return parallel.share(value), {name: parallel.share(term) for name, term in terms.items()}
 
-    return loss
+    together = 0 if chosen(config.model)["degradation"] == "shuffled" else 1
+    return Loss(
+        read,
+        compare,
+        together,
+        "with config.model.degradation='shuffled' a photo is given the degradation of one half a batch away; set "
+        "accumulate to 1",
+    )
 
 
 def example(config: ml_collections.ConfigDict) -> tuple:

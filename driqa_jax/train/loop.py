@@ -20,12 +20,14 @@ from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
+from driqa_jax.models.precision import COMPUTE
 from driqa_jax.models.switches import DEFAULTS
 from driqa_jax.parallel import processes
-from driqa_jax.train import curves, initial, optim, state
+from driqa_jax.train import curves, health, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
+from driqa_jax.train.profile import Profile
 from driqa_jax.train.stages import STAGES
 from driqa_jax.train.steps import make_step
 from driqa_jax.train.timing import Chrono
@@ -38,7 +40,8 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     may be told of one again, the same to the bit.
 
     Returns:
-      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C; either way everything is saved.
+      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 where loss or gradients were not finite, which
+      standard error names; in every case the last good state is saved.
 
     Raises:
       UserError: the configuration asks for what is not there, or `workdir` holds another configuration's run.
@@ -50,6 +53,10 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
     if config.parallel not in parallel.EXECUTORS:
         raise UserError(f"config.parallel is {config.parallel!r}; there are {', '.join(parallel.EXECUTORS)}")
+    if config.compute not in COMPUTE:
+        raise UserError(f"config.compute is {config.compute!r}; there are {', '.join(COMPUTE)}")
+    if config.accumulate < 1:
+        raise UserError(f"config.accumulate={config.accumulate}: 1 reads the whole batch at once, more is in parts")
 
     # ---- configuration and folder
     if config.stage not in STAGES:
@@ -74,7 +81,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
 
     # ---- model, optimizer, state
     try:
-        model = build_model(config.model)
+        model = build_model(config.model, config.remat)
     except ValueError as error:
         raise UserError(f"config.{error}") from None
     optimizer = optim.make_optimizer(config.optim, steps)
@@ -96,18 +103,23 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     start = step = int(run.step)
 
     # ---- the compiled step, the validation, the log
-    step_of_device = make_step(stage.make_loss(config, model), optimizer, config.optim.ema)
+    step_of_device = make_step(
+        stage.make_loss(config, model), optimizer, config.optim.ema, config.compute, config.accumulate
+    )
     advance = parallel.map_step(step_of_device, mesh, config.parallel)
     validate = stage.validate(config, model, mesh)
     log = MetricLog(folder, step, active=host == 0)
     batches = stage.batches(config, train_source, step, host, hosts)
     chrono, saved_at = Chrono(), time.monotonic()
+    profile, mark, trouble = Profile(folder / "profile", config.profile), 0, 0
 
     with Interrupt() as interrupt:
         while True:
-            # ---- evaluate; a step that is resumed at has been evaluated before it was saved
             done = step >= steps
-            if step > start and (done or (config.eval_every and step % config.eval_every == 0)):
+            # A step that is resumed at has been evaluated before it was saved.
+            evaluates = step > start and (done or (config.eval_every and step % config.eval_every == 0))
+            # ---- evaluate, unless a number was not finite: the state has not moved since
+            if evaluates and not (trouble := int(run.trouble)):
                 jax.block_until_ready(run)
                 with chrono.paused():
                     averaged = state.merge(run.ema, run.frozen)
@@ -121,15 +133,17 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                 late = step % config.log_every == 0 and processes.first_says(late)
             on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
             stopped = interrupt.reached(step - start)
-            if done or stopped or late or on_time:
+            if done or stopped or late or on_time or trouble:
                 jax.block_until_ready(run)
+                trouble, step = int(run.trouble), int(run.step)
                 with chrono.paused():
                     log.flush()
                     checkpoints.save(run, config, step * config.batch_size)
                 saved_at = time.monotonic()
-            if done or stopped:
+            if done or stopped or trouble:
                 break
             # ---- take a batch, step
+            profile.before(step, run)
             batch = parallel.place_batch(next(batches), mesh)
             run, metrics = advance(run, batch)
             step += 1
@@ -140,11 +154,21 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                 chrono.count(config.batch_size)
             # ---- log
             if step % config.log_every == 0 or step == steps:
+                # The mark of the line before, which is there already: the host waits for no step just sent off.
+                trouble, mark = int(mark), metrics.pop(health.MARK)
                 log.later(step, metrics, chrono.read())
-        log.flush()
+        profile.stop(run)
+        log.close()
         checkpoints.close()
         if host == 0:
             curves.save(folder)
+    if trouble:
+        print(
+            f"step {step + 1}: {health.name(trouble, metrics, run.trainable)} is not finite; the state before it is "
+            "saved. The same command tries the step again; a smaller config.optim.lr wants a new --workdir",
+            file=sys.stderr,
+        )
+        return 1
     if interrupt.exit_code:
         print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
     return interrupt.exit_code
@@ -192,8 +216,9 @@ def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
     free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
-    free += ("parallel",)
+    free += ("parallel", "profile", "remat")
     # Runs begun before there were these keys lack them.
     unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
-    unset |= {"model.statistics": False, **{f"model.{key}": value for key, value in DEFAULTS.items()}}
+    unset |= {"model.statistics": False, "compute": "float32", "accumulate": 1}
+    unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

@@ -1,5 +1,6 @@
-"""Metrics of a run: one JSON object a line, and a line on standard error."""
+"""Metrics of a run: one JSON object a line, a line on standard error, and TensorBoard where it is installed."""
 
+import importlib.util
 import json
 import math
 import pathlib
@@ -10,7 +11,7 @@ from driqa_jax.errors import UserError
 
 
 class MetricLog:
-    """`workdir/metrics.jsonl`, in the order of the steps.
+    """`workdir/metrics.jsonl`, in the order of the steps; with the extra `tensorboard` also `workdir/tensorboard`.
 
     A resumed run drops the lines past the step that it starts from, and a line that a kill has cut short.
 
@@ -19,7 +20,7 @@ class MetricLog:
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
-        self._active, self._pending = active, None
+        self._active, self._pending, self._board = active, None, None
         if not active:
             return
         path = workdir / "metrics.jsonl"
@@ -27,6 +28,7 @@ class MetricLog:
         kept = [line for line in text.splitlines() if _step_of(line) <= start_step]
         write_whole(path, "".join(line + "\n" for line in kept).encode())
         self._path, self._file = path, path.open("a")
+        self._board = _board(workdir / "tensorboard", start_step)
 
     def later(self, step: int, metrics: dict, rate: float | None) -> None:
         """Keep a training step's line until the next call: the host then never waits for a step just sent off.
@@ -56,8 +58,27 @@ class MetricLog:
             raise UserError(
                 f"{self._path}: cannot be written ({error.strerror}); mend that, and run the same command to go on"
             ) from error
+        if self._board:
+            for name, value in written.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, step)
         told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {told}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Write what is kept, here and in TensorBoard's file, which is written every two minutes else."""
+        self.flush()
+        if self._board:
+            self._board.close()
+
+
+def _board(folder: pathlib.Path, start_step: int):
+    """A writer of TensorBoard's event files, without TensorFlow; None where there is none."""
+    if importlib.util.find_spec("tensorboardX") is None:
+        return None
+    from tensorboardX import SummaryWriter
+
+    return SummaryWriter(str(folder), purge_step=start_step + 1)  # hides what a run before wrote past its checkpoint
 
 
 def _step_of(line: str) -> float:

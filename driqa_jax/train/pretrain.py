@@ -8,6 +8,7 @@ from driqa_jax import degradations, losses, parallel
 from driqa_jax.data.pipeline import pretrain_batches
 from driqa_jax.errors import UserError
 from driqa_jax.train import rng, rs
+from driqa_jax.train.accumulation import Loss
 
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
@@ -71,7 +72,7 @@ def degrade(config, photos, index, step):
     return jax.lax.map(one, (keys, photos, chains, index)), chains, numbers
 
 
-def make_loss(config: ml_collections.ConfigDict, model):
+def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch; `L_RS` where it is "restored".
 
     Raises:
@@ -79,26 +80,45 @@ def make_loss(config: ml_collections.ConfigDict, model):
     """
     weights = config.loss
     rs.require_known(config)
-    extra = {"restored": restored_rs}.get(weights.rs, lambda *_: {})
+    # Devices hold whole blocks, or parts of the only one.
+    axis = 0 if config.pretrain.block else 2
 
-    def loss(params, batch, step):
+    def gathered(x, shape):
+        return parallel.gather(x.reshape(*shape, *x.shape[1:]), axis=axis)
+
+    def read(params, batch, step):
         photos = batch["photo"] / 255.0
         pictures, chains, numbers = degrade(config, photos, batch["index"], step)
-        blocks, count, width = pictures.shape[:3]
+        blocks, count, width = shape = pictures.shape[:3]
         flat = pictures.reshape(-1, *photos.shape[1:])
         seen = model.apply({"params": params}, flat, method="encode_degradation")
-        # Devices hold whole blocks, or parts of the only one.
-        axis = 0 if config.pretrain.block else 2
-
-        def gathered(x):
-            return parallel.gather(x.reshape(blocks, count, width, -1), axis=axis)
 
         # R reads, for half the chains, the vector of another photo under the same chain: what is left in `d` of
         # the picture itself then does not help.
-        vectors = gathered(seen.vector)
+        vectors = gathered(seen.vector, shape)
         swapped = jax.random.bernoulli(rng.stream(config.seed, "swap", step), 0.5, (count,))
         vectors = jnp.where(swapped[None, :, None, None], jnp.roll(vectors, 1, axis=2), vectors)
         vectors = parallel.local_slice(vectors, axis=axis)
+        readings = {"logits": seen.logits, "severity": seen.severity, "projection": seen.projection}
+        # E_d learns from more pictures than R, whose step costs many times as much.
+        if config.pretrain.restored:
+            kept = max(1, round(config.pretrain.restored * count))
+            before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
+            restored = model.apply({"params": params}, before, vectors, method="restore")
+            clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
+            clean = clean.reshape(before.shape)
+            readings["restoration"] = jax.vmap(losses.charbonnier)(restored, clean)
+            if weights.rs == "restored":
+                readings |= judged(model, params, restored, clean)
+                readings["before"] = seen.vector.reshape(*shape, -1)[:, :kept].reshape(before.shape[0], -1)
+        return readings, (chains, numbers)
+
+    def compare(readings, facts, batch, step):
+        del step
+        chains, numbers = facts
+        blocks, count = chains.types.shape[:2]
+        width = batch["index"].shape[0] // blocks
+
         def everywhere(x):
             """One value a block and chain, local, to one a picture, global."""
             x = jnp.broadcast_to(x[:, :, None], (blocks, count, width, *x.shape[2:]))
@@ -111,7 +131,8 @@ def make_loss(config: ml_collections.ConfigDict, model):
         photo_ids = jnp.broadcast_to(batch["index"].reshape(blocks, 1, width), (blocks, count, width))
         present, severity = (everywhere(x) for x in jax.vmap(degradations.labels)(chains))
         logits, severity_hat, projection = (
-            (lambda x: x.reshape(-1, x.shape[-1]))(gathered(x)) for x in (seen.logits, seen.severity, seen.projection)
+            gathered(readings[name], (blocks, count, width)).reshape(-1, readings[name].shape[-1])
+            for name in ("logits", "severity", "projection")
         )
         naming, grading = losses.naming_loss(logits, severity_hat, present, severity)
         photo_ids = parallel.gather(photo_ids, axis=axis).reshape(-1)
@@ -121,36 +142,40 @@ def make_loss(config: ml_collections.ConfigDict, model):
             "severity": grading,
         }
         shares = {name: parallel.share(term) for name, term in terms.items()}
-        # E_d learns from more pictures than R, whose step costs many times as much.
-        if config.pretrain.restored:
-            kept = max(1, round(config.pretrain.restored * count))
-            before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
-            restored = model.apply({"params": params}, before, vectors, method="restore")
-            clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
+        if "restoration" in readings:
             # A mean over samples needs no gather: equal parts of it add up.
-            shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
-            seen_before = seen.vector.reshape(blocks, count, width, -1)[:, :kept].reshape(before.shape[0], -1)
+            shares["restoration"] = parallel.share(readings["restoration"].mean())
+        if "restored" in readings:
+            kept = readings["restored"].shape[0] // (blocks * width)
             degraded = jnp.broadcast_to(~is_clean[:, :kept, None], (blocks, kept, width)).reshape(-1)
-            more = extra(model, params, restored, clean.reshape(before.shape), seen_before, degraded)
-            shares |= {name: parallel.share(term) for name, term in more.items()}
+            rows = (readings["restored"], readings["clean"], readings["before"], degraded)
+            shares["rs"] = parallel.share(losses.restored_ratio(*(parallel.gather(x) for x in rows)))
         factors = {**weights, "rs": weights.rs_weight}
         return sum(factors[name] * share for name, share in shares.items()), shares
 
-    return loss
+    return Loss(
+        read,
+        compare,
+        config.pretrain.block,
+        "with config.pretrain.block=0 all photos stand under the same chains and are read together; set "
+        "config.pretrain.block to a number that divides a part of the batch, or accumulate to 1",
+    )
 
 
-def restored_rs(model, params, restored, clean, before, degraded) -> dict[str, jax.Array]:
-    """The RS loss "restored" on the global batch: `R` is to bring the vector of a picture to that of the clean one.
+def judged(model, params, restored, clean) -> dict[str, jax.Array]:
+    """For the RS loss "restored", by which `R` is to bring the vector of a picture to that of the clean one.
 
     `E_d` is the judge here and learns nothing from it, or it would call the restored clean whatever it looks like.
 
     Args:
-      restored, clean: (M, S, S, 3); `before` (M, C), vectors of the degraded pictures; `degraded` (M,) bool.
+      restored, clean: (M, S, S, 3).
+
+    Returns:
+      `restored` and `clean`, their vectors (M, C).
     """
     judge = {"degradation_encoder": jax.lax.stop_gradient(params["degradation_encoder"])}
 
     def vector(pictures):
         return model.apply({"params": judge}, pictures, method="encode_degradation").vector
 
-    rows = (vector(restored), vector(clean), before, degraded)
-    return {"rs": losses.restored_ratio(*(parallel.gather(x) for x in rows))}
+    return {"restored": vector(restored), "clean": vector(clean)}

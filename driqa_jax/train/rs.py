@@ -1,51 +1,64 @@
 """The RS loss of each stage, by the value of `config.loss.rs`; see `losses.rs` for the forms."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from driqa_jax import losses, parallel
+from driqa_jax import losses
 from driqa_jax.errors import UserError
 
 CHOICES = ("soft_nce", "ratio", "restored", "none")
 
 
-def soft_nce(weights, batch, out, look) -> jax.Array:
-    """The agreement of the projections `rs_q` and `rs_d`; see `losses.soft_nce`."""
-    del look
-    return losses.soft_nce(
-        parallel.gather(out["rs_q"]),
-        parallel.gather(out["rs_d"]),
-        parallel.gather(batch["percentile"]),
-        parallel.gather(batch["dataset"]),
-        tau=weights.rs_tau,
-        sigma=weights.rs_sigma,
-    )
+class Term(NamedTuple):
+    """An RS loss of stage 2, in the two halves of `accumulation.Loss`.
+
+    read: (batch, what the model said of it, the model as a function of a batch) -> arrays (B, C) by name.
+    compare: (config.loss, these of the global batch, its percentile (B,), its dataset (B,)) -> the loss.
+    """
+
+    read: Callable
+    compare: Callable
 
 
-def ratio(weights, batch, out, look) -> jax.Array:
-    """The mean of `losses.ratio` over `q~` and `d~`, the other view being the picture mirrored."""
-    del weights
+def projections(batch, out, look) -> dict[str, jax.Array]:
+    """`rs_q` and `rs_d`."""
+    del batch, look
+    return {key: out[key] for key in ("rs_q", "rs_d")}
+
+
+def soft_nce(weights, seen, percentile, dataset) -> jax.Array:
+    """The agreement of the projections; see `losses.soft_nce`."""
+    return losses.soft_nce(seen["rs_q"], seen["rs_d"], percentile, dataset, tau=weights.rs_tau, sigma=weights.rs_sigma)
+
+
+_OF_TWO_VIEWS = ("q_tilde", "d_tilde")
+
+
+def two_views(batch, out, look) -> dict[str, jax.Array]:
+    """`q~` and `d~`, and `other_`, the same of the picture mirrored."""
     other = look(mirrored(batch))
-    labels = [parallel.gather(batch[key]) for key in ("percentile", "dataset")]
-    both = [
-        losses.ratio(parallel.gather(out[key]), parallel.gather(other[key]), *labels) for key in ("q_tilde", "d_tilde")
-    ]
-    return sum(both) / 2
+    # The loss stops these gradients too; parts of a batch would else be gone back through for zeros.
+    others = {f"other_{key}": jax.lax.stop_gradient(other[key]) for key in _OF_TWO_VIEWS}
+    return {key: out[key] for key in _OF_TWO_VIEWS} | others
 
 
-def nothing(weights, batch, out, look) -> jax.Array:
-    """No RS loss."""
-    del weights, batch, out, look
-    return jnp.zeros(())
+def ratio(weights, seen, percentile, dataset) -> jax.Array:
+    """The mean of `losses.ratio` over `q~` and `d~`."""
+    del weights
+    return sum(losses.ratio(seen[key], seen[f"other_{key}"], percentile, dataset) for key in _OF_TWO_VIEWS) / 2
 
 
-# (config.loss, batch, what the model said of it, the model as a function of a batch) -> the global loss.
-OF_SCORES: dict[str, Callable] = {"soft_nce": soft_nce, "ratio": ratio, "none": nothing}
+OF_SCORES: dict[str, Term] = {
+    "soft_nce": Term(projections, soft_nce),
+    "ratio": Term(two_views, ratio),
+    "none": Term(lambda *unused: {}, lambda *unused: jnp.zeros(())),
+}
 # One view of a picture is kept.
-OF_FEATURES: dict[str, Callable] = {name: OF_SCORES[name] for name in ("soft_nce", "none")}
+OF_FEATURES: dict[str, Term] = {name: OF_SCORES[name] for name in ("soft_nce", "none")}
 _WHY_NOT = {
     "ratio": "needs a second view of each picture, and kept features are of one; train with config.stage=finetune",
     "restored": "needs the clean picture and a restorer that is trained; pretrain with it (config.stage=pretrain), "
@@ -53,7 +66,7 @@ _WHY_NOT = {
 }
 
 
-def picked(config: ml_collections.ConfigDict, terms: dict[str, Callable]) -> Callable:
+def picked(config: ml_collections.ConfigDict, terms: dict[str, Term]) -> Term:
     """The one of `terms` that `config.loss.rs` names.
 
     Raises:

@@ -11,7 +11,7 @@ class Stage(NamedTuple):
 
     params: (config, model, source) -> nested parameters to start from.
     batches: (config, source, start_step, process_index, process_count) -> endless iterator of batches.
-    make_loss: (config, model) -> loss(params, batch, step), see `steps`.
+    make_loss: (config, model) -> the loss, see `accumulation.Loss`.
     validate: (config, model, mesh) -> run(params, source) -> dictionary of numbers.
     predict: (config, model, mesh) -> run(params, source) -> predicted MOS (N,) and the source's own (N,), float64, in
       the source's order; None for a stage that predicts none.

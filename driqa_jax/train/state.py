@@ -11,13 +11,17 @@ Flat = dict[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """`step` int32; `trainable` and `frozen` partition the parameters by path; `ema` averages `trainable`."""
+    """`step` int32; `trainable` and `frozen` partition the parameters by path; `ema` averages `trainable`.
+
+    `trouble` int32: 0, or what was not finite at `step`, see `health`; the state then stands still.
+    """
 
     step: jax.Array
     trainable: Flat
     frozen: Flat
     ema: Flat
     opt_state: Any
+    trouble: jax.Array
 
 
 def flatten(params: dict) -> Flat:
@@ -37,4 +41,5 @@ def create(params: dict, is_trained, optimizer: optax.GradientTransformation) ->
     frozen = {path: value for path, value in flat.items() if path not in trainable}
     # A copy: the step donates its state, and one buffer cannot be given away twice.
     ema = jax.tree.map(jnp.copy, trainable)
-    return TrainState(jnp.zeros((), jnp.int32), trainable, frozen, ema, optimizer.init(trainable))
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, trainable, frozen, ema, optimizer.init(trainable), jnp.copy(zero))

@@ -1,0 +1,38 @@
+"""Write the measured figures into docs/TRAINING_SPEED.md.
+
+driqa bench train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --json docs/results/bench_train.json
+python docs/write_training_speed.py
+"""
+
+import json
+import pathlib
+
+from blocks import write_blocks
+
+from driqa_jax.bench.train import table
+
+DOCS = pathlib.Path(__file__).resolve().parent
+
+
+def bench_text(found: dict) -> str:
+    """The table of one run."""
+    machine, config = found["machine"], found["config"]
+    height, width = config["canvas"]
+    told = (
+        f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step",
+        f"at {width}x{height}",
+        f"with {config['tiles']} tile(s), data {config['data']}; {machine['devices']} x {machine['device']},",
+        f"{machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']}.",
+    )
+    rows = [f"| {name} | {value} |" for name, value in table(found)]
+    return "\n".join([" ".join(told), "", "| | |", "|---|---|", *rows])
+
+
+def main() -> None:
+    """Write the block."""
+    found = json.loads((DOCS / "results" / "bench_train.json").read_text())
+    write_blocks(DOCS / "TRAINING_SPEED.md", {"bench_train": bench_text(found)})
+
+
+if __name__ == "__main__":
+    main()
