@@ -10,6 +10,7 @@ from driqa_jax.losses import (
     mos_l1,
     naming_loss,
     plcc_loss,
+    psnr_loss,
     rank_hinge,
     ratio,
     restored_ratio,
@@ -170,6 +171,16 @@ def test_charbonnier_equals_the_loops():
     agree(charbonnier, oracle, uniform(2, 4, 5, 3), uniform(2, 4, 5, 3))
 
 
+def test_psnr_loss_is_dB_below_the_best_by_picture():
+    a, b = uniform(3, 4, 5, 3), uniform(3, 4, 5, 3)
+
+    def oracle(a, b):
+        errors = np.square(a.astype(np.float64) - b).mean(axis=(1, 2, 3))
+        return np.mean([50.0 - 10 * np.log10(1 / (error + 1e-5)) for error in errors])
+
+    agree(psnr_loss, oracle, a, b)
+
+
 def test_naming_loss_equals_the_loops():
     present = uniform(6, 5) < 0.4
     agree(naming_loss, naming_oracle, 3 * normal(6, 5), uniform(6, 5), present, uniform(6, 5))
@@ -206,6 +217,7 @@ DEGENERATE = {
     "restored, perfect": (lambda z: restored_ratio(z, z, z, np.ones(4, bool)), np.ones((4, 3))),
     "restored, all clean": (lambda z: restored_ratio(z, -z, z, np.zeros(4, bool)), normal(4, 3)),
     "charbonnier, perfect": (lambda x: charbonnier(x, jnp.ones((2, 3))), np.ones((2, 3))),
+    "psnr, perfect": (lambda x: psnr_loss(x, jnp.ones((1, 2, 2, 3))), np.ones((1, 2, 2, 3))),
     "naming, none present, huge": (
         lambda x: sum(naming_loss(x, x, np.zeros((2, 3)), np.full((2, 3), np.nan))), np.full((2, 3), 1e4)),
     "naming, exact": (lambda x: sum(naming_loss(x, x, np.ones((2, 3)), np.ones((2, 3)))), np.ones((2, 3))),
@@ -328,6 +340,8 @@ REFUSED = {
     "plcc_loss, scalars": (lambda: plcc_loss(B[0], B[0]), "()", "(B,)"),
     "rank_hinge": (lambda: rank_hinge(B, B[:3]), "(3,)", "(4,)"),
     "charbonnier": (lambda: charbonnier(np.ones((1, 2, 3)), np.ones((2, 3))), "(2, 3)", "(1, 2, 3)"),
+    "psnr_loss": (lambda: psnr_loss(np.ones((1, 2, 3, 3)), np.ones((2, 2, 3, 3))), "(2, 2, 3, 3)", "(1, 2, 3, 3)"),
+    "psnr_loss, one picture": (lambda: psnr_loss(BC, BC), "(4, 2)", "(M, H, W, C)"),
     "supcon, z": (lambda: supcon(B, B, B), "(4,)", "(M, C)"),
     "supcon, chain": (lambda: supcon(BC, B1, B), "(4, 1)", "(4,)"),
     "supcon, photo": (lambda: supcon(BC, B, B[:3]), "(3,)", "(4,)"),

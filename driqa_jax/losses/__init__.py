@@ -6,14 +6,16 @@
 from driqa_jax.losses.contrast import supcon
 from driqa_jax.losses.mos import mos_l1, plcc_loss, rank_hinge, smooth_l1
 from driqa_jax.losses.naming import naming_loss
-from driqa_jax.losses.restoration import charbonnier
+from driqa_jax.losses.restoration import DISTANCES, charbonnier, psnr_loss
 from driqa_jax.losses.rs import ratio, restored_ratio, soft_nce
 
 __all__ = [
+    "DISTANCES",
     "charbonnier",
     "mos_l1",
     "naming_loss",
     "plcc_loss",
+    "psnr_loss",
     "quality_loss",
     "rank_hinge",
     "ratio",

@@ -249,15 +249,18 @@ class Size(NamedTuple):
     layers: int = 2
 
 
+# What a configuration without the key means: it is of weights older than that key.
+OLDER = {"statistics": False, "median": False}
+
+
 def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
     """The whole model at a size; `config` as for `build_model`. Raises ValueError for an unknown value of a switch."""
     part = parts(config)
+    own = {key: config.get(key, value) for key, value in OLDER.items()}
     return DRIQA(
-        degradation_encoder=DegradationEncoder(
-            size.width, count_types(config), config.get("statistics", False), size.channels
-        ),
+        degradation_encoder=DegradationEncoder(size.width, count_types(config), own["statistics"], size.channels),
         degradation_read=part["degradation"](),
-        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"]),
+        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"], median=own["median"]),
         restoration_tokens=part["restoration"](size.width),
         quality_encoder=QualityEncoder(part["quality"](size.backbone), size.width, config.dropout),
         interaction=Interaction(size.heads, size.layers, part["interaction"]),
@@ -281,7 +284,8 @@ def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA
     Args:
       config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
         on the pooled features of the quality encoder while training; `statistics`, whether `E_d` reads those of the
-        signal (absent, as in weights older than the key: no); the ablations, see `switches`.
+        signal, and `median`, whether `R` reads the median (absent, as in weights older than these keys: no); the
+        ablations, see `switches`.
       remat: whether the backbone and the restorer, in training, compute each block again in place of keeping what is
         inside it: less memory, about a third more work.
 

@@ -1,7 +1,8 @@
 """Restoration net `R`: an image and its degradation vector to the image restored.
 
 A NAFNet-style U-Net (Chen et al., ECCV 2022) on pixel-unshuffled input: at full resolution it would cost more than
-all the other parts together. Every decoder level is modulated by the degradation vector.
+all the other parts together. Every decoder level is modulated by the degradation vector. Beside the picture it reads
+the median of 3x3 pixels, and mixes in as much of that as it finds good: impulses are then gone after few steps.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from driqa_jax.models.depthwise import depthwise_conv
 from driqa_jax.models.layers import Dense, FiLM, average_pool
+from driqa_jax.models.median import median3
 from driqa_jax.models.precision import Conv
 
 
@@ -59,6 +61,7 @@ class RestorationNet(nn.Module):
       unshuffle: factor of the pixel unshuffle at the entrance.
       inject: the layer, `FiLM` or one of its signature, by which the degradation vector enters.
       condition: what is made of that vector before it enters.
+      median: whether it reads and mixes the median.
       remat: whether to compute each block again on the way back, in place of keeping what is inside.
     """
 
@@ -68,6 +71,7 @@ class RestorationNet(nn.Module):
     unshuffle: int = 2
     inject: Callable = FiLM
     condition: Callable = lambda d: d  # noqa: E731
+    median: bool = True
     remat: bool = False
 
     @nn.compact
@@ -80,11 +84,13 @@ class RestorationNet(nn.Module):
 
         Returns:
           The restored images, (M, H, W, 3), not clipped, and the decoder's levels, coarse to fine, each
-          (M, h, w, c), with the absolute residual last.
+          (M, h, w, c), last how much each pixel of the entrance is changed.
         """
         condition = self.condition(condition)
         x = pixel_unshuffle(images, self.unshuffle)
         outputs = x.shape[-1]
+        smoother = pixel_unshuffle(median3(images) - images, self.unshuffle) if self.median else None
+        x = jnp.concatenate([x, smoother], axis=-1) if self.median else x
         x = Conv(self.width, (3, 3), name="entrance")(x)
         block_class = nn.remat(NAFBlock) if self.remat else NAFBlock
         skips = []
@@ -102,6 +108,8 @@ class RestorationNet(nn.Module):
             x = self.inject(name=f"up{level}_film")(block_class(name=f"up{level}_block")(x), condition)
             levels.append(x)
         residual = Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="exit")(x)
+        if self.median:
+            residual += smoother * Conv(outputs, (3, 3), kernel_init=nn.initializers.zeros, name="mix")(x)
         levels.append(jnp.abs(residual))
         return images + pixel_shuffle(residual, self.unshuffle), levels
 

@@ -74,7 +74,7 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
     The time of a part is that of its own compiled program on the first device, batch 1, without compilation. Without
     `measure` no parameter is ever made. Raises ValueError for a variant that there is not.
     """
-    config = {"variant": variant, "types": TYPES, "statistics": True, "dropout": 0.0}
+    config = {"variant": variant, "types": TYPES, "statistics": True, "median": True, "dropout": 0.0}
     model = build_model(ml_collections.ConfigDict(config))
     pixels = jnp.full((1, SIDE, SIDE, 3), 0.5)
     valid = jnp.full((1, 2), SIDE, jnp.int32)

@@ -30,9 +30,17 @@ def default() -> ml_collections.ConfigDict:
             # .safetensors. "" starts their ViT from nothing; `lite` has its weights from a package.
             "backbone": "",
             # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
-            # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself. The
-            # rest are the ablations, see driqa_jax/models/switches.py.
-            "model": {"variant": "lite", "types": (), "statistics": True, "dropout": 0.1, **DEFAULTS},
+            # statistics: whether E_d also reads fixed statistics of the signal; median: whether R reads the median of
+            # 3x3 pixels; a model in `init` says both itself. The rest are the ablations, see
+            # driqa_jax/models/switches.py.
+            "model": {
+                "variant": "lite",
+                "types": (),
+                "statistics": True,
+                "median": True,
+                "dropout": 0.1,
+                **DEFAULTS,
+            },
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
@@ -85,6 +93,7 @@ def default() -> ml_collections.ConfigDict:
                 "rs_tau": 0.1,
                 "aux": 0.1,
                 "restoration": 1.0,
+                "restoration_distance": "charbonnier",  # charbonnier | psnr
                 "contrast": 0.1,
                 "naming": 1.0,
                 "severity": 1.0,

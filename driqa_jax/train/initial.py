@@ -14,6 +14,7 @@ from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.sources import Subset
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
+from driqa_jax.models.driqa import OLDER
 from driqa_jax.models.efficientnet import imagenet_weights
 from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.models.signal_statistics import signal_statistics
@@ -33,7 +34,7 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
     """The configuration with what the parameters that a run starts from settle of the model.
 
     `model.types` is what the configuration gives, else that of `known`, else that of `init`, else the whole bank;
-    `model.statistics` that of `known`, else that of `init`, else what the configuration gives.
+    what E_d and R read (`OLDER`) that of `known`, else that of `init`, else what the configuration gives.
 
     Args:
       known: the model's part of the configuration that a checkpoint was saved with.
@@ -47,7 +48,7 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
         known = {**model_config(metadata), "types": metadata["degradations"]}
     if known is not None:
         filled.model.types = tuple(config.model.types) or tuple(known["types"])
-        filled.model.statistics = known.get("statistics", False)
+        filled.model.update({key: known.get(key, value) for key, value in OLDER.items()})
     filled.model.types = tuple(filled.model.types) or NAMES
     if config.stage == "pretrain" and filled.model.types != NAMES:
         given = config.init or "model.types"

@@ -19,7 +19,7 @@ from driqa_jax.data.sources import open_configured
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
-from driqa_jax.models.driqa import build_model
+from driqa_jax.models.driqa import OLDER, build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.models.switches import DEFAULTS
 from driqa_jax.parallel import processes
@@ -219,6 +219,6 @@ def _binding(config: dict) -> dict:
     free += ("parallel", "profile", "remat")
     # Runs begun before there were these keys lack them.
     unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
-    unset |= {"model.statistics": False, "compute": "float32", "accumulate": 1}
-    unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
+    unset |= {"compute": "float32", "accumulate": 1, "loss.restoration_distance": "charbonnier"}
+    unset |= {f"model.{key}": value for key, value in {**OLDER, **DEFAULTS}.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

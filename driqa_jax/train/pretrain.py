@@ -76,10 +76,16 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch; `L_RS` where it is "restored".
 
     Raises:
-      UserError: an unknown RS loss.
+      UserError: an unknown RS loss or distance.
     """
     weights = config.loss
     rs.require_known(config)
+    distance = losses.DISTANCES.get(weights.restoration_distance)
+    if distance is None:
+        raise UserError(
+            f"config.loss.restoration_distance is {weights.restoration_distance!r}; "
+            f"the choices are {', '.join(losses.DISTANCES)}"
+        )
     # Devices hold whole blocks, or parts of the only one.
     axis = 0 if config.pretrain.block else 2
 
@@ -107,7 +113,7 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
             restored = model.apply({"params": params}, before, vectors, method="restore")
             clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
             clean = clean.reshape(before.shape)
-            readings["restoration"] = jax.vmap(losses.charbonnier)(restored, clean)
+            readings["restoration"] = jax.vmap(distance)(restored[:, None], clean[:, None])
             if weights.rs == "restored":
                 readings |= judged(model, params, restored, clean)
                 readings["before"] = seen.vector.reshape(*shape, -1)[:, :kept].reshape(before.shape[0], -1)
