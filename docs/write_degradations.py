@@ -1,10 +1,10 @@
 """Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
 
 driqa bench degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
-driqa examine --model runs/pretrain_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
+driqa examine --model runs/restore_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
         --min-mos 0.8 --halve -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
-python docs/write_degradations.py exam runs/pretrain_lite sheet.png
+python docs/write_degradations.py exam runs/pretrain_lite runs/restore_lite sheet.png
 """
 
 import csv
@@ -22,15 +22,16 @@ DOCS = pathlib.Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
 
 
-def main(exam: str, run: str, sheet: str) -> None:
-    """Copy the examination of `exam`, draw the curves of `run`, shrink `sheet`, write the blocks."""
+def main(exam: str, encoder_run: str, restorer_run: str, sheet: str) -> None:
+    """Copy the examination of `exam`, draw the curves of both runs, shrink `sheet`, write the blocks."""
     exam = pathlib.Path(exam)
     shutil.copy(exam / "examination.json", RESULTS / "pretrain_lite_examination.json")
     shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
     for name in ("confusion", "restoration"):
         _palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
-    curves.save(pathlib.Path(run))
-    _palette(Image.open(pathlib.Path(run) / "curves.png"), DOCS / "pretrain_lite_curves.png")
+    for run, name in ((encoder_run, "pretrain_lite"), (restorer_run, "restore_lite")):
+        curves.save(pathlib.Path(run))
+        _palette(Image.open(pathlib.Path(run) / "curves.png"), DOCS / f"{name}_curves.png")
     with Image.open(sheet) as picture:
         small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
         small.save(DOCS / "degradations.jpg", quality=70)

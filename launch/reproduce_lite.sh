@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rebuild the bundled `lite` from nothing but BIQ2021: stages 0+1, stage 2, export, evaluation.
+# Rebuild the bundled `lite` from nothing but BIQ2021: stages 0, 1 and 2, export, evaluation.
 #
 #   launch/reproduce_lite.sh BIQ2021_FOLDER RUNS_FOLDER
 #
@@ -12,8 +12,10 @@ mkdir -p "$runs"
 
 driqa data prepare biq2021 --data-dir "$data" --out "$data/tfds"
 driqa train --config "$configs/pretrain_lite.py" --config.data.path="$data/tfds" --workdir "$runs/pretrain_lite"
+driqa train --config "$configs/restore_lite.py" --config.data.path="$data/tfds" \
+  --config.init="$runs/pretrain_lite" --workdir "$runs/restore_lite"
 driqa train --config "$configs/biq2021_lite.py" --config.data.path="$data/tfds" \
-  --config.init="$runs/pretrain_lite" --workdir "$runs/biq2021_lite"
+  --config.init="$runs/restore_lite" --workdir "$runs/biq2021_lite"
 driqa export --model "$runs/biq2021_lite" -o "$runs/lite.safetensors" \
   --licence "Apache-2.0; learned from ImageNet (through EfficientNet-Lite0, Apache-2.0) and BIQ2021 (freely available for use and benchmarking)"
 driqa evaluate --model "$runs/lite.safetensors" --data biq2021 --data-dir "$data/tfds" --split train/val -o "$runs/biq2021_val.json"

@@ -147,7 +147,7 @@ def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, im
     assert loop.train(config, str(tmp_path / "run")) == 0
     found, metadata = load_for_scoring(tmp_path / "run")
     model = driqa.build_model(config.model)
-    before, after = flatten(initial.encoders(config, model)), flatten(found)
+    before, after = flatten(initial.encoders(config, model, None)), flatten(found)
     assert before.keys() == after.keys()
     moved = {path for path in before if (np.asarray(before[path]) != np.asarray(after[path])).any()}
     standing = ("degradation_encoder/", "restoration/", "quality_encoder/backbone/")
@@ -163,7 +163,7 @@ def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, im
 def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start, imagenet, params, tmp_path):
     def encoders(**changes):
         config = configured(tmp_path, init=start, **changes)
-        return initial.encoders(config, driqa.build_model(config.model))
+        return initial.encoders(config, driqa.build_model(config.model), None)
 
     def same(one, other):
         pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)

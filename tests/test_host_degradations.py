@@ -70,7 +70,7 @@ def test_the_benchmark_writes_what_it_measured(tmp_path, capsys, monkeypatch, ro
     monkeypatch.setattr(chains, "_branch", lambda entry: lambda key, photos, severity, ids: photos + severity)
     monkeypatch.setattr(bench.pretrain, "degrade", lambda config, photos, index, step: (photos, step))
     monkeypatch.setattr(bench, "make_step", lambda *unused: lambda run, batch: (run, batch["photo"].sum()))
-    monkeypatch.setattr(bench.initial, "pretraining_params", lambda *unused: {"a": {"kernel": np.zeros((2, 2))}})
+    monkeypatch.setattr(bench.initial, "fresh_pretraining_params", lambda *unused: {"a": {"kernel": np.zeros((2, 2))}})
     words = ["--side", "32", "--names", "brighten,motion_blur", "--repeats", "2", "--recipe", "pairs"]
     words += ["--config", str(root / "configs" / "pretrain_lite.py")]
     assert bench.main([*words, "--json", str(tmp_path / "b.json")]) == 0

@@ -6,12 +6,13 @@ import pytest
 from tiny_model import random_params, tiny
 
 from driqa_jax.data.fake import FakeSource
-from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
+from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train import finetune, initial
+from driqa_jax.train import finetune, initial, pretrain
 from driqa_jax.train.config import default
 from driqa_jax.train.describe import describe
 from driqa_jax.train.state import flatten
@@ -92,8 +93,20 @@ def test_a_whole_model_comes_as_it_is(config, written):
 
 def test_pretraining_starts_with_the_two_parts_alone(config):
     model = driqa.build_model(config.model)
-    params = jax.eval_shape(lambda: initial.pretraining_params(config, model))
+    config.stage, config.pretrain.crop, config.batch_size = "pretrain", 32, 4
+    source = FakeSource(PICTURES)
+    params = initial.pretraining_params(config, model, source)
     assert set(params) == {"degradation_encoder", "restoration"}
+
+    # The constants are those of degraded pictures: standardised, others of the kind have no mean and unit deviation.
+    photos = next(pretrain_batches(source, 32, PICTURES, seed=7))
+    pictures, *_ = pretrain.degrade(config, photos["photo"] / np.float32(255), photos["index"], 0)
+    known = signal_statistics(pictures.reshape(-1, 32, 32, 3))
+    constants = params["degradation_encoder"]["standardize_statistics"]
+    seen = (np.asarray(known) - constants["shift"]) * constants["scale"]
+    moved = known.std(axis=0) > 1e-3
+    assert np.abs(np.median(seen[:, moved].mean(axis=0))) < 0.3
+    assert 0.5 < np.median(seen[:, moved].std(axis=0)) < 1.5
 
 
 def test_another_variant_is_refused_naming_both(config, written):

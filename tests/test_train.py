@@ -210,12 +210,18 @@ def test_another_configuration_in_the_folder_is_refused_naming_the_keys(straight
         loop.train(changed, straight[0])
 
 
-def test_a_folder_without_a_checkpoint_takes_another_configuration(tmp_path):
+def test_a_folder_without_a_checkpoint_takes_another_configuration(start, tmp_path):
+    with pytest.raises(UserError, match="no picture in 'nowhere'"):
+        loop.train(configured(init=str(start), **{"data.train": "nowhere"}), tmp_path)
+    with pytest.raises(UserError, match="no picture in 'elsewhere'"):
+        loop.train(configured(init=str(start), **{"data.train": "elsewhere"}), tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["train"] == "elsewhere"
+
+
+def test_an_absent_start_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="no model 'absent'"):
         loop.train(configured(init="absent"), tmp_path)
-    with pytest.raises(UserError, match="no model 'missing'"):
-        loop.train(configured(init="missing"), tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["init"] == "missing"
+    assert not (tmp_path / "config.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ METADATA = {
     "format": "driqa_jax/1",
     "variant": "tiny",
     "licence": "Apache-2.0",
-    "config": {"variant": "tiny", "types": 3, "dropout": 0.0},
+    "config": {"variant": "tiny", "types": 3, "dropout": 0.0, "statistics": False},
     "view": RULE.to_dict(),
     # Rises from 0 to 1 over all numbers: whatever a model of random parameters says is a score.
     "calibration": {"low": 0.0, "span": 1.0, "centre": 0.1, "width": 0.7},

@@ -135,7 +135,7 @@ def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[
     mesh = parallel.make_mesh(jax.devices()[:1])
     model = build_model(config.model)
     optimizer = optim.make_optimizer(config.optim, STEPS)
-    params = jax.tree.map(np.array, initial.pretraining_params(config, model))
+    params = jax.tree.map(np.array, initial.fresh_pretraining_params(config, model))
     run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
     run = parallel.replicate(run, mesh)
     advance = parallel.map_step(make_step(pretrain.make_loss(config, model), optimizer, config.optim.ema), mesh)
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [name for name in names if name not in NAMES]:
         parser.error(f"no degradation is called {unknown[0]!r}; see driqa degrade list")
     enable_compile_cache()
-    config = initial.with_types(read(args.config)) if args.config else None
+    config = initial.with_model(read(args.config)) if args.config else None
     found = measure(args.side, args.recipe, names, args.repeats, config)
     show(found)
     if args.json:

@@ -31,7 +31,7 @@ STEPS = 1000  # of the schedule; the time of a step does not depend on it
 
 def measure(batch: int = 8, side: int = 224, repeats: int = 9) -> dict[str, float]:
     """Median seconds of a step for each backward pass; `whole` of side x side and one tile of the same."""
-    config = initial.with_types(default())
+    config = initial.with_model(default())
     model = build_model(config.model)
     mesh = parallel.make_mesh(jax.devices()[:1])
     params = jax.jit(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))()["params"]

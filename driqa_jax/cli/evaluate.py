@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import sys
 
@@ -79,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
         raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
     source, kind = open_data(args.data, args.data_dir, args.mos_range, args.split_column)
+    from driqa_jax.data.sources import labels_sha256
     from driqa_jax.data.splits import novel, select
 
     split = None
@@ -229,12 +229,6 @@ def open_data(data: str, data_dir: str | None, mos_range: list[float] | None, sp
     if not data_dir:
         raise UserError(f"--data {data}: give --data-dir, the folder that `driqa data prepare {data}` wrote")
     return _checked(open_source, "tfds", data_dir, data), "tfds"
-
-
-def labels_sha256(part) -> str:
-    """sha256 of the pictures' names and scores as they were compared."""
-    rows = zip(part.column("image_id").tolist(), part.column("mos").tolist(), strict=True)
-    return hashlib.sha256("".join(f"{name},{mos!r}\n" for name, mos in rows).encode()).hexdigest()
 
 
 def _checked(action, *args, **options):

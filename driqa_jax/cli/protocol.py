@@ -10,11 +10,15 @@ _EXAMPLES = """\
 examples:
   driqa protocol --config configs/protocols/repeats.py --workdir repeats --config.base.data.path=ratings.csv
   driqa protocol --config configs/protocols/cross.py --workdir cross --config.across.avt.path=avt.csv
+  driqa protocol --rerun cross/runs/lite/whole/seed0/run.json --workdir again
 
-Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
-stopped; a run that is done is not done again.
+The workdir holds table.md, table.csv, table.tex, runs.csv, figures/ and, for each run, run.json and every
+picture's scores. Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
+stopped; a run that is done is not done again. --rerun does one run anew from its record alone, and says
+whether the same numbers came out.
 
-exit codes: 0 all is done, 1 some runs failed, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
+exit codes: 0 all is done, 1 some runs failed or a rerun differs, 2 usage error, 130 Ctrl-C, 143 SIGTERM
+(everything is saved)
 """
 
 
@@ -28,7 +32,9 @@ def add_parser(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="F.py", help="a Python file with get_config()")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", metavar="F.py", help="a Python file with get_config()")
+    what.add_argument("--rerun", metavar="RUN.json", help="the record of one run, to be done again and compared")
     parser.add_argument("--workdir", required=True, metavar="D", help="folder for runs, tables and figures")
     parser.set_defaults(run=run, overrides=[])
 
@@ -38,12 +44,14 @@ def run(args: argparse.Namespace) -> int:
     from driqa_jax.cli.train import parse_overrides
 
     settings = parse_overrides(args.overrides)
-    if not args.config:
-        raise UserError("give --config, a protocol's Python file")
+    if args.rerun and settings:
+        raise UserError(f"--config.{settings[0]}: a rerun changes nothing; leave it out")
     from driqa_jax.protocol import kinds
+    from driqa_jax.protocol.rerun import rerun
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read
 
-    config = read(args.config, settings)
     enable_compile_cache()
-    return kinds.run(config, args.workdir)
+    if args.rerun:
+        return rerun(args.rerun, args.workdir)
+    return kinds.run(read(args.config, settings), args.workdir)

@@ -9,6 +9,7 @@ not known), `level` (int as the authors count, 0 where not known), `row` (int, p
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -136,6 +137,22 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
             raise ValueError("a source of kind 'tfds' needs a name, for example biq2021")
         return kinds[kind](name, path, **options)
     return kinds[kind](path, **({"name": name} if name else {}), **options)
+
+
+def open_configured(data) -> Source:
+    """The source that a configuration's `data` means: kind, path, name, mos_range, fake_count; raises as above."""
+    options = {}
+    if data.kind == "fake":
+        options["count"] = data.fake_count
+    if data.kind == "folder" and data.mos_range:
+        options["mos_range"] = tuple(data.mos_range)
+    return open_source(data.kind, data.path or None, data.name or None, **options)
+
+
+def labels_sha256(part: Source) -> str:
+    """sha256 of the pictures' names and scores as they are compared."""
+    rows = zip(part.column("image_id").tolist(), part.column("mos").tolist(), strict=True)
+    return hashlib.sha256("".join(f"{name},{mos!r}\n" for name, mos in rows).encode()).hexdigest()
 
 
 def require_pictures(source: Source, where: str) -> Source:

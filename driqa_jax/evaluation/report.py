@@ -29,18 +29,33 @@ DEGRADATION = "degradation: "
 class Part:
     """Figures over `n` pictures; `metrics` by name, None where a figure is not defined.
 
-    intervals: the bootstrap's 95 % by name, None where one is not defined; empty where none was asked for.
+    intervals: the bootstrap's 95 % by name, None where one is not defined; empty where none was asked for. spread:
+    where the figures are medians of several runs, the standard deviation of those by name; else empty.
     """
 
     n: int
     metrics: Mapping[str, float | None]
     intervals: Mapping[str, Interval | None] = dataclasses.field(default_factory=dict)
+    spread: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Part:
         """The inverse of `dataclasses.asdict`."""
         found = {name: tuple(pair) if pair else None for name, pair in values.get("intervals", {}).items()}
-        return cls(values["n"], values["metrics"], found)
+        return cls(values["n"], values["metrics"], found, values.get("spread", {}))
+
+    def within_noise(self, name: str) -> bool:
+        """Of a difference: whether its interval holds 0."""
+        return False
+
+
+class Gap(Part):
+    """Differences of figures."""
+
+    def within_noise(self, name: str) -> bool:
+        """Of a difference: whether its interval holds 0."""
+        pair = self.intervals.get(name)
+        return bool(pair and pair[0] <= 0 <= pair[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,10 +92,10 @@ class Report:
         parts = {name: Part.from_dict(part) for name, part in values.pop("parts").items()}
         tables = {
             key: {
-                other: {name: Part.from_dict(part) for name, part in rows.items()}
+                other: {name: kind.from_dict(part) for name, part in rows.items()}
                 for other, rows in values.pop(key, {}).items()
             }
-            for key in ("others", "differences")
+            for key, kind in (("others", Part), ("differences", Gap))
         }
         return cls(
             **{**values, **tables, "intervals": whole.intervals, "parts": parts, "failed": tuple(values["failed"])}
@@ -117,15 +132,15 @@ def measure(prediction: np.ndarray, mos: np.ndarray, draws: int = 0, seed: int =
 
 def difference(
     prediction: np.ndarray, other: np.ndarray, mos: np.ndarray, draws: int = 0, seed: int = 0, scaled: bool = True
-) -> Part:
+) -> Gap:
     """Every figure of the predictions less that of the other, all (N,), with intervals over the same resamples."""
     first, second = measure(prediction, mos), measure(other, mos, scaled=scaled)
     gaps = {name: _gap(first.metrics[name], second.metrics[name]) for name in METRICS}
     if not draws:
-        return Part(len(mos), gaps)
+        return Gap(len(mos), gaps)
     one, two = (bootstrap.replicates(x, mos, draws, seed) for x in (prediction, other))
     found = bootstrap.intervals({name: one[name] - two[name] for name in METRICS})
-    return Part(len(mos), gaps, {name: None if gaps[name] is None else found[name] for name in METRICS})
+    return Gap(len(mos), gaps, {name: None if gaps[name] is None else found[name] for name in METRICS})
 
 
 def make_report(

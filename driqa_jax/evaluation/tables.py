@@ -15,7 +15,7 @@ from driqa_jax.evaluation.report import METRICS, Part, Report
 if TYPE_CHECKING:
     from rich.table import Table
 
-UNDEFINED = "undefined"
+UNDEFINED, NOISE = "undefined", "within noise"
 _HEADS = {"srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "rmse": "RMSE"}
 
 
@@ -30,7 +30,7 @@ def to_terminal(report: Report) -> Table:
     for column in table.columns[1 + several :]:
         column.justify = "right"
     for whose, pictures, part in report.rows():
-        cells = [_shown(part, name, 4) + (f"\n{_bounds(part, name, 3)}" if part.intervals else "") for name in METRICS]
+        cells = ["\n".join(_said(part, name, 4)) for name in METRICS]
         table.add_row(*([whose] if several else []), pictures, str(part.n), *cells)
     return table
 
@@ -42,7 +42,7 @@ def to_markdown(report: Report) -> str:
         "|---|---|" + "---|" * (1 + len(METRICS)),
     ]
     for whose, pictures, part in report.rows():
-        cells = [f"{_shown(part, name, 3)} {_bounds(part, name, 3)}".strip() for name in METRICS]
+        cells = [" ".join(_said(part, name, 3)) for name in METRICS]
         lines.append(f"| {whose} | {pictures} | {part.n} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -52,11 +52,15 @@ def to_csv(report: Report) -> str:
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
     ends = [f"{name}_{end}" for name in METRICS for end in ("low", "high")]
-    rows.writerow(["data", "split", "scores", "pictures", "n", *METRICS, *ends])
-    for whose, pictures, part in report.rows():
-        figures = [UNDEFINED if part.metrics[name] is None else repr(part.metrics[name]) for name in METRICS]
+    found = list(report.rows())
+    spreads = [f"{name}_spread" for name in METRICS] if any(part.spread for *_, part in found) else []
+    rows.writerow(["data", "split", "scores", "pictures", "n", *METRICS, *ends, *spreads, "within_noise"])
+    for whose, pictures, part in found:
+        figures = [_full(part.metrics[name]) for name in METRICS]
         bounds = [cell for name in METRICS for cell in _cells(part, name)]
-        rows.writerow([report.data, report.split, whose, pictures, part.n, *figures, *bounds])
+        spread = [_full(part.spread[name]) if part.spread else "" for name in METRICS] if spreads else []
+        noise = " ".join(name for name in METRICS if part.within_noise(name))
+        rows.writerow([report.data, report.split, whose, pictures, part.n, *figures, *bounds, *spread, noise])
     return file.getvalue()
 
 
@@ -71,8 +75,9 @@ def to_latex(report: Report) -> str:
         before = whose
         cells = []
         for name in METRICS:
-            bounds = _bounds(part, name, 3)
-            cells.append(_shown(part, name, 3) + (rf" {{\scriptsize {bounds}}}" if bounds else ""))
+            value, *rest = _said(part, name, 3)
+            rest = " ".join(rest).replace("± ", r"$\pm$\,")
+            cells.append(value + (rf" {{\scriptsize {rest}}}" if rest else ""))
         lines.append(" & ".join([_escaped(whose), _escaped(pictures), str(part.n), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
@@ -96,16 +101,24 @@ def save_table(report: Report, path: str | os.PathLike) -> None:
     write_whole(path, _KINDS[path.suffix.lower()](report).encode())
 
 
-def _shown(part: Part, name: str, digits: int) -> str:
+def _said(part: Part, name: str, digits: int) -> list[str]:
+    """A figure, and what is known of it: its spread, its interval, whether a difference is within noise."""
     value = part.metrics[name]
-    return UNDEFINED if value is None else f"{value:.{digits}f}"
+    if value is None:
+        return [UNDEFINED]
+    said = [f"{value:.{digits}f}"]
+    if part.spread:
+        said.append(f"± {part.spread[name]:.3f}")
+    if part.intervals:
+        pair = part.intervals[name]
+        said.append(f"[{UNDEFINED}]" if pair is None else f"[{pair[0]:.3f}, {pair[1]:.3f}]")
+    if part.within_noise(name):
+        said.append(NOISE)
+    return said
 
 
-def _bounds(part: Part, name: str, digits: int) -> str:
-    if not part.intervals or part.metrics[name] is None:
-        return ""
-    pair = part.intervals[name]
-    return f"[{UNDEFINED}]" if pair is None else f"[{pair[0]:.{digits}f}, {pair[1]:.{digits}f}]"
+def _full(value: float | None) -> str:
+    return UNDEFINED if value is None else repr(value)
 
 
 def _cells(part: Part, name: str) -> list[str]:

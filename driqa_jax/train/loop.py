@@ -15,7 +15,7 @@ from flax import traverse_util
 from driqa_jax import parallel
 from driqa_jax.atomic import write_whole
 from driqa_jax.data.apart import require_contents_apart
-from driqa_jax.data.sources import open_source
+from driqa_jax.data.sources import open_configured
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
@@ -30,8 +30,11 @@ from driqa_jax.train.steps import make_step
 from driqa_jax.train.timing import Chrono
 
 
-def train(config: ml_collections.ConfigDict, workdir: str) -> int:
+def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, params, found: None) -> int:
     """Train, from the start or from the newest checkpoint in `workdir`.
+
+    `watch` is told of each evaluation: its step, the averaged parameters, what validation found. After a resumption it
+    may be told of one again, the same to the bit.
 
     Returns:
       The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C; either way everything is saved.
@@ -53,7 +56,7 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
     checkpoints = Checkpoints(folder, config.checkpoint.keep)
     begun = checkpoints.latest() is not None
     # From the checkpoint where there is one: what the run started from may be gone.
-    config = initial.with_types(config, checkpoints.run()["config"]["model"]["types"] if begun else ())
+    config = initial.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
     _claim(folder, config, begun)
 
     # ---- data
@@ -101,7 +104,10 @@ def train(config: ml_collections.ConfigDict, workdir: str) -> int:
             if step > start and (done or (config.eval_every and step % config.eval_every == 0)):
                 jax.block_until_ready(run)
                 with chrono.paused():
-                    log.write(step, validate(state.merge(run.ema, run.frozen), val_source))
+                    averaged = state.merge(run.ema, run.frozen)
+                    found = validate(averaged, val_source)
+                    log.write(step, found)
+                    watch(step, averaged, found)
             # ---- save
             late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
             on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
@@ -141,13 +147,8 @@ def sources(config: ml_collections.ConfigDict):
       UserError: the data cannot be opened; the message says what to change.
     """
     data = config.data
-    options = {}
-    if data.kind == "fake":
-        options["count"] = data.fake_count
-    if data.kind == "folder" and data.mos_range:
-        options["mos_range"] = tuple(data.mos_range)
     try:
-        source, official = open_source(data.kind, data.path or None, data.name or None, **options), data.kind == "tfds"
+        source, official = open_configured(data), data.kind == "tfds"
         if data.split_file:
             split = Split.load(data.split_file)
             source, official = split.assigned(source), split.official

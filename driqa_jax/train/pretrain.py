@@ -75,11 +75,12 @@ def make_loss(config: ml_collections.ConfigDict, model):
     """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch; `L_RS` where it is "restored".
 
     Raises:
-      UserError: an unknown RS loss.
+      UserError: an unknown RS loss, or "restored" where nothing is restored.
     """
     weights = config.loss
     rs.require_known(config)
-    extra = {"restored": restored_rs}.get(weights.rs, lambda *_: {})
+    if weights.rs == "restored" and not config.pretrain.restored:
+        raise UserError("config.loss.rs='restored' wants R to restore; set config.pretrain.restored above 0")
 
     def loss(params, batch, step):
         photos = batch["photo"] / 255.0
@@ -99,12 +100,6 @@ def make_loss(config: ml_collections.ConfigDict, model):
         swapped = jax.random.bernoulli(rng.stream(config.seed, "swap", step), 0.5, (count,))
         vectors = jnp.where(swapped[None, :, None, None], jnp.roll(vectors, 1, axis=2), vectors)
         vectors = parallel.local_slice(vectors, axis=axis)
-        # E_d learns from more pictures than R, whose step costs twice as much.
-        kept = max(1, round(config.pretrain.restored * count))
-        before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
-        restored = model.apply({"params": params}, before, vectors, method="restore")
-        clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
-
         def everywhere(x):
             """One value a block and chain, local, to one a picture, global."""
             x = jnp.broadcast_to(x[:, :, None], (blocks, count, width, *x.shape[2:]))
@@ -127,25 +122,27 @@ def make_loss(config: ml_collections.ConfigDict, model):
             "severity": grading,
         }
         shares = {name: parallel.share(term) for name, term in terms.items()}
-        # A mean over samples needs no gather: equal parts of it add up.
-        shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
-        seen_before = seen.vector.reshape(blocks, count, width, -1)[:, :kept].reshape(before.shape[0], -1)
-        degraded = jnp.broadcast_to(~is_clean[:, :kept, None], (blocks, kept, width)).reshape(-1)
-        more = extra(model, params, restored, clean.reshape(before.shape), seen_before, degraded)
-        shares |= {name: parallel.share(term) for name, term in more.items()}
-        value = (
-            weights.restoration * shares["restoration"]
-            + weights.contrast * shares["contrast"]
-            + weights.naming * shares["naming"]
-            + weights.severity * shares["severity"]
-            + weights.rs_weight * shares.get("rs", 0.0)
-        )
+        # E_d learns from more pictures than R, whose step costs many times as much.
+        if config.pretrain.restored:
+            kept = max(1, round(config.pretrain.restored * count))
+            before, vectors = (x[:, :kept].reshape(-1, *x.shape[3:]) for x in (pictures, vectors))
+            restored = model.apply({"params": params}, before, vectors, method="restore")
+            clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
+            # A mean over samples needs no gather: equal parts of it add up.
+            shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
+        value = sum(weights[name] * share for name, share in shares.items())
+        if weights.rs == "restored":
+            seen_before = seen.vector.reshape(blocks, count, width, -1)[:, :kept].reshape(before.shape[0], -1)
+            degraded = jnp.broadcast_to(~is_clean[:, :kept, None], (blocks, kept, width)).reshape(-1)
+            rows = restored, clean.reshape(before.shape), seen_before, degraded
+            shares["rs"] = parallel.share(restored_rs(model, params, *rows))
+            value += weights.rs_weight * shares["rs"]
         return value, shares
 
     return loss
 
 
-def restored_rs(model, params, restored, clean, before, degraded) -> dict[str, jax.Array]:
+def restored_rs(model, params, restored, clean, before, degraded) -> jax.Array:
     """The RS loss "restored" on the global batch: `R` is to bring the vector of a picture to that of the clean one.
 
     `E_d` is the judge here and learns nothing from it, or it would call the restored clean whatever it looks like.
@@ -159,4 +156,4 @@ def restored_rs(model, params, restored, clean, before, degraded) -> dict[str, j
         return model.apply({"params": judge}, pictures, method="encode_degradation").vector
 
     rows = (vector(restored), vector(clean), before, degraded)
-    return {"rs": losses.restored_ratio(*(parallel.gather(x) for x in rows))}
+    return losses.restored_ratio(*(parallel.gather(x) for x in rows))

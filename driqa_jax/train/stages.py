@@ -26,7 +26,7 @@ class Stage(NamedTuple):
 
 STAGES = {
     "pretrain": Stage(
-        lambda config, model, source: initial.pretraining_params(config, model),
+        initial.pretraining_params,
         pretrain.batches,
         pretrain.make_loss,
         validate.pretraining,

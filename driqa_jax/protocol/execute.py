@@ -1,0 +1,103 @@
+"""One run, from its plan to its record: train, take the parameters that are asked for, test them."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+
+import numpy as np
+
+from driqa_jax.data.sources import Source, labels_sha256
+from driqa_jax.data.splits import novel, select
+from driqa_jax.errors import UserError
+from driqa_jax.evaluation.bootstrap import LEVEL
+from driqa_jax.evaluation.report import Report, make_report
+from driqa_jax.protocol.models import as_it_is, train_run
+from driqa_jax.protocol.plan import Run, Sets, Trial
+from driqa_jax.protocol.record import FILE, Record, Scores, claim, note, noted, save_scores
+from driqa_jax.scoring.provenance import hardware, versions
+
+
+def carry_out(run: Run, folder: pathlib.Path, sets: Sets) -> int:
+    """Do a run that is not done yet, or go on with it; its record lies in `folder` at the end.
+
+    Returns the exit code of the training: 0, or 130 or 143 where a signal stopped it and all is saved.
+
+    Raises UserError: the folder holds another run, data cannot be read, or a prediction is not finite.
+    """
+    claim(run, folder)
+    if (folder / FILE).exists():
+        return 0
+    began, before = time.monotonic(), noted(folder).get("seconds", 0.0)
+
+    def seconds():
+        return round(before + time.monotonic() - began, 1)
+
+    parts = {test: _pictures(run, test, sets) for test in run.tests}
+    if run.weights:
+        model = as_it_is(run.weights)
+    else:
+        model = train_run(run, folder, {test: part for test, (part, _) in parts.items()})
+        if model.code:
+            note(folder, seconds=seconds())
+            return model.code
+    reports: dict[str, dict[str, Report]] = {name: {} for name in run.checkpoints}
+    for test, (part, is_novel) in parts.items():
+        predicted = {name: _checked(test, part, model.predict[name](test, part)) for name in run.checkpoints}
+        mos = part.column("mos").astype(np.float64)
+        for name, values in predicted.items():
+            reports[name][test.name] = _report(run, test, part, values, is_novel)
+        save_scores(folder, test.name, Scores(part.column("image_id"), mos, is_novel, predicted))
+    provenance = {
+        **model.provenance,
+        "bootstrap": {"resamples": run.bootstrap, "seed": 0, "level": LEVEL},
+        "versions": versions(),
+        "hardware": hardware(),
+        "wall_seconds": seconds(),
+    }
+    Record(run, model.checkpoints, reports, provenance).save(folder)
+    return 0
+
+
+def _pictures(run: Run, test: Trial, sets: Sets) -> tuple[Source, np.ndarray]:
+    """The pictures of a test, and which of them have no neighbour in another split: (N,) bool."""
+    source = sets.open(run.config["data"] if test.data is None else test.data, test.height)
+    if test.data is None and run.split:
+        source = run.split.assigned(source)
+    try:
+        part = select(source, test.part, run.seed)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    unscored = np.flatnonzero(~np.isfinite(part.column("mos")))
+    if len(unscored):
+        raise UserError(f"{test.name}: {part.column('image_id')[unscored[0]]} has no score ({len(unscored)} such)")
+    return part, novel(source, part) if len(set(source.column("split"))) > 1 else np.ones(len(part), bool)
+
+
+def _report(run, test, part, predicted, is_novel) -> Report:
+    mos = part.column("mos").astype(np.float64)
+    provenance = {
+        "labels_sha256": labels_sha256(part),
+        "label_files": dict(part.label_files),
+        "height": test.height,
+        "canvas": list(test.canvas),
+    }
+    return make_report(
+        predicted,
+        mos,
+        data=part.name.removesuffix(f":{test.part}"),
+        split=test.part,
+        provenance={"model": run.row, "data": provenance},
+        subset=part.column("subset"),
+        novel=is_novel,
+        degradation=part.column("degradation"),
+        draws=run.bootstrap,
+    )
+
+
+def _checked(test: Trial, part: Source, predicted: np.ndarray) -> np.ndarray:
+    wrong = np.flatnonzero(~np.isfinite(predicted))
+    if len(wrong):
+        name = part.column("image_id")[wrong[0]]
+        raise UserError(f"{test.name}: the prediction for {name} is {predicted[wrong[0]]} ({len(wrong)} such)")
+    return predicted

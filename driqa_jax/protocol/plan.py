@@ -1,0 +1,190 @@
+"""What a protocol comes to: its runs, each a row of the table on one split with one seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from driqa_jax.data.published import published_split
+from driqa_jax.data.resized import Resized
+from driqa_jax.data.sources import Source, open_configured
+from driqa_jax.data.split_file import Split, hash_split, official_split
+from driqa_jax.errors import UserError
+from driqa_jax.train.config import set_key
+from driqa_jax.train.stages import STAGES
+
+PEEKED = "best_on_test"
+CHECKPOINTS = ("last", "val_selected", PEEKED)
+AS_IT_IS = "as it is"  # in place of a checkpoint, for weights that are not trained
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What is tested on: a part of the training's own data, or (`data` given) another set.
+
+    name: of the table. part: as in `driqa_jax.data.splits.select`. data: the keys of a configuration's `data`.
+    height: rows that every picture is brought to, 0 as they are. canvas: of the views, () the training's.
+    """
+
+    name: str
+    part: str
+    data: Mapping[str, Any] | None = dataclasses.field(default=None, hash=False)
+    height: int = 0
+    canvas: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One training and its tests; all plain values, so that a run can be done again from its own record.
+
+    config: of the training, as a dictionary; for `weights` (a name or file that scores as it is) that of the row.
+    split: None where no part of the training's own data is touched.
+    """
+
+    row: str
+    seed: int
+    split: Split | None
+    config: Mapping[str, Any]
+    weights: str
+    tests: tuple[Trial, ...]
+    checkpoints: tuple[str, ...]
+    bootstrap: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"{self.row}, {self.split.id}, seed {self.seed}" if self.split else self.row
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """Where in the workdir it lies."""
+        return pathlib.Path("runs", slug(self.row), slug(self.split.id) if self.split else "whole", f"seed{self.seed}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Run:
+        """The inverse of `to_dict`, after JSON too."""
+        split, tests = values["split"], values["tests"]
+        if split:
+            images = split["images"] and {part: tuple(names) for part, names in split["images"].items()}
+            split = Split(**{**split, "images": images})
+        found = tuple(Trial(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
+        return cls(**{**values, "split": split, "tests": found, "checkpoints": tuple(values["checkpoints"])})
+
+
+class Sets:
+    """Data sets, each opened once."""
+
+    def __init__(self):
+        self._opened: dict[str, Source] = {}
+
+    def open(self, data: Mapping[str, Any], height: int = 0) -> Source:
+        """The source that a configuration's `data` names. Raises UserError, as opening does."""
+        key = repr((height, *sorted((name, str(value)) for name, value in data.items())))
+        if key not in self._opened:
+            try:
+                source = open_configured(ml_collections.ConfigDict(dict(data)))
+            except (ValueError, FileNotFoundError) as error:
+                raise UserError(str(error)) from error
+            self._opened[key] = Resized(source, height) if height else source
+        return self._opened[key]
+
+
+def make_plan(config: ml_collections.ConfigDict, sets: Sets) -> list[Run]:
+    """The runs of a protocol, row by row.
+
+    Raises UserError: a key that is none, rows of one name, `best_on_test` alone, data that cannot be opened.
+    """
+    checkpoints = tuple(config.checkpoints)
+    _require_known("checkpoints", checkpoints, CHECKPOINTS)
+    if checkpoints[0] == PEEKED:
+        raise UserError(f"config.checkpoints: {PEEKED} peeks at the test pictures; put it behind another, never alone")
+    if PEEKED in checkpoints and not config.test:
+        raise UserError(f"config.checkpoints: {PEEKED} wants config.test, the part of its own data to peek at")
+    if not config.rows or not config.seeds:
+        raise UserError("config.rows and config.seeds must each name at least one")
+    runs = [run for name, changes in config.rows for run in _row(config, name, dict(changes), checkpoints, sets)]
+    if not any(run.tests for run in runs):
+        raise UserError("nothing to test on: give config.test, or the path of a set, --config.across.NAME.path=...")
+    places = [run.folder for run in runs]
+    twice = next((run for run in runs if places.count(run.folder) > 1), None)
+    if twice:
+        raise UserError(f"config.rows: two runs would lie in {twice.folder}; give rows and splits other names")
+    return runs
+
+
+def _row(config, name, changes, checkpoints, sets):
+    weights = changes.pop("weights", "")
+    training = ml_collections.ConfigDict(config.base.to_dict()).lock()
+    for key, value in changes.items():
+        try:
+            set_key(training, key, value if isinstance(value, str) else repr(value))
+        except UserError as error:
+            raise UserError(f"config.rows, {name!r}: {str(error).replace('--config.', '')}") from None
+    if not weights and (training.stage not in STAGES or STAGES[training.stage].predict is None):
+        raise UserError(f"config.rows, {name!r}: the stage {training.stage!r} predicts no MOS; nothing can be tested")
+    own = _data_of(training.data)
+    splits = [None] if weights and not config.test else _splits(config.splits, sets.open(own))
+    for split in splits:
+        others = tuple(_others(config.across, own, sets))
+        tests = (Trial(f"{split.data} {config.test}", config.test), *others) if config.test else others
+        # Weights that are not trained score the same whatever the seed.
+        for seed in config.seeds[:1] if weights else config.seeds:
+            chosen = ml_collections.ConfigDict(training.to_dict())
+            chosen.seed = seed
+            if split:
+                fold = ("train", "val") if split.counts.get("val") else ("train/fit", "train/val")
+                chosen.data.train, chosen.data.val = fold
+            kept = (AS_IT_IS,) if weights else checkpoints
+            yield Run(name, seed, split, chosen.to_dict(), weights, tests, kept, config.bootstrap)
+
+
+def _others(across, own, sets):
+    for name, given in sorted(across.items()):
+        data = _data_of(given)
+        if data == own or not (given.path or given.kind == "fake"):
+            continue  # a set that is trained on, or one that is not at hand
+        sets.open(data, given.height)  # now, not hours later, what is wrong with it is to be said
+        yield Trial(name, given.split, data, given.height, tuple(given.canvas))
+
+
+def _data_of(given) -> dict[str, Any]:
+    return {
+        **{key: given[key] for key in ("kind", "name", "path", "fake_count")},
+        "mos_range": list(given.mos_range),
+    }
+
+
+def _splits(splits, source):
+    makers = {
+        "official": lambda: [official_split(source)],
+        "hash": lambda: [hash_split(source, number, splits.test, splits.val) for number in splits.numbers],
+        "published": lambda: [published_split(pathlib.Path(splits.folder), source, k) for k in splits.numbers],
+        "files": lambda: [Split.load(file) for file in splits.files],
+    }
+    _require_known("splits.kind", (splits.kind,), makers)
+    found = makers[splits.kind]()
+    if not found:
+        raise UserError("config.splits names no split; give config.splits.numbers or config.splits.files")
+    for split in found:
+        split.assigned(source)
+    return found
+
+
+def _require_known(key, values, known):
+    for value in values or ("",):
+        if value not in known:
+            raise UserError(f"config.{key}: {value!r} is none of {', '.join(known)}")
+
+
+def slug(name: str) -> str:
+    """A name as one fit for a folder."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("_.") or "unnamed"
