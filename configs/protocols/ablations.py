@@ -1,8 +1,5 @@
 """The ablations on BIQ2021: eight rows, three splits each, on features that are computed once.
 
-for K in 0 1 2; do
-  driqa data split biq2021 --data-dir BIQ2021/tfds --hash $K --of train -o splits/biq2021_train_$K.json
-done
 driqa protocol --config configs/protocols/ablations.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/pretrain_lite --workdir protocol_ablations
 
@@ -35,7 +32,6 @@ def get_config(rows=ROWS):
     base.view.short, base.view.canvas = 224, (224, 224)
     base.batch_size, base.epochs = 32, 4.0
     base.optim.lr, base.optim.ema, base.loss.plcc = 1e-3, 0.995, 0.5
-    config.splits.kind = "files"
-    config.splits.files = tuple(f"splits/biq2021_train_{number}.json" for number in range(3))
+    config.splits.kind, config.splits.numbers, config.splits.of = "hash", (0, 1, 2), "train"
     config.checkpoints = ("last",)
     return config
