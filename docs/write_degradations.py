@@ -1,10 +1,10 @@
 """Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
 
 driqa bench degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
-driqa examine --model runs/restore_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
+driqa examine --model runs/restore_lite_more --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
         --min-mos 0.8 --halve -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
-python docs/write_degradations.py exam runs/pretrain_lite runs/restore_lite sheet.png
+python docs/write_degradations.py exam sheet.png runs/pretrain_lite runs/restore_lite runs/restore_lite_more
 """
 
 import csv
@@ -22,20 +22,22 @@ DOCS = pathlib.Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
 
 
-def main(exam: str, encoder_run: str, restorer_run: str, sheet: str) -> None:
-    """Copy the examination of `exam`, draw the curves of both runs, shrink `sheet`, write the blocks."""
+def main(exam: str, sheet: str, *runs: str) -> None:
+    """Copy the examination of `exam`, shrink `sheet`, draw the curves of `runs`, write the blocks."""
     exam = pathlib.Path(exam)
-    shutil.copy(exam / "examination.json", RESULTS / "pretrain_lite_examination.json")
+    found = json.loads((exam / "examination.json").read_text())
+    # Where it lay on this machine is nobody's business.
+    found["provenance"]["model"] = pathlib.Path(found["provenance"]["model"]).name
+    (RESULTS / "pretrain_lite_examination.json").write_text(json.dumps(found, indent=1) + "\n")
     shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
     for name in ("confusion", "restoration"):
         _palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
-    for run, name in ((encoder_run, "pretrain_lite"), (restorer_run, "restore_lite")):
-        curves.save(pathlib.Path(run))
-        _palette(Image.open(pathlib.Path(run) / "curves.png"), DOCS / f"{name}_curves.png")
+    for run in map(pathlib.Path, runs):
+        curves.save(run)
+        _palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
     with Image.open(sheet) as picture:
         small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
         small.save(DOCS / "degradations.jpg", quality=70)
-    found = json.loads((RESULTS / "pretrain_lite_examination.json").read_text())
     bench = json.loads((RESULTS / "bench_degradations.json").read_text())
     blocks = {"examination": examination_text(found, exam / "restoration.csv"), "bench_degradations": bench_text(bench)}
     write_blocks(DOCS / "DEGRADATIONS.md", blocks)

@@ -287,9 +287,10 @@ def test_info_names_versions_devices_models_and_parts(tmp_path, capsys, monkeypa
     )
     summary = types.SimpleNamespace(summarize=lambda variant: [part])
     monkeypatch.setitem(sys.modules, "driqa_jax.models.summary", summary)
-    code, out, _ = driqa("info", capsys=capsys)
+    code, out, _ = driqa("info", "--variant", "s", capsys=capsys)
     assert code == 0
     for said in (
+        "s, one photo",
         "jax ",
         "cpu",
         "tiny: variant lite",

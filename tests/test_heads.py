@@ -1,6 +1,7 @@
 """Training on kept features: the same score and the same gradient as from pixels, and every picture looked at once."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_model import random_params, tiny
@@ -69,7 +70,7 @@ def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp
             value, found = jax.value_and_grad(lambda t: loss(merge(t, standing), batch, 0)[0])(trained)
             return found, {"loss": value}
 
-        return jax.tree.map(np.asarray, parallel.map_step(step, mesh, donate=False)(trained, batch))
+        return jax.tree.map(np.asarray, parallel.map_step(step, mesh)(jax.tree.map(jnp.array, trained), batch))
 
     from_pixels = gradients(finetune.make_loss(config, model), batch)
     from_kept = gradients(heads.make_loss(config, model), seen)
@@ -147,7 +148,7 @@ def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, im
     assert loop.train(config, str(tmp_path / "run")) == 0
     found, metadata = load_for_scoring(tmp_path / "run")
     model = driqa.build_model(config.model)
-    before, after = flatten(initial.encoders(config, model, None)), flatten(found)
+    before, after = flatten(initial.encoders(config, model)), flatten(found)
     assert before.keys() == after.keys()
     moved = {path for path in before if (np.asarray(before[path]) != np.asarray(after[path])).any()}
     standing = ("degradation_encoder/", "restoration/", "quality_encoder/backbone/")
@@ -163,7 +164,7 @@ def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, im
 def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start, imagenet, params, tmp_path):
     def encoders(**changes):
         config = configured(tmp_path, init=start, **changes)
-        return initial.encoders(config, driqa.build_model(config.model), None)
+        return initial.encoders(config, driqa.build_model(config.model))
 
     def same(one, other):
         pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)

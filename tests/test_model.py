@@ -243,5 +243,5 @@ def test_dropout_of_an_example_depends_on_its_key_alone():
 
 
 def test_an_unknown_variant_is_refused_listing_those_there_are():
-    with pytest.raises(ValueError, match="'large'; the variants are lite"):
+    with pytest.raises(ValueError, match="'large'; the variants are b, lite, s"):
         build_model(ml_collections.ConfigDict({"variant": "large", "dropout": 0.0}))

@@ -55,7 +55,7 @@ def of_stage_one(weight, batch):
     restored = jnp.tanh(pictures * weight.sum())  # not its multiple: a vector's length does not count
     before = Judge.apply({"params": params}, pictures, "encode_degradation").vector
     degraded = batch["percentile"] > 0.3
-    return parallel.share(pretrain.restored_rs(Judge, params, restored, pictures[:, :, ::-1], before, degraded))
+    return parallel.share(pretrain.restored_rs(Judge, params, restored, pictures[:, :, ::-1], before, degraded)["rs"])
 
 
 LOSSES = {"soft_nce": of_stage_two("soft_nce"), "ratio": of_stage_two("ratio"), "restored": of_stage_one}

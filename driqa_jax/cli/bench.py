@@ -12,6 +12,7 @@ BENCHES = {
     "degradations": "images a second of each degradation and of a recipe, beside a host pipeline",
     "score": "images a second, start-up and peak memory of driqa score, beside other packages",
     "step": "images a second of the training step, with either backward pass of the depthwise convolution",
+    "topology": "memory, FLOPs and collectives of the training step on a TPU topology, compiled without one",
 }
 
 

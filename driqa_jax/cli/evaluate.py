@@ -6,13 +6,14 @@ import argparse
 import os
 import sys
 
-from driqa_jax.cli.options import add_model_options, loading
+from driqa_jax.cli.options import add_model_options, loading, positive
 from driqa_jax.errors import UserError
 
 _EXAMPLES = """\
 examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o biq2021_test.json
   driqa evaluate --model runs/mine --data ratings.csv --mos-range 1 5 --split all
+  driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val --probes probes
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --scores other.csv --scores-lower niqe.csv \\
       --table table.tex --figures figures
 
@@ -20,6 +21,9 @@ Prints and writes SRCC, KRCC, PLCC (raw, and after the customary 4-parameter log
 1]: for the whole split, by subset, by degradation, and for the "novel" pictures, those whose group stands in no other
 split; each with the 95 % interval of a bootstrap over pictures. Other metrics' scores become rows of the same table,
 followed by the difference, with its interval over the same resamples: within noise where that holds 0.
+With --probes the two representations are examined instead, for being separate: MOS and the type of degradation read
+from d, q, d~ and q~ by linear probes that never saw the scene, CKA before and after the interaction, and what the
+restorer gains with the true and with another picture's d. SPLIT is then best one that the model did not learn from.
 SPLIT is a split of the data set, "all", or a part of one: train/val, train/fit, test/novel.
 
 exit codes: 0 evaluated, 1 some pictures failed (they are in no figure), 2 usage error
@@ -67,6 +71,16 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--table", metavar="T", help="write the table to this .md, .csv or .tex file")
     parser.add_argument("--figures", metavar="DIR", help="draw predicted against human scores, and bars by degradation")
     parser.add_argument("--per-image", metavar="P.csv", help="write each picture's score and MOS to this file")
+    probes = parser.add_argument_group("how separate degradation and quality vectors are")
+    probes.add_argument("--probes", metavar="DIR", help="write probes.json and probes.md to this folder, and no more")
+    probes.add_argument(
+        "--pristine",
+        metavar="DIR",
+        help="photographs to degrade (default: those of SPLIT with a MOS of .8 or more, halved in size)",
+    )
+    probes.add_argument(
+        "--probe-photos", type=positive, default=24, metavar="N", help="how many of these to degrade (default: 24)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -75,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.output, args.per_image):
         if path and not os.path.isdir(os.path.dirname(path) or "."):
             raise UserError(f"{path}: there is no folder {os.path.dirname(path)}; make it first")
+    if args.probes and (args.model == _NO_MODEL or args.scores or args.scores_lower):
+        raise UserError("--probes: needs a model, and compares no other metric's scores")
     if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
         raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
     source, kind = open_data(args.data, args.data_dir, args.mos_range, args.split_column)
@@ -99,6 +115,10 @@ def run(args: argparse.Namespace) -> int:
     mos = part.column("mos")
     if not np.isfinite(mos).all():
         raise UserError(f"{args.data}: {int((~np.isfinite(mos)).sum())} pictures have no score to compare with")
+    if args.probes:
+        from driqa_jax.cli.probes import probe
+
+        return probe(args, part)
     others = _other_scores(args, part)
     if args.model == _NO_MODEL:
         name = next(iter(others))

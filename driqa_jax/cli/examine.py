@@ -1,4 +1,4 @@
-"""`driqa examine`: how well a model names, grades and undoes degradations, on pristine photographs."""
+"""`driqa examine`: how well a model names, undoes and ranks degradations, on pristine photographs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _EXAMPLES = """\
 examples:
   driqa examine --model runs/pretrain_lite --photos pristine/ -o exam
   driqa examine --data biq2021 --data-dir BIQ2021/tfds --split train/val --min-mos 0.8 --halve -o exam
+  driqa examine --order --photos pristine/ -o exam
 
 Writes examination.json (the figures below, with their provenance), restoration.csv (PSNR and SSIM before and after,
 for every degradation and level), confusion.png and restoration.png.
@@ -24,16 +25,22 @@ The photographs must be pristine, and none that the model learned from; crops ar
 are named, each alone at severities from .5 to 1; restoring is measured at KADID-10k's five levels where it has the
 type, else at severities .2 to 1. "psnr_gain_*" are at the middle level.
 
-exit codes: 0 written, 2 usage error
+With --order the score is examined instead: does it fall from level to level of KADID-10k's types that are worse the
+more there is of them, does it put a pristine photograph above a badly restored one, and by how many points does it
+move for a flip, a shift, an encoding, a resize. Writes order.json (the figures with their intervals, every score),
+order.md and order.png. Squares from the middle of the photographs, upright, are looked at.
+
+exit codes: 0 written, 1 some photographs failed (they are in no figure), 2 usage error
 """
+CROP = 224
 
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser(
         "examine",
-        help="how well a model names and undoes degradations",
-        description="Examine a model's degradation encoder and restorer on pristine photographs.",
+        help="how well a model names, undoes and ranks degradations",
+        description="Examine a model's degradation encoder and restorer, or its score, on pristine photographs.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -47,44 +54,56 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--min-mos", type=float, default=0.0, metavar="M", help="of at least this score")
     parser.add_argument("--halve", action="store_true", help="average 2x2 pixels into one first, to lose JPEG's traces")
     parser.add_argument("--count", type=positive, default=48, metavar="N", help="photographs (default: 48)")
-    parser.add_argument("--crop", type=positive, default=224, metavar="PX", help="side, divisible by 32 (default: 224)")
+    parser.add_argument(
+        "--crop",
+        type=positive,
+        metavar="PX",
+        help="side, divisible by 32 (default: 224; with --order what the smallest photograph allows, at most 512)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of crops and degradations (default: 0)")
     parser.add_argument("--pairs", metavar="DIR", help="real noise too: pairs NAME_real.* and NAME_mean.*, as in PolyU")
+    parser.add_argument("--order", action="store_true", help="examine the score: its order and its stability")
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write to; made if need be")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine; returns 0."""
-    if args.crop % 32:
+    """Examine; returns 0, or 1 where the score of a photograph failed."""
+    if args.crop and args.crop % 32:
         raise UserError(f"--crop {args.crop}: give a multiple of 32")
+    if args.order and args.pairs:
+        raise UserError("--pairs: real noise is no part of --order; examine it without")
     folder = pathlib.Path(args.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
     source = _photographs(args)
+    return _order(args, source, folder) if args.order else _parts(args, source, folder)
+
+
+def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
+    """`E_d` and `R`."""
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
     from driqa_jax.evaluation import examination, examination_report
     from driqa_jax.evaluation.figures import save_figure
     from driqa_jax.models.driqa import build_model
     from driqa_jax.scoring.cache import enable_compile_cache
-    from driqa_jax.scoring.provenance import versions
     from driqa_jax.scoring.scorer import model_config
     from driqa_jax.train.initial import load
 
     enable_compile_cache()
     params, metadata = load(args.model)
-    count = min(args.count, len(source))
+    count, crop = min(args.count, len(source)), args.crop or CROP
     try:
-        photos = next(pretrain_batches(source, args.crop, count, args.seed, halve=args.halve))["photo"]
+        photos = next(pretrain_batches(source, crop, count, args.seed, halve=args.halve))["photo"]
     except ValueError as error:
         raise UserError(str(error)) from error
     model = build_model(model_config(metadata, args.model))
     examiner = examination.Examiner(model, params, metadata["degradations"], photos, args.seed)
-    naming = examiner.naming(_told("naming"))
-    restoration = examiner.restoration(_told("restoring"))
+    naming = examiner.naming(told("naming", "types"))
+    restoration = examiner.restoration(told("restoring", "types"))
     retrieval = examiner.retrieval(RECIPES["mixed"])
     found = examination_report.summary(naming, restoration, retrieval)
     if args.pairs:
@@ -95,22 +114,69 @@ def run(args: argparse.Namespace) -> int:
         ("restoration", examination_report.restoration_figure(restoration)),
     ):
         save_figure(figure, folder / f"{name}.png")
-    described = {
-        "model": args.model,
-        "data": source.name,
-        "split": args.split,
-        "min_mos": args.min_mos,
-        "halved": args.halve,
-        "crop": args.crop,
-        "seed": args.seed,
-        "step": metadata["provenance"].get("step"),
-        "versions": versions(),
-    }
+    described = _described(args, source, crop, metadata)
     report = json.dumps({**found, "provenance": described}, indent=1) + "\n"
     write_whole(folder / "examination.json", report.encode())
     for name, value in found.items():
         print(f"{name} {value}")
     return 0
+
+
+def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
+    """The score."""
+    import dataclasses
+
+    from rich.console import Console
+
+    from driqa_jax.evaluation import order_report
+    from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
+    from driqa_jax.evaluation.figures import save_figure
+    from driqa_jax.evaluation.order import examine_order
+    from driqa_jax.evaluation.pristine import photographs
+    from driqa_jax.scoring.scorer import load
+
+    scorer = load(args.model)
+    photos, failed = photographs(source, args.count, args.seed, args.halve, args.crop)
+    if not photos:
+        raise UserError(f"{source.name}: no photograph to examine; the first: {next(iter(failed.values()))}")
+    found = examine_order(scorer, photos, args.seed, told("scoring", "photographs"))
+    report, failed = order_report.make_order_report(found), {**failed, **found.failed}
+    title = f"{scorer.name}, {len(found.photos)} photographs of {source.name}"
+    save_figure(order_report.order_figure(report, title), folder / "order.png")
+    rows = report.rows()
+    save_rows(folder / "order.md", order_report.HEADS, rows)
+    scores = {name: getattr(found, name).tolist() for name in ("pristine", "levels", "restored", "changes")}
+    values = {
+        **dataclasses.asdict(report),
+        "photos": found.photos,
+        "scores": scores,
+        "failed": failed,
+        "provenance": {
+            **_described(args, source, next(iter(photos.values())).shape[0], scorer.metadata),
+            "sha256": scorer.sha256,
+        },
+    }
+    write_whole(folder / "order.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    Console(width=None if sys.stdout.isatty() else 120).print(rows_to_terminal(title, order_report.HEADS, rows))
+    for name, reason in failed.items():
+        print(f"{name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _described(args: argparse.Namespace, source, crop: int, metadata) -> dict:
+    from driqa_jax.scoring.provenance import versions
+
+    return {
+        "model": args.model,
+        "data": source.name,
+        "split": args.split,
+        "min_mos": args.min_mos,
+        "halved": args.halve,
+        "crop": crop,
+        "seed": args.seed,
+        "step": metadata["provenance"].get("step"),
+        "versions": versions(),
+    }
 
 
 def _photographs(args):
@@ -148,9 +214,12 @@ def _pairs(folder: str):
     return noisy, clean
 
 
-def _told(what: str):
+def told(doing: str, what: str):
+    """A `progress(done, count)` that says on stderr how far it is, as "scoring: 3 of 12 photographs"."""
+
     def progress(done, count):
         if sys.stderr.isatty() or done == count:
-            print(f"\r{what}: {done} of {count} types", end="\n" if done == count else "", file=sys.stderr, flush=True)
+            end = "\n" if done == count else ""
+            print(f"\r{doing}: {done} of {count} {what}", end=end, file=sys.stderr, flush=True)
 
     return progress

@@ -7,6 +7,7 @@ import argparse
 _EXAMPLES = """\
 example:
   driqa info
+  driqa info --variant s
 """
 
 
@@ -20,11 +21,12 @@ def add_parser(subparsers) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.add_argument("--variant", default="lite", metavar="NAME", help="whose parts to show (default: lite)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it; returns 0."""
+    """Print it; returns 0. Raises UserError for a variant that there is not."""
     import jax
     from rich.console import Console
 
@@ -37,13 +39,11 @@ def run(args: argparse.Namespace) -> int:
     console.print(", ".join(f"{name} {version}" for name, version in versions().items()))
     for device in jax.devices():
         console.print(f"device {device.id}: {device.platform}, {device.device_kind}", markup=False)
-    console.print(
-        f"compiled programs: {jax.config.jax_compilation_cache_dir or f'not kept ({cache_folder()})'}"
-    )
+    console.print(f"compiled programs: {jax.config.jax_compilation_cache_dir or f'not kept ({cache_folder()})'}")
     console.print("licence of the code: Apache-2.0")
     for name, file in bundled_files().items():
         _print_model(console, name, file)
-    _print_parts(console)
+    _print_parts(console, args.variant)
     return 0
 
 
@@ -59,15 +59,19 @@ def _print_model(console, name, file) -> None:
     )
 
 
-def _print_parts(console) -> None:
+def _print_parts(console, variant) -> None:
     from rich.table import Table
 
+    from driqa_jax.errors import UserError
     from driqa_jax.models.summary import summarize
 
-    table = Table("part", "parameters", "multiply-adds", "ms", title="lite, one photo")
+    try:
+        parts = summarize(variant)
+    except ValueError as error:  # there is no such variant
+        raise UserError(f"--variant: {error}") from None
+    table = Table("part", "parameters", "multiply-adds", "ms", title=f"{variant}, one photo")
     for column in table.columns[1:]:
         column.justify = "right"
-    parts = summarize("lite")
     for part in parts:
         table.add_row(
             part.name,

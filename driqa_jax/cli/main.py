@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from driqa_jax.cli.memory import keep_memory
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
 
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not hasattr(args, "overrides"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
+    args.words = ["driqa", *(sys.argv[1:] if argv is None else argv)]
     try:
         with _terminated_as_exit():
             code = args.run(args)
@@ -82,6 +84,7 @@ def entry() -> None:
 
     Threads may be deep in a decoder or a compiler then, and what Python does at its end would wait for them.
     """
+    keep_memory(sys.argv[1:])
     try:
         code = main()
     except SystemExit as leave:

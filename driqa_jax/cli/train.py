@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import shlex
+import sys
 
 from driqa_jax.cli.options import positive
 from driqa_jax.errors import UserError
@@ -12,11 +15,14 @@ _EXAMPLES = """\
 examples:
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
   driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
+  driqa train --config F.py --workdir D --distributed 10.0.0.1:9876,4,0    # and ...,4,1 to ...,4,3 elsewhere
 
 Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
-stopped.
+stopped, by a signal, a kill or a full disk.
 
-exit codes: 0 trained, 2 usage error, 130 Ctrl-C, 143 SIGTERM (everything is saved)
+exit codes: 0 trained, 2 usage error or a disk that cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first); of
+several processes, 143 where another one was told to stop, and 1 or 134 where another one died (start all again: they
+go on)
 """
 
 
@@ -39,21 +45,35 @@ def add_parser(subparsers) -> None:
         help="without an accelerator: parts of a batch that are computed side by side (default: the number of cores, "
         "or the next below it that divides the batch)",
     )
+    parser.add_argument(
+        "--distributed",
+        default="auto",
+        metavar="auto|off|HOST:PORT,N,I",
+        help="several processes, one a host or one a GPU, that train together on one shared --workdir: as the cluster "
+        "says, where there is one (auto, the default); not at all (off); or this one being the I-th (from 0) of N that "
+        "meet at process 0's address",
+    )
     parser.set_defaults(run=run, overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
-    from driqa_jax.parallel import side_by_side, use_cores
+    # Orbax logs the tracebacks of a failed save, which is raised as well, and told in one line.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    from driqa_jax.parallel import processes, side_by_side, use_cores
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train
 
     config = read(args.config, settings)
-    use_cores(args.cpu_devices or side_by_side(config.batch_size, config.pretrain.block))
-    enable_compile_cache()
-    return train(config, args.workdir)
+    with processes.joined(args.distributed) as count:
+        use_cores(args.cpu_devices or side_by_side(config.batch_size // count, config.pretrain.block))
+        enable_compile_cache()
+        code = train(config, args.workdir)
+        if code:
+            print(f"to go on: {shlex.join(args.words)}", file=sys.stderr)
+        return code
 
 
 def parse_overrides(words: list[str]) -> list[str]:

@@ -109,6 +109,12 @@ class Examiner:
     def _draw(self, name: str) -> jax.Array:
         return jax.random.fold_in(self._key, zlib.crc32(name.encode()))
 
+    def drawn(self, name: str, count: int = DRAWS) -> tuple[np.ndarray, list[jax.Array]]:
+        """One type at severities drawn from [.5, 1], (count,), and all photographs at each, (P, S, S, 3) in [0, 1]."""
+        key = self._draw(name)
+        severities = jax.random.uniform(jax.random.fold_in(key, DRAW), (count,), minval=STRONG)
+        return np.asarray(severities), self._pictures(key, _single(name, severities))
+
     def naming(self, progress=lambda done, count: None) -> Naming:
         """Name KADID-10k's types, each alone at severities drawn from [.5, 1], and clean photographs.
 
@@ -120,9 +126,8 @@ class Examiner:
         confusion = np.zeros((len(groups), len(groups)), np.int64)
         hits, unsure, errors = [[] for _ in groups], [[] for _ in groups], []
         for done, name in enumerate(asked):
-            key = self._draw(name)
-            drawn = jax.random.uniform(jax.random.fold_in(key, DRAW), (DRAWS,), minval=STRONG)
-            seen = [self._seen(pictures) for pictures in self._pictures(key, _single(name, drawn))]
+            drawn, degraded = self.drawn(name)
+            seen = [self._seen(pictures) for pictures in degraded]
             logits = np.stack([np.asarray(one.logits) for one in seen])
             by_class = np.where(member[:, None, None], logits[None], -np.inf).max(axis=-1)
             own = groups.index(CLASS_OF[name])
@@ -131,7 +136,7 @@ class Examiner:
             unsure[own].append((logits.max(axis=-1) < 0.0).mean())
             hits[own].append(np.stack([ranks < 1, ranks < 3]).reshape(2, -1))
             graded = np.stack([np.asarray(one.severity) for one in seen])[..., self.names.index(name)]
-            errors.append(np.abs(graded - np.asarray(drawn)[:, None]).mean())
+            errors.append(np.abs(graded - drawn[:, None]).mean())
             progress(done + 1, len(asked))
         found = np.array([np.concatenate(parts, axis=1).mean(axis=1) for parts in hits])
         quiet = np.asarray(self._seen(self._photos).logits).max(axis=-1) < 0.0
@@ -144,11 +149,11 @@ class Examiner:
             float(quiet.mean()),
         )
 
-    def restoration(self, progress=lambda done, count: None) -> Restoration:
-        """Restore every type of this version's bank at five levels (KADID-10k's where it has the type)."""
-        levels = np.array([find(name).kadid_levels or PLAIN_LEVELS for name in degradations.NAMES])
+    def restoration(self, progress=lambda done, count: None, names: Sequence[str] = degradations.NAMES) -> Restoration:
+        """Restore types, all of this version's bank, at five levels (KADID-10k's where it has the type)."""
+        levels = np.array([find(name).kadid_levels or PLAIN_LEVELS for name in names])
         rows = []
-        for name, severities in zip(degradations.NAMES, levels, strict=True):
+        for name, severities in zip(names, levels, strict=True):
             key = self._draw(name)
             pictures = self._pictures(key, _single(name, severities))
             vectors = [self._seen(images).vector for images in pictures]
@@ -165,7 +170,7 @@ class Examiner:
             progress(len(rows), len(levels))
         measures = (np.stack(column) for column in zip(*rows, strict=True))
         untouched = self._restored(self._photos, self._seen(self._photos).vector)
-        return Restoration(degradations.NAMES, levels, *measures, np.asarray(self._psnr(untouched)))
+        return Restoration(tuple(names), levels, *measures, np.asarray(self._psnr(untouched)))
 
     def restore(self, picture: np.ndarray) -> tuple[np.ndarray, str]:
         """One picture restored, and its most probable degradation.

@@ -78,7 +78,7 @@ def to_latex(report: Report) -> str:
             value, *rest = _said(part, name, 3)
             rest = " ".join(rest).replace("± ", r"$\pm$\,")
             cells.append(value + (rf" {{\scriptsize {rest}}}" if rest else ""))
-        lines.append(" & ".join([_escaped(whose), _escaped(pictures), str(part.n), *cells]) + r" \\")
+        lines.append(" & ".join([escaped(whose), escaped(pictures), str(part.n), *cells]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -128,5 +128,6 @@ def _cells(part: Part, name: str) -> list[str]:
     return [UNDEFINED] * 2 if pair is None else [repr(end) for end in pair]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
+    """Text fit for LaTeX."""
     return "".join("\\" + letter if letter in "_&%#$" else letter for letter in text)

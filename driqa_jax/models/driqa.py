@@ -22,6 +22,7 @@ from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, pooled
 from driqa_jax.models.switches import parts
+from driqa_jax.models.vit import ViT
 
 
 class TileReading(NamedTuple):
@@ -266,7 +267,11 @@ def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
     )
 
 
-SIZES = {"lite": Size(EfficientNetLite0(), 128, 4, (16, 32, 64, 96, 128), RestorationNet(24, (1, 1), middle=3))}
+SIZES = {
+    "lite": Size(EfficientNetLite0(), 128, 4, (16, 32, 64, 96, 128), RestorationNet(24, (1, 1), middle=3)),
+    "s": Size(ViT(384, heads=6), 256, 8, (24, 48, 96, 160, 224), RestorationNet(32, (1, 1, 2), middle=4)),
+    "b": Size(ViT(768, heads=12), 384, 12, (24, 64, 128, 224, 320), RestorationNet(48, (1, 2, 2), middle=6)),
+}
 VARIANTS: dict[str, Callable] = {name: functools.partial(assemble, size) for name, size in SIZES.items()}
 
 

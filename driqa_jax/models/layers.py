@@ -41,6 +41,21 @@ class FiLM(nn.Module):
         return x * (1 + gamma) + beta
 
 
+class Standardize(nn.Module):
+    """Shift and scale every feature by constants measured once on training photos (see `train/initial.py`).
+
+    Raw features of the stages differ by orders of magnitude, which no learning rate fits.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
+        shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],)).reshape(shape)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(shape)
+        # A feature that hardly moved on the photos it was measured on can be far out on a strange one.
+        return jnp.clip((x - shift) * scale, -8.0, 8.0)
+
+
 class Add(nn.Module):
     """Shift features by a condition, `x + beta(c)`; the identity at the start. Half the parameters of `FiLM`.
 
@@ -52,22 +67,6 @@ class Add(nn.Module):
         """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
         beta = Dense(x.shape[-1], kernel_init=nn.initializers.zeros, name="add")(condition)
         return x + beta.reshape(beta.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
-
-
-class Standardize(nn.Module):
-    """Shift and scale every feature by constants measured once on training photos (see `train/initial.py`).
-
-    Raw features of the stages differ by orders of magnitude, which no learning rate fits.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        self.sow("statistics", "input", x)
-        shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
-        shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],)).reshape(shape)
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(shape)
-        # A feature that hardly moved on the photos it was measured on can be far out on a strange one.
-        return jnp.clip((x - shift) * scale, -8.0, 8.0)
 
 
 class CrossAttention(nn.Module):
@@ -95,14 +94,19 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between, `ratio` times as wide inside."""
+    """Two dense layers with a GELU between, `ratio` times as wide inside.
+
+    Attributes:
+      approximate: whether GELU is the one of tanh.
+    """
 
     ratio: int = 2
     features: int | None = None
+    approximate: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], name="hidden")(x))
+        hidden = nn.gelu(Dense(self.ratio * x.shape[-1], name="hidden")(x), approximate=self.approximate)
         return Dense(self.features or x.shape[-1], name="out")(hidden)
 
 

@@ -11,7 +11,7 @@ import ml_collections
 from driqa_jax.models.driqa import build_model
 
 SIDE = 224
-TYPES = 16  # of the degradation bank; a few parameters each
+TYPES = 34  # of the degradation bank; a few parameters each
 _REPEATS = 5
 
 
@@ -71,15 +71,18 @@ def _name_of(closed) -> str:
 def summarize(variant: str, measure: bool = True) -> list[Part]:
     """Every part of the model of `variant` on one picture of 224x224, whole and as its one tile; the sum comes last.
 
-    The time of a part is that of its own compiled program on the first device, batch 1, without compilation.
+    The time of a part is that of its own compiled program on the first device, batch 1, without compilation. Without
+    `measure` no parameter is ever made. Raises ValueError for a variant that there is not.
     """
-    model = build_model(ml_collections.ConfigDict({"variant": variant, "types": TYPES, "dropout": 0.0}))
+    config = {"variant": variant, "types": TYPES, "statistics": True, "dropout": 0.0}
+    model = build_model(ml_collections.ConfigDict(config))
     pixels = jnp.full((1, SIDE, SIDE, 3), 0.5)
     valid = jnp.full((1, 2), SIDE, jnp.int32)
     boxes = jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]])
     whole = (pixels, valid, pixels[:, None], boxes)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), *whole)["params"]
-    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)
+    params = jax.eval_shape(model.init, jax.random.key(0), *whole)["params"]
+    if measure:
+        params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), params)
     _, out = jax.eval_shape(lambda p: model.apply({"params": p}, *whole), params)
     held = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in out.items()}
     mask = held["patch_mask"].reshape(1, -1) | True

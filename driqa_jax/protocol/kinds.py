@@ -7,8 +7,15 @@ import ml_collections
 from driqa_jax.errors import UserError
 from driqa_jax.protocol.runner import run_protocol
 
+
+def _restored(config: ml_collections.ConfigDict, workdir: str) -> int:
+    from driqa_jax.protocol import restored
+
+    return restored.run(config, workdir)
+
+
 # (config, workdir) -> exit code: 0 all is done, 1 something failed, 130 or 143 stopped by a signal.
-KINDS: dict[str, Callable[[ml_collections.ConfigDict, str], int]] = {"training": run_protocol}
+KINDS: dict[str, Callable[[ml_collections.ConfigDict, str], int]] = {"training": run_protocol, "restored": _restored}
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:

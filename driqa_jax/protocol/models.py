@@ -24,7 +24,7 @@ from driqa_jax.scoring.provenance import describe
 from driqa_jax.scoring.scorer import load
 from driqa_jax.scoring.weights import file_sha256, params_sha256
 from driqa_jax.train import initial
-from driqa_jax.train.checkpoint import Checkpoints
+from driqa_jax.train.checkpoint import load_for_scoring
 from driqa_jax.train.finetune import view_rule
 from driqa_jax.train.loop import train
 from driqa_jax.train.stages import STAGES
@@ -95,9 +95,8 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> 
     code = train(ml_collections.FrozenConfigDict(config), str(work), watch)
     if code:
         return Tested(code=code)
-    checkpoints = Checkpoints(work, create=False)
-    chosen = {"last": (checkpoints.latest(), checkpoints.parameters())}
-    checkpoints.close()
+    params, metadata = load_for_scoring(work)
+    chosen = {"last": (metadata["provenance"]["step"], params)}
     chosen |= {name: kept.load() for name, kept in best.items()}
     return Tested(
         {name: lambda test, part, params=params: predict(params, test, part) for name, (_, params) in chosen.items()},

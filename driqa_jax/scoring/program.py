@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from driqa_jax.models.driqa import TileReading
 from driqa_jax.models.quality_encoder import Quality
+from driqa_jax.models.vit import ViT
 
 Views = dict[str, jax.Array]
 FOUND = "found"
@@ -91,7 +92,9 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
 
     if not hasattr(model, "combine"):
         return (_stage(at_once, cpu),)
-    parts = _stage(degradation, cpu), _stage(restoration, cpu), _stage(quality, cpu, _CPU_CONVOLUTIONS)
+    # What is fast for convolutions makes a ViT 1.6 times slower.
+    options = _CPU if isinstance(model.quality_encoder.backbone, ViT) else _CPU_CONVOLUTIONS
+    parts = _stage(degradation, cpu), _stage(restoration, cpu), _stage(quality, cpu, options)
     return *parts, _stage(combine, cpu)
 
 

@@ -26,9 +26,12 @@ def default() -> ml_collections.ConfigDict:
             # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
             # file, or the workdir of another run; a pretraining run gives E_d and R alone.
             "init": "",
+            # A local file of public ViT weights for the backbone of `s` and `b`: the ViT authors' .npz, or timm's
+            # .safetensors. "" starts their ViT from nothing; `lite` has its weights from a package.
+            "backbone": "",
             # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
-            # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself.
-            # The rest are the ablations, see driqa_jax/models/switches.py.
+            # statistics: whether E_d also reads fixed statistics of the signal; a model in `init` says it itself. The
+            # rest are the ablations, see driqa_jax/models/switches.py.
             "model": {"variant": "lite", "types": (), "statistics": True, "dropout": 0.1, **DEFAULTS},
             "data": {
                 "kind": "tfds",  # tfds | folder | photos | fake
@@ -44,7 +47,8 @@ def default() -> ml_collections.ConfigDict:
                 "fake_count": 64,
             },
             "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1, "kind": "dual"},
-            "batch_size": 16,
+            "batch_size": 16,  # of all devices of all hosts together
+            "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap
             "epochs": 5.0,
             "steps": 0,  # in place of epochs, where not 0
             "optim": {
@@ -103,18 +107,18 @@ def default() -> ml_collections.ConfigDict:
     ).lock()
 
 
-def read(path: str, overrides: list[str] = ()) -> ml_collections.ConfigDict:
+def read(path: str | None, overrides: list[str] = ()) -> ml_collections.ConfigDict:
     """A config file's configuration, with overrides.
 
     Args:
-      path: a Python file with `get_config()`.
+      path: a Python file with `get_config()`; None: the default.
       overrides: `a.b=value` each, the value a Python literal or bare text.
 
     Raises:
       UserError: no such file, no Python, no `get_config` in it, an unknown key (the nearest known one is named), or a
         value of another type than the key's.
     """
-    config = _from_file(path)
+    config = default() if path is None else _from_file(path)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:

@@ -27,10 +27,11 @@ def params(config: ml_collections.ConfigDict, model, source: Source) -> dict:
     Raises:
       UserError: as `initial.finetuning_params`, or an ablation that trains what stands still here.
     """
-    found = _encoders(ml_collections.FrozenConfigDict(config), source)
-    seen = KeptFeatures(config, model, found, source).read(initial.measured_rows(source))
-    moments, cells = (seen[name].astype(np.float64) for name in ("moments", "cells"))
-    return initial.standardized_on(found, moments, cells, seen["valid"])
+    found = _encoders(ml_collections.FrozenConfigDict(config))
+    kept = KeptFeatures(config, model, found, source)
+    rows = initial.measured_rows(source)
+    seen = kept.read(rows)
+    return initial.standardized(found, [(seen["moments"], seen["cells"], seen["valid"])])
 
 
 def batches(
@@ -41,7 +42,7 @@ def batches(
     Example `p` is the picture that `finetune_batches` has at `p`.
     """
     finetune.require_scores(source)
-    encoders = _encoders(ml_collections.FrozenConfigDict(config), source)
+    encoders = _encoders(ml_collections.FrozenConfigDict(config))
     kept = KeptFeatures(config, build_model(config.model), encoders, source)
     order, codes = Order(len(source), config.seed), dataset_codes(source)
     share = config.batch_size // process_count
@@ -86,7 +87,7 @@ def predict(config: ml_collections.ConfigDict, model, mesh):
 
 
 @functools.lru_cache(maxsize=1)
-def _encoders(config, source):
+def _encoders(config):
     """As `initial.encoders`; a run asks twice, since a resumed one asks for the stream alone."""
     rs.picked(config, rs.OF_FEATURES)  # now, and not once all features are computed
     if config.model.restoration == "finetune":
@@ -94,4 +95,4 @@ def _encoders(config, source):
             "config.model.restoration='finetune' trains R, and the stage 'heads' keeps what a fixed R sees; "
             "train with config.stage=finetune"
         )
-    return initial.encoders(config, build_model(config.model), source)
+    return initial.encoders(config, build_model(config.model))

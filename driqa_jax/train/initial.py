@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import sys
 from collections.abc import Mapping
 
 import jax
@@ -15,7 +16,10 @@ from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.efficientnet import imagenet_weights
 from driqa_jax.models.quality_encoder import STRIDE
+from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.switches import chosen
+from driqa_jax.models.vit import ViT
+from driqa_jax.models.vit_files import WHERE, read_vit
 from driqa_jax.train import finetune, pretrain, rng
 from driqa_jax.train.state import flatten, merge
 
@@ -40,7 +44,7 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
     filled = ml_collections.ConfigDict(config.to_dict())
     if known is None and config.init:
         metadata = load(config.init, config.model.variant)[1]
-        known = {**metadata["config"], "types": metadata["degradations"]}
+        known = {**model_config(metadata), "types": metadata["degradations"]}
     if known is not None:
         filled.model.types = tuple(config.model.types) or tuple(known["types"])
         filled.model.statistics = known.get("statistics", False)
@@ -57,28 +61,33 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict
     The constants that standardise the statistics of fresh ones are measured on degraded photos of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded.
+      UserError: `config.init` names nothing that can be loaded, or there is a `config.backbone`.
     """
+    if config.backbone:
+        raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
     if config.init:
         given, metadata = load(config.init, config.model.variant)
         _require_same_form(config, chosen(config.model), chosen(model_config(metadata)))
         return {name: given[name] for name in sorted(PRETRAINED)}
     params = fresh_pretraining_params(config, model)
+    if "standardize_statistics" not in params["degradation_encoder"]:
+        return params
     data = config.data
     photos = pretrain_batches(
         source, config.pretrain.crop, config.batch_size, config.seed, halve=data.halve, threads=data.threads
     )
-    batches = itertools.islice(enumerate(photos), -(-MEASURED_PHOTOS // config.batch_size))
 
     @jax.jit
-    def observe(params, photo, index, number):
+    def look(photo, index, number):
         pictures, *_ = pretrain.degrade(config, photo / 255.0, index, number)
-        pictures = pictures.reshape(-1, *photo.shape[1:])
-        return _degradation_sums(model, params, pictures, jnp.ones(pictures.shape[0]))
+        return signal_statistics(pictures.reshape(-1, *photo.shape[1:]))
 
-    # Steps past any run's own, as in the validation.
-    sums = (observe(params, batch["photo"], batch["index"], 2**29 + number) for number, batch in batches)
-    return _standardized(params, sums)
+    totals = None
+    for number, batch in enumerate(itertools.islice(photos, -(-MEASURED_PHOTOS // config.batch_size))):
+        # Steps past any run's own, as in the validation.
+        sums = _sums(look(batch["photo"], batch["index"], 2**29 + number))
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+    return _with_constants(params, {"degradation_encoder/standardize_statistics": totals})
 
 
 def fresh_pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
@@ -91,32 +100,29 @@ def fresh_pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
 def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
     """Parameters for stage 2.
 
-    A whole model comes as it is, where its ablations are the configuration's. Else see `encoders`; the constants that
-    standardise the backbone's features are measured on photos of `source`.
+    A whole model comes as it is, where its ablations are the configuration's. Of any other, and of a pretraining run,
+    come `E_d` and `R`; the backbone then starts from its public weights, and the constants that standardise its
+    features are measured on photos of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded, or its `R` has another form.
+      UserError: `config.init` names nothing that can be loaded, or its `R` has another form; or `config.backbone`
+        names nothing that can be loaded, or is of no use.
     """
     given, metadata = load(config.init, config.model.variant) if config.init else ({}, {})
     if set(given) - PRETRAINED and chosen(model_config(metadata)) == chosen(config.model):
+        if config.backbone:
+            raise UserError(f"{config.init} holds a whole model, its backbone too; config.backbone has no place")
         return given
-    params = encoders(config, model, source)
-
-    @jax.jit
-    def observe(params, batch):
-        whole, valid, *_ = finetune.as_inputs(batch)
-        return _quality_sums(model, params, whole, valid, batch["real"])
-
-    return _standardized(params, (observe(params, batch) for batch in _measured_views(config, source)))
+    params = encoders(config, model)
+    return standardized(params, views_of(config, model, params, source))
 
 
-def encoders(config: ml_collections.ConfigDict, model, source) -> dict:
-    """Parameters for stage 2 but for the constants that standardise the backbone's features.
+def encoders(config: ml_collections.ConfigDict, model) -> dict:
+    """Parameters for stage 2 but for the standardising constants: they follow from the configuration alone.
 
-    `E_d` and `R` are those of `config.init`, unless an ablation leaves them as they are drawn; the backbone is that of
-    ImageNet. What is drawn of `E_d` and `R` is the same whatever the seed: they stand still, and what they see of a
-    picture is then computed once for all seeds. The constants of a drawn `E_d` are those of `init`'s, too, and without
-    one they are measured on photos of `source`.
+    `E_d` and `R` are those of `config.init`, unless an ablation leaves them as they are drawn. Drawn, they are the same
+    whatever the seed: they stand still, and what they see of a picture is then computed once for all seeds. The constants
+    of a drawn `E_d` are those of `init`'s all the same: they were measured, not learned.
 
     Raises:
       UserError: as `finetuning_params`.
@@ -127,41 +133,18 @@ def encoders(config: ml_collections.ConfigDict, model, source) -> dict:
     fixed = draw(rng.stream(0, "init")) if config.seed else params
     params.update({name: fixed[name] for name in PRETRAINED})
     if switches["quality"] == "full":
-        params["quality_encoder"]["backbone"] = imagenet_weights()[0]
-    if not config.init:
-
-        @jax.jit
-        def observe(params, batch):
-            return _degradation_sums(model, params, finetune.as_inputs(batch)[2][:, 0], batch["real"])
-
-        return _standardized(params, (observe(params, batch) for batch in _measured_views(config, source)))
-    given, metadata = load(config.init, config.model.variant)
-    adopted = PRETRAINED - {DRAWN.get(switch) for switch in switches.items()}
-    if "restoration" in adopted:
-        _require_same_form(config, switches, chosen(model_config(metadata)))
-    measured = {k: v for k, v in given["degradation_encoder"].items() if k.startswith("standardize_")}
-    params["degradation_encoder"] = {**params["degradation_encoder"], **measured}
-    return {**params, **{name: given[name] for name in adopted}}
-
-
-def measured_rows(source) -> np.ndarray:
-    """The rows whose features are measured: spread over the set, since a set is often sorted by subset."""
-    return np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
-
-
-def standardized_on(params: dict, moments: np.ndarray, cells: np.ndarray, valid: np.ndarray) -> dict:
-    """Parameters with the constants that standardise the backbone's features measured on these, see `Features`."""
-    rows, cols = (np.arange(side)[None, :] < valid[:, i, None] // STRIDE for i, side in enumerate(cells.shape[1:3]))
-    inside = (rows[:, :, None] & cols[:, None, :]).reshape(-1, 1)
-    kept = {"quality_encoder": {"standardize_vector": {"input": (moments,)}, "standardize_tokens": {"input": (cells,)}}}
-    every = np.ones((len(moments), 1))
-    return _standardized(params, [_sums(kept, {"standardize_vector": every, "standardize_tokens": inside})])
-
-
-def _measured_views(config, source):
-    """Views of the measured photos, batch by batch."""
-    part = Subset(source, measured_rows(source), "measured")
-    return evaluation_batches(part, finetune.view_rule(config, 1), tuple(config.view.canvas), batch_size=8)
+        public = _backbone_weights(config, model.quality_encoder.backbone)
+        params["quality_encoder"]["backbone"] = public or fixed["quality_encoder"]["backbone"]
+    if config.init:
+        given, metadata = load(config.init, config.model.variant)
+        drawn = {DRAWN.get(switch) for switch in switches.items()}
+        adopted = PRETRAINED - drawn
+        if "restoration" in adopted:
+            _require_same_form(config, switches, chosen(model_config(metadata)))
+        measured = {k: v for k, v in given["degradation_encoder"].items() if k.startswith("standardize_")}
+        params["degradation_encoder"] = {**params["degradation_encoder"], **measured}
+        params.update({name: given[name] for name in adopted})
+    return params
 
 
 def _require_same_form(config, wanted, found):
@@ -197,40 +180,72 @@ def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
     return params, metadata
 
 
-def _quality_sums(model, params, whole, valid, real):
-    """Sums of what `E_q` standardises, over the pictures that are real and, of cells, lie inside them."""
-
-    def encode(module, whole, valid):
-        return module.quality_encoder(whole, valid)
-
-    quality, kept = model.apply({"params": params}, whole, valid, method=encode, mutable=["statistics"])
-    inside = quality.mask[..., None] & (real > 0)[:, None, None]
-    return _sums(kept["statistics"], {"standardize_vector": real[:, None], "standardize_tokens": inside.reshape(-1, 1)})
-
-
-def _degradation_sums(model, params, tiles, real):
-    """Sums of what `E_d` standardises, over the tiles that are real; none where it does not."""
-    _, kept = model.apply({"params": params}, tiles, method="encode_degradation", mutable=["statistics"])
-    return _sums(kept.get("statistics", {}), {"standardize_statistics": real[:, None]})
-
-
-def _sums(kept, weights):
-    """Of every standardised input, by path: count, sum and sum of squares over its rows, weighted."""
-    found = {}
-    for path, (x,) in flatten(kept).items():
-        module = path.removesuffix("/input")
-        x = x.reshape(-1, x.shape[-1])
-        weight = weights[module.rpartition("/")[2]].astype(x.dtype)
-        found[module] = weight.sum(), (x * weight).sum(axis=0), (jnp.square(x) * weight).sum(axis=0)
-    return found
+def _backbone_weights(config, backbone):
+    """Public weights of the backbone, or {} where a ViT has no file to start from."""
+    if not isinstance(backbone, ViT):
+        if config.backbone:
+            raise UserError(
+                f"config.backbone={config.backbone}: the variant {config.model.variant!r} has its backbone from an "
+                "installed package; leave the key out"
+            )
+        return imagenet_weights()[0]
+    if config.backbone:
+        return read_vit(config.backbone, backbone)
+    print(
+        f"variant {config.model.variant!r}: no config.backbone, so the ViT starts from random numbers and learns "
+        f"little from a small set; {WHERE}",
+        file=sys.stderr,
+    )
+    return {}
 
 
-def _standardized(params, sums):
-    """Mean and deviation of every feature that is standardised, from the sums of batches, become its constants."""
+def measured_rows(source) -> np.ndarray:
+    """The rows whose features are measured: spread over the set, since a set is often sorted by subset."""
+    return np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
+
+
+def views_of(config: ml_collections.ConfigDict, model, params: dict, source):
+    """Moments (B, F), cells (B, h, w, F') and valid (B, 2) of the measured photos, batch by batch."""
+    photos = evaluation_batches(
+        Subset(source, measured_rows(source), "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), 8
+    )
+
+    @jax.jit
+    def look(params, batch):
+        return model.apply({"params": params}, *finetune.as_inputs(batch)[:2], method="look_at_quality")
+
+    for batch in photos:
+        kept = batch["real"] > 0
+        found = look(params, batch)
+        yield *(np.asarray(x)[kept] for x in found), batch["valid"][kept]
+
+
+def standardized(params: dict, features) -> dict:
+    """Parameters with the mean and deviation of every feature of the backbone set as its standardising constants.
+
+    `features`: moments, cells and valid of some photos, in batches, as `views_of` gives them.
+    """
     totals = None
-    for each in sums:
-        each = jax.tree.map(lambda x: np.asarray(x, np.float64), each)
-        totals = each if totals is None else jax.tree.map(np.add, totals, each)
+    for moments, cells, valid in features:
+        grid = cells.shape[1:3]
+        rows, cols = (np.arange(side)[None, :] < valid[:, i : i + 1] // STRIDE for i, side in enumerate(grid))
+        inside = cells[rows[:, :, None] & cols[:, None, :]]
+        sums = {
+            "quality_encoder/standardize_vector": _sums(moments),
+            "quality_encoder/standardize_tokens": _sums(inside),
+        }
+        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
+    return _with_constants(params, totals)
+
+
+def _sums(x):
+    """Count, sum and sum of squares over rows, in float64."""
+    x = np.asarray(x, np.float64)
+    return len(x), x.sum(axis=0), np.square(x).sum(axis=0)
+
+
+def _with_constants(params, totals):
+    """Parameters with the constants of the standardising layers, by path, that sums over rows give."""
     flat = flatten(params)
     for module, (count, first, second) in totals.items():
         mean = first / count

@@ -21,6 +21,7 @@ from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.switches import DEFAULTS
+from driqa_jax.parallel import processes
 from driqa_jax.train import curves, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.interrupt import Interrupt
@@ -47,6 +48,8 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     host, hosts = jax.process_index(), jax.process_count()
     if config.batch_size % mesh.size:
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
+    if config.parallel not in parallel.EXECUTORS:
+        raise UserError(f"config.parallel is {config.parallel!r}; there are {', '.join(parallel.EXECUTORS)}")
 
     # ---- configuration and folder
     if config.stage not in STAGES:
@@ -57,16 +60,17 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     begun = checkpoints.latest() is not None
     # From the checkpoint where there is one: what the run started from may be gone.
     config = initial.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
-    _claim(folder, config, begun)
+    _claim(folder, config, begun, host == 0)
 
     # ---- data
     train_source, val_source = sources(config)
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
-    print(
-        f"{config.stage}: {len(train_source)} pictures, {len(val_source)} for validation, {steps} steps of "
-        f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s)",
-        file=sys.stderr,
-    )
+    if host == 0:
+        print(
+            f"{config.stage}: {len(train_source)} pictures, {len(val_source)} for validation, {steps} steps of "
+            f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {hosts} process(es)",
+            file=sys.stderr,
+        )
 
     # ---- model, optimizer, state
     try:
@@ -87,11 +91,13 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
             raise UserError(f"config.optim.frozen leaves nothing for the stage {config.stage!r} to train")
     else:
         run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), parallel.everywhere(mesh))
-        print(f"resumed at step {int(run.step)}", file=sys.stderr)
+        if host == 0:
+            print(f"resumed at step {int(run.step)}", file=sys.stderr)
     start = step = int(run.step)
 
     # ---- the compiled step, the validation, the log
-    advance = parallel.map_step(make_step(stage.make_loss(config, model), optimizer, config.optim.ema), mesh)
+    step_of_device = make_step(stage.make_loss(config, model), optimizer, config.optim.ema)
+    advance = parallel.map_step(step_of_device, mesh, config.parallel)
     validate = stage.validate(config, model, mesh)
     log = MetricLog(folder, step, active=host == 0)
     batches = stage.batches(config, train_source, step, host, hosts)
@@ -109,15 +115,19 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                     log.write(step, found)
                     watch(step, averaged, found)
             # ---- save
+            checkpoints.check()
             late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
+            if hosts > 1:  # their clocks differ, and asking for the first one's takes a moment
+                late = step % config.log_every == 0 and processes.first_says(late)
             on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
-            if done or interrupt.exit_code or late or on_time:
+            stopped = interrupt.reached(step - start)
+            if done or stopped or late or on_time:
                 jax.block_until_ready(run)
                 with chrono.paused():
                     log.flush()
                     checkpoints.save(run, config, step * config.batch_size)
                 saved_at = time.monotonic()
-            if done or interrupt.exit_code:
+            if done or stopped:
                 break
             # ---- take a batch, step
             batch = parallel.place_batch(next(batches), mesh)
@@ -136,7 +146,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
         if host == 0:
             curves.save(folder)
     if interrupt.exit_code:
-        print(f"stopped at step {step} of {steps}, saved; run the same command to go on", file=sys.stderr)
+        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
     return interrupt.exit_code
 
 
@@ -161,12 +171,13 @@ def sources(config: ml_collections.ConfigDict):
         raise UserError(str(error)) from error
 
 
-def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool) -> None:
+def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, first: bool) -> None:
     """Write the configuration into a workdir; refuse one where another configuration has got as far as a checkpoint."""
     path = folder / "config.json"
     text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
     if not begun or not path.exists():
-        write_whole(path, text.encode())
+        if first:
+            write_whole(path, text.encode())
         return
     before, now = (_binding(json.loads(each)) for each in (path.read_text(), text))
     changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
@@ -181,7 +192,8 @@ def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
     flat = traverse_util.flatten_dict(config, sep=".")
     free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
+    free += ("parallel",)
     # Runs begun before there were these keys lack them.
-    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16"}
-    unset |= {f"model.{key}": value for key, value in DEFAULTS.items()}
+    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
+    unset |= {"model.statistics": False, **{f"model.{key}": value for key, value in DEFAULTS.items()}}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

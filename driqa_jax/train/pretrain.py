@@ -81,6 +81,7 @@ def make_loss(config: ml_collections.ConfigDict, model):
     rs.require_known(config)
     if weights.rs == "restored" and not config.pretrain.restored:
         raise UserError("config.loss.rs='restored' wants R to restore; set config.pretrain.restored above 0")
+    extra = {"restored": restored_rs}.get(weights.rs, lambda *_: {})
 
     def loss(params, batch, step):
         photos = batch["photo"] / 255.0
@@ -130,19 +131,17 @@ def make_loss(config: ml_collections.ConfigDict, model):
             clean = jnp.broadcast_to(photos.reshape(blocks, 1, width, *photos.shape[1:]), pictures[:, :kept].shape)
             # A mean over samples needs no gather: equal parts of it add up.
             shares["restoration"] = parallel.share(losses.charbonnier(restored, clean.reshape(before.shape)))
-        value = sum(weights[name] * share for name, share in shares.items())
-        if weights.rs == "restored":
             seen_before = seen.vector.reshape(blocks, count, width, -1)[:, :kept].reshape(before.shape[0], -1)
             degraded = jnp.broadcast_to(~is_clean[:, :kept, None], (blocks, kept, width)).reshape(-1)
-            rows = restored, clean.reshape(before.shape), seen_before, degraded
-            shares["rs"] = parallel.share(restored_rs(model, params, *rows))
-            value += weights.rs_weight * shares["rs"]
-        return value, shares
+            more = extra(model, params, restored, clean.reshape(before.shape), seen_before, degraded)
+            shares |= {name: parallel.share(term) for name, term in more.items()}
+        factors = {**weights, "rs": weights.rs_weight}
+        return sum(factors[name] * share for name, share in shares.items()), shares
 
     return loss
 
 
-def restored_rs(model, params, restored, clean, before, degraded) -> jax.Array:
+def restored_rs(model, params, restored, clean, before, degraded) -> dict[str, jax.Array]:
     """The RS loss "restored" on the global batch: `R` is to bring the vector of a picture to that of the clean one.
 
     `E_d` is the judge here and learns nothing from it, or it would call the restored clean whatever it looks like.
@@ -156,4 +155,4 @@ def restored_rs(model, params, restored, clean, before, degraded) -> jax.Array:
         return model.apply({"params": judge}, pictures, method="encode_degradation").vector
 
     rows = (vector(restored), vector(clean), before, degraded)
-    return losses.restored_ratio(*(parallel.gather(x) for x in rows))
+    return {"rs": losses.restored_ratio(*(parallel.gather(x) for x in rows))}

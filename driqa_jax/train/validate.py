@@ -9,6 +9,7 @@ import numpy as np
 from driqa_jax import degradations, parallel
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.evaluation.correlations import plcc, srcc
+from driqa_jax.parallel.processes import gather_hosts
 from driqa_jax.train import finetune, pretrain
 
 PRETRAINING_BATCHES = 8
@@ -63,7 +64,7 @@ def pretraining(config, model, mesh):
     `val_naming` is the share of degraded pictures whose most probable type is among those present, `val_clean` the
     share of clean ones where no type passes a probability of one half.
     """
-    del mesh  # a few small batches, on one device
+    del mesh  # a few small batches, shared out over the hosts, each on one device
 
     @jax.jit
     def look(params, photo, index, step):
@@ -98,12 +99,14 @@ def pretraining(config, model, mesh):
         stream = pretrain_batches(
             source, config.pretrain.crop, 16, 0, halve=config.data.halve, threads=config.data.threads
         )
+        host, hosts = jax.process_index(), jax.process_count()
+        rounds = -(-PRETRAINING_BATCHES // hosts)
         # Steps past any run's own, so that validation meets chains of its own.
         found = [
             jax.tree.map(np.asarray, look(params, batch["photo"], batch["index"], 2**30 + number))
-            for number, batch in enumerate(itertools.islice(stream, PRETRAINING_BATCHES))
+            for number, batch in itertools.islice(enumerate(stream), host, rounds * hosts, hosts)
         ]
-        seen = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        seen = {name: _whole([part[name] for part in found]) for name in found[0]}
         worse = seen["degraded"]
         gain = 10 * np.log10((seen["before"] + 1e-8) / (seen["after"] + 1e-8))
         result = {
@@ -117,6 +120,13 @@ def pretraining(config, model, mesh):
         return {name: float(value) for name, value in result.items()}
 
     return measure
+
+
+def _whole(parts: list[np.ndarray]) -> np.ndarray:
+    """What the hosts have found, each in every so-manieth batch, in the order of the batches."""
+    by_host = gather_hosts(np.stack(parts))
+    in_order = np.swapaxes(by_host, 0, 1).reshape(-1, *by_host.shape[2:])[:PRETRAINING_BATCHES]
+    return in_order.reshape(-1, *in_order.shape[2:])
 
 
 def _number(value) -> float:

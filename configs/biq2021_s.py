@@ -1,0 +1,39 @@
+"""Stage 2 of `s` on BIQ2021: human scores teach E_q, on ViT-S/16, the interaction and the predictor.
+
+driqa train --config configs/biq2021_s.py --config.data.path=BIQ2021/tfds --config.backbone=S_16.npz \
+    --config.init=runs/pretrain_s --workdir runs/biq2021_s
+
+For one GPU; it has not been run to its end here. S_16.npz: the public weights, see docs/VARIANTS.md.
+"""
+
+from driqa_jax.train.config import default
+
+BLOCKS = 12
+TOP, DECAY = 0.1, 0.75  # the last block's factor on lr, and what each block below has of the one above
+
+
+def get_config():
+    config = default()
+    config.model.variant = "s"
+    config.data.threads = 8
+    config.batch_size = 64
+    config.epochs = 10.0
+    config.optim.lr = 5e-4
+    config.optim.ema = 0.998
+    # Early layers, which need the least change, move the least; the first group that fits counts.
+    config.optim.groups = (
+        *((f"quality_encoder/backbone/block{k}/*", TOP * DECAY ** (BLOCKS - k)) for k in range(1, BLOCKS + 1)),
+        ("quality_encoder/backbone/norm/*", TOP),
+        ("quality_encoder/backbone/*", TOP * DECAY**BLOCKS),
+        ("quality_encoder/*", 0.2),
+    )
+    # A patch projection that moves makes fine-tuned ViTs less stable (Chen et al., ICCV 2021).
+    config.optim.frozen = (
+        "degradation_encoder/*",
+        "restoration/*",
+        "quality_encoder/backbone/patch/*",
+        "quality_encoder/standardize_*",
+    )
+    config.loss.plcc = 0.5
+    config.eval_every = 500
+    return config

@@ -1,0 +1,113 @@
+"""The part of `driqa evaluate` that examines how separate the two representations are."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pathlib
+import sys
+
+from driqa_jax.atomic import write_whole
+from driqa_jax.cli.examine import told
+from driqa_jax.cli.options import loading
+from driqa_jax.errors import UserError
+
+PRISTINE_MOS = 0.8
+
+
+def probe(args: argparse.Namespace, part) -> int:
+    """Probe on the scored pictures of `part`; returns 0, or 1 where a picture failed. Raises UserError."""
+    import numpy as np
+    from rich.console import Console
+
+    from driqa_jax.degradations.recipes import KADID
+    from driqa_jax.evaluation import examination, probes
+    from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
+    from driqa_jax.evaluation.representations import Reader
+    from driqa_jax.scoring.provenance import describe
+    from driqa_jax.scoring.scorer import load
+
+    folder = pathlib.Path(args.probes)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    pristine, photos, lost = _pristine(args, part)
+    scorer = load(args.model, **loading(args))
+    reader = Reader(scorer.model, scorer.params, scorer.rule)
+    labelled, good, failed = _labelled(args, reader, part)
+    groups, mos = part.column("group")[good], part.column("mos")[good]
+    stack = np.stack(list(photos.values()))
+    examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)
+    degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), told("reading", "types"))
+    found = probes.Probed(
+        probes.probe_mos(labelled, mos, groups, args.bootstrap, args.seed),
+        probes.probe_types(degraded, labels, owners, args.seed),
+        int(labels.max()) + 1,
+        {
+            "scored pictures": probes.compare(labelled, groups, args.seed),
+            "degraded photographs": probes.compare(degraded, owners, args.seed),
+        },
+        probes.gains(examiner.restoration(told("restoring", "types"), KADID), args.seed),
+    )
+    rows, failed = found.rows(), {**lost, **failed}
+    save_rows(folder / "probes.md", probes.HEADS, rows)
+    values = {
+        **dataclasses.asdict(found),
+        "failed": failed,
+        "provenance": {
+            **describe(scorer),
+            "data": part.name,
+            "pictures": int(good.sum()),
+            "pristine": pristine,
+            "photographs": sorted(photos),
+            "side": stack.shape[1],
+            "seed": args.seed,
+        },
+    }
+    write_whole(folder / "probes.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    title = f"{scorer.name} on {part.name}"
+    Console(width=None if sys.stdout.isatty() else 120).print(rows_to_terminal(title, probes.HEADS, rows))
+    for name, reason in failed.items():
+        print(f"{name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _pristine(args: argparse.Namespace, part):
+    """The name of the pristine photographs' source, they by id, and why others were left out. Raises UserError."""
+    from driqa_jax.data.sources import open_source
+    from driqa_jax.data.splits import select
+    from driqa_jax.evaluation.linear_probes import FOLDS
+    from driqa_jax.evaluation.pristine import photographs
+
+    try:
+        source = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
+    except ValueError as error:
+        raise UserError(f"no pristine photographs: {error}; give some with --pristine") from error
+    photos, failed = photographs(source, args.probe_photos, args.seed, halve=not args.pristine)
+    if len(photos) < FOLDS:
+        raise UserError(f"{source.name}: {len(photos)} pristine photographs; give at least {FOLDS}")
+    return source.name, photos, failed
+
+
+def _labelled(args: argparse.Namespace, reader, part):
+    """Representations of the scored pictures, which of them, (N,) bool, and why others were lost. Raises UserError."""
+    import numpy as np
+
+    from driqa_jax.data.errors import UnreadableImage
+    from driqa_jax.evaluation.linear_probes import FOLDS
+    from driqa_jax.evaluation.representations import stacked
+
+    readings, good, failed = [], np.zeros(len(part), bool), {}
+    progress = told("reading", "pictures")
+    for row, name in enumerate(part.column("image_id").tolist()):
+        try:
+            readings.append(reader(part.encoded(row), name))
+            good[row] = True
+        except UnreadableImage as error:
+            failed[name] = error.reason
+        progress(row + 1, len(part))
+    if len(np.unique(part.column("group")[good])) < FOLDS:
+        raise UserError(f"{args.data}: fewer than {FOLDS} scenes to probe on; {len(failed)} pictures failed")
+    return stacked(readings), good, failed
