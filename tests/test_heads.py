@@ -176,10 +176,12 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
         "model.degradation": ["degradation_encoder"],
     }
     value = {"model.restoration": "random_frozen", "model.degradation": "no_pretrain"}
+    constants = "standardize_statistics"  # measured, not learned
     for key, parts in drawn.items():
         found = encoders(**({key: value[key]} if key else {}))
         for name in ("degradation_encoder", "restoration"):
             assert same(found[name], params[name]) == (name not in parts), (key, name)
+        assert same(found["degradation_encoder"][constants], params["degradation_encoder"][constants])
     # A part that is drawn is the same for every seed: its features are computed once. The heads are not.
     one, two = (encoders(seed=seed, **{"model.restoration": "random_frozen"}) for seed in (1, 2))
     assert same(one["restoration"], two["restoration"]) and not same(one["interaction"], two["interaction"])
@@ -198,6 +200,14 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
 def test_what_cannot_be_trained_on_kept_features_is_refused(changes, said, start, imagenet, tmp_path):
     with pytest.raises(UserError, match=said):
         loop.train(configured(tmp_path, init=start, **changes), str(tmp_path / "run"))
+
+
+def test_a_restorer_of_another_form_is_pretrained_on_the_same_encoder(start, params, tmp_path):
+    config = configured(tmp_path, stage="pretrain", init=start, **{"model.inject": "add"})
+    found = initial.pretraining_params(config, driqa.build_model(config.model), None)
+    encoder, given = flatten(found["degradation_encoder"]), flatten(params["degradation_encoder"])
+    assert all(np.array_equal(np.float16(encoder[path]), np.float16(value)) for path, value in given.items())
+    assert "add" in found["restoration"]["middle_film"] and "film" in params["restoration"]["middle_film"]
 
 
 def test_finetuning_the_restorer_is_one_key(tmp_path):

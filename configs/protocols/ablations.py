@@ -1,10 +1,7 @@
 """The ablations on BIQ2021: eight rows, three splits each, on features that are computed once.
 
-for K in 0 1 2; do
-  driqa data split biq2021 --data-dir BIQ2021/tfds --hash $K --of train -o splits/biq2021_train_$K.json
-done
 driqa protocol --config configs/protocols/ablations.py --config.base.data.path=BIQ2021/tfds \
-    --config.base.init=runs/pretrain_lite --workdir protocol_ablations
+    --config.base.init=runs/restore_lite_more --workdir protocol_ablations
 
 The splits are drawn within the official training split, near neighbours kept together: the official test pictures are
 not looked at. The backbone is ImageNet's and stands still, as do E_d and R; the rows differ in what learns on top of
@@ -33,9 +30,8 @@ def get_config(rows=ROWS):
     base = config.base
     base.stage = "heads"
     base.view.short, base.view.canvas = 224, (224, 224)
-    base.batch_size, base.epochs = 32, 4.0
+    base.batch_size, base.epochs = 32, 3.0
     base.optim.lr, base.optim.ema, base.loss.plcc = 1e-3, 0.995, 0.5
-    config.splits.kind = "files"
-    config.splits.files = tuple(f"splits/biq2021_train_{number}.json" for number in range(3))
+    config.splits.kind, config.splits.numbers, config.splits.of = "hash", (0, 1, 2), "train"
     config.checkpoints = ("last",)
     return config

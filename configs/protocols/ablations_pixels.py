@@ -1,13 +1,13 @@
 """The ablations that need pixels at every step: stage 2 as in configs/biq2021_lite.py, on three splits.
 
 driqa protocol --config configs/protocols/ablations_pixels.py --config.base.data.path=BIQ2021/tfds \
-    --config.base.init=runs/pretrain_lite --workdir protocol_ablations_pixels
+    --config.base.init=runs/restore_lite --workdir protocol_ablations_pixels
 
-Three rows start from pretrainings of their own, which are made first:
+Three rows start from a stage 1 of their own, made first, all on the same E_d:
 
 for ROW in model.condition=none model.inject=add loss.rs=restored; do
-  driqa train --config configs/pretrain_lite.py --config.data.path=BIQ2021/tfds --config.$ROW \
-      --workdir runs/pretrain_${ROW#*=}
+  driqa train --config configs/restore_lite.py --config.data.path=BIQ2021/tfds --config.init=runs/pretrain_lite \
+      --config.$ROW --workdir runs/restore_${ROW#*=}
 done
 
 The splits are those of configs/protocols/ablations.py. A run takes about an hour on two CPU cores: this table is for a
@@ -25,9 +25,9 @@ ROWS = {
         "optim.groups": (("quality_encoder/*", 0.2), ("restoration/*", 0.1)),
     },
     "one crop": {"view.kind": "crop", "view.short": 384, "view.canvas": (224, 224)},
-    "unconditioned restoration": {"model.condition": "none", "init": "runs/pretrain_none"},
-    "added condition": {"model.inject": "add", "init": "runs/pretrain_add"},
-    "RS restored": {"loss.rs": "none", "init": "runs/pretrain_restored"},
+    "unconditioned restoration": {"model.condition": "none", "init": "runs/restore_none"},
+    "added condition": {"model.inject": "add", "init": "runs/restore_add"},
+    "RS restored": {"loss.rs": "none", "init": "runs/restore_restored"},
 }
 
 

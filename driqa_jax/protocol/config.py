@@ -33,6 +33,7 @@ def default(
                 "numbers": (0,),  # of hash and published splits
                 "test": 0.2,  # share of a hash split's groups
                 "val": 0.1,  # share of the others
+                "of": "",  # a part of the set's own split that hash splits are drawn within; the rest is left out
                 "folder": "",
                 "files": (),
             },

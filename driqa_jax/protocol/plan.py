@@ -166,7 +166,7 @@ def _data_of(given) -> dict[str, Any]:
 def _splits(splits, source):
     makers = {
         "official": lambda: [official_split(source)],
-        "hash": lambda: [hash_split(source, number, splits.test, splits.val) for number in splits.numbers],
+        "hash": lambda: [hash_split(source, k, splits.test, splits.val, splits.of) for k in splits.numbers],
         "published": lambda: [published_split(pathlib.Path(splits.folder), source, k) for k in splits.numbers],
         "files": lambda: [Split.load(file) for file in splits.files],
     }

@@ -22,7 +22,9 @@ from driqa_jax.protocol.plan import Run, slug
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"
 # Keys of a run that change nothing in its figures: where things lie, how often they are saved and told.
-_FREE = ("config.checkpoint.", "config.log_every", "config.data.path", "config.data.threads", "config.corpus.")
+_FREE = tuple(
+    f"config.{key}" for key in ("checkpoint.", "log_every", "data.path", "data.threads", "corpus.", "cache.folder")
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,7 @@ def predict(config: ml_collections.ConfigDict, model, mesh):
 @functools.lru_cache(maxsize=1)
 def _encoders(config):
     """As `initial.encoders`; a run asks twice, since a resumed one asks for the stream alone."""
+    rs.picked(config, rs.OF_FEATURES)  # now, and not once all features are computed
     if config.model.restoration == "finetune":
         raise UserError(
             "config.model.restoration='finetune' trains R, and the stage 'heads' keeps what a fixed R sees; "

@@ -27,6 +27,8 @@ from driqa_jax.train.state import flatten, merge
 PRETRAINED = {"degradation_encoder", "restoration"}
 # Ablations that leave a pretrained part as it is drawn.
 DRAWN = {("restoration", "random_frozen"): "restoration", ("degradation", "no_pretrain"): "degradation_encoder"}
+# Ablations that a pretrained `R` must share with the model that reads it.
+FORM = ("condition", "inject")
 MEASURED_PHOTOS = 192
 
 
@@ -57,7 +59,7 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
 
 
 def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict:
-    """Fresh `E_d` and `R`, or those of `config.init`.
+    """Fresh `E_d` and `R`, or those of `config.init`; `E_d` alone where an ablation gives `R` another form than its.
 
     The constants that standardise the statistics of fresh ones are measured on degraded photos of `source`.
 
@@ -68,8 +70,10 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict
         raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
     if config.init:
         given, metadata = load(config.init, config.model.variant)
-        _require_same_form(config, chosen(config.model), chosen(model_config(metadata)))
-        return {name: given[name] for name in sorted(PRETRAINED)}
+        found, wanted = chosen(model_config(metadata)), chosen(config.model)
+        other = any(found[key] != wanted[key] for key in FORM)
+        drawn = fresh_pretraining_params(config, model) if other else given
+        return {"degradation_encoder": given["degradation_encoder"], "restoration": drawn["restoration"]}
     params = fresh_pretraining_params(config, model)
     if "standardize_statistics" not in params["degradation_encoder"]:
         return params
@@ -122,7 +126,8 @@ def encoders(config: ml_collections.ConfigDict, model) -> dict:
     """Parameters for stage 2 but for the standardising constants: they follow from the configuration alone.
 
     `E_d` and `R` are those of `config.init`, unless an ablation leaves them as they are drawn. Drawn, they are the same
-    whatever the seed: they stand still, and what they see of a picture is then computed once for all seeds.
+    whatever the seed: they stand still, and what they see of a picture is then computed once for all seeds. The
+    constants of a drawn `E_d` are those of `init`'s all the same: they were measured, not learned.
 
     Raises:
       UserError: as `finetuning_params`.
@@ -141,12 +146,14 @@ def encoders(config: ml_collections.ConfigDict, model) -> dict:
         adopted = PRETRAINED - drawn
         if "restoration" in adopted:
             _require_same_form(config, switches, chosen(model_config(metadata)))
+        measured = {k: v for k, v in given["degradation_encoder"].items() if k.startswith("standardize_")}
+        params["degradation_encoder"] = {**params["degradation_encoder"], **measured}
         params.update({name: given[name] for name in adopted})
     return params
 
 
 def _require_same_form(config, wanted, found):
-    for key in ("condition", "inject"):
+    for key in FORM:
         if wanted[key] != found[key]:
             raise UserError(
                 f"{config.init}: its R was trained with model.{key}={found[key]}, and config.model.{key} is "

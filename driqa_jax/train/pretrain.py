@@ -76,10 +76,12 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_res` and, weighted, `L_con` and the two parts of `L_type` on the global batch; `L_RS` where it is "restored".
 
     Raises:
-      UserError: an unknown RS loss or distance.
+      UserError: an unknown RS loss or distance, or the RS loss "restored" where nothing is restored.
     """
     weights = config.loss
     rs.require_known(config)
+    if weights.rs == "restored" and not config.pretrain.restored:
+        raise UserError("config.loss.rs='restored' wants R to restore; set config.pretrain.restored above 0")
     distance = losses.DISTANCES.get(weights.restoration_distance)
     if distance is None:
         raise UserError(
