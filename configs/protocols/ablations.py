@@ -1,7 +1,7 @@
 """The ablations on BIQ2021: eight rows, three splits each, on features that are computed once.
 
 driqa protocol --config configs/protocols/ablations.py --config.base.data.path=BIQ2021/tfds \
-    --config.base.init=runs/restore_lite_more --workdir protocol_ablations
+    --config.base.init=runs/restore_lite --workdir protocol_ablations
 
 The splits are drawn within the official training split, near neighbours kept together: the official test pictures are
 not looked at. The backbone is ImageNet's and stands still, as do E_d and R; the rows differ in what learns on top of

@@ -1,7 +1,7 @@
 """The other ablations on kept features; commands, splits and cost as in configs/protocols/ablations.py.
 
 driqa protocol --config configs/protocols/ablations_more.py --config.base.data.path=BIQ2021/tfds \
-    --config.base.init=runs/restore_lite_more --workdir protocol_ablations_more
+    --config.base.init=runs/restore_lite --workdir protocol_ablations_more
 
 "full" comes first again, since differences are taken against it. With an untrained E_d, what E_d and R see is computed
 anew, and without the backbone what it does not see is kept too.
