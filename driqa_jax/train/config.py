@@ -92,12 +92,15 @@ def default() -> ml_collections.ConfigDict:
                 "rs_sigma": 0.05,
                 "rs_tau": 0.1,
                 "aux": 0.1,
+                "rank": 0.0,  # of rank pairs in stage 2
                 "restoration": 1.0,
                 "restoration_distance": "charbonnier",  # charbonnier | psnr
                 "contrast": 0.1,
                 "naming": 1.0,
                 "severity": 1.0,
             },
+            # Rank pairs: every so many photos of a batch one gives a crop at two levels of a degradation.
+            "rank": {"every": 4},
             # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
                 "crop": 128,

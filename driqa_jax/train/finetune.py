@@ -1,5 +1,6 @@
 """Stage 2: human scores teach `E_q`, the interaction and the predictor; `E_d` and `R` stand still."""
 
+import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
@@ -9,7 +10,7 @@ from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.models.switches import chosen
-from driqa_jax.train import rng, rs
+from driqa_jax.train import rank, rng, rs
 from driqa_jax.train.accumulation import Loss
 
 
@@ -55,7 +56,7 @@ def require_scores(source) -> None:
 
 
 def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
-    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux` on the global batch; see docs/METHOD.md.
+    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux + w_rank L_rank` on the global batch; see docs/METHOD.md.
 
     Raises:
       UserError: an RS loss that this stage has not.
@@ -64,18 +65,41 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     def look(params, batch, keys):
         return model.apply({"params": params}, *as_inputs(batch), keys)
 
-    return loss_of(config, look, rs.picked(config, rs.OF_SCORES))
+    return loss_of(config, look, rs.picked(config, rs.OF_SCORES), pairs_of(config) if config.loss.rank else None)
 
 
-def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term) -> Loss:
-    """The loss of scores, of whatever model: `look(params, batch, keys) -> (mos, out)`."""
+def pairs_of(config):
+    """(batch, step) -> views of its rank pairs; see `rank.views`."""
+    rule = view_rule(config, config.view.tiles)
+    return lambda batch, step: rank.views(config, rule, batch, step)
+
+
+def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term, pairs=None) -> Loss:
+    """The loss of scores, of whatever model.
+
+    Args:
+      look: (params, batch, keys) -> (mos, out), as the model gives them.
+      pairs: (batch, step) -> views of rank pairs made of it, the better ones first; None without.
+    """
     weights = config.loss
 
     def read(params, batch, step):
-        keys = rng.per_example(rng.stream(config.seed, "dropout", step), batch["index"])
-        mos, out = look(params, batch, keys)
+        stream = rng.stream(config.seed, "dropout", step)
+        keys = rng.per_example(stream, batch["index"])
+        if pairs is None:
+            mos, out = look(params, batch, keys)
+            ranked = {}
+        else:
+            # One call for all: another would compile the model a second time.
+            made, own = pairs(batch, step), batch["index"].shape[0]
+            count = made["index"].shape[0]
+            joined = {name: jnp.concatenate([batch[name], made[name]]) for name in made}
+            mos, out = look(params, joined, rng.per_example(stream, joined["index"]))
+            out = jax.tree.map(lambda x: x[: x.shape[0] * own // (own + count)], out)
+            mos, better, worse = jnp.split(mos, [own, own + count // 2])
+            ranked = {"better": better, "worse": worse}
         compared = rs_term.read(batch, out, lambda other: look(params, other, keys)[1])
-        return {"mos": mos, "aux": out["mos_aux"], **compared}, {}
+        return {"mos": mos, "aux": out["mos_aux"], **compared, **ranked}, {}
 
     def compare(seen, facts, batch, step):
         del facts, step  # the labels are in the batch
@@ -87,15 +111,19 @@ def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term) -> Loss:
             "rs": rs_term.compare(weights, seen, percentile, dataset),
             "aux": losses.mos_l1(seen["aux"], label),
         }
+        if pairs is not None:
+            terms["rank"] = losses.rank_hinge(seen["better"], seen["worse"])
         value = (
             weights.mos * terms["mos"]
             + weights.plcc * terms["plcc"]
             + weights.rs_weight * terms["rs"]
             + weights.aux * terms["aux"]
+            + weights.rank * terms.get("rank", 0.0)
         )
         return parallel.share(value), {name: parallel.share(term) for name, term in terms.items()}
 
-    together = 0 if chosen(config.model)["degradation"] == "shuffled" else 1
+    together = config.rank.every if pairs is not None else 1
+    together = 0 if chosen(config.model)["degradation"] == "shuffled" else together
     return Loss(
         read,
         compare,

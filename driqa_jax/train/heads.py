@@ -62,6 +62,8 @@ def make_loss(config: ml_collections.ConfigDict, model):
     def look(params, batch, keys):
         return model.apply({"params": params}, as_features(batch), keys, method="from_features")
 
+    if config.loss.rank:
+        raise UserError("config.loss.rank wants pixels to degrade, and none are kept; train with config.stage=finetune")
     return finetune.loss_of(config, look, rs.picked(config, rs.OF_FEATURES))
 
 

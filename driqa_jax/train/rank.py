@@ -1,0 +1,97 @@
+"""Rank pairs of stage 2: a crop at two levels of one degradation, of which the worse must score lower.
+
+They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each looked at as a
+photograph of its own, and degraded on the device. They take no part in the losses of human scores.
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from driqa_jax import degradations
+from driqa_jax.data.views import ViewRule
+from driqa_jax.degradations import DEGRADATIONS, NAMES, Chain
+from driqa_jax.errors import UserError
+from driqa_jax.train import rng
+
+ORDERED = tuple(entry for entry in DEGRADATIONS if entry.ordered)
+LEVELS = 5
+APART = 1.0  # the least distance of a pair's levels; KADID-10k's neighbours are that far apart
+PRISTINE = 0.25  # how often the better one is the crop as it is
+
+# Severity at levels 0 (the crop as it is) to 5: KADID-10k's own, where it has the type.
+_SEVERITIES = np.array([(0.0, *(e.kadid_levels or np.arange(1, LEVELS + 1) / LEVELS)) for e in ORDERED], np.float32)
+
+
+def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """One pair: the place of its type in `NAMES`, int32, and the severities of the better and the worse, float32 (2,)."""
+    which, low, high, pristine = jax.random.split(key, 4)
+    row = jax.random.randint(which, (), 0, len(ORDERED))
+    better = jax.random.uniform(low, maxval=LEVELS - APART)
+    better = jnp.where(jax.random.bernoulli(pristine, PRISTINE), 0.0, better)
+    worse = jax.random.uniform(high, minval=better + APART, maxval=LEVELS)
+    levels = jnp.stack([better, worse])
+    severities = jnp.interp(levels, jnp.arange(LEVELS + 1.0), jnp.asarray(_SEVERITIES)[row])
+    places = jnp.array([NAMES.index(entry.name) for entry in ORDERED], jnp.int32)
+    return places[row], severities
+
+
+def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
+    """Raises UserError where a device's `count` examples are not whole groups of `config.rank.every`."""
+    if config.rank.every < 1 or count % config.rank.every:
+        raise UserError(
+            f"config.rank.every={config.rank.every} does not divide the {count} examples that a device reads at a time; "
+            "set config.batch_size to a multiple of devices * accumulate * every, or config.loss.rank to 0"
+        )
+
+
+def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) -> dict[str, jax.Array]:
+    """Views of the pairs that a batch gives, in the form of the batch: 2 P pictures, the better ones first.
+
+    Every `config.rank.every`-th example gives a pair, made of its first tile. What is drawn hangs on (seed, step, index)
+    alone, and both pictures of a pair have it in common.
+
+    Args:
+      rule: by which the batch's views were made.
+      batch: `whole` uint8 (B, H, W, 3), `tiles` uint8 (B, K, S, S, 3), `index` int32 (B,).
+
+    Returns:
+      `whole`, `valid`, `tiles` and `tile_boxes`, as `data.views.make_view` gives them of a picture of S x S, and
+      `index` of the photo that each was made of.
+
+    Raises:
+      UserError: B is no multiple of `config.rank.every`.
+    """
+    require_pairs(config, batch["index"].shape[0])
+    crops = batch["tiles"][:: config.rank.every, 0]
+    index = batch["index"][:: config.rank.every]
+    kinds, severities = jax.vmap(draw)(rng.per_example(rng.stream(config.seed, "rank", step), index))
+    keys = rng.per_example(rng.stream(config.seed, "rank degradation", step), index)
+    drawn = tuple(entry.name for entry in ORDERED)
+
+    def one(inputs):
+        key, crop, kind, severity = inputs
+        chain = Chain(kind.reshape(1, 1), severity.reshape(1, 1))
+        photo = crop[None].astype(jnp.float32) / 255.0
+        return degradations.apply_chains(key, photo, chain, jnp.zeros(1, jnp.int32), names=drawn)[0, 0]
+
+    pairs = jax.tree.map(lambda x: jnp.concatenate([x, x]), (keys, crops, kinds))
+    pictures = 255.0 * jax.lax.map(one, (*pairs, severities.T.reshape(-1)))
+    return {**_seen(pictures, rule, batch), "index": jnp.concatenate([index, index])}
+
+
+def _seen(pictures, rule, batch):
+    count, side = pictures.shape[:2]
+    canvas, tiles = batch["whole"].shape[1:3], batch["tiles"].shape[1]
+    rows, columns = (side, side) if rule.kind == "crop" else rule.size_in(side, side, canvas)
+    whole = jax.image.resize(pictures, (count, rows, columns, 3), "linear")
+    room = [(0, full - held) for full, held in zip(canvas, (rows, columns), strict=True)]
+    whole = jnp.pad(jnp.clip(whole, 0.0, 255.0), ((0, 0), *room, (0, 0)))
+    tile = jnp.broadcast_to(pictures[:, None], (count, tiles, side, side, 3))
+    return {
+        "whole": jnp.rint(whole).astype(jnp.uint8),
+        "valid": jnp.full((count, 2), jnp.array([rows, columns], jnp.int32)),
+        "tiles": jnp.rint(tile).astype(jnp.uint8),
+        "tile_boxes": jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0])[None, None], (count, tiles, 4)),
+    }

@@ -1,0 +1,112 @@
+"""Rank pairs: what is drawn, what is made of it, and that the loss reads it and no other loss does."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from driqa_jax.data.views import make_view
+from driqa_jax.degradations import NAMES
+from driqa_jax.errors import UserError
+from driqa_jax.train import finetune, rank, rs
+from driqa_jax.train.config import default
+
+
+@pytest.fixture
+def config():
+    config = default()
+    config.view.short, config.view.canvas, config.view.tile = 96, (96, 128), 64
+    config.loss.rank, config.loss.rs = 0.5, "none"
+    return config
+
+
+@pytest.fixture
+def batch():
+    random = np.random.default_rng(0)
+    smooth = random.integers(0, 256, (8, 1, 6, 6, 3), dtype=np.uint8)
+    tiles = np.stack([np.asarray(Image.fromarray(x[0]).resize((64, 64)))[None] for x in smooth])
+    return {
+        "whole": random.integers(0, 256, (8, 96, 128, 3), dtype=np.uint8),
+        "valid": np.full((8, 2), 96, np.int32),
+        "tiles": tiles,
+        "tile_boxes": np.zeros((8, 1, 4), np.float32),
+        "mos": np.linspace(0, 1, 8, dtype=np.float32),
+        "percentile": np.linspace(0, 1, 8, dtype=np.float32),
+        "dataset": np.zeros(8, np.int32),
+        "index": np.arange(40, 48, dtype=np.int32),
+    }
+
+
+def test_pairs_are_of_ordered_types_and_a_level_apart():
+    kinds, severities = jax.jit(jax.vmap(rank.draw))(jax.random.split(jax.random.key(0), 4000))
+    names = {NAMES[kind] for kind in np.unique(kinds)}
+    assert names == {entry.name for entry in rank.ORDERED}
+    better, worse = np.asarray(severities).T
+    assert (better >= 0).all() and (worse <= 1).all()
+    assert 0.2 < (better == 0).mean() < 0.3
+    for row, entry in enumerate(rank.ORDERED):
+        mine = np.asarray(kinds) == NAMES.index(entry.name)
+        levels = [np.interp(x[mine], rank._SEVERITIES[row], np.arange(6)) for x in (better, worse)]
+        assert (levels[1] - levels[0] > 0.99).all(), entry.name
+
+
+def test_views_are_those_of_a_photograph_of_the_tiles_size(config, batch):
+    rule = finetune.view_rule(config, 1)
+    made = jax.jit(functools.partial(rank.views, config, rule))(batch, 3)
+    assert {name: x.shape for name, x in made.items()} == {
+        "whole": (4, 96, 128, 3), "valid": (4, 2), "tiles": (4, 1, 64, 64, 3), "tile_boxes": (4, 1, 4), "index": (4,)
+    }  # fmt: skip
+    np.testing.assert_array_equal(made["index"], [40, 44, 40, 44])
+    for k in range(4):
+        view = make_view(np.asarray(made["tiles"][k, 0]), rule, (96, 128))
+        for name in ("valid", "tiles", "tile_boxes"):
+            np.testing.assert_array_equal(made[name][k], view[name])
+        apart = np.abs(view["whole"].astype(int) - np.asarray(made["whole"][k]))
+        assert apart.max() <= 2 and apart.mean() < 0.5  # Pillow rounds between its two passes
+
+
+def test_the_worse_lies_further_from_the_crop_and_devices_make_the_same_pairs(config, batch):
+    rule = finetune.view_rule(config, 1)
+    make = jax.jit(functools.partial(rank.views, config, rule))
+    many = {name: np.concatenate([x] * 4) for name, x in batch.items()} | {"index": np.arange(32, dtype=np.int32)}
+    made = make(many, 0)
+    pictures, crops = np.asarray(made["tiles"][:, 0], float), many["tiles"][::4, 0].astype(float)
+    better, worse = (np.sqrt(np.square(x - crops).mean(axis=(1, 2, 3))) for x in np.split(pictures, 2))
+    assert (worse > better).mean() > 0.9
+    alone = make({name: x[8:16] for name, x in many.items()}, 0)
+    np.testing.assert_array_equal(alone["tiles"], np.asarray(made["tiles"])[[2, 3, 10, 11]])
+
+
+def test_pairs_enter_their_own_loss_alone(config, batch):
+    def look(params, views, keys):
+        assert len(keys) == len(views["tiles"])
+        mos = params["scale"] * views["tiles"].astype(jnp.float32).std(axis=(1, 2, 3, 4)) / 255.0
+        return mos, {"mos_aux": mos}
+
+    def terms(weight):
+        config.loss.rank = weight
+        frozen = ml_collections.FrozenConfigDict(config)
+        pairs = finetune.pairs_of(frozen) if weight else None
+        loss = finetune.loss_of(frozen, look, rs.OF_SCORES["none"], pairs)
+        return jax.jit(jax.value_and_grad(lambda p: loss(p, batch, 0), has_aux=True))({"scale": jnp.ones(())})
+
+    (value, told), slope = terms(0.5)
+    (plain, without), flat = terms(0.0)
+    assert told.pop("rank") > 0 and told.keys() == without.keys()
+    for name in told:
+        np.testing.assert_allclose(told[name], without[name], rtol=1e-6)
+    made = rank.views(config, finetune.view_rule(config, 1), batch, 0)
+    better, worse = np.split(np.asarray(made["tiles"], float).std(axis=(1, 2, 3, 4)) / 255.0, 2)
+    expected = np.maximum(0, 0.03 - (better - worse)).mean()
+    np.testing.assert_allclose(value - plain, 0.5 * expected, rtol=1e-3)
+    assert slope["scale"] != flat["scale"]
+
+
+def test_a_batch_that_makes_no_whole_pairs_is_refused(config, batch):
+    config.rank.every = 3
+    with pytest.raises(UserError, match=r"config.rank.every=3 does not divide the 8 examples"):
+        rank.views(config, finetune.view_rule(config, 1), batch, 0)
