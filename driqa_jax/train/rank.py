@@ -1,7 +1,7 @@
 """Rank pairs of stage 2: a crop at two levels of one degradation, of which the worse must score lower.
 
-They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each looked at as a
-photograph of its own, and degraded on the device. They take no part in the losses of human scores.
+They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each looked at as
+a photograph of its own, and degraded on the device. They take no part in the losses of human scores.
 """
 
 import jax
@@ -25,7 +25,7 @@ _SEVERITIES = np.array([(0.0, *(e.kadid_levels or np.arange(1, LEVELS + 1) / LEV
 
 
 def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One pair: the place of its type in `NAMES`, int32, and the severities of the better and the worse, float32 (2,)."""
+    """One pair: its type's place in `NAMES`, int32, and the severities of the better and the worse, float32 (2,)."""
     which, low, high, pristine = jax.random.split(key, 4)
     row = jax.random.randint(which, (), 0, len(ORDERED))
     better = jax.random.uniform(low, maxval=LEVELS - APART)
