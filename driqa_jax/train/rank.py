@@ -41,7 +41,7 @@ def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
     """Raises UserError where a device's `count` examples are not whole groups of `config.rank.every`."""
     if config.rank.every < 1 or count % config.rank.every:
         raise UserError(
-            f"config.rank.every={config.rank.every} does not divide the {count} examples that a device reads at a time; "
+            f"config.rank.every={config.rank.every} does not divide the {count} examples a device reads at a time; "
             "set config.batch_size to a multiple of devices * accumulate * every, or config.loss.rank to 0"
         )
 
