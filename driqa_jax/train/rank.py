@@ -49,8 +49,8 @@ def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
 def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) -> dict[str, jax.Array]:
     """Views of the pairs that a batch gives, in the form of the batch: 2 P pictures, the better ones first.
 
-    Every `config.rank.every`-th example gives a pair, made of its first tile. What is drawn hangs on (seed, step, index)
-    alone, and both pictures of a pair have it in common.
+    Every `config.rank.every`-th example gives a pair, made of its first tile. All that is drawn hangs on (seed, step,
+    index) alone, and both pictures of a pair have it in common.
 
     Args:
       rule: by which the batch's views were made.
