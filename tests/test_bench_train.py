@@ -27,6 +27,7 @@ def params():
     return random_params(tiny(configured().model))
 
 
+@pytest.mark.long
 def test_every_figure_is_there_and_its_parts_agree(monkeypatch, params, tmp_path, capsys):
     monkeypatch.setattr(train, "read", lambda path, overrides: configured())
     monkeypatch.setattr(train, "fresh_params", lambda config: params)
@@ -50,6 +51,7 @@ def test_every_figure_is_there_and_its_parts_agree(monkeypatch, params, tmp_path
     assert found["loader"]["times_the_step"] > 0 and found["process_peak_mib"] > 100
 
 
+@pytest.mark.long
 def test_the_loop_waits_for_slow_data_and_not_for_data_that_is_there(params):
     config = configured(**{"data.fake_count": 16})
     batch = stage2.synthetic_batch(config)

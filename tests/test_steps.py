@@ -78,6 +78,7 @@ def test_parts_of_a_batch_have_the_value_and_gradients_of_the_whole(whole):
     require_same(whole, gradients(configured_step("finetune", "tiny", 0), devices=2, accumulate=4))
 
 
+@pytest.mark.long
 def test_parts_of_a_pretraining_batch_have_the_value_and_gradients_of_the_whole():
     """Contrast, naming and severity, restoration, and the RS loss whose judge looks at what is restored."""
     config = configured_step("pretrain", "tiny", 2)
@@ -145,6 +146,7 @@ def test_a_step_that_there_is_not_is_refused_before_anything_is_written(key, val
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.long
 def test_blocks_computed_again_give_the_same_gradients_and_keep_less(whole):
     config = configured_step("finetune", "tiny", 0)
     require_same(whole, gradients(config, remat=True))
