@@ -102,6 +102,7 @@ def requires_same(workdir, undisturbed, steps=STEPS):
     assert not list((workdir / "checkpoints").glob("*tmp*"))
 
 
+@pytest.mark.long
 def test_a_kill_at_each_named_point_costs_no_checkpoint_and_no_byte(tmp_path, undisturbed):
     for point in POINTS:
         run = Run(tmp_path, "--kill", point)

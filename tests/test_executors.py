@@ -53,7 +53,7 @@ def test_the_state_is_given_away_and_comes_back_on_every_device(executor):
     np.testing.assert_array_equal(third["w"], np.full((4, 4), 240.0))
 
 
-@pytest.mark.parametrize("executor", parallel.EXECUTORS)
+@pytest.mark.parametrize("executor", ["shard_map", pytest.param("pmap", marks=pytest.mark.long)])
 def test_the_loop_sends_batches_alone_and_waits_for_no_metric(executor, start, tmp_path, monkeypatch):
     sent, read = [], []
 

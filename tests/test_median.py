@@ -28,10 +28,11 @@ def test_gradient_goes_to_the_pixel_that_is_the_median():
 def test_restorer_can_return_the_median_itself_and_needs_few_weights_for_it():
     net = RestorationNet(width=4, encoder=(1,), middle=1)
     images, d = RNG.random((1, 16, 16, 3)).astype(np.float32), jnp.ones((1, 8))
-    params = net.init(jax.random.key(0), images, d)
-    restored, _ = net.apply(params, images, d)
+    params = jax.jit(net.init)(jax.random.key(0), images, d)
+    look = jax.jit(net.apply)
+    restored, _ = look(params, images, d)
     np.testing.assert_array_equal(restored, images)
     params["params"]["mix"]["bias"] = jnp.ones(12)
-    restored, levels = net.apply(params, images, d)
+    restored, levels = look(params, images, d)
     np.testing.assert_allclose(restored, median3(images), atol=1e-6)
     assert levels[-1].shape == (1, 8, 8, 12) and np.max(levels[-1]) > 0

@@ -82,7 +82,7 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
     "stage, variant, block",
     [
         ("finetune", "tiny", 0),
-        ("pretrain", "tiny", 0),
+        pytest.param("pretrain", "tiny", 0, marks=pytest.mark.long),
         ("pretrain", "tiny", 2),
         pytest.param("finetune", "lite", 0, marks=pytest.mark.long),
         pytest.param("pretrain", "lite", 0, marks=pytest.mark.long),

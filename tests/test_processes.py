@@ -63,12 +63,14 @@ def compared(one, other, relative=RELATIVE):
         yield path, apart / size if size else apart
 
 
+@pytest.mark.long
 def test_two_processes_are_given_the_examples_of_one(alone, pair):
     one, two = examples(alone[0], 1), examples(pair[0], 2)
     steps = [list(range(16 * step, 16 * step + 16)) for step in range(4)]
     assert one[:4] == two[:4] == steps
 
 
+@pytest.mark.long
 def test_two_processes_lose_validate_and_save_as_one_does(alone, pair):
     apart = dict(compared(alone[0], pair[0]))
     assert len(apart) > 100
@@ -78,6 +80,7 @@ def test_two_processes_lose_validate_and_save_as_one_does(alone, pair):
     assert np.median(list(apart.values())) < RELATIVE
 
 
+@pytest.mark.long
 def test_only_the_first_process_writes_and_speaks(pair):
     workdir, (first, second) = pair
     written = {path.name for path in workdir.iterdir() if not path.name.startswith((".", "examples-"))}
@@ -87,6 +90,7 @@ def test_only_the_first_process_writes_and_speaks(pair):
     assert "ended early" not in first.said + second.said
 
 
+@pytest.mark.long
 def test_without_a_cluster_auto_is_one_process_and_says_so(alone):
     assert "one process: no cluster was found to join" in alone[1][0].said
 

@@ -305,6 +305,7 @@ def config(monkeypatch):
     return config
 
 
+@pytest.mark.long
 def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config, files, tmp_path):
     config.backbone = str(files["augreg"])
     assert loop.train(config, tmp_path / "run") == 0
