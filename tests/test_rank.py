@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from driqa_jax import parallel
 from driqa_jax.data.views import make_view
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
@@ -16,12 +17,23 @@ from driqa_jax.train import finetune, rank, rs
 from driqa_jax.train.config import default
 
 
-@pytest.fixture
-def config():
+def configured():
     config = default()
     config.view.short, config.view.canvas, config.view.tile = 96, (96, 128), 64
     config.loss.rank, config.loss.rs = 0.5, "none"
     return config
+
+
+@pytest.fixture
+def config():
+    return configured()
+
+
+@pytest.fixture(scope="module")
+def make():
+    """One program for all tests of what is made."""
+    config = configured()
+    return jax.jit(functools.partial(rank.views, config, finetune.view_rule(config, 1)))
 
 
 @pytest.fixture
@@ -54,9 +66,9 @@ def test_pairs_are_of_ordered_types_and_a_level_apart():
         assert (levels[1] - levels[0] > 0.99).all(), entry.name
 
 
-def test_views_are_those_of_a_photograph_of_the_tiles_size(config, batch):
+def test_views_are_those_of_a_photograph_of_the_tiles_size(config, make, batch):
     rule = finetune.view_rule(config, 1)
-    made = jax.jit(functools.partial(rank.views, config, rule))(batch, 3)
+    made = make(batch, 3)
     assert {name: x.shape for name, x in made.items()} == {
         "whole": (4, 96, 128, 3), "valid": (4, 2), "tiles": (4, 1, 64, 64, 3), "tile_boxes": (4, 1, 4), "index": (4,)
     }  # fmt: skip
@@ -69,9 +81,7 @@ def test_views_are_those_of_a_photograph_of_the_tiles_size(config, batch):
         assert apart.max() <= 2 and apart.mean() < 0.5  # Pillow rounds between its two passes
 
 
-def test_the_worse_lies_further_from_the_crop_and_devices_make_the_same_pairs(config, batch):
-    rule = finetune.view_rule(config, 1)
-    make = jax.jit(functools.partial(rank.views, config, rule))
+def test_the_worse_lies_further_from_the_crop_and_devices_make_the_same_pairs(make, batch):
     many = {name: np.concatenate([x] * 4) for name, x in batch.items()} | {"index": np.arange(32, dtype=np.int32)}
     made = make(many, 0)
     pictures, crops = np.asarray(made["tiles"][:, 0], float), many["tiles"][::4, 0].astype(float)
@@ -81,7 +91,7 @@ def test_the_worse_lies_further_from_the_crop_and_devices_make_the_same_pairs(co
     np.testing.assert_array_equal(alone["tiles"], np.asarray(made["tiles"])[[2, 3, 10, 11]])
 
 
-def test_pairs_enter_their_own_loss_alone(config, batch):
+def test_pairs_enter_their_own_loss_alone(config, make, batch):
     def look(params, views, keys):
         assert len(keys) == len(views["tiles"])
         mos = params["scale"] * views["tiles"].astype(jnp.float32).std(axis=(1, 2, 3, 4)) / 255.0
@@ -92,14 +102,17 @@ def test_pairs_enter_their_own_loss_alone(config, batch):
         frozen = ml_collections.FrozenConfigDict(config)
         pairs = finetune.pairs_of(frozen) if weight else None
         loss = finetune.loss_of(frozen, look, rs.OF_SCORES["none"], pairs)
-        return jax.jit(jax.value_and_grad(lambda p: loss(p, batch, 0), has_aux=True))({"scale": jnp.ones(())})
+        graded = jax.value_and_grad(lambda p, batch: loss(p, batch, 0), has_aux=True)
+        mesh, everywhere = parallel.make_mesh(jax.devices()[:1]), jax.sharding.PartitionSpec()
+        mapped = jax.shard_map(graded, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
+        return jax.jit(mapped)({"scale": jnp.ones(())}, batch)
 
     (value, told), slope = terms(0.5)
     (plain, without), flat = terms(0.0)
     assert told.pop("rank") > 0 and told.keys() == without.keys()
     for name in told:
         np.testing.assert_allclose(told[name], without[name], rtol=1e-6)
-    made = rank.views(config, finetune.view_rule(config, 1), batch, 0)
+    made = make(batch, 0)
     better, worse = np.split(np.asarray(made["tiles"], float).std(axis=(1, 2, 3, 4)) / 255.0, 2)
     expected = np.maximum(0, 0.03 - (better - worse)).mean()
     np.testing.assert_allclose(value - plain, 0.5 * expected, rtol=1e-3)
