@@ -1,0 +1,46 @@
+"""Write what protocols, probes and examinations found into docs/PROTOCOL_RESULTS.md, and their figures beside it.
+
+python docs/write_protocols.py ablations=protocol_ablations probes=probes restored=restored order=order cross=cross
+
+Each NAME=FOLDER is what the command above its block wrote there. Tables (.md) become the block; `runs.csv` and reports
+are kept under docs/results/NAME; the pictures that the page shows are drawn in fewer colours.
+"""
+
+import pathlib
+import shutil
+import sys
+
+from blocks import write_blocks
+from PIL import Image
+
+DOCS = pathlib.Path(__file__).resolve().parent
+# By block: its tables in order, what is kept beside, and what is shown.
+PARTS = {
+    "ablations": (["table.md"], ["table.csv", "runs.csv"], []),
+    "probes": (["probes.md"], ["probes.json"], []),
+    "restored": (["agreement.md", "punishment.md"], ["agreement.csv", "punishment.csv"], ["curves.png"]),
+    "order": (["order.md"], [], ["order.png"]),
+    "cross": (["table.md"], ["table.csv", "runs.csv"], []),
+}
+
+
+def main(*given: str) -> None:
+    """Fill the blocks that are given; others stay as they are."""
+    blocks = {}
+    for name, folder in (each.split("=", 1) for each in given):
+        folder, (tables, kept, shown) = pathlib.Path(folder), PARTS[name]
+        block = [(folder / table).read_text().strip() for table in tables]
+        place = DOCS / "results" / name
+        place.mkdir(parents=True, exist_ok=True)
+        for file in kept:
+            shutil.copy(folder / file, place / file)
+        for file in shown:
+            picture = Image.open(folder / file).convert("RGB")
+            picture.quantize(64).save(DOCS / f"{name}_{file}", optimize=True)
+            block.append(f"![{name}]({name}_{file})")
+        blocks[name] = "\n\n".join(block)
+    write_blocks(DOCS / "PROTOCOL_RESULTS.md", blocks)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
