@@ -1,7 +1,7 @@
 """Stage 2 of `lite` on BIQ2021: human scores teach E_q, the interaction and the predictor.
 
 driqa train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds \
-    --config.init=runs/restore_lite --workdir runs/biq2021_lite
+    --config.init=runs/restore_lite_more --workdir runs/biq2021_lite
 
 The validation fold (a tenth of the official training split, near-neighbour clusters kept whole) is not trained on.
 """

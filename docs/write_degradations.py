@@ -1,10 +1,10 @@
 """Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
 
 driqa bench degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
-driqa examine --model runs/restore_lite --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
+driqa examine --model runs/restore_lite_more --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
         --min-mos 0.8 --halve --pairs PolyU/CroppedImages -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
-python docs/write_degradations.py exam sheet.png runs/pretrain_lite runs/restore_lite
+python docs/write_degradations.py exam sheet.png runs/pretrain_lite runs/restore_lite runs/restore_lite_more
 """
 
 import csv

@@ -1,7 +1,7 @@
 """BIQ2021's official split, three seeds: stage 2 of `lite`, trained and tested.
 
 driqa protocol --config configs/protocols/biq2021.py --config.base.data.path=BIQ2021/tfds \
-    --config.base.init=runs/restore_lite --workdir protocol_biq2021
+    --config.base.init=runs/restore_lite_more --workdir protocol_biq2021
 
 Each run is configs/biq2021_lite.py, its validation fold taken out of the official training split by the seed. Beside
 the whole test split stand its "novel" pictures, those that show no scene of the training split.
