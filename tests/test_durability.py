@@ -199,7 +199,8 @@ def test_no_damage_to_a_file_passes_for_whole_unless_every_value_is_the_same(two
 @pytest.mark.parametrize("how", ["cut", "empty", "deleted"])
 def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(two, tmp_path, how, capsys):
     shutil.copytree(two, tmp_path, dirs_exist_ok=True)
-    for file in (tmp_path / "checkpoints" / "6" / "state" / "ocdbt.process_0" / "d").iterdir():
+    # Small arrays may lie in the process's own files or in the merged ones.
+    for file in (tmp_path / "checkpoints" / "6" / "state").rglob("d/*"):
         if how == "deleted":
             file.unlink()
         else:

@@ -177,6 +177,7 @@ def test_a_sheet_is_the_same_png_each_time_whatever_the_name(scorer, image, foun
         sheet(scorer.explain(image, restore=False))
 
 
+@pytest.mark.long
 def test_the_bundled_model_explains_a_photo(root):
     scorer = driqa_jax.load()
     path = root / "examples" / "photos" / "dog_blur.jpg"

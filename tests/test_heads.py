@@ -191,7 +191,7 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
     "changes, said",
     [
         ({"model.restoration": "finetune"}, "trains R, and the stage 'heads' keeps what a fixed R sees"),
-        ({"model.inject": "add"}, "its R was trained with model.inject=film.*pretrain another"),
+        pytest.param({"model.inject": "add"}, "its R was trained with model.inject=film.*pretrain another", marks=pytest.mark.long),
         ({"model.interaction": "all"}, "config.model.interaction is 'all'; the choices are both, d2q"),
         ({"loss.rs": "ratio"}, "config.loss.rs='ratio' needs a second view"),
         ({"cache.dtype": "int8"}, "config.cache.dtype is 'int8'; the choices are float16, float32"),
@@ -202,6 +202,7 @@ def test_what_cannot_be_trained_on_kept_features_is_refused(changes, said, start
         loop.train(configured(tmp_path, init=start, **changes), str(tmp_path / "run"))
 
 
+@pytest.mark.long
 def test_a_restorer_of_another_form_is_pretrained_on_the_same_encoder(start, params, tmp_path):
     config = configured(tmp_path, stage="pretrain", init=start, **{"model.inject": "add"})
     found = initial.pretraining_params(config, driqa.build_model(config.model), None)

@@ -91,6 +91,7 @@ def test_a_whole_model_comes_as_it_is(config, written):
         np.testing.assert_array_equal(found[path], as_float16(value))
 
 
+@pytest.mark.long
 def test_pretraining_starts_with_the_two_parts_alone(config):
     model = driqa.build_model(config.model)
     config.stage, config.pretrain.crop, config.batch_size = "pretrain", 32, 4

@@ -83,7 +83,7 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
     [
         ("finetune", "tiny", 0),
         pytest.param("pretrain", "tiny", 0, marks=pytest.mark.long),
-        ("pretrain", "tiny", 2),
+        pytest.param("pretrain", "tiny", 2, marks=pytest.mark.long),
         pytest.param("finetune", "lite", 0, marks=pytest.mark.long),
         pytest.param("pretrain", "lite", 0, marks=pytest.mark.long),
     ],

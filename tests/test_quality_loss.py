@@ -87,6 +87,7 @@ def test_similarity_of_the_example_is_that_of_scikit_image(example):
     assert example.psnr(np.zeros(5), np.full(5, 0.1)) == pytest.approx(20)
 
 
+@pytest.mark.long
 def test_example_runs_and_draws(example, scorer, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(driqa_jax, "load", lambda: scorer)
     assert example.main(["--side", "64", "--steps", "4", "--figure", str(tmp_path / "f.jpg")]) == 0

@@ -72,6 +72,7 @@ def require_same(one, other):
     assert norm(one[0]) > 0 and apart(one[0], other[0]) < 1e-5
 
 
+@pytest.mark.long
 def test_parts_of_a_batch_have_the_value_and_gradients_of_the_whole(whole):
     """Correlation, RS and L1 on two devices, four parts each of one picture."""
     assert all(whole[1][name] != 0 for name in ("mos", "plcc", "rs", "aux"))
@@ -100,6 +101,7 @@ def test_a_batch_that_cannot_be_read_in_parts_is_refused():
         gradients(configured_step("pretrain", "tiny", 2), block=2, accumulate=16)
 
 
+@pytest.mark.long
 def test_bfloat16_computes_near_float32_and_keeps_parameters_and_losses_wide(whole):
     grads, metrics = gradients(configured_step("finetune", "tiny", 0), compute="bfloat16")
     assert {leaf.dtype for leaf in (*grads.values(), *metrics.values())} == {np.dtype("f4"), np.dtype("i4")}

@@ -273,6 +273,7 @@ def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth
     assert all(rates[path] < 0.11 for path in rates if path.startswith(backbone))
 
 
+@pytest.mark.long
 def test_blocks_computed_again_give_the_same_gradients_and_all_is_in_the_dtype_of_the_parameters(files):
     params = read_vit(files["timm"], TINY)
     images, valid = np.random.default_rng(1).random((3, *CANVAS, 3)).astype(np.float32), np.array(SIZES, np.int32)
@@ -288,7 +289,7 @@ def test_blocks_computed_again_give_the_same_gradients_and_all_is_in_the_dtype_o
         np.testing.assert_allclose(again[path], value, rtol=1e-4, atol=1e-6, err_msg=path)
     narrow = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.bfloat16), params)
     levels = jax.eval_shape(lambda params: TINY.apply({"params": params}, images, valid), narrow)
-    assert {level.dtype for level in levels} == {jnp.bfloat16}
+    assert {level.dtype for level in levels} == {jnp.dtype("bfloat16")}
 
 
 @pytest.fixture
@@ -328,6 +329,7 @@ def test_without_a_file_the_vit_starts_fresh_and_says_so(config, capsys):
     assert "variant 'tiny_vit': no config.backbone, so the ViT starts from random numbers" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_file_that_would_be_of_no_use_is_refused(config, files, tmp_path):
     config.backbone = str(files["timm"])
     lite = config.copy_and_resolve_references()
