@@ -191,7 +191,11 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
     "changes, said",
     [
         ({"model.restoration": "finetune"}, "trains R, and the stage 'heads' keeps what a fixed R sees"),
-        pytest.param({"model.inject": "add"}, "its R was trained with model.inject=film.*pretrain another", marks=pytest.mark.long),
+        pytest.param(
+            {"model.inject": "add"},
+            "its R was trained with model.inject=film.*pretrain another",
+            marks=pytest.mark.long,
+        ),
         ({"model.interaction": "all"}, "config.model.interaction is 'all'; the choices are both, d2q"),
         ({"loss.rs": "ratio"}, "config.loss.rs='ratio' needs a second view"),
         ({"cache.dtype": "int8"}, "config.cache.dtype is 'int8'; the choices are float16, float32"),
