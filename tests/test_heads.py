@@ -42,6 +42,7 @@ def params(tmp_path_factory):
     return random_params(tiny(configured(tmp_path_factory.mktemp("unused")).model))
 
 
+@pytest.mark.long
 def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp_path):
     config, source = configured(tmp_path), FakeSource(PICTURES)
     model = driqa.build_model(config.model)

@@ -216,6 +216,7 @@ def patched_stage(patch, change):
     patch.setitem(loop.STAGES, "finetune", stage._replace(batches=batches, params=lambda *unused: params))
 
 
+@pytest.mark.long
 def test_a_run_that_is_not_finite_stops_with_the_last_good_state_and_goes_on_from_it(tmp_path, monkeypatch, capsys):
     config = configured(log_every=2, eval_every=0, steps=6)
     bad = {2}

@@ -162,6 +162,7 @@ def test_the_canvas_and_what_lies_outside_change_nothing(encode, pictures):
     assert np.abs(encode(*on_canvas(changed, CANVAS, 0.0))[1].vector - quality.vector).max() > 1e-2
 
 
+@pytest.mark.long
 def test_a_picture_of_224_gets_the_learned_positions_as_they_are():
     grid = np.random.default_rng(0).standard_normal((14, 14, 8)).astype(np.float32)
     found = positions_at(grid, np.array([[14, 14], [7, 14]]), 16, 20)
