@@ -247,8 +247,9 @@ def test_nothing_is_compiled_after_the_first_step_and_traced_steps_are_on_disk(t
         assert loop.train(config, tmp_path) == 0
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    # The second batch is asked for once the first step is done.
-    assert at[1] > at[0] and {at[number] for number in range(1, 6)} == {at[1]}
+    # The second batch is asked for once the first step is done; the checkpoint library's own slices are compiled at
+    # the first save, before the fourth.
+    assert at[1] > at[0] and at[2] == at[1] and at[3] == at[4] == at[5]
     traces = list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert len(traces) == 1 and traces[0].stat().st_size > 1000
 
