@@ -89,8 +89,9 @@ class RestorationNet(nn.Module):
         condition = self.condition(condition)
         x = pixel_unshuffle(images, self.unshuffle)
         outputs = x.shape[-1]
-        smoother = pixel_unshuffle(median3(images) - images, self.unshuffle) if self.median else None
-        x = jnp.concatenate([x, smoother], axis=-1) if self.median else x
+        if self.median:
+            smoother = pixel_unshuffle(median3(images) - images, self.unshuffle)
+            x = jnp.concatenate([x, smoother], axis=-1)
         x = Conv(self.width, (3, 3), name="entrance")(x)
         block_class = nn.remat(NAFBlock) if self.remat else NAFBlock
         skips = []

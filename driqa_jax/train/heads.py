@@ -62,8 +62,6 @@ def make_loss(config: ml_collections.ConfigDict, model):
     def look(params, batch, keys):
         return model.apply({"params": params}, as_features(batch), keys, method="from_features")
 
-    if config.loss.rank:
-        raise UserError("config.loss.rank wants pixels to degrade, and none are kept; train with config.stage=finetune")
     return finetune.loss_of(config, look, rs.picked(config, rs.OF_FEATURES))
 
 
@@ -91,7 +89,10 @@ def predict(config: ml_collections.ConfigDict, model, mesh):
 @functools.lru_cache(maxsize=1)
 def _encoders(config):
     """As `initial.encoders`; a run asks twice, since a resumed one asks for the stream alone."""
-    rs.picked(config, rs.OF_FEATURES)  # now, and not once all features are computed
+    # All that is refused is refused now, and not once all features are computed.
+    rs.picked(config, rs.OF_FEATURES)
+    if config.loss.rank:
+        raise UserError("config.loss.rank wants pixels to degrade, and none are kept; train with config.stage=finetune")
     if config.model.restoration == "finetune":
         raise UserError(
             "config.model.restoration='finetune' trains R, and the stage 'heads' keeps what a fixed R sees; "
