@@ -200,6 +200,7 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
         ({"model.interaction": "all"}, "config.model.interaction is 'all'; the choices are both, d2q"),
         ({"loss.rs": "ratio"}, "config.loss.rs='ratio' needs a second view"),
         ({"loss.rank": 0.2}, "config.loss.rank wants pixels to degrade"),
+        ({"view.shrink": 0.8}, "config.view.shrink looks at a photo anew"),
         ({"cache.dtype": "int8"}, "config.cache.dtype is 'int8'; the choices are float16, float32"),
     ],
 )

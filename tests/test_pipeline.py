@@ -121,6 +121,16 @@ def test_flips_and_tile_places_are_drawn_anew_in_each_epoch(source):
     assert len(np.unique(batch["tile_boxes"].reshape(16, -1), axis=0)) == 16
 
 
+def test_half_of_the_photos_are_made_smaller_by_no_more_than_asked():
+    alone = FakeSource(1, size=80)
+    batch = next(finetune_batches(alone, RULE, CANVAS, 64, seed=0, shrink=0.6))
+    top, _, bottom, _ = np.moveaxis(batch["tile_boxes"][:, 0], -1, 0)
+    sides = RULE.tile / (bottom - top)
+    assert 20 < (sides > 79.5).sum() < 44
+    assert 47.5 < sides.min() < 56 and sides.max() < 80.5
+    assert_same(next(finetune_batches(alone, RULE, CANVAS, 64, seed=0, shrink=0.6)), batch)
+
+
 def test_evaluation_keeps_the_order_and_pads_the_last_batch(source):
     batches = list(evaluation_batches(source, RULE, CANVAS, 4))
     assert [len(batch["mos"]) for batch in batches] == [4, 4, 4]

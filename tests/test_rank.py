@@ -12,6 +12,7 @@ from PIL import Image
 from driqa_jax import parallel
 from driqa_jax.data.views import make_view
 from driqa_jax.degradations import NAMES
+from driqa_jax.degradations.recipes import BADLY_RESTORED
 from driqa_jax.errors import UserError
 from driqa_jax.train import finetune, rank, rs
 from driqa_jax.train.config import default
@@ -53,13 +54,16 @@ def batch():
     }
 
 
-def test_pairs_are_of_ordered_types_and_a_level_apart():
+def test_pairs_are_of_ordered_types_a_level_apart_or_of_a_pristine_crop_and_a_bad_restoration():
     kinds, severities = jax.jit(jax.vmap(rank.draw))(jax.random.split(jax.random.key(0), 4000))
     names = {NAMES[kind] for kind in np.unique(kinds)}
-    assert names == {entry.name for entry in rank.ORDERED}
+    assert names == {entry.name for entry in rank.ORDERED} | set(BADLY_RESTORED)
     better, worse = np.asarray(severities).T
     assert (better >= 0).all() and (worse <= 1).all()
-    assert 0.2 < (better == 0).mean() < 0.3
+    plain = np.isin(kinds, [NAMES.index(entry.name) for entry in rank.ORDERED if entry.name not in BADLY_RESTORED])
+    assert 0.2 < (better[plain] == 0).mean() < 0.3
+    halo = np.asarray(kinds) == NAMES.index("halo")
+    assert (better[halo] == 0).all() and worse[halo].min() >= 0.2 and worse[halo].max() > 0.9
     for row, entry in enumerate(rank.ORDERED):
         mine = np.asarray(kinds) == NAMES.index(entry.name)
         levels = [np.interp(x[mine], rank._SEVERITIES[row], np.arange(6)) for x in (better, worse)]

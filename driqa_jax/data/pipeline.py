@@ -24,6 +24,7 @@ Batch = dict[str, np.ndarray]
 FOREVER = 2**31 - 1  # positions are int32
 PREFETCHED_BATCHES = 3
 _SHUFFLE, _AUGMENT = 1, 2
+_KERNELS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 
 
 def finetune_batches(
@@ -37,8 +38,12 @@ def finetune_batches(
     process_count: int = 1,
     threads: int = 2,
     train: bool = True,
+    shrink: float = 1.0,
 ) -> Iterator[Batch]:
     """Views with scores, for ever: shuffled anew in each epoch, random horizontal flips and tile places.
+
+    Below 1, `shrink` makes half of the photos smaller first, to between this and all of their sides, by one of Pillow's
+    kernels: a picture resized a little is the same picture to a person.
 
     `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32
     (B, 2), `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32
@@ -62,6 +67,8 @@ def finetune_batches(
         def view(image: Image.Image) -> Batch:
             if mirrored:
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            if shrink < 1.0:
+                image = _shrunk(image, shrink, rng)
             return make_view(image, rule, canvas, rng)
 
         return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
@@ -216,6 +223,14 @@ def _random_crop(
     side = crop * factor
     cut = image[y * factor : y * factor + side, x * factor : x * factor + side]
     return cut if factor == 1 else np.asarray(Image.fromarray(cut).reduce(factor))
+
+
+def _shrunk(image: Image.Image, least: float, rng: np.random.Generator) -> Image.Image:
+    smaller, factor, kernel = rng.random() < 0.5, rng.uniform(least, 1.0), _KERNELS[rng.integers(len(_KERNELS))]
+    if not smaller:
+        return image
+    width, height = (max(round(side * factor), 1) for side in image.size)
+    return image.resize((width, height), kernel)
 
 
 def _mirrored(image: np.ndarray) -> np.ndarray:

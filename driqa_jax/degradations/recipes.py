@@ -10,6 +10,8 @@ from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, find
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(entry.group for entry in DEGRADATIONS))
 
+# What restorers leave where they do too much; even of a type that is not `ordered` a pristine photograph looks better.
+BADLY_RESTORED: tuple[str, ...] = ("over_smoothing", "halo", "ringing")
 # KADID-10k's 25 types in its order: the first is #01.
 KADID: tuple[str, ...] = (
     *("gaussian_blur", "lens_blur", "motion_blur"),

@@ -18,12 +18,11 @@ from PIL import Image
 
 from driqa_jax import degradations
 from driqa_jax.degradations import DEGRADATIONS, Chain
-from driqa_jax.degradations.recipes import KADID
+from driqa_jax.degradations.recipes import BADLY_RESTORED, KADID
 from driqa_jax.degradations.registry import find
 
 ORDERED: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS if entry.ordered and entry.name in KADID)
 LEVELS = 5
-BADLY_RESTORED = ("over_smoothing", "halo", "ringing")
 SEVERITIES = (0.25, 0.5, 0.75, 1.0)  # of a bad restoration
 SHIFT, JPEG_QUALITY, SCALE = 8, 95, 0.9  # px, of Pillow's scale, of each side
 CHANGES = ("flip", f"shift of {SHIFT} px", f"JPEG {JPEG_QUALITY}", f"resize to {SCALE}")

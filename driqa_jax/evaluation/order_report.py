@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 from matplotlib.figure import Figure
 
+from driqa_jax.degradations.recipes import BADLY_RESTORED
 from driqa_jax.evaluation.estimates import Estimate, estimate
-from driqa_jax.evaluation.order import BADLY_RESTORED, CHANGES, ORDERED, Order, right_against, right_pairs
+from driqa_jax.evaluation.order import CHANGES, ORDERED, Order, right_against, right_pairs
 
 ALL = "all"
 

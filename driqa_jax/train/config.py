@@ -54,7 +54,16 @@ def default() -> ml_collections.ConfigDict:
                 "threads": 2,
                 "fake_count": 64,
             },
-            "view": {"short": 320, "canvas": (320, 320), "tile": 224, "tiles": 1, "eval_tiles": 1, "kind": "dual"},
+            # shrink: stage 2 sees half of its photos made smaller, to no less than so much of their sides.
+            "view": {
+                "short": 320,
+                "canvas": (320, 320),
+                "tile": 224,
+                "tiles": 1,
+                "eval_tiles": 1,
+                "kind": "dual",
+                "shrink": 1.0,
+            },
             "batch_size": 16,  # of all devices of all hosts together
             "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap
             "compute": "float32",  # of the model while training: float32 | bfloat16; parameters and losses stay float32

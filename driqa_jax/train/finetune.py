@@ -33,7 +33,12 @@ def as_inputs(batch: dict) -> tuple:
 
 
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
-    """The endless stream of this stage, from any step. Raises UserError where a picture has no score."""
+    """The endless stream of this stage, from any step.
+
+    Raises UserError for a `config.view.shrink` beyond (0, 1], or where a picture has no score.
+    """
+    if not 0.0 < config.view.shrink <= 1.0:
+        raise UserError(f"config.view.shrink={config.view.shrink}: a share of a photo's sides is above 0, at most 1")
     require_scores(source)
     return finetune_batches(
         source,
@@ -45,6 +50,7 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
         process_index,
         process_count,
         config.data.threads,
+        shrink=config.view.shrink,
     )
 
 

@@ -93,6 +93,8 @@ def _encoders(config):
     rs.picked(config, rs.OF_FEATURES)
     if config.loss.rank:
         raise UserError("config.loss.rank wants pixels to degrade, and none are kept; train with config.stage=finetune")
+    if config.view.shrink < 1.0:
+        raise UserError("config.view.shrink looks at a photo anew each time, and kept features do not; set it to 1.0")
     if config.model.restoration == "finetune":
         raise UserError(
             "config.model.restoration='finetune' trains R, and the stage 'heads' keeps what a fixed R sees; "

@@ -220,6 +220,6 @@ def _binding(config: dict) -> dict:
     # Runs begun before there were these keys lack them.
     unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
     unset |= {"compute": "float32", "accumulate": 1, "loss.restoration_distance": "charbonnier"}
-    unset |= {"loss.rank": 0.0, "rank.every": 4}
+    unset |= {"loss.rank": 0.0, "rank.every": 4, "view.shrink": 1.0}
     unset |= {f"model.{key}": value for key, value in {**OLDER, **DEFAULTS}.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

@@ -1,7 +1,8 @@
 """Rank pairs of stage 2: a crop at two levels of one degradation, of which the worse must score lower.
 
-They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each looked at as
-a photograph of its own, and degraded on the device. They take no part in the losses of human scores.
+They are at two levels of an ordered type, or a crop as it is and badly restored, whether or not more of that is always
+worse. They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each looked
+at as a photograph of its own, and degraded on the device. They take no part in the losses of human scores.
 """
 
 import jax
@@ -12,6 +13,8 @@ import numpy as np
 from driqa_jax import degradations
 from driqa_jax.data.views import ViewRule
 from driqa_jax.degradations import DEGRADATIONS, NAMES, Chain
+from driqa_jax.degradations.recipes import BADLY_RESTORED
+from driqa_jax.degradations.registry import find
 from driqa_jax.errors import UserError
 from driqa_jax.train import rng
 
@@ -20,20 +23,23 @@ LEVELS = 5
 APART = 1.0  # the least distance of a pair's levels; KADID-10k's neighbours are that far apart
 PRISTINE = 0.25  # how often the better one is the crop as it is
 
+# Every type that a pair can be of; a bad restoration stands beside the crop as it is alone.
+_DRAWN = (*ORDERED, *(find(name) for name in BADLY_RESTORED))
+_LIKE_PRISTINE = np.arange(len(_DRAWN)) >= len(ORDERED)
 # Severity at levels 0 (the crop as it is) to 5: KADID-10k's own, where it has the type.
-_SEVERITIES = np.array([(0.0, *(e.kadid_levels or np.arange(1, LEVELS + 1) / LEVELS)) for e in ORDERED], np.float32)
+_SEVERITIES = np.array([(0.0, *(e.kadid_levels or np.arange(1, LEVELS + 1) / LEVELS)) for e in _DRAWN], np.float32)
 
 
 def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """One pair: its type's place in `NAMES`, int32, and the severities of the better and the worse, float32 (2,)."""
     which, low, high, pristine = jax.random.split(key, 4)
-    row = jax.random.randint(which, (), 0, len(ORDERED))
+    row = jax.random.randint(which, (), 0, len(_DRAWN))
     better = jax.random.uniform(low, maxval=LEVELS - APART)
-    better = jnp.where(jax.random.bernoulli(pristine, PRISTINE), 0.0, better)
+    better = jnp.where(jnp.asarray(_LIKE_PRISTINE)[row] | jax.random.bernoulli(pristine, PRISTINE), 0.0, better)
     worse = jax.random.uniform(high, minval=better + APART, maxval=LEVELS)
     levels = jnp.stack([better, worse])
     severities = jnp.interp(levels, jnp.arange(LEVELS + 1.0), jnp.asarray(_SEVERITIES)[row])
-    places = jnp.array([NAMES.index(entry.name) for entry in ORDERED], jnp.int32)
+    places = jnp.array([NAMES.index(entry.name) for entry in _DRAWN], jnp.int32)
     return places[row], severities
 
 
@@ -68,7 +74,7 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) 
     index = batch["index"][:: config.rank.every]
     kinds, severities = jax.vmap(draw)(rng.per_example(rng.stream(config.seed, "rank", step), index))
     keys = rng.per_example(rng.stream(config.seed, "rank degradation", step), index)
-    drawn = tuple(entry.name for entry in ORDERED)
+    drawn = tuple(dict.fromkeys(entry.name for entry in _DRAWN))
 
     def one(inputs):
         key, crop, kind, severity = inputs
