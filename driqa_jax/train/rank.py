@@ -1,8 +1,8 @@
 """Rank pairs of stage 2: a crop at two levels of one degradation, of which the worse must score lower.
 
 They are at two levels of an ordered type, or a crop as it is and badly restored, whether or not more of that is always
-worse. They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each looked
-at as a photograph of its own, and degraded on the device. They take no part in the losses of human scores.
+worse. They keep the score honest where a labelled set has few examples. The crops are the batch's own tiles, each seen
+as a photograph of its own, and degraded on the device. They take no part in the losses of human scores.
 """
 
 import jax
