@@ -28,7 +28,7 @@ from driqa_jax import parallel
 from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.train import loop, wholeness
+from driqa_jax.train import event_log, loop, wholeness
 from driqa_jax.train.checkpoint import Checkpoints, load_for_scoring
 from driqa_jax.train.metrics import MetricLog
 from driqa_jax.train.state import create
@@ -316,12 +316,22 @@ def test_a_full_disk_ends_the_run_clearly_and_once_there_is_room_it_goes_on(tmp_
         requires_same(disk / "run", undisturbed)
 
 
-def test_a_log_that_cannot_be_written_is_an_error_that_names_it(tmp_path):
+@pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
+def test_a_log_that_cannot_be_written_is_an_error_that_names_it(full, tmp_path, monkeypatch):
     with mounted(tmp_path / "disk", "size=64k") as disk:
-        log = MetricLog(disk, 0)
-        with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be written \(No space left on device\)"):
+        if full == "tensorboard":
+            pytest.importorskip("tensorboardX", reason="needs the extra tensorboard")
+            (tmp_path / "roomy").mkdir()
+            (tmp_path / "roomy" / "tensorboard").symlink_to(disk)
+            log = MetricLog(tmp_path / "roomy", 0)
+        else:
+            monkeypatch.setattr(event_log, "installed", lambda: False)
+            log = MetricLog(disk, 0)
+        with pytest.raises(UserError, match=rf"{full}: cannot be written \(No space left on device\)"):
             for step in range(10_000):
                 log.write(step, {"loss": 0.5})
+        with contextlib.suppress(OSError):
+            log.close()
         with contextlib.suppress(OSError):
             log._file.close()
 

@@ -1,6 +1,6 @@
 """Metrics of a run: one JSON object a line, a line on standard error, and TensorBoard where it is installed."""
 
-import importlib.util
+import contextlib
 import json
 import math
 import pathlib
@@ -8,6 +8,7 @@ import sys
 
 from driqa_jax.atomic import write_whole
 from driqa_jax.errors import UserError
+from driqa_jax.train import event_log
 
 
 class MetricLog:
@@ -28,7 +29,9 @@ class MetricLog:
         kept = [line for line in text.splitlines() if _step_of(line) <= start_step]
         write_whole(path, "".join(line + "\n" for line in kept).encode())
         self._path, self._file = path, path.open("a")
-        self._board = _board(workdir / "tensorboard", start_step)
+        if event_log.installed():
+            with _written(workdir / "tensorboard"):
+                self._board = event_log.EventLog(workdir / "tensorboard", start_step)
 
     def later(self, step: int, metrics: dict, rate: float | None) -> None:
         """Keep a training step's line until the next call: the host then never waits for a step just sent off.
@@ -51,34 +54,29 @@ class MetricLog:
             return
         rounded = {name: float(f"{float(value):.6g}") for name, value in values.items()}
         written = {name: value if math.isfinite(value) else None for name, value in rounded.items()}
-        try:
+        with _written(self._path):
             self._file.write(json.dumps({"step": step, **written}, allow_nan=False) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise UserError(
-                f"{self._path}: cannot be written ({error.strerror}); mend that, and run the same command to go on"
-            ) from error
         if self._board:
-            for name, value in written.items():
-                if value is not None:
-                    self._board.add_scalar(name, value, step)
+            with _written(self._path.parent / "tensorboard"):
+                self._board.write(step, {name: value for name, value in written.items() if value is not None})
         told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {told}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Write what is kept, here and in TensorBoard's file, which is written every two minutes else."""
+        """Write what is kept."""
         self.flush()
         if self._board:
             self._board.close()
 
 
-def _board(folder: pathlib.Path, start_step: int):
-    """A writer of TensorBoard's event files, without TensorFlow; None where there is none."""
-    if importlib.util.find_spec("tensorboardX") is None:
-        return None
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=start_step + 1)  # hides what a run before wrote past its checkpoint
+@contextlib.contextmanager
+def _written(path: pathlib.Path):
+    try:
+        yield
+    except OSError as error:
+        said = f"{path}: cannot be written ({error.strerror}); mend that, and run the same command to go on"
+        raise UserError(said) from error
 
 
 def _step_of(line: str) -> float:
