@@ -12,6 +12,7 @@ METADATA = {
     "config": {"variant": "lite", "types": 2, "dropout": 0.0},
     "view": {},
     "calibration": {"low": -0.1, "span": 1.2, "centre": 0.5, "width": 0.3},
+    "interval": {"level": 0.9, "factor": 1.5, "floor": 0.02},
     "degradations": ["blur", "noise"],
     "provenance": {"steps": 3},
     "licence": "Apache-2.0",

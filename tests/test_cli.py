@@ -203,15 +203,21 @@ def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, 
     (photos / "ratings.csv").write_text("image,mos,split\n" + "\n".join(rows) + "\n")
     result = tmp_path / "r.json"
     code, out, err = driqa(
-        "evaluate", "--data", photos / "ratings.csv", "--split", "all", "-o", result, capsys=capsys
-    )
+        "evaluate", "--data", photos / "ratings.csv", "--split", "all", "-o", result,
+        "--figures", tmp_path / "figures", capsys=capsys
+    )  # fmt: skip
     assert code == 0 and "srcc" in out
+    assert (tmp_path / "figures" / "coverage.png").read_bytes().startswith(b"\x89PNG")
     report = json.loads(result.read_text())
     predicted = scorer(pictures()[:3]) / 100
     assert report["n"] == 3 and report["failed"] == []
     assert report["metrics"]["rmse"] == pytest.approx(np.sqrt(np.mean((predicted - mos) ** 2)))
     assert report["provenance"]["sha256"] == scorer.sha256
     assert len(report["provenance"]["data"]["labels_sha256"]) == 64
+    half = np.array([found.uncertainty for found in scorer.stream(pictures()[:3])]) / 100
+    assert report["coverage"]["held"] == pytest.approx(np.mean(np.abs(predicted - mos) <= half))
+    assert report["coverage"]["half_width"] == pytest.approx(half.mean())
+    assert "intervals that should hold 90% of the MOS hold" in out
 
     (photos / "b.png").write_bytes(b"")
     code, _, err = driqa("evaluate", "--data", photos / "ratings.csv", "--split", "test", capsys=capsys)

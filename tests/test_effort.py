@@ -1,4 +1,4 @@
-"""Efforts are stated rules; the uncertainty is the spread over tiles; one's own scale keeps the order."""
+"""Efforts are stated rules; the uncertainty rises with the spread over tiles; one's own scale keeps the order."""
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ def test_both_are_averaged_where_the_mirror_image_is_looked_at_too():
     assert both[0, 0] != once[0, 0] and abs(both[0, 0] - once[0, 0]) < np.abs(both[0, 5:] - once[0, 1:]).max()
 
 
-def test_the_uncertainty_is_the_deviation_of_the_scores_of_single_tiles():
+def test_the_uncertainty_grows_with_the_deviation_of_the_scores_of_single_tiles():
     scorer = fake_scorer()
     torn = picture(400, 400, 1)
     torn[:200] = torn[:200] // 4
@@ -87,9 +87,13 @@ def test_the_uncertainty_is_the_deviation_of_the_scores_of_single_tiles():
     found = np.asarray(scorer._program(scorer.params, stacked(make_view(torn, scorer.rule))))[0]
     alone = np.clip(100 * scorer.calibration(found[1:].astype(np.float64)), 0, 100)
     mean = sum(alone) / 4
-    assert result.uncertainty == round((sum((x - mean) ** 2 for x in alone) / 3) ** 0.5, 2) > 0.5
+    deviation = (sum((x - mean) ** 2 for x in alone) / 3) ** 0.5
+    assert deviation > 0.5
+    assert result.uncertainty == round(1.5 * (deviation + 2.0), 2)
     params, one = fake_params(), {**METADATA, "view": {"tiles": 1}}
-    assert next(Scorer(FakeModel(), params, one).stream([torn])).uncertainty is None  # one tile has no spread
+    assert next(Scorer(FakeModel(), params, one).stream([torn])).uncertainty == 3.0  # one tile has no spread
+    without = {**METADATA, "interval": {}}
+    assert next(Scorer(FakeModel(), params, without).stream([torn])).uncertainty is None
 
 
 def test_the_effort_is_part_of_what_made_a_score():
@@ -108,6 +112,9 @@ def test_scores_on_ones_own_scale():
     own = mine(images)
     assert np.abs(own - ratings).mean() < 0.25 and own.min() >= 1 and own.max() <= 5
     assert (np.diff(own[np.argsort(scores)]) >= 0).all()
+    for found, plain in zip(mine.stream(images), scorer.stream(images), strict=True):
+        ends = mine.own_scale(plain.score + plain.uncertainty * np.array([-1.0, 1.0]))
+        assert abs(found.uncertainty - np.abs(ends - found.score).max()) < 0.02
     np.testing.assert_array_equal(scorer(images[:2]), scores[:2])  # the first one is as it was
     assert describe(mine)["own_scale"]["high"] == 5 and "own_scale" not in describe(scorer)
     (result,) = mine.stream(images[:1])

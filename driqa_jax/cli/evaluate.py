@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 
@@ -69,7 +70,11 @@ def add_parser(subparsers) -> None:
     )
     parser.add_argument("-o", "--output", metavar="R.json", help="write the report, with its provenance, to this file")
     parser.add_argument("--table", metavar="T", help="write the table to this .md, .csv or .tex file")
-    parser.add_argument("--figures", metavar="DIR", help="draw predicted against human scores, and bars by degradation")
+    parser.add_argument(
+        "--figures",
+        metavar="DIR",
+        help="draw predicted against human scores, bars by degradation, what the intervals hold",
+    )
     parser.add_argument("--per-image", metavar="P.csv", help="write each picture's score and MOS to this file")
     probes = parser.add_argument_group("how separate degradation and quality vectors are")
     probes.add_argument("--probes", metavar="DIR", help="write probes.json and probes.md to this folder, and no more")
@@ -107,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from driqa_jax.evaluation.bootstrap import LEVEL
+    from driqa_jax.evaluation.coverage import said
     from driqa_jax.evaluation.report import make_report
     from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
 
@@ -122,9 +128,9 @@ def run(args: argparse.Namespace) -> int:
     others = _other_scores(args, part)
     if args.model == _NO_MODEL:
         name = next(iter(others))
-        score, failed, described = others.pop(name), {}, {"model": name}
+        score, failed, described, held = others.pop(name), {}, {"model": name}, None
     else:
-        score, failed, described = _score(args, part)
+        score, failed, described, held = _score(args, part)
     good = np.isfinite(score)
     report = make_report(
         score[good],
@@ -152,6 +158,8 @@ def run(args: argparse.Namespace) -> int:
         draws=args.bootstrap,
         seed=args.seed,
     )
+    if held:
+        report = dataclasses.replace(report, coverage=held)
     if args.output:
         report.save(args.output)
     if args.table:
@@ -160,6 +168,8 @@ def run(args: argparse.Namespace) -> int:
         _save_per_image(args.per_image, part, score, good)
     if args.figures:
         _draw(args.figures, report, score[good], mos[good])
+    if report.coverage:
+        print(said(report.coverage))
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(report))
@@ -169,18 +179,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _score(args: argparse.Namespace, part):
-    """The model's scores of the pictures, (N,) in [0, 1], nan where one failed; what failed and why; the model."""
+    """The model's scores of the pictures, (N,) in [0, 1], nan where one failed; what failed and why; the model; and
+    what its intervals hold, None where it has none."""
     import numpy as np
 
+    from driqa_jax.evaluation.coverage import coverage
     from driqa_jax.scoring.provenance import describe
     from driqa_jax.scoring.scorer import load
 
     scorer = load(args.model, **loading(args))
     images = (part.encoded(i) for i in range(len(part)))
-    score, failed = np.full(len(part), np.nan), {}
+    score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
     for done, result in enumerate(scorer.stream(images, names=part.column("image_id").tolist())):
         if result.error is None:
             score[done] = result.score / 100
+            half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100
         else:
             failed[result.path] = result.error
         if (done + 1) % 100 == 0:
@@ -188,7 +201,11 @@ def _score(args: argparse.Namespace, part):
     if len(failed) == len(part):
         first = next(iter(failed.values()))
         raise UserError(f"{args.data}: none of {len(part)} pictures could be scored; the first: {first}")
-    return score, failed, describe(scorer)
+    held = None
+    if scorer.interval is not None:
+        good = np.isfinite(score)
+        held = coverage(score[good], half[good], part.column("mos")[good], scorer.interval.level)
+    return score, failed, describe(scorer), held
 
 
 def _other_scores(args: argparse.Namespace, part) -> dict:
@@ -225,6 +242,7 @@ def _save_per_image(path: str, part, score, good) -> None:
 
 
 def _draw(folder: str, report, score, mos) -> None:
+    from driqa_jax.evaluation.coverage import draw_coverage
     from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
 
     os.makedirs(folder, exist_ok=True)
@@ -233,6 +251,8 @@ def _draw(folder: str, report, score, mos) -> None:
     bars = draw_bars(report)
     if bars is not None:
         save_figure(bars, os.path.join(folder, "bars.png"))
+    if report.coverage:
+        save_figure(draw_coverage(report.coverage, title), os.path.join(folder, "coverage.png"))
 
 
 def open_data(data: str, data_dir: str | None, mos_range: list[float] | None, split_column: str | None = None):

@@ -12,8 +12,8 @@ examples:
   driqa export --model mine.safetensors -o mine.stablehlo
   driqa score --model mine.safetensors photos/
 
-F.safetensors: the weights of a training, float16, and a calibration, which makes a score of 70 mean a MOS of .70
-of the training scale; it is fitted on the run's own validation fold.
+F.safetensors: the weights of a training, float16; a calibration, which makes a score of 70 mean a MOS of .70 of the
+training scale; and an interval, which makes a score's uncertainty. Both are fitted on the run's own validation fold.
 
 F.stablehlo: the whole program, weights and calibration inside, by jax.export, for CPU, CUDA and TPU, any batch;
 the model is a bundled one, a .safetensors file, or a workdir (as it is: not calibrated). To use it:

@@ -15,18 +15,18 @@ from driqa_jax.atomic import write_whole
 from driqa_jax.evaluation.correlations import fit_logistic, logistic
 from driqa_jax.evaluation.report import DEGRADATION, Part, Report
 
-_INK, _LINE, _DPI = "#33658a", "#c8553d", 150
+INK, LINE, _DPI = "#33658a", "#c8553d", 150
 
 
 def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
     """Human scores over predictions, both (N,), with the fitted 4-parameter logistic (none where it is not defined)."""
-    figure = _figure(5, 5)
+    figure = blank_figure(5, 5)
     axes = figure.add_subplot()
-    axes.scatter(prediction, mos, s=6, alpha=0.35, linewidths=0, color=_INK)
+    axes.scatter(prediction, mos, s=6, alpha=0.35, linewidths=0, color=INK)
     fitted = fit_logistic(prediction, mos)
     if fitted is not None:
         x = np.linspace(np.min(prediction), np.max(prediction), 200)
-        axes.plot(x, logistic(x, *fitted), color=_LINE, label="fitted logistic")
+        axes.plot(x, logistic(x, *fitted), color=LINE, label="fitted logistic")
         axes.legend(frameon=False, loc="upper left")
     axes.set(xlabel="predicted score", ylabel="mean opinion score", title=title)
     return figure
@@ -43,14 +43,14 @@ def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
         return None
     whole = Part(report.n, report.metrics, report.intervals)
     parts = {"all": whole, **parts}
-    figure = _figure(6, 1.2 + 0.28 * len(parts))
+    figure = blank_figure(6, 1.2 + 0.28 * len(parts))
     axes = figure.add_subplot()
     for row, (name, part) in enumerate(parts.items()):
         value, bounds = part.metrics[metric], part.intervals.get(metric)
         if value is None:
             axes.text(0, row, " undefined", va="center")
             continue
-        axes.barh(row, value, height=0.7, color=_LINE if name == "all" else _INK)
+        axes.barh(row, value, height=0.7, color=LINE if name == "all" else INK)
         if bounds:
             axes.plot(bounds, [row, row], color="black", linewidth=1.2)
     axes.set_yticks(range(len(parts)), [f"{name} ({part.n})" for name, part in parts.items()])
@@ -69,7 +69,8 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     write_whole(path, file.getvalue())
 
 
-def _figure(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches, bound to no screen."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

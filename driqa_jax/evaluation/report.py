@@ -66,7 +66,8 @@ class Report:
     name; "novel" holds the pictures whose group (scene, reference, near repeats) has no member in another split of
     the data set. others: the same for other metrics' scores of the same pictures: by metric, by part, "all" among
     them. differences: the model's figure less the other's, each with the interval of the difference over the same
-    resamples. failed: pictures that could not be scored, and why; they are in no figure. provenance: plain values.
+    resamples. coverage: what the model's intervals hold, as `coverage.coverage` says; {} where it has none. failed:
+    pictures that could not be scored, and why; they are in no figure. provenance: plain values.
     """
 
     data: str
@@ -79,6 +80,7 @@ class Report:
     intervals: Mapping[str, Interval | None] = dataclasses.field(default_factory=dict)
     others: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
+    coverage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> str:
         """As JSON text, figures in full; an undefined one is null."""

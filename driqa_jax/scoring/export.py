@@ -12,6 +12,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.scoring import stablehlo
 from driqa_jax.scoring.calibration import fit_calibration
+from driqa_jax.scoring.interval import FEWEST, fit_interval, tile_spread
 from driqa_jax.scoring.scorer import Scorer, load, model_config
 from driqa_jax.scoring.weights import bundled_files, file_sha256, save_weights
 
@@ -26,7 +27,8 @@ def export(
     """Write the newest checkpoint of a finetuning run as a weights file.
 
     The validation fold is scored with the very numbers that the file will hold (float16) and the view that scoring
-    uses; the calibration is fitted on that. Between validation and calibration nothing is random.
+    uses; the calibration is fitted on that, and the interval where there are `interval.FEWEST` pictures. Nothing of it
+    is random.
 
     Args:
       workdir: of the run.
@@ -60,11 +62,15 @@ def export(
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
     predictions = []
-    for value in scorer.predict(validation.encoded(i) for i in range(len(validation))):
-        predictions.append(value)
+    for values in scorer.predict_parts(validation.encoded(i) for i in range(len(validation))):
+        predictions.append(values)
         progress(len(predictions), len(validation))
-    predicted, mos = np.asarray(predictions), validation.column("mos").astype(np.float64)
+    seen, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
+    predicted = seen[:, 0]
     calibration = fit_calibration(predicted, mos)
+    calibrated = np.clip(calibration(seen), 0.0, 1.0)
+    enough = len(mos) >= FEWEST
+    interval = fit_interval(calibrated[:, 0], tile_spread(calibrated[:, 1:]), mos).to_dict() if enough else {}
     found = {
         "n": len(mos),
         "srcc": srcc(predicted, mos),
@@ -74,6 +80,7 @@ def export(
     }
     provenance = {**_without_places(metadata["provenance"]), "validation": found}
     described = {**metadata, "calibration": calibration.to_dict(), "provenance": provenance, "licence": licence}
+    described["interval"] = interval
     return {"sha256": save_weights(out, params, described), **found}
 
 

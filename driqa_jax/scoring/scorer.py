@@ -23,6 +23,7 @@ from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.scoring.effort import look
 from driqa_jax.scoring.executables import Program
 from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
+from driqa_jax.scoring.interval import Interval, tile_spread
 from driqa_jax.scoring.program import make_stages
 from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
@@ -48,8 +49,9 @@ _MOST_PARALLEL = 8  # each program at work holds its activations
 class Result:
     """One picture: its path (or name), its score from 0 to 100, or why it has none.
 
-    `uncertainty`: the standard deviation, in points, of the scores that the picture gets from each of its tiles
-    alone. Where it is large, places of the picture tell different tales; it is no interval for human opinion.
+    `uncertainty`: half the width, in points, of the interval around the score that holds the human score of nine in
+    ten pictures like those the model was validated on; wider where the picture's tiles tell different tales. None
+    where the model has no such interval: `driqa export` fits one.
     """
 
     path: str
@@ -68,7 +70,7 @@ class Scorer:
       model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, alone=True)` gives `(mos,
         out)` as `driqa_jax.models.driqa.DRIQA` does.
       params: its parameters, a nested dict of float32 arrays.
-      metadata: as `load_weights` gives it; `view` and `calibration` are used, `degradations` is passed on.
+      metadata: as `load_weights` gives it; `view`, `calibration` and `interval` are used, `degradations` is passed on.
       effort: "fast", "default" or "accurate"; `driqa_jax.scoring.effort.look` says how each looks.
       batch_size: pictures per call of the device; None: 1 on a CPU, 16 elsewhere.
       workers: threads that decode.
@@ -101,6 +103,8 @@ class Scorer:
         self.effort, self.rule = effort, looked.rule
         self.own_scale: OwnScale | None = None
         self.calibration = Calibration.from_dict(self.metadata.get("calibration"))
+        interval = self.metadata.get("interval")
+        self.interval = Interval.from_dict(interval) if interval else None
         self.degradations = tuple(self.metadata.get("degradations") or ())
         self.workers, self.max_pixels = workers, max_pixels
         self.device = jax.devices()[0] if device is None else device
@@ -137,10 +141,15 @@ class Scorer:
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
         """The model's own MOS of each picture, not calibrated, not rounded, in input order; raises as a call does."""
+        for found in self.predict_parts(images):
+            yield float(found[0])
+
+    def predict_parts(self, images: Iterable[ImageSource]) -> Iterator[np.ndarray]:
+        """As `predict`, float32 (1 + K,) each: of the picture, then of it with each of its K tiles alone."""
         for _, outcome in self._outcomes(_named(images, None)):
             if isinstance(outcome, Exception):
                 raise outcome
-            yield float(outcome[0])
+            yield outcome
 
     def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
         """A scorer like this one whose scores are on one's own scale.
@@ -222,11 +231,14 @@ class Scorer:
     def _result(self, name: str, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
             raise ValueError(f"{name}: the model gave {predictions[0]}")
-        score, *alone = np.clip(self.calibration(predictions.astype(np.float64)) * 100, 0.0, 100.0)
+        points = np.clip(self.calibration(predictions.astype(np.float64)) * 100.0, 0.0, 100.0)
+        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0))
+        low, score, high = points[0] + half * np.array([-1.0, 0.0, 1.0])
         if self.own_scale is not None:
-            score, *alone = self.own_scale(np.array([score, *alone]))
-        spread = round(float(np.std(alone, ddof=1)), 2) if len(alone) > 1 else None
-        return Result(name, round(float(score), 2), uncertainty=spread)
+            low, score, high = self.own_scale(np.array([low, score, high]))
+        # A scale of one's own is bent, and has ends: the wider side is told.
+        uncertainty = None if self.interval is None else round(float(max(score - low, high - score)), 2)
+        return Result(name, round(float(score), 2), uncertainty=uncertainty)
 
 
 def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:

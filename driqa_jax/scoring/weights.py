@@ -2,7 +2,7 @@
 
 Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"),
 `variant` and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (the names
-of the types) and `provenance`, JSON.
+of the types) and `provenance`, JSON; and, where one was fitted, `interval`, see `driqa_jax.scoring.interval`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from driqa_jax.errors import UserError
 FORMAT = "driqa_jax/1"
 TEXT_KEYS = ("format", "variant", "licence")
 JSON_KEYS = {"config": dict, "view": dict, "calibration": dict, "degradations": list, "provenance": dict}
+MAY_LACK = {"interval": dict}
 _NAMED = 4  # how many tensors an error names
 
 Params = dict[str, Any]
@@ -171,7 +172,7 @@ def _as_float16(name: str, value: Any) -> np.ndarray:
 
 
 def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Any]:
-    """Metadata with the values of `JSON_KEYS` decoded, where they are text; `source` stands in errors.
+    """Metadata with the values of `JSON_KEYS` and `MAY_LACK` decoded, where they are text; `source` stands in errors.
 
     Other keys hold text and pass. `calibration` may be null. Raises WeightsError for a key that is absent or
     holds a value of another type, and for another format.
@@ -186,7 +187,7 @@ def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dic
         if key not in header:
             raise WeightsError(f"{source}: the metadata lack {key!r}")
     for key, value in header.items():
-        kind = JSON_KEYS.get(key, str)
+        kind = {**JSON_KEYS, **MAY_LACK}.get(key, str)
         try:
             value = json.loads(value) if kind is not str and isinstance(value, str) else value
         except json.JSONDecodeError as error:
@@ -204,7 +205,7 @@ def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dic
 
 def _encoded(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {
-        key: json.dumps(value, sort_keys=True, allow_nan=False) if key in JSON_KEYS else value
+        key: json.dumps(value, sort_keys=True, allow_nan=False) if key in {**JSON_KEYS, **MAY_LACK} else value
         for key, value in metadata.items()
     }
 

@@ -36,7 +36,7 @@ class Scored(BaseModel):
 
     name: str = Field(description="as the client called it")
     score: float | None = Field(description="0 to 100, higher is better; null where there is an error")
-    uncertainty: float | None = Field(None, description="standard deviation of the scores of its parts, points")
+    uncertainty: float | None = Field(None, description="half of the 90 % interval around the score, points")
     error: str | None = None
 
 

@@ -207,7 +207,7 @@ function explanation(item, found) {
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
   const cells = found.quality_map.flat();
   const [low, high] = [Math.min(...cells), Math.max(...cells)];
-  const spread = found.uncertainty === null ? "" : `; parts seen alone differ by ${found.uncertainty.toFixed(1)} (standard deviation)`;
+  const spread = found.uncertainty === null ? "" : ` ± ${found.uncertainty.toFixed(1)} (holds the human score of nine in ten photos)`;
   view.querySelector("figcaption").textContent = `quality map, from ${low.toFixed(0)} to ${high.toFixed(0)}${spread}`;
   const named = found.degradations.filter((one) => found.named.includes(one.name));
   view.querySelector(".named").hidden = !named.length;

@@ -1,0 +1,103 @@
+"""Intervals hold what they promise on pictures they were not fitted on, and survive JSON."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from driqa_jax.evaluation.coverage import coverage, draw_coverage, said, wilson
+from driqa_jax.scoring.interval import Interval, fit_interval, tile_spread
+
+
+def drawn(n, seed, scale=0.15):
+    """Scores whose error really grows with the spread of their tiles."""
+    rng = np.random.default_rng(seed)
+    spread = rng.gamma(2.0, 0.02, n)
+    score = rng.uniform(0.2, 0.9, n)
+    return score, spread, score + rng.normal(size=n) * (0.2 * scale + spread)
+
+
+def test_the_factor_is_the_conformal_quantile():
+    score, spread, mos = drawn(99, 0)
+    found = fit_interval(score, spread, mos, 0.8)
+    assert found.floor == np.median(spread)
+    ratio = np.abs(mos - score) / (spread + found.floor)
+    assert found.factor == np.quantile(ratio, math.ceil(100 * 0.8) / 99, method="inverted_cdf")
+    np.testing.assert_allclose(found(spread), found.factor * (spread + np.median(spread)))
+
+
+def test_nine_in_ten_of_other_pictures_are_held_on_average_over_fits():
+    held = []
+    for seed in range(60):
+        interval = fit_interval(*drawn(300, seed))
+        score, spread, mos = drawn(1000, 1000 + seed)
+        held.append(coverage(score, interval(spread), mos, 0.9)["held"])
+    assert abs(np.mean(held) - 0.9) < 0.01
+
+
+def test_where_the_error_grows_with_the_spread_so_does_the_interval_and_holds_everywhere():
+    interval = fit_interval(*drawn(4000, 1))
+    score, spread, mos = drawn(20_000, 2)
+    found = coverage(score, interval(spread), mos, 0.9)
+    widths = [group["half_width"] for group in found["groups"]]
+    assert widths == sorted(widths) and widths[-1] > 2 * widths[0]
+    assert all(abs(group["held"] - 0.9) < 0.05 for group in found["groups"])
+    assert sum(group["n"] for group in found["groups"]) == 20_000
+
+
+def test_coverage_counts_what_lies_within():
+    score = np.full(10, 0.5)
+    mos = 0.5 + np.arange(10) / 100
+    found = coverage(score, np.full(10, 0.0401), mos, 0.9)
+    assert found["held"] == 0.5 and found["half_width"] == pytest.approx(0.0401)
+    assert said(found) == (
+        "intervals that should hold 90% of the MOS hold 50.0%; half of their width is 4.0 points on average"
+    )
+    (axes,) = draw_coverage(found, "a title").axes
+    assert axes.get_title() == "a title"
+
+
+def test_wilson_agrees_with_scipy():
+    from scipy.stats import binomtest
+
+    known = binomtest(45, 50).proportion_ci(0.95, method="wilson")
+    np.testing.assert_allclose(wilson(0.9, 50, 1.959964), [known.low, known.high], rtol=1e-6)
+
+
+def test_the_spread_is_over_tiles():
+    alone = np.array([[0.1, 0.2, 0.6], [0.4, 0.4, 0.4]])
+    np.testing.assert_allclose(tile_spread(alone), [np.std(alone[0], ddof=1), 0.0], atol=1e-15)
+    np.testing.assert_array_equal(tile_spread(alone[:, :1]), [0.0, 0.0])
+
+
+def test_json_round_trip_is_exact():
+    interval = Interval(0.9, 1 / 3, 0.07)
+    assert Interval.from_dict(json.loads(json.dumps(interval.to_dict()))) == interval
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"level": 1.0, "factor": 1.0, "floor": 0.1},
+        {"level": 0.9, "factor": 0.0, "floor": 0.1},
+        {"level": 0.9, "factor": float("nan"), "floor": 0.1},
+        {"level": 0.9, "factor": "1", "floor": 0.1},
+        {"level": 0.9, "width": 1.0},
+    ],
+)
+def test_what_is_no_interval_is_refused(values):
+    with pytest.raises(ValueError, match="interval"):
+        Interval.from_dict(values)
+
+
+def test_a_fit_refuses_too_few_pictures_and_other_shapes():
+    score, spread, mos = drawn(29, 0)
+    with pytest.raises(ValueError, match="29 pictures are too few"):
+        fit_interval(score, spread, mos)
+    with pytest.raises(ValueError, match=r"\(N,\)"):
+        fit_interval(score, spread[:5], mos)
+    with pytest.raises(ValueError, match="too few for an interval that holds 99%"):
+        fit_interval(*drawn(60, 0), level=0.99)
+    with pytest.raises(ValueError, match="finite"):
+        fit_interval(score, np.full(29, np.nan), mos)
