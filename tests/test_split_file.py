@@ -10,7 +10,7 @@ from driqa_jax.data.apart import require_contents_apart
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.published import published_split
 from driqa_jax.data.sources import Source, open_source
-from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split
+from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split, subset_split
 from driqa_jax.data.splits import select
 
 
@@ -74,6 +74,22 @@ def test_a_hash_split_within_a_part_leaves_all_others_out(tmp_path):
     assert members(Split.load(tmp_path / "s.json").assigned(source)) == found
     with pytest.raises(DataError, match="has no split 'fit'; its own are test, train"):
         hash_split(source, 0, of="fit")
+
+
+def test_a_subset_held_out_takes_its_scenes_with_it(tmp_path):
+    source = Labels(["test" if k < 6 else "train" for k in range(60)])
+    # Three sources; the scene i04 has pictures in two of them.
+    source._columns["subset"] = np.array(["a"] * 27 + ["b"] * 21 + ["c"] * 12)
+    split = subset_split(source, "b", of="train")
+    found = members(split.assigned(source))
+    ids = source.column("image_id")
+    assert split.id == "set train without b" and found["test"] == set(ids[27:48])
+    assert found[""] == set(ids[:6]) | set(ids[24:27])
+    assert found["train"] | found["val"] == set(ids[6:24]) | set(ids[48:]) and len(found["val"]) == 6
+    split.save(tmp_path / "s.json")
+    assert members(Split.load(tmp_path / "s.json").assigned(source)) == found
+    with pytest.raises(DataError, match="no subset 'd' beside others; its own are a, b, c"):
+        subset_split(source, "d")
 
 
 def test_a_split_returns_from_its_file_and_needs_no_list_of_pictures(tmp_path):

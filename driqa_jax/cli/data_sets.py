@@ -38,16 +38,19 @@ def add_actions(actions, style: dict) -> None:
     split = actions.add_parser(
         "split",
         help="write a split as a file",
-        description="Write a split as a file: by stable hash, the set's own, or one that was published.",
+        description="Write a split as a file: by stable hash, without a subset, the set's own, or a published one.",
         epilog=_SPLIT_EXAMPLES,
         **style,
     )
     split.add_argument("name", metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
     rule = split.add_mutually_exclusive_group(required=True)
     rule.add_argument("--hash", type=int, metavar="K", help="split K (0, 1, ...) by stable hash, 80/20")
+    rule.add_argument("--without", metavar="SUBSET", help="all of a subset is test, the others are learned from")
     rule.add_argument("--official", action="store_true", help="the split that comes with the set")
     rule.add_argument("--published", metavar="DIR", help="a folder of ARNIQA's .npy or of LIQE's text files")
-    split.add_argument("--of", default="", metavar="PART", help="with --hash: within this part of the set's own split")
+    split.add_argument(
+        "--of", default="", metavar="PART", help="with --hash, --without: within this part of the set's own split"
+    )
     split.add_argument("--number", type=int, default=0, metavar="N", help="which of ARNIQA's splits (default: 0)")
     split.add_argument("-o", "--output", required=True, metavar="S.json", help="the file to write")
     split.set_defaults(run=_split)
@@ -76,11 +79,13 @@ def add_actions(actions, style: dict) -> None:
 def _split(args: argparse.Namespace) -> int:
     from driqa_jax.cli.evaluate import open_data
     from driqa_jax.data.published import published_split
-    from driqa_jax.data.split_file import hash_split, official_split
+    from driqa_jax.data.split_file import hash_split, official_split, subset_split
 
     source, _ = open_data(args.name, args.data_dir, args.mos_range)
     if args.official:
         split = official_split(source)
+    elif args.without:
+        split = subset_split(source, args.without, of=args.of)
     elif args.published:
         split = published_split(pathlib.Path(args.published), source, args.number)
     else:

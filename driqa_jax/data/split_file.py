@@ -1,8 +1,9 @@
 """Splits that can be written beside a result and read back: by stable hash, official, or published.
 
 A `Split` says into which of train, val and test each picture of one data set falls. A rule that can be followed again
-(a hash, the set's own split) is kept as the rule; a published list is kept picture by picture. Either way the sha256
-of who is where is kept too, and checked whenever the split is laid upon a source: a set that has changed is refused.
+(a hash, a subset held out, the set's own split) is kept as the rule; a published list is kept picture by picture. Either
+way the sha256 of who is where is kept too, and checked whenever the split is laid upon a source: a set that has changed
+is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ OFFICIAL = ("official", "published")
 class Split:
     """A split of the data set `data`.
 
-    id: a name for tables, as "koniq10k hash 3". rule: plain values; its `kind` is "hash", "official" or "published".
+    id: a name for tables, as "koniq10k hash 3". rule: plain values; its `kind` is a key of `_RULES`, or "published".
     counts: pictures by part. sha256: of the membership. images: the pictures' ids by part, where no rule gives them.
     """
 
@@ -120,6 +121,18 @@ def hash_split(source: Source, number: int, test: float = 0.2, val: float = 0.1,
     return _made(source, said, rule, _by_hash(source, rule))
 
 
+def subset_split(source: Source, subset: str, val: float = 0.1, of: str = "") -> Split:
+    """The split that holds out one subset: all of it is test, and a `val` share of the other groups val.
+
+    A group that reaches into the subset is left out of the rest. `of`: as in `hash_split`.
+
+    Raises DataError where the set, or its part `of`, has no such subset, or no other.
+    """
+    rule = {"kind": "subset", "subset": subset, "by": "group", "val": val, **({"of": of} if of else {})}
+    said = f"{source.name} {of} without {subset}" if of else f"{source.name} without {subset}"
+    return _made(source, said, rule, _by_subset(source, rule))
+
+
 def official_split(source: Source) -> Split:
     """The split that comes with the set. Raises DataError where it has none."""
     if len(set(source.column("split"))) < 2:
@@ -144,22 +157,39 @@ def _made(source, name, rule, parts):
 
 
 def _by_hash(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
+    inside = np.flatnonzero(_inside(source, rule))
+    test = in_validation(source.column("group")[inside], f"split {rule['number']}", rule["test"])
+    return _parted(source, rule, inside[test], inside[~test], f"split {rule['number']} val")
+
+
+def _by_subset(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
+    inside, subset, group = _inside(source, rule), source.column("subset"), source.column("group")
+    test = inside & (subset == rule["subset"])
+    rest = inside & ~test & ~np.isin(group, group[test])
+    if not test.any() or not rest.any():
+        known = ", ".join(sorted(set(subset[inside].tolist()) - {""})) or "none"
+        raise DataError(source.name, None, f"has no subset {rule['subset']!r} beside others; its own are {known}")
+    return _parted(source, rule, np.flatnonzero(test), np.flatnonzero(rest), f"without {rule['subset']} val")
+
+
+def _inside(source, rule):
+    """Which pictures the rule speaks of: (N,) bool."""
     of, splits = rule.get("of", ""), source.column("split")
     inside = splits == of if of else np.ones(len(splits), bool)
     if not inside.any():
         known = ", ".join(sorted(set(splits.tolist())))
         raise DataError(source.name, None, f"has no split {of!r}; its own are {known}")
-    groups = source.column("group")[inside]
-    parts = np.full(len(groups), "train")
-    test = in_validation(groups, f"split {rule['number']}", rule["test"])
-    parts[test] = "test"
+    return inside
+
+
+def _parted(source, rule, test, rest, seed):
+    """Test and the rest, of which the rule's share of groups is val; "" all others."""
+    parts = np.full(len(source), "", "<U5")
+    parts[test], parts[rest] = "test", "train"
     if rule["val"]:
         # Under a name of its own, or the validation were the groups that test missed narrowly.
-        rest = np.flatnonzero(~test)
-        parts[rest[in_validation(groups[rest], f"split {rule['number']} val", rule["val"])]] = "val"
-    everywhere = np.full(len(splits), "", parts.dtype)
-    everywhere[inside] = parts
-    return everywhere
+        parts[rest[in_validation(source.column("group")[rest], seed, rule["val"])]] = "val"
+    return parts
 
 
 def _by_column(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
@@ -167,7 +197,11 @@ def _by_column(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     return source.column("split")
 
 
-_RULES: Mapping[str, Callable[[Source, Mapping[str, Any]], np.ndarray]] = {"hash": _by_hash, "official": _by_column}
+_RULES: Mapping[str, Callable[[Source, Mapping[str, Any]], np.ndarray]] = {
+    "hash": _by_hash,
+    "subset": _by_subset,
+    "official": _by_column,
+}
 
 
 def _sha256(ids: np.ndarray, parts: np.ndarray) -> str:

@@ -27,13 +27,15 @@ def default(
             "base": default_training(),
             "rows": tuple((name, tuple(changes.items())) for name, changes in rows.items()),
             "splits": {
-                # "official" (the set's own), "hash" (by stable hash), "published" (ARNIQA's or LIQE's folder), "files"
-                # (that `driqa data split` wrote).
+                # "official" (the set's own), "hash" (by stable hash), "subset" (each held out in turn), "published"
+                # (ARNIQA's or LIQE's folder), "files" (that `driqa data split` wrote).
                 "kind": "official",
                 "numbers": (0,),  # of hash and published splits
                 "test": 0.2,  # share of a hash split's groups
                 "val": 0.1,  # share of the others
-                "of": "",  # a part of the set's own split that hash splits are drawn within; the rest is left out
+                # A part of the set's own split that hash and subset splits are drawn within; the rest is left out.
+                "of": "",
+                "subsets": (),  # which are held out; () each
                 "folder": "",
                 "files": (),
             },

@@ -13,7 +13,7 @@ import ml_collections
 from driqa_jax.data.published import published_split
 from driqa_jax.data.resized import Resized
 from driqa_jax.data.sources import Source, open_configured
-from driqa_jax.data.split_file import Split, hash_split, official_split
+from driqa_jax.data.split_file import Split, hash_split, official_split, subset_split
 from driqa_jax.errors import UserError
 from driqa_jax.train.config import set_key
 from driqa_jax.train.stages import STAGES
@@ -164,9 +164,13 @@ def _data_of(given) -> dict[str, Any]:
 
 
 def _splits(splits, source):
+    def held_out():
+        return tuple(splits.subsets) or sorted(set(source.column("subset").tolist()) - {""})
+
     makers = {
         "official": lambda: [official_split(source)],
         "hash": lambda: [hash_split(source, k, splits.test, splits.val, splits.of) for k in splits.numbers],
+        "subset": lambda: [subset_split(source, name, splits.val, splits.of) for name in held_out()],
         "published": lambda: [published_split(pathlib.Path(splits.folder), source, k) for k in splits.numbers],
         "files": lambda: [Split.load(file) for file in splits.files],
     }
