@@ -1,9 +1,9 @@
 """Splits that can be written beside a result and read back: by stable hash, official, or published.
 
 A `Split` says into which of train, val and test each picture of one data set falls. A rule that can be followed again
-(a hash, a subset held out, the set's own split) is kept as the rule; a published list is kept picture by picture. Either
-way the sha256 of who is where is kept too, and checked whenever the split is laid upon a source: a set that has changed
-is refused.
+(a hash, a subset held out, the set's own split) is kept as the rule; a published list is kept picture by picture.
+Either way the sha256 of who is where is kept too, and checked whenever the split is laid upon a source: a set that has
+changed is refused.
 """
 
 from __future__ import annotations
