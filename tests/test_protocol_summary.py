@@ -124,6 +124,18 @@ def test_a_plan_is_rows_by_splits_by_seeds(tmp_path):
     assert str(runs[4].folder) == "runs/a_lower_rate/fake_hash_0/seed0"
     official = make_plan(configured(**{"splits.kind": "official"}), Sets())
     assert [run.config["data"]["val"] for run in official] == ["train/val"]
+    table = tmp_path / "ratings.csv"
+    rated = [f"{k}.png,{k / 30},{'abc'[k % 3]},{'train' if k < 24 else 'test'}\n" for k in range(30)]
+    table.write_text("image,mos,subset,split\n" + "".join(rated))
+    for name in range(30):
+        (tmp_path / f"{name}.png").touch()
+    changes = {"base.data.kind": "folder", "base.data.path": str(table), "splits.kind": "subset", "splits.of": "train"}
+    held_out = make_plan(configured(**changes), Sets())
+    assert [(run.split.rule["subset"], run.split.counts) for run in held_out] == [
+        (subset, {"train": 14, "val": 2, "test": 8}) for subset in "abc"
+    ]
+    two = make_plan(configured(**changes, **{"splits.subsets": ("c", "a")}), Sets())
+    assert [run.split.id for run in two] == ["biq2021 train without c", "biq2021 train without a"]
     assert all(Run.from_dict(plain(run)) == dataclasses.replace(run, config=plain(run)["config"]) for run in runs)
 
 
@@ -142,7 +154,7 @@ def test_a_plan_is_rows_by_splits_by_seeds(tmp_path):
         (None, {"checkpoints": ("best_on_test", "last")}, "never alone"),
         (None, {"checkpoints": ("last", "best_on_test"), "test": ""}, "wants config.test"),
         (None, {"checkpoints": ("first",)}, "'first' is none of last, val_selected, best_on_test"),
-        (None, {"splits.kind": "random"}, "'random' is none of official, hash, published, files"),
+        (None, {"splits.kind": "random"}, "'random' is none of official, hash, subset, published, files"),
         (None, {"test": ""}, "nothing to test on"),
         (None, {"base.data.kind": "folder", "base.data.path": "absent.csv"}, "absent.csv: no such file"),
     ],
