@@ -1,6 +1,7 @@
 """Write what protocols, probes and examinations found into docs/PROTOCOL_RESULTS.md, and their figures beside it.
 
-python docs/write_protocols.py ablations=protocol_ablations probes=probes restored=restored order=order cross=cross
+python docs/write_protocols.py ablations=protocol_ablations subsets=protocol_subsets probes=probes \
+    restored=restored order=order cross=cross
 
 Each NAME=FOLDER is what the command above its block wrote there. Tables (.md) become the block; `runs.csv` and reports
 are kept under docs/results/NAME; the pictures that the page shows are drawn in fewer colours.
@@ -17,6 +18,7 @@ DOCS = pathlib.Path(__file__).resolve().parent
 # By block: its tables in order, what is kept beside, and what is shown.
 PARTS = {
     "ablations": (["table.md"], ["table.csv", "runs.csv"], []),
+    "subsets": (["table.md"], ["table.csv", "runs.csv"], []),
     "probes": (["probes.md"], ["probes.json"], []),
     "restored": (["agreement.md", "punishment.md"], ["agreement.csv", "punishment.csv"], ["curves.png"]),
     "order": (["order.md"], [], ["order.png"]),

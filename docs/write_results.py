@@ -6,7 +6,7 @@
     driqa bench score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
     python docs/write_results.py
 
-Also draws docs/examples.jpg, the examples with their scores.
+Also draws docs/examples.jpg, the examples with their scores, and docs/coverage.png, what the intervals hold.
 """
 
 import csv
@@ -16,6 +16,8 @@ import pathlib
 from blocks import write_blocks
 from PIL import Image, ImageDraw, ImageFont
 
+from driqa_jax.evaluation.coverage import draw_coverage, said
+from driqa_jax.evaluation.figures import save_figure
 from driqa_jax.evaluation.report import METRICS, Part, Report
 from driqa_jax.scoring.weights import bundled_files, file_sha256, load_weights
 
@@ -43,6 +45,7 @@ def main() -> None:
         "results": RESULTS_SAY + metrics_table(reports["test"]),
         "validation": metrics_table(reports["val"]),
         "test": metrics_table(reports["test"]),
+        "coverage": coverage_text(reports),
         "weights": weights_text(),
         "bench_score": bench_text(json.loads((RESULTS / "bench_score.json").read_text())),
     }
@@ -58,6 +61,15 @@ def metrics_table(report: Report) -> str:
         shown = [f"{value:.3f}" if value is not None else "undefined" for value in part.metrics.values()]
         rows.append(f"| {name} | {part.n} | " + " | ".join(shown) + " |")
     return "\n".join(rows)
+
+
+def coverage_text(reports: dict[str, Report]) -> str:
+    """What the intervals hold, in words; the figure is drawn too."""
+    figure = draw_coverage(reports["test"].coverage, "BIQ2021, official test split")
+    save_figure(figure, DOCS / "coverage.png")
+    test, val = (said(reports[name].coverage) for name in ("test", "val"))
+    shown = "![coverage](docs/coverage.png)"
+    return f"On the official test split {test}. (On validation, where they were fitted, {val}.)\n\n{shown}"
 
 
 def examples_table(scores: dict[str, float]) -> str:
