@@ -80,6 +80,7 @@ def small(overrides):
     return initial.with_model(read(None, [*sizes, *overrides]))
 
 
+@pytest.mark.long
 def test_the_step_is_described_as_training_runs_it(tiny_config):
     """On fake devices, where what the abstract shapes stand for can be built and be run."""
     config, devices = tiny_config, jax.devices()

@@ -3,9 +3,9 @@
 driqa protocol --config configs/protocols/subsets.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/restore_lite --workdir protocol_subsets
 
-ss01, ss02 and ss03 come from different places, so this says more of photographs from elsewhere than a split within them.
-The rows and the budget are those of `ablations.py`, and so are the features, which are computed once for both; the
-official test pictures are not looked at.
+ss01, ss02 and ss03 come from different places, so this says more of photographs from elsewhere than a split within
+them. The rows and the budget are those of `ablations.py`, and so are the features, which are computed once for both;
+the official test pictures are not looked at.
 """
 
 import pathlib
