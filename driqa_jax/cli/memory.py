@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("train", "protocol")
+COMMANDS = ("train", "protocol", "examine")
 # A step's arrays of a gigabyte would be given back to the system after it and faulted in again, 4 kB at a time, in the
 # next: a third of a training's time. Huge pages, and nothing given back.
 TUNABLES = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28}
@@ -15,7 +15,7 @@ VARIABLE = "GLIBC_TUNABLES"
 def keep_memory(arguments: Sequence[str]) -> None:
     """Start this process again, under the same number, with the settings; they are read at a process' start alone.
 
-    Nothing happens for a command that is no training, where the variable is set already, or where the C library is not
+    Nothing happens for a command that is none of `COMMANDS`, where the variable is set already, or where the C library is not
     glibc.
 
     Args:
