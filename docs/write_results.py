@@ -117,7 +117,8 @@ def bench_text(found: dict) -> str:
     rest = large["12 megapixels"]["ms"] - large["decoding 12"]["ms"]
     return "\n".join(
         [
-            f"`driqa bench score`, one run on {machine['cores']} cores ({machine['device']}, jax {machine['jax']}), "
+            f"`driqa bench score`, one run on {machine['cores']} cores ({machine['device']}, jax {machine['jax']}; "
+            f"load average {machine['load_before']} when it began), "
             f"{found['photos']} crops of the example photographs; the deep peers take one image a call, as "
             "IQA-PyTorch runs them:",
             "",
