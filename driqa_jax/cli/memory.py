@@ -15,8 +15,8 @@ VARIABLE = "GLIBC_TUNABLES"
 def keep_memory(arguments: Sequence[str]) -> None:
     """Start this process again, under the same number, with the settings; they are read at a process' start alone.
 
-    Nothing happens for a command that is none of `COMMANDS`, where the variable is set already, or where the C library is not
-    glibc.
+    Nothing happens for a command that is none of `COMMANDS`, where the variable is set already, or where the C library
+    is not glibc.
 
     Args:
       arguments: of the command line, the command first.
