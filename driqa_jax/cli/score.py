@@ -21,8 +21,8 @@ examples:
   find photos -name '*.jpg' -newer yesterday | driqa score -
 
 A score is 100 * MOS on the scale that the model learned, higher is better; rows come in input order. On a
-terminal they are shown as a table; elsewhere they are CSV: path,score,uncertainty,error. Score +- uncertainty is made to
-hold the human score of nine in ten photos like those of the training set. A file given by name is always tried; in
+terminal they are shown as a table; elsewhere they are CSV: path,score,uncertainty,error. Score +- uncertainty is made
+to hold the human score of nine in ten photos like those of the training set. A file given by name is always tried; in
 folders the usual picture extensions are, and names that begin with a dot are passed over.
 
 The path - reads standard input: a path a line, or JSON Lines, {"path": ..., other keys}. A row is written as
