@@ -149,8 +149,9 @@ def main(argv):
 
     from driqa_jax.errors import UserError
     from driqa_jax.models import driqa
-    from driqa_jax.train import loop
+    from driqa_jax.train import loop, quiet
 
+    quiet.failed_saves()
     used = stage()
 
     def batches(*words):

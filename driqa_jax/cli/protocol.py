@@ -49,8 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from driqa_jax.protocol import kinds
     from driqa_jax.protocol.rerun import rerun
     from driqa_jax.scoring.cache import enable_compile_cache
+    from driqa_jax.train import quiet
     from driqa_jax.train.config import read
 
+    quiet.failed_saves()
     enable_compile_cache()
     if args.rerun:
         return rerun(args.rerun, args.workdir)

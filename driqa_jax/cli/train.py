@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import shlex
 import sys
 
@@ -59,13 +58,13 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
-    # Orbax logs the tracebacks of a failed save, which is raised as well, and told in one line.
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
     from driqa_jax.parallel import processes, side_by_side, use_cores
     from driqa_jax.scoring.cache import enable_compile_cache
+    from driqa_jax.train import quiet
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train
 
+    quiet.failed_saves()
     config = read(args.config, settings)
     with processes.joined(args.distributed) as count:
         use_cores(args.cpu_devices or side_by_side(config.batch_size // count, config.pretrain.block))
