@@ -7,11 +7,10 @@ NaN or infinity.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.optimize import least_squares
 from scipy.special import expit
 from scipy.stats import kendalltau, rankdata
 
@@ -21,6 +20,8 @@ Scores = Sequence[float] | np.ndarray
 _SAME = 1e-12
 # Four parameters through four points fit anything.
 _FEWEST_FOR_FIT = 5
+# Beyond, the logistic is at its end to the last digit.
+_FLAT = 36.0
 
 
 def srcc(prediction: Scores, mos: Scores) -> float | None:
@@ -59,7 +60,8 @@ def rmse(prediction: Scores, mos: Scores) -> float:
 
 def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
     """`b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`, the mapping customary before PLCC (VQEG)."""
-    return b2 + (b1 - b2) * expit((x - b3) / max(abs(b4), np.finfo(np.float64).tiny))
+    steps = (x - b3) / max(abs(b4), np.finfo(np.float64).tiny)
+    return b2 + (b1 - b2) * expit(np.clip(steps, -_FLAT, _FLAT))
 
 
 def fit_logistic(prediction: Scores, mos: Scores) -> tuple[float, float, float, float] | None:
@@ -70,14 +72,11 @@ def fit_logistic(prediction: Scores, mos: Scores) -> tuple[float, float, float, 
     x, y = _pair(prediction, mos)
     if len(x) < _FEWEST_FOR_FIT or _is_constant(x) or _is_constant(y):
         return None
-    start = [y.max(), y.min(), x.mean(), x.std()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance, which is not used
-        try:
-            found, _ = curve_fit(logistic, x, y, p0=start, maxfev=20_000)
-        except RuntimeError:
-            return None
-    return tuple(float(b) for b in found) if np.isfinite(found).all() else None
+    start = np.array([y.max(), y.min(), x.mean(), x.std()])
+    # Not MINPACK: where the best step is a sheer one, its damping falls to denormal numbers, and the last digits then
+    # hang on whether a library that was loaded has told the processor to flush those.
+    found = least_squares(lambda b: logistic(x, *b) - y, start, method="trf", x_scale="jac", max_nfev=2_000)
+    return tuple(float(b) for b in found.x) if found.success and np.isfinite(found.x).all() else None
 
 
 def _pair(prediction: Scores, mos: Scores) -> tuple[np.ndarray, np.ndarray]:
