@@ -16,6 +16,7 @@ KEPT = ("full", "no degradation vector", "no RS loss", "backbone and head")
 
 def get_config():
     ablations = runpy.run_path(pathlib.Path(__file__).with_name("ablations.py"))
-    config = ablations["get_config"]({name: ablations["ROWS"][name] for name in KEPT})
+    rows = {name: ablations["ROWS"][name] for name in KEPT}
+    config = ablations["get_config"]({**rows, "kernel ridge on the frozen backbone": {"baseline": "ridge"}})
     config.splits.kind = "subset"
     return config

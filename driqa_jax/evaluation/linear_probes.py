@@ -21,7 +21,7 @@ def fit_ridge(x: np.ndarray, y: np.ndarray, strength: float) -> Predictor:
 
     x: (N, C). y: (N,). Returns a function of (M, C) to (M,).
     """
-    shift, scale = _standard(x)
+    shift, scale = standard(x)
     z, mean = (x - shift) * scale, y.mean()
     w = np.linalg.solve(z.T @ z / len(z) + strength * np.eye(z.shape[1]), z.T @ (y - mean) / len(z))
     return lambda x: (x - shift) * scale @ w + mean
@@ -32,7 +32,7 @@ def fit_logistic(x: np.ndarray, labels: np.ndarray, classes: int, strength: floa
 
     x: (N, C). labels: (N,) int, from 0 to classes - 1. Returns a function of (M, C) to logits (M, classes).
     """
-    shift, scale = _standard(x)
+    shift, scale = standard(x)
     z = np.concatenate([(x - shift) * scale, np.ones((len(x), 1))], axis=1)
     target = np.eye(classes)[labels]
     held = np.ones((z.shape[1], 1))
@@ -99,7 +99,8 @@ def _out_of_fold(x, y, folds, fit, error, strengths):
     return found
 
 
-def _standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and reciprocal deviation, (C,) each, of features (N, C)."""
     deviation = x.std(axis=0)
     # A feature that never moves says nothing; it is left out, not divided by zero.
     return x.mean(axis=0), np.where(deviation > 1e-9, 1.0 / np.maximum(deviation, 1e-9), 0.0)

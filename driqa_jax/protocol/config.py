@@ -15,8 +15,8 @@ def default(
 
     Args:
       rows: by name what each row of the table changes in `base`, {"loss.rs_weight": 0.0}; or {"weights": NAME}, a
-        bundled model, weights file or workdir that scores as it is and is not trained. Differences are taken against
-        the first row.
+        bundled model, weights file or workdir that scores as it is and is not trained; or {"baseline": "ridge"}, a
+        kernel ridge on what the stage "heads" keeps. Differences are taken against the first row.
       across: by name the other data sets that every row is tested on, each with the keys of `other_set` that differ.
     """
     config = ml_collections.ConfigDict(

@@ -12,6 +12,7 @@ from driqa_jax.data.splits import novel, select
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import LEVEL
 from driqa_jax.evaluation.report import Report, make_report
+from driqa_jax.protocol import ridge
 from driqa_jax.protocol.models import as_it_is, train_run
 from driqa_jax.protocol.plan import Run, Sets, Trial
 from driqa_jax.protocol.record import FILE, Record, Scores, claim, note, noted, save_scores
@@ -36,6 +37,8 @@ def carry_out(run: Run, folder: pathlib.Path, sets: Sets) -> int:
     parts = {test: _pictures(run, test, sets) for test in run.tests}
     if run.weights:
         model = as_it_is(run.weights)
+    elif run.baseline:
+        model = ridge.fitted(run, sets)
     else:
         model = train_run(run, folder, {test: part for test, (part, _) in parts.items()})
         if model.code:

@@ -21,6 +21,8 @@ from driqa_jax.train.stages import STAGES
 PEEKED = "best_on_test"
 CHECKPOINTS = ("last", "val_selected", PEEKED)
 AS_IT_IS = "as it is"  # in place of a checkpoint, for weights that are not trained
+AS_FITTED = "as fitted"  # and for a baseline, which has no steps
+BASELINES = ("ridge",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Run:
     """One training and its tests; all plain values, so that a run can be done again from its own record.
 
     config: of the training, as a dictionary; for `weights` (a name or file that scores as it is) that of the row.
+    baseline: one of BASELINES, which is fitted in place of a training; "" for none.
     split: None where no part of the training's own data is touched.
     """
 
@@ -54,6 +57,7 @@ class Run:
     tests: tuple[Trial, ...]
     checkpoints: tuple[str, ...]
     bootstrap: int
+    baseline: str = ""
 
     @property
     def name(self) -> str:
@@ -122,7 +126,9 @@ def make_plan(config: ml_collections.ConfigDict, sets: Sets) -> list[Run]:
 
 
 def _row(config, name, changes, checkpoints, sets):
-    weights = changes.pop("weights", "")
+    weights, baseline = changes.pop("weights", ""), changes.pop("baseline", "")
+    if baseline:
+        _require_known(f"rows, {name!r}: baseline", (baseline,), BASELINES)
     training = ml_collections.ConfigDict(config.base.to_dict()).lock()
     for key, value in changes.items():
         try:
@@ -136,15 +142,15 @@ def _row(config, name, changes, checkpoints, sets):
     for split in splits:
         others = tuple(_others(config.across, own, sets))
         tests = (Trial(f"{split.data} {config.test}", config.test), *others) if config.test else others
-        # Weights that are not trained score the same whatever the seed.
-        for seed in config.seeds[:1] if weights else config.seeds:
+        # What is not trained scores the same whatever the seed.
+        for seed in config.seeds[:1] if weights or baseline else config.seeds:
             chosen = ml_collections.ConfigDict(training.to_dict())
             chosen.seed = seed
             if split:
                 fold = ("train", "val") if split.counts.get("val") else ("train/fit", "train/val")
                 chosen.data.train, chosen.data.val = fold
-            kept = (AS_IT_IS,) if weights else checkpoints
-            yield Run(name, seed, split, chosen.to_dict(), weights, tests, kept, config.bootstrap)
+            kept = (AS_IT_IS,) if weights else (AS_FITTED,) if baseline else checkpoints
+            yield Run(name, seed, split, chosen.to_dict(), weights, tests, kept, config.bootstrap, baseline)
 
 
 def _others(across, own, sets):

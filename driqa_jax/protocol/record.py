@@ -93,7 +93,8 @@ def claim(run: Run, folder: pathlib.Path) -> None:
 def _binding(run: dict) -> dict[str, Any]:
     tests = {test["name"]: {**test, "data": {**(test["data"] or {}), "path": ""}} for test in run["tests"]}
     split = {"sha256": run["split"]["sha256"]} if run["split"] else None
-    flat = traverse_util.flatten_dict({**run, "tests": tests, "split": split}, sep=".")
+    # Runs begun before there were baselines lack the key.
+    flat = traverse_util.flatten_dict({"baseline": "", **run, "tests": tests, "split": split}, sep=".")
     return {key: value for key, value in flat.items() if not key.startswith(_FREE)}
 
 
