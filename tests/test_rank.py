@@ -70,6 +70,16 @@ def test_pairs_are_of_ordered_types_a_level_apart_or_of_a_pristine_crop_and_a_ba
         assert (levels[1] - levels[0] > 0.99).all(), entry.name
 
 
+def test_a_type_can_be_drawn_more_often():
+    often = (("color_shift", 5), ("jpeg", 0))
+    kinds, _ = jax.jit(jax.vmap(lambda key: rank.draw(key, often)))(jax.random.split(jax.random.key(0), 4000))
+    share = {name: float((np.asarray(kinds) == NAMES.index(name)).mean()) for name in ("color_shift", "halo", "jpeg")}
+    assert share["jpeg"] == 0 and 3.5 < share["color_shift"] / share["halo"] < 6.5
+    for bad in (("haze", 1.5), ("brighten", 2), ("no_such", 2)):
+        with pytest.raises(UserError, match=rf"config.rank.often: '{bad[0]}'.*give a whole number for each of"):
+            rank.require_often((bad,))
+
+
 def test_views_are_those_of_a_photograph_of_the_tiles_size(config, make, batch):
     rule = finetune.view_rule(config, 1)
     made = make(batch, 3)
@@ -108,8 +118,7 @@ def test_pairs_enter_their_own_loss_alone(config, make, batch, monkeypatch):
     def terms(weight):
         config.loss.rank = weight
         frozen = ml_collections.FrozenConfigDict(config)
-        pairs = finetune.pairs_of(frozen) if weight else None
-        loss = finetune.loss_of(frozen, look, rs.OF_SCORES["none"], pairs)
+        loss = finetune.loss_of(frozen, look, rs.OF_SCORES["none"], finetune.view_rule(frozen, 1))
         graded = jax.value_and_grad(lambda p, batch: loss(p, batch, 0), has_aux=True)
         mesh, everywhere = parallel.make_mesh(jax.devices()[:1]), jax.sharding.PartitionSpec()
         mapped = jax.shard_map(graded, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)

@@ -7,6 +7,7 @@ contiguous share of every global batch.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,13 +19,13 @@ from PIL import Image
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.sources import Source
+from driqa_jax.data.twins import PREFIX, Twins, resizing
 from driqa_jax.data.views import ViewRule, make_view
 
 Batch = dict[str, np.ndarray]
 FOREVER = 2**31 - 1  # positions are int32
 PREFETCHED_BATCHES = 3
-_SHUFFLE, _AUGMENT = 1, 2
-_KERNELS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
+_SHUFFLE, _AUGMENT, _TWIN = 1, 2, 3
 
 
 def finetune_batches(
@@ -39,6 +40,7 @@ def finetune_batches(
     threads: int = 2,
     train: bool = True,
     shrink: float = 1.0,
+    twins: Twins | None = None,
 ) -> Iterator[Batch]:
     """Views with scores, for ever: shuffled anew in each epoch, random horizontal flips and tile places.
 
@@ -47,7 +49,8 @@ def finetune_batches(
 
     `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32
     (B, 2), `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32
-    (B,), `dataset` and `index` int32 (B,), `index` being the position in the stream. `train=False` gives
+    (B,), `dataset` and `index` int32 (B,), `index` being the position in the stream. With `twins`, the views of every
+    so many-th picture's twin besides, at the same places: `twin_whole` and so on. `train=False` gives
     `evaluation_batches` instead.
 
     Raises ValueError where the hosts do not divide the batch; UnreadableImage, naming it, at a broken
@@ -68,8 +71,13 @@ def finetune_batches(
             if mirrored:
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             if shrink < 1.0:
-                image = _shrunk(image, shrink, rng)
-            return make_view(image, rule, canvas, rng)
+                smaller, resized = rng.random() < 0.5, resizing(shrink, rng)
+                image = resized(image) if smaller else image
+            places, seen = copy.deepcopy(rng), make_view(image, rule, canvas, rng)
+            if twins and position % twins.every == 0:
+                twin = twins.twin(image, np.random.default_rng([seed, _TWIN, position]))
+                seen |= {PREFIX + name: x for name, x in make_view(twin, rule, canvas, places).items()}
+            return seen
 
         return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
 
@@ -182,7 +190,9 @@ def _stream(
 
 
 def _stacked(examples: list[Batch]) -> Batch:
-    return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+    # Some examples have a twin.
+    names = dict.fromkeys(name for example in examples for name in example)
+    return {name: np.stack([example[name] for example in examples if name in example]) for name in names}
 
 
 def dataset_codes(source: Source) -> np.ndarray:
@@ -223,14 +233,6 @@ def _random_crop(
     side = crop * factor
     cut = image[y * factor : y * factor + side, x * factor : x * factor + side]
     return cut if factor == 1 else np.asarray(Image.fromarray(cut).reduce(factor))
-
-
-def _shrunk(image: Image.Image, least: float, rng: np.random.Generator) -> Image.Image:
-    smaller, factor, kernel = rng.random() < 0.5, rng.uniform(least, 1.0), _KERNELS[rng.integers(len(_KERNELS))]
-    if not smaller:
-        return image
-    width, height = (max(round(side * factor), 1) for side in image.size)
-    return image.resize((width, height), kernel)
 
 
 def _mirrored(image: np.ndarray) -> np.ndarray:

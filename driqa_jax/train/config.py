@@ -102,6 +102,7 @@ def default() -> ml_collections.ConfigDict:
                 "rs_tau": 0.1,
                 "aux": 0.1,
                 "rank": 0.0,  # of rank pairs in stage 2
+                "same": 0.0,  # of twins in stage 2
                 "restoration": 1.0,
                 "restoration_distance": "charbonnier",  # charbonnier | psnr
                 "contrast": 0.1,
@@ -109,7 +110,11 @@ def default() -> ml_collections.ConfigDict:
                 "severity": 1.0,
             },
             # Rank pairs: every so many photos of a batch one gives a crop at two levels of a degradation.
-            "rank": {"every": 4},
+            # often: (type, n), drawn n times as often as the others.
+            "rank": {"every": 4, "often": ()},
+            # Twins: every so many photos of a batch one is seen a second time, changed as a person does not see: to at
+            # least `shrink` of its sides, as a JPEG of at least `quality`.
+            "twins": {"every": 4, "shrink": 0.8, "quality": 85},
             # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
             "pretrain": {
                 "crop": 128,

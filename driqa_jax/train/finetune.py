@@ -1,5 +1,7 @@
 """Stage 2: human scores teach `E_q`, the interaction and the predictor; `E_d` and `R` stand still."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -10,8 +12,14 @@ from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.models.switches import chosen
-from driqa_jax.train import rank, rng, rs
+from driqa_jax.train import rank, rng, rs, same
 from driqa_jax.train.accumulation import Loss
+
+# Terms of pictures that are made of the batch's and have no human score, by their weight in `config.loss`. Each module
+# says by `views` what is looked at besides, by `read` what is kept of its scores, by `compare` what that costs on the
+# global batch, and by `together` how many neighbouring examples it is made of.
+EXTRAS = {"rank": rank, "same": same}
+LOOKED_AT = ("whole", "valid", "tiles", "tile_boxes", "index")
 
 
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
@@ -51,6 +59,7 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
         process_count,
         config.data.threads,
         shrink=config.view.shrink,
+        twins=same.wanted(config),
     )
 
 
@@ -62,7 +71,7 @@ def require_scores(source) -> None:
 
 
 def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
-    """`L_mos + w_plcc L_plcc + w_rs L_RS + w_aux L_aux + w_rank L_rank` on the global batch; see docs/METHOD.md.
+    """`L_mos`, and by their weights `L_plcc, L_RS, L_aux, L_rank, L_same`, on the global batch; see docs/METHOD.md.
 
     Raises:
       UserError: an RS loss that this stage has not.
@@ -71,45 +80,38 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     def look(params, batch, keys):
         return model.apply({"params": params}, *as_inputs(batch), keys)
 
-    return loss_of(config, look, rs.picked(config, rs.OF_SCORES), pairs_of(config) if config.loss.rank else None)
+    return loss_of(config, look, rs.picked(config, rs.OF_SCORES), view_rule(config, config.view.tiles))
 
 
-def pairs_of(config):
-    """(batch, step) -> views of its rank pairs; see `rank.views`."""
-    rule = view_rule(config, config.view.tiles)
-    return lambda batch, step: rank.views(config, rule, batch, step)
-
-
-def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term, pairs=None) -> Loss:
+def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term, rule: ViewRule | None = None) -> Loss:
     """The loss of scores, of whatever model.
 
     Args:
       look: (params, batch, keys) -> (mos, out), as the model gives them.
-      pairs: (batch, step) -> views of rank pairs made of it, the better ones first; None without.
+      rule: by which the batch's views are made; None where it has none, and so no EXTRAS.
     """
     weights = config.loss
+    extras = {name: extra for name, extra in EXTRAS.items() if rule is not None and weights[name]}
 
     def read(params, batch, step):
         stream = rng.stream(config.seed, "dropout", step)
-        keys = rng.per_example(stream, batch["index"])
-        if pairs is None:
-            mos, out = look(params, batch, keys)
-            ranked = {}
-        else:
-            # One call for all: another would compile the model a second time.
-            made, own = pairs(batch, step), batch["index"].shape[0]
-            count = made["index"].shape[0]
-            joined = {name: jnp.concatenate([batch[name], made[name]]) for name in made}
-            mos, out = look(params, joined, rng.per_example(stream, joined["index"]))
-            out = jax.tree.map(lambda x: x[: x.shape[0] * own // (own + count)], out)
-            mos, better, worse = jnp.split(mos, [own, own + count // 2])
-            ranked = {"better": better, "worse": worse}
-        compared = rs_term.read(batch, out, lambda other: look(params, other, keys)[1])
-        return {"mos": mos, "aux": out["mos_aux"], **compared, **ranked}, {}
+        # One call for all pictures: another would compile the model a second time.
+        made = {name: extra.views(config, rule, batch, step) for name, extra in extras.items()}
+        counts = [batch["index"].shape[0], *(views["index"].shape[0] for views in made.values())]
+        seen = batch
+        if made:
+            seen = {name: jnp.concatenate([batch[name], *(x[name] for x in made.values())]) for name in LOOKED_AT}
+        keys = rng.per_example(stream, seen["index"])
+        mos, out = look(params, seen, keys)
+        out = jax.tree.map(lambda x: x[: x.shape[0] * counts[0] // sum(counts)], out)
+        mos, *others = jnp.split(mos, np.cumsum(counts)[:-1])
+        found = {name: extras[name].read(config, mos, x) for name, x in zip(made, others, strict=True)}
+        compared = rs_term.read(batch, out, lambda other: look(params, other, keys[: counts[0]])[1])
+        return {"mos": mos, "aux": out["mos_aux"], **compared, **found}, {}
 
     def compare(seen, facts, batch, step):
         del facts, step  # the labels are in the batch
-        seen = {name: parallel.gather(value) for name, value in seen.items()}
+        seen = jax.tree.map(parallel.gather, seen)
         label, percentile, dataset = (parallel.gather(batch[key]) for key in ("mos", "percentile", "dataset"))
         terms = {
             "mos": losses.mos_l1(seen["mos"], label),
@@ -117,18 +119,17 @@ def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term, pairs=Non
             "rs": rs_term.compare(weights, seen, percentile, dataset),
             "aux": losses.mos_l1(seen["aux"], label),
         }
-        if pairs is not None:
-            terms["rank"] = losses.rank_hinge(seen["better"], seen["worse"])
+        terms |= {name: extra.compare(seen[name]) for name, extra in extras.items()}
         value = (
             weights.mos * terms["mos"]
             + weights.plcc * terms["plcc"]
             + weights.rs_weight * terms["rs"]
             + weights.aux * terms["aux"]
-            + weights.rank * terms.get("rank", 0.0)
+            + sum(weights[name] * terms[name] for name in extras)
         )
         return parallel.share(value), {name: parallel.share(term) for name, term in terms.items()}
 
-    together = config.rank.every if pairs is not None else 1
+    together = math.lcm(1, *(extra.together(config) for extra in extras.values()))
     together = 0 if chosen(config.model)["degradation"] == "shuffled" else together
     return Loss(
         read,

@@ -27,7 +27,7 @@ def params(config: ml_collections.ConfigDict, model, source: Source) -> dict:
     Raises:
       UserError: as `initial.finetuning_params`, or an ablation that trains what stands still here.
     """
-    found = _encoders(ml_collections.FrozenConfigDict(config))
+    found = encoders(config)
     kept = KeptFeatures(config, model, found, source)
     rows = initial.measured_rows(source)
     seen = kept.read(rows)
@@ -42,8 +42,8 @@ def batches(
     Example `p` is the picture that `finetune_batches` has at `p`.
     """
     finetune.require_scores(source)
-    encoders = _encoders(ml_collections.FrozenConfigDict(config))
-    kept = KeptFeatures(config, build_model(config.model), encoders, source)
+    found = encoders(config)
+    kept = KeptFeatures(config, build_model(config.model), found, source)
     order, codes = Order(len(source), config.seed), dataset_codes(source)
     share = config.batch_size // process_count
     step = start_step
@@ -86,13 +86,21 @@ def predict(config: ml_collections.ConfigDict, model, mesh):
     return run
 
 
+def encoders(config: ml_collections.ConfigDict) -> dict:
+    """What stands still, and fresh parameters of the rest. Raises UserError as `params`."""
+    return _encoders(ml_collections.FrozenConfigDict(config))
+
+
 @functools.lru_cache(maxsize=1)
 def _encoders(config):
     """As `initial.encoders`; a run asks twice, since a resumed one asks for the stream alone."""
     # All that is refused is refused now, and not once all features are computed.
     rs.picked(config, rs.OF_FEATURES)
-    if config.loss.rank:
-        raise UserError("config.loss.rank wants pixels to degrade, and none are kept; train with config.stage=finetune")
+    for name in finetune.EXTRAS:
+        if config.loss[name]:
+            raise UserError(
+                f"config.loss.{name} wants pixels to change, and none are kept; train with config.stage=finetune"
+            )
     if config.view.shrink < 1.0:
         raise UserError("config.view.shrink looks at a photo anew each time, and kept features do not; set it to 1.0")
     if config.model.restoration == "finetune":

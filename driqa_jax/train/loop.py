@@ -220,6 +220,7 @@ def _binding(config: dict) -> dict:
     # Runs begun before there were these keys lack them.
     unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
     unset |= {"compute": "float32", "accumulate": 1, "loss.restoration_distance": "charbonnier"}
-    unset |= {"loss.rank": 0.0, "rank.every": 4, "view.shrink": 1.0}
+    unset |= {"loss.rank": 0.0, "rank.every": 4, "rank.often": (), "view.shrink": 1.0}
+    unset |= {"loss.same": 0.0, "twins.every": 4, "twins.shrink": 0.8, "twins.quality": 85}
     unset |= {f"model.{key}": value for key, value in {**OLDER, **DEFAULTS}.items()}
     return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}

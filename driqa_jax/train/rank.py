@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from driqa_jax import degradations
+from driqa_jax import degradations, losses
 from driqa_jax.data.views import ViewRule
 from driqa_jax.degradations import DEGRADATIONS, NAMES, Chain
 from driqa_jax.degradations.recipes import BADLY_RESTORED
@@ -30,10 +30,14 @@ _LIKE_PRISTINE = np.arange(len(_DRAWN)) >= len(ORDERED)
 _SEVERITIES = np.array([(0.0, *(e.kadid_levels or np.arange(1, LEVELS + 1) / LEVELS)) for e in _DRAWN], np.float32)
 
 
-def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """One pair: its type's place in `NAMES`, int32, and the severities of the better and the worse, float32 (2,)."""
+def draw(key: jax.Array, often: tuple[tuple[str, int], ...] = ()) -> tuple[jax.Array, jax.Array]:
+    """One pair: its type's place in `NAMES`, int32, and the severities of the better and the worse, float32 (2,).
+
+    `often`: types that are drawn so many times as often as the others.
+    """
     which, low, high, pristine = jax.random.split(key, 4)
-    row = jax.random.randint(which, (), 0, len(_DRAWN))
+    lots = np.repeat(np.arange(len(_DRAWN)), [dict(often).get(entry.name, 1) for entry in _DRAWN])
+    row = jnp.asarray(lots)[jax.random.randint(which, (), 0, len(lots))]
     better = jax.random.uniform(low, maxval=LEVELS - APART)
     better = jnp.where(jnp.asarray(_LIKE_PRISTINE)[row] | jax.random.bernoulli(pristine, PRISTINE), 0.0, better)
     worse = jax.random.uniform(high, minval=better + APART, maxval=LEVELS)
@@ -41,6 +45,16 @@ def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     severities = jnp.interp(levels, jnp.arange(LEVELS + 1.0), jnp.asarray(_SEVERITIES)[row])
     places = jnp.array([NAMES.index(entry.name) for entry in _DRAWN], jnp.int32)
     return places[row], severities
+
+
+def require_often(often: tuple[tuple[str, int], ...]) -> None:
+    """Raises UserError for a type that no pair can be of, and for what is no count."""
+    names = [entry.name for entry in _DRAWN]
+    for name, times in often:
+        if name not in names or not isinstance(times, int) or times < 0:
+            raise UserError(
+                f"config.rank.often: {name!r}: {times!r}; give a whole number for each of {', '.join(names)}"
+            )
 
 
 def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
@@ -70,9 +84,11 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) 
       UserError: B is no multiple of `config.rank.every`.
     """
     require_pairs(config, batch["index"].shape[0])
+    require_often(config.rank.often)
     crops = batch["tiles"][:: config.rank.every, 0]
     index = batch["index"][:: config.rank.every]
-    kinds, severities = jax.vmap(draw)(rng.per_example(rng.stream(config.seed, "rank", step), index))
+    drawn_by = rng.per_example(rng.stream(config.seed, "rank", step), index)
+    kinds, severities = jax.vmap(lambda key: draw(key, config.rank.often))(drawn_by)
     keys = rng.per_example(rng.stream(config.seed, "rank degradation", step), index)
     drawn = tuple(dict.fromkeys(entry.name for entry in _DRAWN))
 
@@ -85,6 +101,23 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) 
     pairs = jax.tree.map(lambda x: jnp.concatenate([x, x]), (keys, crops, kinds))
     pictures = 255.0 * jax.lax.map(one, (*pairs, severities.T.reshape(-1)))
     return {**_seen(pictures, rule, batch), "index": jnp.concatenate([index, index])}
+
+
+def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> dict[str, jax.Array]:
+    """Scores (P,) each of the better and the worse."""
+    del config, own
+    better, worse = jnp.split(made, 2)
+    return {"better": better, "worse": worse}
+
+
+def compare(seen: dict[str, jax.Array]) -> jax.Array:
+    """How far the worse ones are from being clearly below."""
+    return losses.rank_hinge(seen["better"], seen["worse"])
+
+
+def together(config: ml_collections.ConfigDict) -> int:
+    """So many neighbouring examples make whole pairs."""
+    return config.rank.every
 
 
 def _seen(pictures, rule, batch):
