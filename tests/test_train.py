@@ -27,6 +27,7 @@ from driqa_jax.train import initial, loop, optim
 from driqa_jax.train.checkpoint import load_for_scoring
 from driqa_jax.train.config import default
 from driqa_jax.train.describe import describe
+from driqa_jax.train.fold import seen_before
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
 from driqa_jax.train.state import flatten, merge
@@ -222,6 +223,18 @@ def test_an_absent_start_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match="no model 'absent'"):
         loop.train(configured(init="absent"), tmp_path)
     assert not (tmp_path / "config.json").exists()
+
+
+def test_a_start_that_has_learned_from_the_validation_pictures_is_counted(straight):
+    def seen(**changes):
+        config = configured(**{"init": str(straight[0]), "data.fake_count": 240, **changes})
+        val = loop.sources(config)[1]
+        return seen_before(config, loop.opened(config)[0], val) / len(val)
+
+    assert seen() == 0
+    assert seen(seed=1) > 0.5  # another seed draws another fold
+    assert seen(**{"data.val": "test"}) == 0
+    assert seen(seed=1, init="") == seen(seed=1, **{"data.name": "other"}) == seen(seed=1, stage="pretrain") == 0
 
 
 @pytest.mark.parametrize(

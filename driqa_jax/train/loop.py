@@ -15,7 +15,7 @@ from flax import traverse_util
 from driqa_jax import parallel
 from driqa_jax.atomic import write_whole
 from driqa_jax.data.apart import require_contents_apart
-from driqa_jax.data.sources import open_configured
+from driqa_jax.data.sources import Source, open_configured
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
@@ -25,6 +25,7 @@ from driqa_jax.models.switches import DEFAULTS
 from driqa_jax.parallel import processes
 from driqa_jax.train import curves, health, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
+from driqa_jax.train.fold import seen_before
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
 from driqa_jax.train.profile import Profile
@@ -71,6 +72,12 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
 
     # ---- data
     train_source, val_source = sources(config)
+    if not begun and (seen := seen_before(config, opened(config)[0], val_source)):
+        print(
+            f"warning: {config.init} has learned from {seen} of the {len(val_source)} validation pictures; config.seed "
+            "draws the fold: take the seed that it was trained with",
+            file=sys.stderr,
+        )
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
     if host == 0:
         print(
@@ -174,6 +181,15 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     return interrupt.exit_code
 
 
+def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
+    """The configured data set under its split, and whether that is its authors' own. Raises as opening does."""
+    data = config.data
+    if not data.split_file:
+        return open_configured(data), data.kind == "tfds"
+    split = Split.load(data.split_file)
+    return split.assigned(open_configured(data)), split.official
+
+
 def sources(config: ml_collections.ConfigDict):
     """The training and the validation part of the configured data.
 
@@ -182,10 +198,7 @@ def sources(config: ml_collections.ConfigDict):
     """
     data = config.data
     try:
-        source, official = open_configured(data), data.kind == "tfds"
-        if data.split_file:
-            split = Split.load(data.split_file)
-            source, official = split.assigned(source), split.official
+        source, official = opened(config)
         floor = data.min_mos or None
         parts = select(source, data.train, config.seed, floor), select(source, data.val, config.seed, floor)
         if shared := require_contents_apart(source, *parts, official):
