@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from driqa_jax import parallel
+from driqa_jax.bench.stage2 import synthetic_batch
+from driqa_jax.bench.topology import abstract_batch
 from driqa_jax.data.fake import FakeSource
 from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.twins import Twins
@@ -17,6 +19,7 @@ from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.train import finetune, rs, same
 from driqa_jax.train.config import default
+from driqa_jax.train.neighbours import neighbours
 
 PHOTO = pathlib.Path(__file__).resolve().parent.parent / "examples" / "photos" / "city.jpg"
 RULE, CANVAS = ViewRule(short=64, long=96, tile=32, tiles=1, canvases=((64, 64),)), (64, 64)
@@ -102,3 +105,27 @@ def test_twins_enter_their_own_loss_alone():
         np.testing.assert_allclose(told[name], without[name], rtol=1e-6)
     np.testing.assert_allclose(value - plain, 0.5 * np.abs(twin - own).mean(), rtol=1e-3)
     assert slope["scale"] != flat["scale"]
+
+
+def test_a_cpu_is_cut_into_parts_that_keep_pairs_and_twins_whole():
+    config = default()
+    assert neighbours(config) == 1
+    config.loss.rank, config.loss.same, config.rank.every, config.twins.every = 0.1, 1.0, 4, 6
+    assert neighbours(config) == 12 and parallel.side_by_side(24, 12) <= 2
+    config.accumulate = 2
+    assert neighbours(config) == 24
+    config.stage, config.pretrain.block = "pretrain", 8
+    assert neighbours(config) == 8
+    config.stage = "heads"
+    assert neighbours(config) == 1
+
+
+def test_a_batch_to_measure_with_has_the_twins_of_a_real_one():
+    config = default()
+    config.view.short, config.view.canvas, config.view.tile = 64, CANVAS, 32
+    config.loss.same, config.batch_size = 1.0, 4 * jax.device_count()
+    real = next(finetune.batches(config, FakeSource(8, size=80), 0, 0, 1))
+    made = synthetic_batch(config)
+    assert {name: (x.shape, x.dtype) for name, x in made.items()} == {n: (x.shape, x.dtype) for n, x in real.items()}
+    described = abstract_batch(config, parallel.make_mesh())
+    assert {name: x.shape for name, x in described.items()} == {name: x.shape for name, x in real.items()}

@@ -4,9 +4,10 @@ import jax
 import ml_collections
 import numpy as np
 
+from driqa_jax.data.twins import PREFIX
 from driqa_jax.models.driqa import build_model
 from driqa_jax.parallel import map_step, place_batch, replicate
-from driqa_jax.train import finetune, optim, rng, state
+from driqa_jax.train import finetune, optim, rng, same, state
 from driqa_jax.train.steps import make_step
 
 STEPS = 1000  # of the schedule; the time of a step does not depend on it
@@ -29,14 +30,19 @@ def fresh_step(config: ml_collections.ConfigDict, params: dict, mesh, batch: dic
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-    """`config.batch_size` pictures of noise with random scores, in the shapes of the configured view."""
+    """`config.batch_size` pictures of noise with random scores, in the shapes of the configured view; their twins."""
     view, count, draw = config.view, config.batch_size, np.random.default_rng(0)
     mos = draw.random(count).astype(np.float32)
-    return {
+    views = {
         "whole": draw.integers(0, 256, (count, *view.canvas, 3), dtype=np.uint8),
         "valid": np.tile(np.int32([view.canvas]), (count, 1)),
         "tiles": draw.integers(0, 256, (count, view.tiles, view.tile, view.tile, 3), dtype=np.uint8),
         "tile_boxes": np.tile(np.float32([0, 0, 1, 1]), (count, view.tiles, 1)),
+    }
+    twins = same.wanted(config)
+    return {
+        **views,
+        **({PREFIX + name: x[:: twins.every] for name, x in views.items()} if twins else {}),
         "mos": mos,
         "percentile": mos,
         "dataset": np.zeros(count, np.int32),

@@ -34,6 +34,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
 from driqa_jax.train import finetune, initial, optim, rng, state
 from driqa_jax.train.config import read
+from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages import STAGES
 from driqa_jax.train.steps import make_step
 
@@ -86,14 +87,17 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
 
 def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of `config.batch_size` examples, split over `mesh`: those of a real batch of generated pictures."""
-    unit = config.pretrain.block if config.stage == "pretrain" and config.pretrain.block else 1
+    unit = neighbours(config) * jax.device_count()
     small = ml_collections.ConfigDict({**config.to_dict(), "batch_size": unit})
     small.data.threads = 1
     source = open_source("fake", count=max(unit, 2))
     batch = next(STAGES[config.stage].batches(small, source, 0, 0, 1))
     split = NamedSharding(mesh, PartitionSpec(parallel.AXIS))
     return {
-        name: jax.ShapeDtypeStruct((config.batch_size, *array.shape[1:]), array.dtype, sharding=split)
+        # Not all examples have all: a twin is of every so many-th.
+        name: jax.ShapeDtypeStruct(
+            (config.batch_size * array.shape[0] // unit, *array.shape[1:]), array.dtype, sharding=split
+        )
         for name, array in batch.items()
     }
 

@@ -59,6 +59,7 @@ from driqa_jax.models.precision import COMPUTE
 from driqa_jax.models.summary import multiply_adds
 from driqa_jax.train import initial, loop
 from driqa_jax.train.config import read
+from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages import STAGES
 
 MODES = ("synthetic", "loader", "both", "all")
@@ -294,7 +295,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise UserError(f"driqa bench train measures stage 2, finetune; config.stage is {config.stage!r}")
     config = initial.with_model(config)
     counts = [positive(count) for count in args.devices.split(",")] if args.devices else []
-    parallel.use_cores(args.cpu_devices or max([parallel.side_by_side(config.batch_size), *counts]))
+    parallel.use_cores(args.cpu_devices or max([parallel.side_by_side(config.batch_size, neighbours(config)), *counts]))
     if counts and max(counts) > jax.device_count():
         raise UserError(f"--devices {args.devices}: there are {jax.device_count()}")
     device = jax.devices()[0]

@@ -63,11 +63,12 @@ def run(args: argparse.Namespace) -> int:
     from driqa_jax.train import quiet
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train
+    from driqa_jax.train.neighbours import neighbours
 
     quiet.failed_saves()
     config = read(args.config, settings)
     with processes.joined(args.distributed) as count:
-        use_cores(args.cpu_devices or side_by_side(config.batch_size // count, config.pretrain.block))
+        use_cores(args.cpu_devices or side_by_side(config.batch_size // count, neighbours(config)))
         enable_compile_cache()
         code = train(config, args.workdir)
         if code:

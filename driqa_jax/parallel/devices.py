@@ -20,9 +20,9 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(ordered), (AXIS,), axis_types=(AxisType.Auto,))
 
 
-def side_by_side(batch_size: int, block: int = 0) -> int:
-    """The most parts, up to the number of cores, that a batch falls into, each of whole blocks."""
-    units = batch_size // (block or 1)
+def side_by_side(batch_size: int, group: int = 1) -> int:
+    """The most parts, up to the number of cores, that a batch falls into, each of whole groups of neighbours."""
+    units = batch_size // group
     return max(parts for parts in range(1, (os.cpu_count() or 1) + 1) if units % parts == 0)
 
 

@@ -15,6 +15,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.protocol.execute import carry_out
 from driqa_jax.protocol.pages import write_pages
 from driqa_jax.protocol.plan import Run, Sets, make_plan
+from driqa_jax.train.neighbours import neighbours
 
 
 def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
@@ -25,8 +26,8 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
     """
     sets = Sets()
     runs = make_plan(config, sets)
-    trained = [run.config for run in runs if not run.weights]
-    fitting = [parallel.side_by_side(each["batch_size"], each["pretrain"]["block"]) for each in trained]
+    trained = [ml_collections.ConfigDict(dict(run.config)) for run in runs if not run.weights]
+    fitting = [parallel.side_by_side(each.batch_size, neighbours(each)) for each in trained]
     if fitting:
         parallel.use_cores(config.cpu_devices or math.gcd(*fitting))
     folder, failed = pathlib.Path(workdir), {}

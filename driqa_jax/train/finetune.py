@@ -83,6 +83,11 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     return loss_of(config, look, rs.picked(config, rs.OF_SCORES), view_rule(config, config.view.tiles))
 
 
+def neighbours(config: ml_collections.ConfigDict) -> int:
+    """So many neighbouring examples are read by one device, at one time."""
+    return math.lcm(1, *(extra.together(config) for name, extra in EXTRAS.items() if config.loss[name]))
+
+
 def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term, rule: ViewRule | None = None) -> Loss:
     """The loss of scores, of whatever model.
 
@@ -129,7 +134,7 @@ def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs.Term, rule: Vie
         )
         return parallel.share(value), {name: parallel.share(term) for name, term in terms.items()}
 
-    together = math.lcm(1, *(extra.together(config) for extra in extras.values()))
+    together = neighbours(config) if extras else 1
     together = 0 if chosen(config.model)["degradation"] == "shuffled" else together
     return Loss(
         read,
