@@ -90,13 +90,15 @@ def weights_text() -> str:
     """What the weights file says of itself."""
     file = bundled_files()["lite"]
     _, metadata = load_weights(file)
-    validation = metadata["provenance"]["validation"]
+    provenance = metadata["provenance"]
+    validation = provenance["validation"]
     return "\n".join(
         [
             f"- file: `driqa_jax/weights/lite.safetensors`, {file.stat().st_size:,} bytes, float16",
             f"- sha256: `{file_sha256(file)}`",
             f"- licence in its header: {metadata['licence']}",
-            f"- stage 2: {metadata['provenance']['step']} steps, {metadata['provenance']['examples']:,} pictures seen",
+            f"- the last training: {provenance['step']} steps, {provenance['examples']:,} pictures seen, from "
+            f"`{provenance['run']['init']}`",
             f"- validation fold, {validation['n']} pictures, before calibration: SRCC {validation['srcc']:.3f}, "
             f"PLCC {validation['plcc']:.3f}, mean absolute error {validation['mae']:.3f} MOS "
             f"({validation['mae_calibrated']:.3f} after)",

@@ -76,8 +76,12 @@ def test_a_type_can_be_drawn_more_often():
     share = {name: float((np.asarray(kinds) == NAMES.index(name)).mean()) for name in ("color_shift", "halo", "jpeg")}
     assert share["jpeg"] == 0 and 3.5 < share["color_shift"] / share["halo"] < 6.5
     for bad in (("haze", 1.5), ("brighten", 2), ("no_such", 2)):
-        with pytest.raises(UserError, match=rf"config.rank.often: '{bad[0]}'.*give a whole number for each of"):
+        with pytest.raises(UserError, match=rf"config.rank.often: \('{bad[0]}', .* is no pair of a type and how often"):
             rank.require_often((bad,))
+    with pytest.raises(UserError, match="config.rank.often: 'halo' is no pair"):
+        rank.require_often(("halo", 2))
+    with pytest.raises(UserError, match="leaves no type to draw"):
+        rank.require_often([(entry.name, 0) for entry in rank._DRAWN])
 
 
 def test_views_are_those_of_a_photograph_of_the_tiles_size(config, make, batch):

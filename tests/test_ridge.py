@@ -61,10 +61,10 @@ def test_a_row_of_it_is_fitted_once_for_all_seeds_and_reported_as_others(protoco
     assert "| ridge | fake test |" in (tmp_path / "run" / "table.md").read_text()
 
 
-def test_what_cannot_be_is_refused(protocol, tmp_path, capsys):
+def test_what_cannot_be_is_refused(protocol):
     protocol.base.stage = "finetune"
-    assert run_protocol(protocol, str(tmp_path / "run")) == 1
-    assert "ridge: the ridge reads kept features; set config.base.stage='heads'" in capsys.readouterr().err
+    with pytest.raises(UserError, match="config.rows, 'ridge': the ridge reads kept features and nothing else"):
+        make_plan(protocol, Sets())
     protocol.rows = (("forest", (("baseline", "forest"),)),)
     with pytest.raises(UserError, match="config.rows, 'forest': baseline: 'forest' is none of ridge"):
         make_plan(protocol, Sets())

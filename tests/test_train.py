@@ -22,7 +22,8 @@ from driqa_jax.data.errors import DataError
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.scoring.weights import save_weights
+from driqa_jax.scoring.export import export
+from driqa_jax.scoring.weights import load_weights, save_weights
 from driqa_jax.train import initial, loop, optim
 from driqa_jax.train.checkpoint import load_for_scoring
 from driqa_jax.train.config import default
@@ -229,12 +230,25 @@ def test_a_start_that_has_learned_from_the_validation_pictures_is_counted(straig
     def seen(**changes):
         config = configured(**{"init": str(straight[0]), "data.fake_count": 240, **changes})
         val = loop.sources(config)[1]
-        return seen_before(config, loop.opened(config)[0], val) / len(val)
+        return seen_before(config, lambda: loop.opened(config)[0], val) / len(val)
 
     assert seen() == 0
     assert seen(seed=1) > 0.5  # another seed draws another fold
     assert seen(**{"data.val": "test"}) == 0
     assert seen(seed=1, init="") == seen(seed=1, **{"data.name": "other"}) == seen(seed=1, stage="pretrain") == 0
+    # E_d and R alone are taken, which scores have not taught.
+    assert seen(seed=1, stage="heads") == seen(seed=1, **{"model.interaction": "concat"}) == 0
+
+
+def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
+    workdir = tmp_path / "older"
+    shutil.copytree(straight[0], workdir)
+    said = json.loads((workdir / "config.json").read_text())
+    del said["twins"], said["loss"]["same"], said["rank"]["often"], said["view"]["shrink"], said["model"]["interaction"]
+    (workdir / "config.json").write_text(json.dumps(said))
+    assert loop.train(configured(init=str(start)), workdir) == 0
+    with pytest.raises(UserError, match=r"it differs in twins\.every"):
+        loop.train(configured(init=str(start), **{"twins.every": 2}), workdir)
 
 
 @pytest.mark.parametrize(
@@ -331,3 +345,22 @@ def test_flat_parts_merge_to_the_tree():
     flat = flatten(tree)
     assert flat == {"a/b/kernel": 1, "a/bias": 2, "c": 3}
     assert merge({"c": 3}, {"a/bias": 2, "a/b/kernel": 1}) == tree
+
+
+
+def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_path, monkeypatch):
+    config = configured(**{"data.fake_count": 400})
+    runs = {name: {"config": config.to_dict(), "examples": 8, "step": step} for name, step in (("one", 1), ("two", 2))}
+    params = random_params(tiny(config.model))
+    saved = {"one": params, "two": jax.tree.map(lambda x: 1.5 * x, params)}
+    monkeypatch.setattr("driqa_jax.train.checkpoint.load_for_scoring", lambda name: (saved[name], describe(runs[name])))
+    found = export("one", tmp_path / "mean.safetensors", "mine", average="two")
+    stored, metadata = load_weights(tmp_path / "mean.safetensors")
+    mine = flatten(params)
+    for path, leaf in flatten(stored).items():
+        np.testing.assert_allclose(leaf, 1.25 * mine[path], rtol=2e-3, atol=1e-6)
+    assert found["n"] > 20 and metadata["provenance"]["step"] == 1
+    assert metadata["provenance"]["averaged_with"]["step"] == 2
+    runs["two"]["config"]["data"]["val"], runs["two"]["config"]["seed"] = "test", 1
+    with pytest.raises(UserError, match="one and two differ in data.val, seed: only runs of one model"):
+        export("one", tmp_path / "mean.safetensors", "mine", average="two")

@@ -87,7 +87,7 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
 
 def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of `config.batch_size` examples, split over `mesh`: those of a real batch of generated pictures."""
-    unit = neighbours(config) * jax.device_count()
+    unit = max(neighbours(config), 1) * jax.device_count()
     small = ml_collections.ConfigDict({**config.to_dict(), "batch_size": unit})
     small.data.threads = 1
     source = open_source("fake", count=max(unit, 2))
@@ -106,9 +106,14 @@ def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
     """The step of a configuration for `devices`, compiled; `config.batch_size` is the global batch.
 
     Raises:
-      UserError: the step does not fit the devices' memory.
+      UserError: the step does not fit the devices' memory, or a device's pictures do not make whole groups.
     """
     mesh = parallel.make_mesh(devices)
+    if config.batch_size // mesh.size % max(neighbours(config), 1):
+        raise UserError(
+            f"{config.batch_size // mesh.size} pictures a device are no whole groups of {neighbours(config)}, which "
+            "rank pairs, twins, blocks or parts want; give another --batch"
+        )
     model = build_model(config.model, config.remat)
     loss, optimizer = STAGES[config.stage].make_loss(config, model), optim.make_optimizer(config.optim, STEPS)
     step = make_step(loss, optimizer, config.optim.ema, config.compute, config.accumulate)

@@ -47,6 +47,12 @@ def add_parser(subparsers) -> None:
         metavar="P",
         help="for .safetensors: where the run's data lie now (default: where they lay)",
     )
+    parser.add_argument(
+        "--average",
+        metavar="WORKDIR",
+        help="for .safetensors: write the mean of the parameters of --model and this training, as of the one that it "
+        "started from",
+    )
     parser.set_defaults(run=run)
 
 
@@ -59,8 +65,10 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{output}: the ending says what to write; it must be .safetensors or .stablehlo")
     if not output.parent.is_dir():
         raise UserError(f"{output}: there is no folder {output.parent}; make it first")
-    if output.suffix == ".stablehlo" and args.data_path:
-        raise UserError("--data-path goes with .safetensors: a .stablehlo file is made without data")
+    for option in ("data_path", "average"):
+        if output.suffix == ".stablehlo" and getattr(args, option):
+            name = option.replace("_", "-")
+            raise UserError(f"--{name} goes with .safetensors: a .stablehlo file is made of one model, without data")
     # Only now what takes a second to start: a wrong name is told at once.
     from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.scoring.export import export, export_program
@@ -69,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if output.suffix == ".stablehlo":
         found = export_program(args.model, output, args.licence)
     else:
-        found = export(args.model, output, args.licence or "not stated", args.data_path, _progress)
+        found = export(args.model, output, args.licence or "not stated", args.data_path, _progress, args.average)
     for name, value in found.items():
         print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
     return 0

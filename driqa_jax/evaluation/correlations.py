@@ -72,11 +72,16 @@ def fit_logistic(prediction: Scores, mos: Scores) -> tuple[float, float, float, 
     x, y = _pair(prediction, mos)
     if len(x) < _FEWEST_FOR_FIT or _is_constant(x) or _is_constant(y):
         return None
-    start = np.array([y.max(), y.min(), x.mean(), x.std()])
+    # In units of their spread, for a search that knows no others.
+    middle, spread, least, height = x.mean(), x.std(), y.min(), np.ptp(y)
+    z, target, start = (x - middle) / spread, (y - least) / height, np.array([1.0, 0.0, 0.0, 1.0])
     # Not MINPACK: where the best step is a sheer one, its damping falls to denormal numbers, and the last digits then
     # hang on whether a library that was loaded has told the processor to flush those.
-    found = least_squares(lambda b: logistic(x, *b) - y, start, method="trf", x_scale="jac", max_nfev=2_000)
-    return tuple(float(b) for b in found.x) if found.success and np.isfinite(found.x).all() else None
+    found = least_squares(lambda b: logistic(z, *b) - target, start, method="trf", x_scale="jac", max_nfev=2_000)
+    if not (found.success and np.isfinite(found.x).all()):
+        return None
+    b1, b2, b3, b4 = found.x
+    return tuple(float(b) for b in (least + height * b1, least + height * b2, middle + spread * b3, spread * b4))
 
 
 def _pair(prediction: Scores, mos: Scores) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 def side_by_side(batch_size: int, group: int = 1) -> int:
     """The most parts, up to the number of cores, that a batch falls into, each of whole groups of neighbours."""
-    units = batch_size // group
+    units = batch_size // max(group, 1)  # what cannot be is refused later, by the name of its key
     return max(parts for parts in range(1, (os.cpu_count() or 1) + 1) if units % parts == 0)
 
 

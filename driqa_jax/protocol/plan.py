@@ -16,6 +16,7 @@ from driqa_jax.data.sources import Source, open_configured
 from driqa_jax.data.split_file import Split, hash_split, official_split, subset_split
 from driqa_jax.errors import UserError
 from driqa_jax.train.config import set_key
+from driqa_jax.train.older import completed
 from driqa_jax.train.stages import STAGES
 
 PEEKED = "best_on_test"
@@ -81,7 +82,8 @@ class Run:
             images = split["images"] and {part: tuple(names) for part, names in split["images"].items()}
             split = Split(**{**split, "images": images})
         found = tuple(Trial(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
-        return cls(**{**values, "split": split, "tests": found, "checkpoints": tuple(values["checkpoints"])})
+        kept = {"split": split, "tests": found, "checkpoints": tuple(values["checkpoints"])}
+        return cls(**{**values, **kept, "config": completed(values["config"])})
 
 
 class Sets:
@@ -127,14 +129,19 @@ def make_plan(config: ml_collections.ConfigDict, sets: Sets) -> list[Run]:
 
 def _row(config, name, changes, checkpoints, sets):
     weights, baseline = changes.pop("weights", ""), changes.pop("baseline", "")
-    if baseline:
-        _require_known(f"rows, {name!r}: baseline", (baseline,), BASELINES)
     training = ml_collections.ConfigDict(config.base.to_dict()).lock()
     for key, value in changes.items():
         try:
             set_key(training, key, value if isinstance(value, str) else repr(value))
         except UserError as error:
             raise UserError(f"config.rows, {name!r}: {str(error).replace('--config.', '')}") from None
+    if baseline:
+        _require_known(f"rows, {name!r}: baseline", (baseline,), BASELINES)
+        if weights or training.stage != "heads":
+            raise UserError(
+                f"config.rows, {name!r}: the ridge reads kept features and nothing else; set base.stage='heads', and "
+                "no weights in its row"
+            )
     if not weights and (training.stage not in STAGES or STAGES[training.stage].predict is None):
         raise UserError(f"config.rows, {name!r}: the stage {training.stage!r} predicts no MOS; nothing can be tested")
     own = _data_of(training.data)
@@ -142,8 +149,8 @@ def _row(config, name, changes, checkpoints, sets):
     for split in splits:
         others = tuple(_others(config.across, own, sets))
         tests = (Trial(f"{split.data} {config.test}", config.test), *others) if config.test else others
-        # What is not trained scores the same whatever the seed.
-        for seed in config.seeds[:1] if weights or baseline else config.seeds:
+        # Weights that are not trained score the same whatever the seed, and a baseline where the seed draws no fold.
+        for seed in config.seeds[:1] if weights or baseline and split.counts.get("val") else config.seeds:
             chosen = ml_collections.ConfigDict(training.to_dict())
             chosen.seed = seed
             if split:

@@ -18,6 +18,7 @@ from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
 from driqa_jax.protocol.plan import Run, slug
+from driqa_jax.train.older import completed
 
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"
@@ -94,7 +95,8 @@ def _binding(run: dict) -> dict[str, Any]:
     tests = {test["name"]: {**test, "data": {**(test["data"] or {}), "path": ""}} for test in run["tests"]}
     split = {"sha256": run["split"]["sha256"]} if run["split"] else None
     # Runs begun before there were baselines lack the key.
-    flat = traverse_util.flatten_dict({"baseline": "", **run, "tests": tests, "split": split}, sep=".")
+    run = {"baseline": "", **run, "config": completed(run["config"])}
+    flat = traverse_util.flatten_dict({**run, "tests": tests, "split": split}, sep=".")
     return {key: value for key, value in flat.items() if not key.startswith(_FREE)}
 
 

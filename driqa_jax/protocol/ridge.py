@@ -14,7 +14,6 @@ from scipy.linalg import cho_factor, cho_solve
 
 from driqa_jax.data.sources import Source
 from driqa_jax.data.splits import select
-from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.linear_probes import standard
 from driqa_jax.models.driqa import build_model
@@ -23,7 +22,7 @@ from driqa_jax.protocol.plan import AS_FITTED, Run, Sets
 from driqa_jax.scoring.weights import params_sha256
 from driqa_jax.train import heads, initial
 from driqa_jax.train.features import KeptFeatures
-from driqa_jax.train.finetune import view_rule
+from driqa_jax.train.finetune import require_scores, view_rule
 
 WIDTHS = (0.5, 1.0, 2.0)
 STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -63,30 +62,34 @@ class KernelRidge:
 def fitted(run: Run, sets: Sets) -> Tested:
     """Fit on the run's training part; width and strength are those with the highest SRCC on its validation part.
 
-    Raises UserError where the row's stage keeps no features, or as `driqa_jax.train.features` does.
+    Raises UserError where a picture has no score, or as `driqa_jax.train.features` does.
     """
-    if run.config["stage"] != "heads":
-        raise UserError(f"{run.row}: the ridge reads kept features; set config.base.stage='heads'")
     config = initial.with_model(ml_collections.ConfigDict(dict(run.config)))
     model, encoders = build_model(config.model), heads.encoders(config)
 
-    def moments(source: Source) -> np.ndarray:
-        kept = KeptFeatures(config, model, encoders, source)
+    def moments(source: Source, canvas: tuple[int, ...] = ()) -> np.ndarray:
+        seen = ml_collections.ConfigDict(config.to_dict())
+        seen.view.canvas = canvas or tuple(config.view.canvas)
+        kept = KeptFeatures(seen, model, encoders, source)
         rows = [np.arange(len(source))[i : i + BLOCK] for i in range(0, len(source), BLOCK)]
         return np.concatenate([kept.read(each)["moments"] for each in rows]).astype(np.float64)
 
     source = run.split.assigned(sets.open(run.config["data"]))
-    fit, val = (select(source, run.config["data"][part], run.seed) for part in ("train", "val"))
+    data = run.config["data"]
+    fit, val = (select(source, data[part], run.seed, data["min_mos"] or None) for part in ("train", "val"))
+    for part in (fit, val):
+        require_scores(part)
     ridge, inside = KernelRidge(moments(fit), fit.column("mos").astype(np.float64)), moments(val)
     found = {
         (width, strength): srcc(ridge.fit(width, strength)(inside), val.column("mos"))
         for width in WIDTHS
         for strength in STRENGTHS
     }
-    width, strength = max(found, key=found.get)
+    # None, where it is not defined, is worse than any.
+    width, strength = max(found, key=lambda chosen: -2.0 if found[chosen] is None else found[chosen])
     predict = ridge.fit(width, strength)
     return Tested(
-        {AS_FITTED: lambda test, part: predict(moments(part))},
+        {AS_FITTED: lambda test, part: predict(moments(part, test.canvas))},
         {AS_FITTED: {"sha256": params_sha256(encoders["quality_encoder"]["backbone"])}},
         {
             "ridge": {"width": width, "strength": strength, "val_srcc": found[width, strength]},

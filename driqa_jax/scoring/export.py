@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+import jax
 import ml_collections
 import numpy as np
 
@@ -23,6 +24,7 @@ def export(
     licence: str,
     data_path: str | None = None,
     progress=lambda done, count: None,
+    average: str | os.PathLike | None = None,
 ) -> dict:
     """Write the newest checkpoint of a finetuning run as a weights file.
 
@@ -36,6 +38,9 @@ def export(
       licence: of the weights, one line for the header.
       data_path: where the run's data lie now; None: where they lay.
       progress: told (pictures done, pictures in all).
+      average: workdir of another run of the same model on the same data and fold, as the one that this one started
+        from: the mean of the parameters of both is written. Source: Wortsman et al., "Robust fine-tuning of zero-shot
+        models", CVPR 2022.
 
     Returns:
       `sha256` of the file and, on validation, `n`, `srcc`, `plcc` and `mae` (MOS, 0 to 1), and `mae_calibrated`.
@@ -55,6 +60,11 @@ def export(
     params, metadata = load_for_scoring(workdir)
     _require_predictor(params, workdir)
     run = ml_collections.ConfigDict(metadata["provenance"]["run"])
+    if average is not None:
+        other, before = load_for_scoring(average)
+        _require_alike(metadata, before, workdir, average)
+        params = jax.tree.map(lambda x, y: (x + y) / 2, params, other)
+        metadata["provenance"]["averaged_with"] = _without_places(before["provenance"])
     if data_path:
         run.data.path = data_path
     validation = sources(run)[1]
@@ -82,6 +92,21 @@ def export(
     described = {**metadata, "calibration": calibration.to_dict(), "provenance": provenance, "licence": licence}
     described["interval"] = interval
     return {"sha256": save_weights(out, params, described), **found}
+
+
+def _require_alike(metadata, before, workdir, average):
+    """Raises UserError for two runs whose mean is no model, or that were not validated on the same pictures."""
+    from driqa_jax.train.older import completed
+
+    one, two = (ml_collections.ConfigDict(completed(each["provenance"]["run"])) for each in (metadata, before))
+    kept = ("kind", "name", "train", "val", "split_file", "min_mos")
+    differ = [f"data.{key}" for key in kept if one.data[key] != two.data[key]]
+    differ += ["seed"] * (one.seed != two.seed) + ["model"] * (one.model.to_dict() != two.model.to_dict())
+    if differ:
+        raise UserError(
+            f"{workdir} and {average} differ in {', '.join(differ)}: only runs of one model with one validation fold "
+            "can be averaged"
+        )
 
 
 def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict:

@@ -48,6 +48,8 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     if not 0.0 < config.view.shrink <= 1.0:
         raise UserError(f"config.view.shrink={config.view.shrink}: a share of a photo's sides is above 0, at most 1")
     require_scores(source)
+    if config.loss.rank:
+        rank.require_often(config.rank.often)
     return finetune_batches(
         source,
         view_rule(config, config.view.tiles),

@@ -19,15 +19,15 @@ from driqa_jax.data.sources import Source, open_configured
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
-from driqa_jax.models.driqa import OLDER, build_model
+from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
-from driqa_jax.models.switches import DEFAULTS
 from driqa_jax.parallel import processes
 from driqa_jax.train import curves, health, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
 from driqa_jax.train.fold import seen_before
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
+from driqa_jax.train.older import completed
 from driqa_jax.train.profile import Profile
 from driqa_jax.train.stages import STAGES
 from driqa_jax.train.steps import make_step
@@ -72,10 +72,11 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
 
     # ---- data
     train_source, val_source = sources(config)
-    if not begun and (seen := seen_before(config, opened(config)[0], val_source)):
+    seen = 0 if begun else seen_before(config, lambda: opened(config)[0], val_source)
+    if seen and host == 0:
         print(
-            f"warning: {config.init} has learned from {seen} of the {len(val_source)} validation pictures; config.seed "
-            "draws the fold: take the seed that it was trained with",
+            f"warning: {config.init} has learned from {seen} of the {len(val_source)} validation pictures (config.seed "
+            "draws the fold): what is said of them says little",
             file=sys.stderr,
         )
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
@@ -227,13 +228,7 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool,
 
 def _binding(config: dict) -> dict:
     """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
-    flat = traverse_util.flatten_dict(config, sep=".")
+    flat = traverse_util.flatten_dict(completed(config), sep=".")
     free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
     free += ("parallel", "profile", "remat")
-    # Runs begun before there were these keys lack them.
-    unset = {"data.split_file": "", "view.kind": "dual", "cache.dtype": "float16", "backbone": ""}
-    unset |= {"compute": "float32", "accumulate": 1, "loss.restoration_distance": "charbonnier"}
-    unset |= {"loss.rank": 0.0, "rank.every": 4, "rank.often": (), "view.shrink": 1.0}
-    unset |= {"loss.same": 0.0, "twins.every": 4, "twins.shrink": 0.8, "twins.quality": 85}
-    unset |= {f"model.{key}": value for key, value in {**OLDER, **DEFAULTS}.items()}
-    return {k: v for k, v in flat.items() if not k.startswith(free) and (k, v) not in unset.items()}
+    return {key: value for key, value in flat.items() if not key.startswith(free)}

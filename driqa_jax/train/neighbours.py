@@ -1,4 +1,4 @@
-"""How many neighbouring examples of a batch one device takes together, at one time."""
+"""How many neighbouring examples of a batch one device takes together."""
 
 import ml_collections
 
@@ -6,7 +6,6 @@ from driqa_jax.train import finetune
 
 
 def neighbours(config: ml_collections.ConfigDict) -> int:
-    """Of the configured stage: a block of a pretraining, what makes rank pairs and twins in stage 2; 1 where none."""
-    if config.stage == "pretrain":
-        return config.pretrain.block or 1
-    return finetune.neighbours(config) * config.accumulate if config.stage == "finetune" else 1
+    """In all parts that it reads: blocks of a pretraining, what makes pairs and twins in stage 2, or single ones."""
+    together = {"pretrain": config.pretrain.block or 1, "finetune": finetune.neighbours(config)}
+    return together.get(config.stage, 1) * config.accumulate

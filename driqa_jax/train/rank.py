@@ -50,11 +50,15 @@ def draw(key: jax.Array, often: tuple[tuple[str, int], ...] = ()) -> tuple[jax.A
 def require_often(often: tuple[tuple[str, int], ...]) -> None:
     """Raises UserError for a type that no pair can be of, and for what is no count."""
     names = [entry.name for entry in _DRAWN]
-    for name, times in often:
-        if name not in names or not isinstance(times, int) or times < 0:
+    for pair in often:
+        good = isinstance(pair, (tuple, list)) and len(pair) == 2 and pair[0] in names and type(pair[1]) is int
+        if not good or pair[1] < 0:
             raise UserError(
-                f"config.rank.often: {name!r}: {times!r}; give a whole number for each of {', '.join(names)}"
+                f"config.rank.often: {pair!r} is no pair of a type and how often, as (('halo', 2),); the types are "
+                f"{', '.join(names)}"
             )
+    if not any(dict(often).get(name, 1) for name in names):
+        raise UserError("config.rank.often leaves no type to draw; give one of them more than 0")
 
 
 def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
