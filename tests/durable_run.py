@@ -144,7 +144,7 @@ def main(argv):
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("changes", nargs="*")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     jax.config.update("jax_num_cpu_devices", args.devices)
 
     from driqa_jax.errors import UserError

@@ -129,7 +129,8 @@ def test_a_kill_at_each_named_point_costs_no_checkpoint_and_no_byte(tmp_path, un
 def test_kills_at_random_moments_cost_no_checkpoint_and_no_byte(tmp_path):
     steps, rng = 360, random.Random(SEED)
     words = ("--pause", 0.03, f"steps={steps}")
-    assert Run(tmp_path / "undisturbed", *words).end() == 0
+    first = Run(tmp_path / "undisturbed", *words)
+    assert first.end() == 0, first.said
     workdir, kills, newest = tmp_path / "killed", 0, 0
     while kills < 24:
         after, delay = rng.randint(1, 2 * INTERVAL), rng.uniform(0, 0.15)

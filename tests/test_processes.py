@@ -173,13 +173,15 @@ def test_a_training_goes_on_after_a_process_was_killed(victim, tmp_path):
     assert other.moment - dead.moment < DEAD and f"process {1 - victim} of 2 has ended early" in other.said, ended
     again = require_success(train(tmp_path, *words, distributed=places(2)))
     assert re.search("resumed at step [246]", again[0].said), again
-    assert [line["step"] for line in lines(tmp_path)] == list(range(1, 13))
+    # The last line is that of the validation at the end.
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == list(range(1, 13))
 
 
 @pytest.mark.long
 def test_a_run_goes_on_with_another_number_of_processes_from_the_same_example(alone, tmp_path):
     words = ("--config.checkpoint.steps=2",)
-    scene = {"pause": 0.2, "raise": [0, 2, signal.SIGTERM]}
+    # Long steps: until both have agreed where to stop, some more are done.
+    scene = {"pause": 2.0, "raise": [0, 1, signal.SIGTERM]}
     stopped = train(tmp_path, *words, distributed=places(2), scene=scene)
     assert {process.code for process in stopped} <= {0, 143}, stopped
     (tmp_path / "examples-0.txt").unlink()
