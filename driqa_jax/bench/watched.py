@@ -86,6 +86,9 @@ def watch(config: ml_collections.ConfigDict, params: dict, batches, steps: int, 
         mock.patch.object(loop, "parallel", SimpleNamespace(**{**vars(parallel), "map_step": map_step})),
         mock.patch.object(loop, "Checkpoints", Checkpoints),
     ):
-        loop.train(config, str(pathlib.Path(folder) / "run"))
+        code = loop.train(config, str(pathlib.Path(folder) / "run"))
+    if code:
+        # A signal, which the loop has heard, or numbers that were not finite: what was measured is of no use.
+        raise SystemExit(code)
     times = asked[WARM:]
     return Watched(steps, (times[-1] - times[0]) / steps, sum(waits[WARM:]), saves[:-1])
