@@ -4,17 +4,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
+from graded_loss import graded
 from PIL import Image
 
-from driqa_jax import parallel
 from driqa_jax.data.views import make_view
 from driqa_jax.degradations import NAMES
 from driqa_jax.degradations.recipes import BADLY_RESTORED
 from driqa_jax.errors import UserError
-from driqa_jax.train import finetune, rank, rs
+from driqa_jax.train import finetune, rank
 from driqa_jax.train.config import default
 
 
@@ -121,12 +120,7 @@ def test_pairs_enter_their_own_loss_alone(config, make, batch, monkeypatch):
 
     def terms(weight):
         config.loss.rank = weight
-        frozen = ml_collections.FrozenConfigDict(config)
-        loss = finetune.loss_of(frozen, look, rs.OF_SCORES["none"], finetune.view_rule(frozen, 1))
-        graded = jax.value_and_grad(lambda p, batch: loss(p, batch, 0), has_aux=True)
-        mesh, everywhere = parallel.make_mesh(jax.devices()[:1]), jax.sharding.PartitionSpec()
-        mapped = jax.shard_map(graded, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
-        return jax.jit(mapped)({"scale": jnp.ones(())}, batch)
+        return graded(config, look, finetune.view_rule(config, 1), batch)
 
     made = make(batch, 0)
     # What `make` has compiled already; the step is 0 in both.

@@ -4,9 +4,9 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
+from graded_loss import graded
 from PIL import Image
 
 from driqa_jax import parallel
@@ -17,7 +17,7 @@ from driqa_jax.data.pipeline import finetune_batches
 from driqa_jax.data.twins import Twins
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
-from driqa_jax.train import finetune, rs, same
+from driqa_jax.train import finetune, same
 from driqa_jax.train.config import default
 from driqa_jax.train.neighbours import neighbours
 
@@ -89,12 +89,7 @@ def test_twins_enter_their_own_loss_alone():
 
     def terms(weight):
         config.loss.same = weight
-        frozen = ml_collections.FrozenConfigDict(config)
-        loss = finetune.loss_of(frozen, look, rs.OF_SCORES["none"], RULE)
-        graded = jax.value_and_grad(lambda p, batch: loss(p, batch, 0), has_aux=True)
-        mesh, everywhere = parallel.make_mesh(jax.devices()[:1]), jax.sharding.PartitionSpec()
-        mapped = jax.shard_map(graded, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
-        return jax.jit(mapped)({"scale": jnp.ones(())}, batch)
+        return graded(config, look, RULE, batch)
 
     (value, told), slope = terms(0.5)
     (plain, without), flat = terms(0.0)

@@ -73,11 +73,11 @@ def finetune_batches(
             if shrink < 1.0:
                 smaller, resized = rng.random() < 0.5, resizing(shrink, rng)
                 image = resized(image) if smaller else image
+            if twins is None or position % twins.every:
+                return make_view(image, rule, canvas, rng)
             places, seen = copy.deepcopy(rng), make_view(image, rule, canvas, rng)
-            if twins and position % twins.every == 0:
-                twin = twins.twin(image, np.random.default_rng([seed, _TWIN, position]))
-                seen |= {PREFIX + name: x for name, x in make_view(twin, rule, canvas, places).items()}
-            return seen
+            twin = twins.twin(image, np.random.default_rng([seed, _TWIN, position]))
+            return seen | {PREFIX + name: x for name, x in make_view(twin, rule, canvas, places).items()}
 
         return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
 

@@ -80,14 +80,11 @@ def fitted(run: Run, sets: Sets) -> Tested:
     for part in (fit, val):
         require_scores(part)
     ridge, inside = KernelRidge(moments(fit), fit.column("mos").astype(np.float64)), moments(val)
-    found = {
-        (width, strength): srcc(ridge.fit(width, strength)(inside), val.column("mos"))
-        for width in WIDTHS
-        for strength in STRENGTHS
-    }
+    fits = {(width, strength): ridge.fit(width, strength) for width in WIDTHS for strength in STRENGTHS}
+    found = {chosen: srcc(predict(inside), val.column("mos")) for chosen, predict in fits.items()}
     # None, where it is not defined, is worse than any.
     width, strength = max(found, key=lambda chosen: -2.0 if found[chosen] is None else found[chosen])
-    predict = ridge.fit(width, strength)
+    predict = fits[width, strength]
     return Tested(
         {AS_FITTED: lambda test, part: predict(moments(part, test.canvas))},
         {AS_FITTED: {"sha256": params_sha256(encoders["quality_encoder"]["backbone"])}},

@@ -48,8 +48,6 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     if not 0.0 < config.view.shrink <= 1.0:
         raise UserError(f"config.view.shrink={config.view.shrink}: a share of a photo's sides is above 0, at most 1")
     require_scores(source)
-    if config.loss.rank:
-        rank.require_often(config.rank.often)
     return finetune_batches(
         source,
         view_rule(config, config.view.tiles),
@@ -76,8 +74,10 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_mos`, and by their weights `L_plcc, L_RS, L_aux, L_rank, L_same`, on the global batch; see docs/METHOD.md.
 
     Raises:
-      UserError: an RS loss that this stage has not.
+      UserError: an RS loss that this stage has not, or types of rank pairs that cannot be drawn.
     """
+    if config.loss.rank:
+        rank.require_often(config.rank.often)
 
     def look(params, batch, keys):
         return model.apply({"params": params}, *as_inputs(batch), keys)

@@ -88,7 +88,6 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) 
       UserError: B is no multiple of `config.rank.every`.
     """
     require_pairs(config, batch["index"].shape[0])
-    require_often(config.rank.often)
     crops = batch["tiles"][:: config.rank.every, 0]
     index = batch["index"][:: config.rank.every]
     drawn_by = rng.per_example(rng.stream(config.seed, "rank", step), index)
