@@ -20,15 +20,17 @@ peak memory      MiB  of the fullest device where it counts that, else what the 
                       (arguments, results and temporaries of one device); and of this process
 scaling          %    time on one device / (n x time on n), the same batch: --devices; CPU devices share the cores, and
                       100 % / n is what a machine whose cores were busy already would give
-loop             %    mean step of the loop (log, checkpoints, placing of batches) on a synthetic batch that is there
-                      already, over the mean of bare steps sent one after another before and after it, minus 1
+loop             %    mean step of the loop (log, placing of batches; checkpoints count by themselves, below) on a
+                      synthetic batch that is there already, over the mean of bare steps sent one after another before
+                      and after it, minus 1
 waiting          %    of the loop's time on real data: requests for a batch that was answered when the devices had
                       nothing left to do (an upper bound: the whole of such a request counts)
 with data        %    mean step of the loop on real data, over the same bare step, minus 1: also what decoding takes
                       from the step where both share the cores
 loader alone     1/s  images a second of the input pipeline with nothing else at work, and how many times the images/s
                       of the step that is
-checkpoint       %    median time for which a save holds the loop / the configured interval between saves
+checkpoint       %    median time for which a save holds the loop / the configured interval between saves; saves are had
+                      in a loop of their own, since at every third of so few steps their writing would weigh on them all
 """
 
 import argparse
@@ -208,7 +210,7 @@ def measure(config, mode: str, steps: int, counts: Sequence[int], peak: float | 
     fake = ml_collections.ConfigDict(config.to_dict())
     fake.data.update({"kind": "fake", "name": "", "split_file": "", "train": "train/fit", "val": "train/val"})
     runs = {
-        "synthetic": lambda: watch(fake, params, itertools.repeat(batch), steps, max(1, steps // 3)),
+        "synthetic": lambda: watch(fake, params, itertools.repeat(batch), steps),
         "both": lambda: watch(config, params, None, steps),
     }
     for name in ("synthetic", "both") if mode == "all" else (mode,):
@@ -221,9 +223,10 @@ def measure(config, mode: str, steps: int, counts: Sequence[int], peak: float | 
             "over_bare": loop_run.step / step - 1,
             "waiting": loop_run.waiting / (loop_run.step * steps),
         }
-        if loop_run.saves:
-            held, interval = statistics.median(loop_run.saves), 60 * config.checkpoint.minutes
-            found["checkpoint"] = {"held_ms": 1e3 * held, "interval_s": interval, "share": held / interval}
+    if mode in ("synthetic", "all"):
+        saves = watch(fake, params, itertools.repeat(batch), steps, max(1, steps // 3)).saves
+        held, interval = statistics.median(saves), 60 * config.checkpoint.minutes
+        found["checkpoint"] = {"held_ms": 1e3 * held, "interval_s": interval, "share": held / interval}
     if "loader" in found:
         found["loader"]["times_the_step"] = found["loader"]["images_per_second"] / found["step"]["images_per_second"]
     found["process_peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
