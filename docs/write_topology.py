@@ -1,7 +1,9 @@
 """Write docs/TOPOLOGY.md's table.
 
-driqa bench topology v5e:4x4 --config configs/biq2021_lite.py configs/biq2021_s.py configs/biq2021_b.py \\
-        --batch 16 --json docs/results/bench_topology.json
+for variant in lite s b; do
+    driqa bench topology v5e:4x4 --config configs/biq2021_$variant.py --batch 16 \\
+        --json docs/results/topology/$variant.json
+done
 python docs/write_topology.py
 """
 
@@ -13,13 +15,14 @@ from blocks import write_blocks
 DOCS = pathlib.Path(__file__).resolve().parent
 
 
-def text(found: dict) -> str:
-    """The table, under the command and the versions that made it."""
-    rows = found["rows"]
+def text(reports: list[dict]) -> str:
+    """The table, under the commands and the versions that made it."""
+    rows = sorted((row for report in reports for row in report["rows"]), key=lambda row: row["arguments_mib"])
     first = rows[0]
-    used = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    used = ", ".join(f"{name} {version}" for name, version in reports[0]["versions"].items())
     lines = [
-        f"`{found['command']}`\n",
+        *(f"    {report['command']}" for report in reports),
+        "",
         f"{first['stage']} step, {first['devices']} x {first['device']}, {first['batch_per_device']} pictures a "
         f"device; {used}. For one device:\n",
         "| variant | arguments, MiB | temporary, MiB | peak, MiB | GFLOP a step | collectives | compiled in |",
@@ -34,5 +37,5 @@ def text(found: dict) -> str:
 
 
 if __name__ == "__main__":
-    page = json.loads((DOCS / "results" / "bench_topology.json").read_text())
-    write_blocks(DOCS / "TOPOLOGY.md", {"topology": text(page)})
+    files = sorted((DOCS / "results" / "topology").glob("*.json"))
+    write_blocks(DOCS / "TOPOLOGY.md", {"topology": text([json.loads(file.read_text()) for file in files])})
