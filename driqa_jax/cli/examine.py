@@ -141,7 +141,8 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
         raise UserError(f"{source.name}: no photograph to examine; the first: {next(iter(failed.values()))}")
     found = examine_order(scorer, photos, args.seed, told("scoring", "photographs"))
     report, failed = order_report.make_order_report(found), {**failed, **found.failed}
-    title = f"{scorer.name}, {len(found.photos)} photographs of {source.name}"
+    # A figure is passed on without the folders that the model lay in.
+    title = f"{pathlib.PurePath(scorer.name).name}, {len(found.photos)} photographs of {source.name}"
     save_figure(order_report.order_figure(report, title), folder / "order.png")
     rows = report.rows()
     save_rows(folder / "order.md", order_report.HEADS, rows)

@@ -75,7 +75,8 @@ def order_figure(report: OrderReport, title: str) -> Figure:
     axes.set_yticks(places, labels)
     axes.invert_yaxis()
     axes.axvline(0.5, color="grey", linewidth=0.8)
-    axes.set(xlim=(0, 1.01), title=title)
+    axes.set(xlim=(0, 1.01))
+    figure.suptitle(title, fontsize="medium")  # not over the axes alone, which the names of types make narrow
     said = "share ranked right, dotted: mean\nblue: adjacent levels; red: pristine against badly restored"
     figure.supxlabel(said, fontsize="medium")
     return figure
