@@ -1,5 +1,6 @@
 """The command: help without jax, exit codes, rows that survive what goes wrong."""
 
+import argparse
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from fake_model import METADATA, fake_params, fake_scorer, pictures
 from PIL import Image
 
 from driqa_jax.cli import main as cli
+from driqa_jax.cli.options import result_file
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
 from driqa_jax.scoring.weights import save_weights
@@ -308,3 +310,13 @@ def test_info_names_versions_devices_models_and_parts(tmp_path, capsys, monkeypa
         "12.",
     ):
         assert said in out
+
+
+def test_a_file_for_results_is_made_room_for_or_refused_before_the_work(tmp_path):
+    path = result_file(str(tmp_path / "new" / "folder" / "found.json"))
+    path.write_text("{}")
+    assert result_file(str(path)) == path and path.read_text() == "{}"
+    with pytest.raises(argparse.ArgumentTypeError, match="cannot be written"):
+        result_file(str(tmp_path))
+    with pytest.raises(argparse.ArgumentTypeError, match=r"found\.json: "):
+        result_file(str(path / "below.json"))

@@ -34,6 +34,7 @@ import numpy as np
 
 from driqa_jax import parallel
 from driqa_jax.bench.host_degradations import HOST, library
+from driqa_jax.cli.options import result_file
 from driqa_jax.degradations import (
     CLEAN,
     DEGRADATIONS,
@@ -245,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--names", help="operations to time, with commas between (default: all)")
     parser.add_argument("--repeats", type=int, default=7, help="default: 7")
     parser.add_argument("--config", metavar="F.py", help="a pretraining, to time its step and the recipe's share of it")
-    parser.add_argument("--json", metavar="F", help="write the result there too")
+    parser.add_argument("--json", type=result_file, metavar="F", help="write the result there too")
     args = parser.parse_args(argv)
     names = args.names.split(",") if args.names else list(NAMES)
     if unknown := [name for name in names if name not in NAMES]:
@@ -255,7 +256,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = measure(args.side, args.recipe, names, args.repeats, config)
     show(found)
     if args.json:
-        with open(args.json, "w") as file:
-            json.dump(found, file, indent=1)
-            file.write("\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0

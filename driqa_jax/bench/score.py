@@ -30,6 +30,7 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.bench.peers import CLASSICAL, DEEP
+from driqa_jax.cli.options import result_file
 from driqa_jax.errors import UserError
 from driqa_jax.scoring.effort import EFFORTS
 from driqa_jax.scoring.listing import list_pictures
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--large", type=int, default=20, help="of 12 megapixels (default: 20)")
     parser.add_argument("--peers-python", metavar="PATH", help="the interpreter of the peers' environment")
     parser.add_argument("--peer-photos", type=int, default=20, help="photographs for the deep peers (default: 20)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures here too")
+    parser.add_argument("--json", type=result_file, metavar="F", help="write the figures here too")
     args = parser.parse_args(argv)
     import jax
 
@@ -173,5 +174,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
     print("\n".join(_table(found)))
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0

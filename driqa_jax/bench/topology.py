@@ -28,7 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from driqa_jax import parallel
 from driqa_jax.bench.collectives import count_collectives
-from driqa_jax.cli.options import positive
+from driqa_jax.cli.options import positive, result_file
 from driqa_jax.data.sources import open_source
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="of trainings, one after another (default: stage 2's)",
     )
     parser.add_argument("--batch", type=positive, metavar="N", help="a device (default: the config's batch_size)")
-    parser.add_argument("--json", metavar="F", help="write the result there too")
+    parser.add_argument("--json", type=result_file, metavar="F", help="write the result there too")
     args, rest = parser.parse_known_args(argv)
 
     from driqa_jax.cli.train import parse_overrides
@@ -233,7 +233,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.json:
             command = shlex.join(["driqa", "bench", "topology", *(argv or ())])
             found = {"command": command, "versions": versions(), "rows": rows}
-            with open(args.json, "w") as file:
-                json.dump(found, file, indent=1)
-                file.write("\n")
+            args.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0

@@ -38,7 +38,6 @@ import contextlib
 import itertools
 import json
 import os
-import pathlib
 import resource
 import statistics
 import tempfile
@@ -54,7 +53,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from driqa_jax import parallel
 from driqa_jax.bench.stage2 import fresh_params, fresh_step, synthetic_batch
 from driqa_jax.bench.watched import watch
-from driqa_jax.cli.options import positive
+from driqa_jax.cli.options import positive, result_file
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
 from driqa_jax.models.precision import COMPUTE
@@ -291,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--devices", metavar="N,...", help="measure scaling on so many of the devices")
     parser.add_argument("--cpu-devices", type=positive, metavar="N", help="as for driqa train")
     parser.add_argument("--peak-tflops", type=float, metavar="X", help="of one device (default: measured)")
-    parser.add_argument("--json", metavar="F", help="write the figures there too")
+    parser.add_argument("--json", type=result_file, metavar="F", help="write the figures there too")
     args, rest = parser.parse_known_args(argv)
     config = read(args.config, parse_overrides(rest))
     if config.stage != "finetune":
@@ -319,5 +318,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in table(found):
         print(f"  {name:40}{value}")
     if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(found, indent=1) + "\n")
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
     return 0
