@@ -26,10 +26,10 @@ ROOT = DOCS.parent
 RESULTS = DOCS / "results"
 SIDE = 224
 RESULTS_SAY = """\
-The bundled `lite` on BIQ2021, the official test split, read once, as `driqa evaluate` printed it: one training, seed
-0, on two CPU cores (jax 0.10.2). RMSE is in MOS from 0 to 1. "novel" are the pictures that show no scene of the
-training split: report them whenever you report this split, since a fifth of it repeats training pictures. ss01, ss02
-and ss03 are the set's three sources.
+The bundled `lite` on BIQ2021, the official test split, read once for this model, as `driqa evaluate` printed it: one
+training, seed 0, on two CPU cores (jax 0.10.2). RMSE is in MOS from 0 to 1. "novel" are the pictures that show no
+scene of the training split: report them whenever you report this split, since a fifth of it repeats training
+pictures. ss01, ss02 and ss03 are the set's three sources.
 
 """
 
