@@ -25,13 +25,13 @@ def text(reports: list[dict]) -> str:
         "",
         f"{first['stage']} step, {first['devices']} x {first['device']}, {first['batch_per_device']} pictures a "
         f"device; {used}. For one device:\n",
-        "| variant | arguments, MiB | temporary, MiB | peak, MiB | GFLOP a step | collectives | compiled in |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | arguments, MiB | temporary, MiB | peak, MiB | GFLOP a step | collectives |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         memory = [f"{row[key]:.0f}" if key in row else "-" for key in ("arguments_mib", "temporary_mib", "peak_mib")]
         said = "; ".join(f"{each['count']} {kind}, {each['mib']:.2f} MiB" for kind, each in row["collectives"].items())
-        cells = [f"`{row['variant']}`", *memory, f"{row['gflop']:.0f}", said, f"{row['compile_seconds']:.0f} s"]
+        cells = [f"`{row['variant']}`", *memory, f"{row['gflop']:.0f}", said]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
