@@ -34,7 +34,7 @@ COMMANDS = (
 )
 
 
-_signals: list[int] = []  # that ended the command
+_signals: list[int] = []  # that ended the command; a closed pipe is one too, though Python makes it an error
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more when it flushes at exit.
+        _signals.append(signal.SIGPIPE)
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
