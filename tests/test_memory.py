@@ -11,7 +11,7 @@ from driqa_jax.cli import memory
 
 LOOK = (
     "import os, sys; from driqa_jax.cli.memory import keep_memory; "
-    "keep_memory([sys.argv[1]]); print(os.getpid(), os.environ.get('GLIBC_TUNABLES', '-'))"
+    "keep_memory(sys.argv[1].split()); print(os.getpid(), os.environ.get('GLIBC_TUNABLES', '-'))"
 )
 
 
@@ -29,8 +29,10 @@ def settings_of(command, **environment):
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_a_training_starts_again_once_under_the_same_number():
     assert "glibc.malloc.hugetlb=1" in settings_of("train")
+    assert "glibc.malloc.hugetlb=1" in settings_of("bench train --steps 2")
 
 
 def test_others_and_who_has_settings_are_left_alone():
     assert settings_of("score") == "-"
+    assert settings_of("bench score") == "-"
     assert settings_of("train", GLIBC_TUNABLES="glibc.malloc.top_pad=1") == "glibc.malloc.top_pad=1"

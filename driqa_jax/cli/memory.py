@@ -5,7 +5,8 @@ import platform
 import sys
 from collections.abc import Sequence
 
-COMMANDS = ("train", "protocol", "examine")
+# `bench score` measures processes of `driqa score`, which would inherit the settings and do not have them.
+COMMANDS = (("train",), ("protocol",), ("examine",), ("bench", "train"))
 # A step's arrays of a gigabyte would be given back to the system after it and faulted in again, 4 kB at a time, in the
 # next: a third of a training's time. Huge pages, and nothing given back.
 TUNABLES = {"hugetlb": 1, "mmap_max": 0, "trim_threshold": 2**34, "top_pad": 2**28}
@@ -21,7 +22,7 @@ def keep_memory(arguments: Sequence[str]) -> None:
     Args:
       arguments: of the command line, the command first.
     """
-    if not arguments or arguments[0] not in COMMANDS or VARIABLE in os.environ:
+    if not any(tuple(arguments[: len(words)]) == words for words in COMMANDS) or VARIABLE in os.environ:
         return
     if not sys.platform.startswith("linux") or platform.libc_ver()[0] != "glibc":
         return
