@@ -7,6 +7,7 @@ Each NAME=FOLDER is what the command above its block wrote there. Tables (.md) b
 are kept under docs/results/NAME; the pictures that the page shows are drawn in fewer colours.
 """
 
+import csv
 import pathlib
 import shutil
 import sys
@@ -32,6 +33,8 @@ def main(*given: str) -> None:
     for name, folder in (each.split("=", 1) for each in given):
         folder, (tables, kept, shown) = pathlib.Path(folder), PARTS[name]
         block = [(folder / table).read_text().strip() for table in tables]
+        if name == "subsets":  # whose splits are no repetitions of one another
+            block.insert(0, by_split(folder / "runs.csv"))
         place = DOCS / "results" / name
         place.mkdir(parents=True, exist_ok=True)
         for file in kept:
@@ -42,6 +45,16 @@ def main(*given: str) -> None:
             block.append(f"![{name}]({name}_{file})")
         blocks[name] = "\n\n".join(block)
     write_blocks(DOCS / "PROTOCOL_RESULTS.md", blocks)
+
+
+def by_split(file: pathlib.Path) -> str:
+    """SRCC of every row on the test part of every split, as a table."""
+    with file.open() as lines:
+        runs = {(run["row"], run["split"]): run["srcc"] for run in csv.DictReader(lines)}
+    rows, splits = (list(dict.fromkeys(keys)) for keys in zip(*runs, strict=True))
+    table = [f"| SRCC | {' | '.join(splits)} |", "|---|" + "---|" * len(splits)]
+    table += [f"| {row} | {' | '.join(f'{float(runs[row, split]):.3f}' for split in splits)} |" for row in rows]
+    return "\n".join(table)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Write the measured figures into docs/TRAINING_SPEED.md.
 
-driqa bench train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --json docs/results/bench_train.json
+driqa bench train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --steps 20 \\
+    --json docs/results/bench_train.json
 python docs/write_training_speed.py
 """
 
@@ -22,7 +23,8 @@ def bench_text(found: dict) -> str:
         f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step",
         f"at {width}x{height}",
         f"with {config['tiles']} tile(s), data {config['data']}; {machine['devices']} x {machine['device']},",
-        f"{machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']}.",
+        f"{machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']};",
+        f"{config['steps']} steps of each.",
     )
     rows = [f"| {name} | {value} |" for name, value in table(found)]
     return "\n".join([" ".join(told), "", "| | |", "|---|---|", *rows])
