@@ -5,9 +5,9 @@ driqa train --config configs/biq2021_lite_end.py --config.data.path=BIQ2021/tfds
 
 Twins (a photo resized a little or encoded again) shall score the same. Rank pairs are twice as many and weigh twice as
 much as before, and types that were still ranked badly are drawn more often. It trades: colours that shift or spread are
-ordered better, a flip, a few pixels, a resize move the score less, and the SRCC on BIQ2021 stays; but on AVT, which
-nothing here learned from, enlarged pictures score too high beside compressed ones, and the SRCC falls by .04. Twins
-that differ by less (shrink .9, quality 92) give half of that back, and the steadiness under JPEG with it.
+ordered better, a flip, a few pixels, a resize move the score less, and the SRCC on BIQ2021 hardly moves; but on AVT,
+which nothing here learned from, enlarged pictures score too high beside compressed ones, and the SRCC falls. Twins that
+differ by less (shrink .9, quality 92) give some of that back, and the steadiness under JPEG with it.
 """
 
 import pathlib
