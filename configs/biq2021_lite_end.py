@@ -1,4 +1,4 @@
-"""A further end of stage 2 of `lite`, which is not in the bundled model: what a person does not see shall not count.
+"""Another end of stage 2 of `lite`, tried and not in the bundled model: what a person does not see shall not count.
 
 driqa train --config configs/biq2021_lite_end.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/biq2021_lite --workdir runs/biq2021_lite_end

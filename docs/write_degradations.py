@@ -14,6 +14,7 @@ import shutil
 import sys
 
 from blocks import write_blocks
+from palette import save_palette
 from PIL import Image
 
 from driqa_jax.train import curves
@@ -31,10 +32,10 @@ def main(exam: str, sheet: str, *runs: str) -> None:
     (RESULTS / "pretrain_lite_examination.json").write_text(json.dumps(found, indent=1) + "\n")
     shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
     for name in ("confusion", "restoration"):
-        _palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
+        save_palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
     for run in map(pathlib.Path, runs):
         curves.save(run)
-        _palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
+        save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
     with Image.open(sheet) as picture:
         small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
         small.save(DOCS / "degradations.jpg", quality=70)
@@ -117,11 +118,6 @@ def bench_text(found: dict) -> str:
             f"device) the recipe takes {1e3 * share['recipe_seconds']:.0f} ms, {100 * share['share']:.1f} %."
         )
     return "\n".join(lines)
-
-
-def _palette(picture: Image.Image, path: pathlib.Path) -> None:
-    """A plot in 64 colours: a quarter of the bytes."""
-    picture.convert("RGB").quantize(64).save(path, optimize=True)
 
 
 if __name__ == "__main__":

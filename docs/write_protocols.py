@@ -13,6 +13,7 @@ import shutil
 import sys
 
 from blocks import write_blocks
+from palette import save_palette
 from PIL import Image
 
 DOCS = pathlib.Path(__file__).resolve().parent
@@ -40,8 +41,7 @@ def main(*given: str) -> None:
         for file in kept:
             shutil.copy(folder / file, place / file)
         for file in shown:
-            picture = Image.open(folder / file).convert("RGB")
-            picture.quantize(64).save(DOCS / f"{name}_{file}", optimize=True)
+            save_palette(Image.open(folder / file), DOCS / f"{name}_{file}")
             block.append(f"![{name}]({name}_{file})")
         blocks[name] = "\n\n".join(block)
     write_blocks(DOCS / "PROTOCOL_RESULTS.md", blocks)

@@ -4,22 +4,26 @@
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
     driqa score examples/photos -o docs/results/examples.csv
     driqa bench score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
-    python docs/write_results.py
+    python docs/write_results.py [runs/biq2021_lite runs/biq2021_lite_more]
 
-Also draws docs/examples.jpg, the examples with their scores, and docs/coverage.png, what the intervals hold.
+Also draws docs/examples.jpg, the examples with their scores, docs/coverage.png, what the intervals hold, and the
+curves of the trainings that are named.
 """
 
 import csv
 import json
 import pathlib
+import sys
 
 from blocks import write_blocks
+from palette import save_palette
 from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.evaluation.coverage import draw_coverage, said
 from driqa_jax.evaluation.figures import save_figure
 from driqa_jax.evaluation.report import METRICS, Part, Report
 from driqa_jax.scoring.weights import bundled_files, file_sha256, load_weights
+from driqa_jax.train import curves
 
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -27,15 +31,18 @@ RESULTS = DOCS / "results"
 SIDE = 224
 RESULTS_SAY = """\
 The bundled `lite` on BIQ2021, the official test split, read once for this model, as `driqa evaluate` printed it: one
-training, seed 0, on two CPU cores (jax 0.10.2). RMSE is in MOS from 0 to 1. "novel" are the pictures that show no
-scene of the training split: report them whenever you report this split, since a fifth of it repeats training
-pictures. ss01, ss02 and ss03 are the set's three sources.
+training in two parts, of seeds 0 and 1, on two CPU cores (jax 0.10.2). RMSE is in MOS from 0 to 1. "novel" are the
+pictures that show no scene of the training split: report them whenever you report this split, since a fifth of it
+repeats training pictures. ss01, ss02 and ss03 are the set's three sources.
 
 """
 
 
-def main() -> None:
-    """Write every block of every page."""
+def main(*runs: str) -> None:
+    """Write every block of every page; draw the curves of `runs`."""
+    for run in map(pathlib.Path, runs):
+        curves.save(run)
+        save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
     reports = {name: Report.from_json((RESULTS / f"biq2021_{name}.json").read_text()) for name in ("test", "val")}
     with (RESULTS / "examples.csv").open() as file:
         scores = {pathlib.Path(row["path"]).name: float(row["score"]) for row in csv.DictReader(file)}
@@ -150,4 +157,4 @@ def draw_examples(scores: dict[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -1,3 +1,3 @@
 """The version, readable without importing jax."""
 
-VERSION = "0.4.0"
+VERSION = "0.5.0"

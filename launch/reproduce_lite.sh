@@ -28,7 +28,8 @@ train pretrain_lite
 train restore_lite pretrain_lite
 train restore_lite_more restore_lite
 train biq2021_lite restore_lite_more
-driqa export --model "$runs/biq2021_lite" -o "$runs/lite.safetensors" \
+train biq2021_lite_more biq2021_lite
+driqa export --model "$runs/biq2021_lite_more" -o "$runs/lite.safetensors" \
   --licence "Apache-2.0; learned from ImageNet (through EfficientNet-Lite0, Apache-2.0) and BIQ2021 (freely available for use and benchmarking)"
 driqa evaluate --model "$runs/lite.safetensors" "${judge[@]}" --split train/val -o "$runs/biq2021_val.json"
 driqa evaluate --model "$runs/lite.safetensors" "${judge[@]}" --split test -o "$runs/biq2021_test.json"

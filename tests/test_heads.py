@@ -202,6 +202,7 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
         ({"loss.rank": 0.2}, "config.loss.rank wants pixels to change"),
         ({"loss.same": 0.2}, "config.loss.same wants pixels to change"),
         ({"view.shrink": 0.8}, "config.view.shrink looks at a photo anew"),
+        ({"view.quality": 90}, "config.view.quality looks at a photo anew.* set it to 100"),
         ({"cache.dtype": "int8"}, "config.cache.dtype is 'int8'; the choices are float16, float32"),
     ],
 )

@@ -131,6 +131,14 @@ def test_half_of_the_photos_are_made_smaller_by_no_more_than_asked():
     assert_same(next(finetune_batches(alone, RULE, CANVAS, 64, seed=0, shrink=0.6)), batch)
 
 
+def test_half_of_the_photos_are_encoded_again_and_nothing_else_changes():
+    alone = FakeSource(1, size=80)
+    plain, batch = (next(finetune_batches(alone, RULE, CANVAS, 64, seed=0, quality=q)) for q in (100, 90))
+    np.testing.assert_array_equal(batch["mos"], plain["mos"])
+    changes = np.abs(batch["whole"].astype(float) - plain["whole"]).mean((1, 2, 3))
+    assert 20 < np.count_nonzero(changes) < 44 and changes.max() < 20
+
+
 def test_evaluation_keeps_the_order_and_pads_the_last_batch(source):
     batches = list(evaluation_batches(source, RULE, CANVAS, 4))
     assert [len(batch["mos"]) for batch in batches] == [4, 4, 4]

@@ -234,11 +234,13 @@ def test_a_start_that_has_learned_from_the_validation_pictures_is_counted(straig
         return seen_before(config, lambda: loop.opened(config)[0], val) / len(val)
 
     assert seen() == 0
-    assert seen(seed=1) > 0.5  # another seed draws another fold
+    assert seen(seed=1) == 0  # another seed keeps the fold
+    other = {"data.fold": 1}
+    assert seen(**other) > 0.5
     assert seen(**{"data.val": "test"}) == 0
-    assert seen(seed=1, init="") == seen(seed=1, **{"data.name": "other"}) == seen(seed=1, stage="pretrain") == 0
+    assert seen(**other, init="") == seen(**other, **{"data.name": "other"}) == seen(**other, stage="pretrain") == 0
     # E_d and R alone are taken, which scores have not taught.
-    assert seen(seed=1, stage="heads") == seen(seed=1, **{"model.interaction": "concat"}) == 0
+    assert seen(**other, stage="heads") == seen(**other, **{"model.interaction": "concat"}) == 0
 
 
 def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
@@ -246,6 +248,7 @@ def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
     shutil.copytree(straight[0], workdir)
     said = json.loads((workdir / "config.json").read_text())
     del said["twins"], said["loss"]["same"], said["rank"]["often"], said["view"]["shrink"], said["model"]["interaction"]
+    del said["data"]["fold"]
     (workdir / "config.json").write_text(json.dumps(said))
     assert loop.train(configured(init=str(start)), workdir) == 0
     with pytest.raises(UserError, match=r"it differs in twins\.every"):
@@ -348,7 +351,6 @@ def test_flat_parts_merge_to_the_tree():
     assert merge({"c": 3}, {"a/bias": 2, "a/b/kernel": 1}) == tree
 
 
-
 def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_path, monkeypatch):
     config = configured(**{"data.fake_count": 400})
     runs = {name: {"config": config.to_dict(), "examples": 8, "step": step} for name, step in (("one", 1), ("two", 2))}
@@ -364,6 +366,8 @@ def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_p
         np.testing.assert_allclose(leaf, 1.25 * mine[path], rtol=2e-3, atol=1e-6)
     assert found["n"] > 20 and metadata["provenance"]["step"] == 1
     assert metadata["provenance"]["averaged_with"]["step"] == 2
-    runs["two"]["config"]["data"]["val"], runs["two"]["config"]["seed"] = "test", 1
-    with pytest.raises(UserError, match="one and two differ in data.val, seed: only runs of one model"):
+    runs["two"]["config"]["seed"] = 1  # another order of the same pictures
+    export("one", tmp_path / "mean.safetensors", "mine", average="two")
+    runs["two"]["config"]["data"]["val"], runs["two"]["config"]["data"]["fold"] = "test", 1
+    with pytest.raises(UserError, match="one and two differ in data.val, data.fold: only runs of one model"):
         export("one", tmp_path / "mean.safetensors", "mine", average="two")

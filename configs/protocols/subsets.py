@@ -17,6 +17,7 @@ KEPT = ("full", "no degradation vector", "no RS loss", "backbone and head")
 def get_config():
     ablations = runpy.run_path(pathlib.Path(__file__).with_name("ablations.py"))
     rows = {name: ablations["ROWS"][name] for name in KEPT}
+    rows["RS loss at .03"] = {"loss.rs_weight": 0.03}  # of .1
     config = ablations["get_config"]({**rows, "kernel ridge on the frozen backbone": {"baseline": "ridge"}})
     config.splits.kind = "subset"
     return config

@@ -19,7 +19,7 @@ from PIL import Image
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.sources import Source
-from driqa_jax.data.twins import PREFIX, Twins, resizing
+from driqa_jax.data.twins import PREFIX, Twins, encoding, resizing
 from driqa_jax.data.views import ViewRule, make_view
 
 Batch = dict[str, np.ndarray]
@@ -40,12 +40,14 @@ def finetune_batches(
     threads: int = 2,
     train: bool = True,
     shrink: float = 1.0,
+    quality: int = 100,
     twins: Twins | None = None,
 ) -> Iterator[Batch]:
     """Views with scores, for ever: shuffled anew in each epoch, random horizontal flips and tile places.
 
     Below 1, `shrink` makes half of the photos smaller first, to between this and all of their sides, by one of Pillow's
-    kernels: a picture resized a little is the same picture to a person.
+    kernels: a picture resized a little is the same picture to a person. Below 100, `quality` then has half of them
+    encoded again, as a JPEG of at least that quality.
 
     `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32
     (B, 2), `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32
@@ -73,6 +75,9 @@ def finetune_batches(
             if shrink < 1.0:
                 smaller, resized = rng.random() < 0.5, resizing(shrink, rng)
                 image = resized(image) if smaller else image
+            if quality < 100:
+                again, encoded = rng.random() < 0.5, encoding(quality, rng)
+                image = encoded(image) if again else image
             if twins is None or position % twins.every:
                 return make_view(image, rule, canvas, rng)
             places, seen = copy.deepcopy(rng), make_view(image, rule, canvas, rng)

@@ -39,9 +39,9 @@ class Twins:
 
     def twin(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Of an RGB image: resized, encoded, or both, each in a third of the cases."""
-        what, quality = rng.integers(3), int(rng.integers(self.quality, FINEST + 1))
+        what, again = rng.integers(3), encoding(self.quality, rng)
         twin = image if what == 1 else resizing(self.shrink, rng)(image)
-        return twin if what == 0 else _encoded(twin, quality)
+        return twin if what == 0 else again(twin)
 
 
 def resizing(least: float, rng: np.random.Generator) -> Callable[[Image.Image], Image.Image]:
@@ -55,7 +55,13 @@ def resizing(least: float, rng: np.random.Generator) -> Callable[[Image.Image], 
     return resized
 
 
-def _encoded(image, quality):
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=quality)
-    return Image.open(file).convert("RGB")
+def encoding(least: int, rng: np.random.Generator) -> Callable[[Image.Image], Image.Image]:
+    """As a JPEG of a quality between `least` and FINEST; drawn now, done when called."""
+    quality = int(rng.integers(least, FINEST + 1))
+
+    def encoded(image: Image.Image) -> Image.Image:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=quality)
+        return Image.open(file).convert("RGB")
+
+    return encoded

@@ -152,7 +152,7 @@ def _row(config, name, changes, checkpoints, sets):
         # Weights that are not trained score the same whatever the seed, and a baseline where the seed draws no fold.
         for seed in config.seeds[:1] if weights or baseline and split.counts.get("val") else config.seeds:
             chosen = ml_collections.ConfigDict(training.to_dict())
-            chosen.seed = seed
+            chosen.seed = chosen.data.fold = seed
             if split:
                 fold = ("train", "val") if split.counts.get("val") else ("train/fit", "train/val")
                 chosen.data.train, chosen.data.val = fold

@@ -99,9 +99,9 @@ def _require_alike(metadata, before, workdir, average):
     from driqa_jax.train.older import completed
 
     one, two = (ml_collections.ConfigDict(completed(each["provenance"]["run"])) for each in (metadata, before))
-    kept = ("kind", "name", "train", "val", "split_file", "min_mos")
+    kept = ("kind", "name", "train", "val", "fold", "split_file", "min_mos")
     differ = [f"data.{key}" for key in kept if one.data[key] != two.data[key]]
-    differ += ["seed"] * (one.seed != two.seed) + ["model"] * (one.model.to_dict() != two.model.to_dict())
+    differ += ["model"] * (one.model.to_dict() != two.model.to_dict())
     if differ:
         raise UserError(
             f"{workdir} and {average} differ in {', '.join(differ)}: only runs of one model with one validation fold "

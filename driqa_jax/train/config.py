@@ -48,13 +48,15 @@ def default() -> ml_collections.ConfigDict:
                 "mos_range": (),  # of a folder's own scores, where they leave [0, 1]
                 "train": "train/fit",
                 "val": "train/val",
+                "fold": 0,  # which validation fold .../fit and .../val are of; another seed keeps it
                 "split_file": "",  # a split that `driqa data split` wrote, in place of the set's own
                 "min_mos": 0.0,  # keep pictures of at least this score; pretraining wants pristine ones
                 "halve": False,  # average 2x2 pixels into one, to rid pretraining photos of JPEG traces
                 "threads": 2,
                 "fake_count": 64,
             },
-            # shrink: stage 2 sees half of its photos made smaller, to no less than so much of their sides.
+            # shrink: stage 2 sees half of its photos made smaller, to no less than so much of their sides; quality: it
+            # sees half of them encoded again, as JPEGs of at least this quality (100: none).
             "view": {
                 "short": 320,
                 "canvas": (320, 320),
@@ -63,6 +65,7 @@ def default() -> ml_collections.ConfigDict:
                 "eval_tiles": 1,
                 "kind": "dual",
                 "shrink": 1.0,
+                "quality": 100,
             },
             "batch_size": 16,  # of all devices of all hosts together
             "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap

@@ -9,6 +9,7 @@ import numpy as np
 
 from driqa_jax import losses, parallel
 from driqa_jax.data.pipeline import finetune_batches
+from driqa_jax.data.twins import FINEST
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.models.switches import chosen
@@ -43,10 +44,13 @@ def as_inputs(batch: dict) -> tuple:
 def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
     """The endless stream of this stage, from any step.
 
-    Raises UserError for a `config.view.shrink` beyond (0, 1], or where a picture has no score.
+    Raises UserError for a `config.view.shrink` or `quality` that cannot be, or where a picture has no score.
     """
     if not 0.0 < config.view.shrink <= 1.0:
         raise UserError(f"config.view.shrink={config.view.shrink}: a share of a photo's sides is above 0, at most 1")
+    quality = config.view.quality
+    if not 1 <= quality <= FINEST and quality != 100:
+        raise UserError(f"config.view.quality={quality}: a JPEG's is 1 to {FINEST}, and 100 encodes nothing")
     require_scores(source)
     return finetune_batches(
         source,
@@ -59,6 +63,7 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
         process_count,
         config.data.threads,
         shrink=config.view.shrink,
+        quality=quality,
         twins=same.wanted(config),
     )
 

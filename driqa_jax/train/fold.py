@@ -9,6 +9,7 @@ from driqa_jax.data.sources import Source
 from driqa_jax.data.splits import select
 from driqa_jax.models.switches import chosen
 from driqa_jax.train.initial import load
+from driqa_jax.train.older import completed
 
 
 def seen_before(config: ml_collections.ConfigDict, whole: Callable[[], Source], val: Source) -> int:
@@ -25,7 +26,7 @@ def seen_before(config: ml_collections.ConfigDict, whole: Callable[[], Source], 
     if before.get("stage", "pretrain") == "pretrain" or not same or chosen(before["model"]) != chosen(config.model):
         return 0
     try:
-        learned = select(whole(), data["train"], before["seed"], data["min_mos"] or None)
+        learned = select(whole(), data["train"], completed(before)["data"]["fold"], data["min_mos"] or None)
     except ValueError:  # the file of the split is another one by now
         return 0
     return int(np.isin(val.column("image_id"), learned.column("image_id")).sum())

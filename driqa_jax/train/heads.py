@@ -101,8 +101,11 @@ def _encoders(config):
             raise UserError(
                 f"config.loss.{name} wants pixels to change, and none are kept; train with config.stage=finetune"
             )
-    if config.view.shrink < 1.0:
-        raise UserError("config.view.shrink looks at a photo anew each time, and kept features do not; set it to 1.0")
+    for name, nothing in (("shrink", 1.0), ("quality", 100)):
+        if config.view[name] < nothing:
+            raise UserError(
+                f"config.view.{name} looks at a photo anew each time, and kept features do not; set it to {nothing}"
+            )
     if config.model.restoration == "finetune":
         raise UserError(
             "config.model.restoration='finetune' trains R, and the stage 'heads' keeps what a fixed R sees; "

@@ -75,8 +75,8 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     seen = 0 if begun else seen_before(config, lambda: opened(config)[0], val_source)
     if seen and host == 0:
         print(
-            f"warning: {config.init} has learned from {seen} of the {len(val_source)} validation pictures (config.seed "
-            "draws the fold): what is said of them says little",
+            f"warning: {config.init} has learned from {seen} of the {len(val_source)} validation pictures "
+            "(config.data.fold says which they are): what is said of them says little",
             file=sys.stderr,
         )
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
@@ -201,7 +201,7 @@ def sources(config: ml_collections.ConfigDict):
     try:
         source, official = opened(config)
         floor = data.min_mos or None
-        parts = select(source, data.train, config.seed, floor), select(source, data.val, config.seed, floor)
+        parts = select(source, data.train, data.fold, floor), select(source, data.val, data.fold, floor)
         if shared := require_contents_apart(source, *parts, official):
             print(f"warning: {shared}", file=sys.stderr)
         return parts

@@ -13,6 +13,7 @@ UNSET: dict[str, Any] = {
     "data.split_file": "",
     "view.kind": "dual",
     "view.shrink": 1.0,
+    "view.quality": 100,
     "cache.dtype": "float16",
     "backbone": "",
     "compute": "float32",
@@ -32,4 +33,5 @@ UNSET: dict[str, Any] = {
 def completed(config: Mapping[str, Any]) -> dict[str, Any]:
     """A training's configuration, nested, with the keys that it lacks."""
     flat = traverse_util.flatten_dict(dict(config), sep=".", keep_empty_nodes=True)
-    return traverse_util.unflatten_dict({**UNSET, **flat}, sep=".")
+    drawn = {"data.fold": flat["seed"]} if "seed" in flat else {}  # once the seed drew the validation fold, too
+    return traverse_util.unflatten_dict({**UNSET, **drawn, **flat}, sep=".")
