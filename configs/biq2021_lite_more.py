@@ -4,8 +4,8 @@ driqa train --config configs/biq2021_lite_more.py --config.data.path=BIQ2021/tfd
     --config.init=runs/biq2021_lite --workdir runs/biq2021_lite_more
 
 After two epochs validation still rose and the training error was hardly below it. Shifts of colour, which were ordered
-worst, are drawn more often in rank pairs; the RS loss weighs less, because with a source of BIQ2021 held out less of it
-was better (docs/PROTOCOL_RESULTS.md). Half of the photos are encoded again, as a person does not see, which was to keep
+worst, are drawn more often in rank pairs; the RS loss weighs less, because with a source of BIQ2021 held out it does
+not help (docs/PROTOCOL_RESULTS.md). Half of the photos are encoded again, as a person does not see, which was to keep
 the score still under an encoding and did not: leave that out when going on.
 """
 

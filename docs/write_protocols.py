@@ -1,20 +1,26 @@
 """Write what protocols, probes and examinations found into docs/PROTOCOL_RESULTS.md, and their figures beside it.
 
 python docs/write_protocols.py ablations=protocol_ablations subsets=protocol_subsets probes=probes \
-    restored=restored order=order cross=cross
+    restored=restored order=order orders=orders cross=cross
 
 Each NAME=FOLDER is what the command above its block wrote there. Tables (.md) become the block; `runs.csv` and reports
 are kept under docs/results/NAME; the pictures that the page shows are drawn in fewer colours.
 """
 
 import csv
+import json
 import pathlib
 import shutil
 import sys
 
+import numpy as np
 from blocks import write_blocks
 from palette import save_palette
 from PIL import Image
+
+from driqa_jax.evaluation.estimates import estimate, shown
+from driqa_jax.evaluation.order import right_against, right_pairs
+from driqa_jax.protocol.plan import slug
 
 DOCS = pathlib.Path(__file__).resolve().parent
 # By block: its tables in order, what is kept beside, and what is shown.
@@ -24,8 +30,11 @@ PARTS = {
     "probes": (["probes.md"], ["probes.json"], []),
     "restored": (["agreement.md", "punishment.md"], ["agreement.csv", "punishment.csv"], ["curves.png"]),
     "order": (["order.md"], [], ["order.png"]),
+    "orders": ([], [], []),  # an examination in a folder for each row
     "cross": (["table.md"], ["table.csv", "runs.csv"], []),
 }
+
+ORDERS = ("full", "backbone and head")
 
 
 def main(*given: str) -> None:
@@ -36,15 +45,34 @@ def main(*given: str) -> None:
         block = [(folder / table).read_text().strip() for table in tables]
         if name == "subsets":  # whose splits are no repetitions of one another
             block.insert(0, by_split(folder / "runs.csv"))
-        place = DOCS / "results" / name
-        place.mkdir(parents=True, exist_ok=True)
+        if name == "orders":
+            block.append(compared(folder))
         for file in kept:
-            shutil.copy(folder / file, place / file)
+            place = DOCS / "results" / name / file
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / file, place)
         for file in shown:
             save_palette(Image.open(folder / file), DOCS / f"{name}_{file}")
             block.append(f"![{name}]({name}_{file})")
         blocks[name] = "\n\n".join(block)
     write_blocks(DOCS / "PROTOCOL_RESULTS.md", blocks)
+
+
+def compared(folder: pathlib.Path) -> str:
+    """Of examinations on the same photographs: the order of each, and of the others less the first, paired."""
+    found = {name: json.loads((folder / slug(name) / "order.json").read_text()) for name in ORDERS}
+    if len({tuple(each["photos"]) for each in found.values()}) > 1:
+        raise SystemExit(f"{folder}: the examinations saw different photographs")
+    scores = {name: {key: np.array(x) for key, x in each["scores"].items()} for name, each in found.items()}
+    shares = {
+        name: (right_pairs(x["levels"]).mean(0), right_against(x["pristine"], x["restored"]).mean(0))
+        for name, x in scores.items()
+    }
+    first = next(iter(shares))
+    for name in list(shares)[1:]:
+        shares[f"{name} - {first}"] = tuple(x - y for x, y in zip(shares[name], shares[first], strict=True))
+    rows = [f"| {name} | {' | '.join(shown(estimate(x)) for x in pair)} |" for name, pair in shares.items()]
+    return "\n".join(["| scores | order | pristine over badly restored |", "|---|---|---|", *rows])
 
 
 def by_split(file: pathlib.Path) -> str:

@@ -33,7 +33,8 @@ RESULTS_SAY = """\
 The bundled `lite` on BIQ2021, the official test split, read once for this model, as `driqa evaluate` printed it: one
 training in two parts, of seeds 0 and 1, on two CPU cores (jax 0.10.2). RMSE is in MOS from 0 to 1. "novel" are the
 pictures that show no scene of the training split: report them whenever you report this split, since a fifth of it
-repeats training pictures. ss01, ss02 and ss03 are the set's three sources.
+repeats training pictures. ss01, ss02 and ss03 are the set's three sources. In brackets the 95 % interval of a bootstrap
+over pictures.
 
 """
 
@@ -61,13 +62,19 @@ def main(*runs: str) -> None:
 
 
 def metrics_table(report: Report) -> str:
-    """A Markdown table, a row for the whole split and for each part."""
+    """A Markdown table, a row for the whole split and for each part; intervals in brackets."""
     rows = ["| pictures | n | " + " | ".join(name.upper().replace("_FITTED", ", fitted") for name in METRICS) + " |"]
     rows.append("|---|---|" + "---|" * len(METRICS))
-    for name, part in {"all": Part(report.n, report.metrics), **report.parts}.items():
-        shown = [f"{value:.3f}" if value is not None else "undefined" for value in part.metrics.values()]
-        rows.append(f"| {name} | {part.n} | " + " | ".join(shown) + " |")
+    for name, part in {"all": Part(report.n, report.metrics, report.intervals), **report.parts}.items():
+        rows.append(f"| {name} | {part.n} | " + " | ".join(with_interval(part, metric) for metric in METRICS) + " |")
     return "\n".join(rows)
+
+
+def with_interval(part: Part, metric: str) -> str:
+    """A figure with its interval."""
+    value, interval = part.metrics[metric], part.intervals[metric]
+    ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
+    return "undefined" if value is None else f"{value:.3f}{ends}"
 
 
 def coverage_text(reports: dict[str, Report]) -> str:

@@ -8,7 +8,10 @@ from PIL import Image
 from skimage import data
 from tiny_scorer import tiny_scorer
 
-from driqa_jax.cli.main import main
+from driqa_jax.cli.examine import _photographs
+from driqa_jax.cli.main import build_parser, main
+from driqa_jax.data.sources import open_source
+from driqa_jax.data.split_file import hash_split
 from driqa_jax.evaluation import order, order_report
 from driqa_jax.evaluation.estimates import Estimate, estimate, save_rows
 from driqa_jax.evaluation.order import Order, examine_order, right_against, right_pairs
@@ -130,3 +133,19 @@ def test_the_command_writes_figures_and_provenance(few_types, tmp_path, monkeypa
     assert Image.open(tmp_path / "out" / "order.png").size[0] > 400
     assert main([*command, "--pairs", "x"]) == 2
     assert "--pairs" in capsys.readouterr().err
+
+
+def test_a_split_file_says_which_photographs_are_examined(tmp_path):
+    lines = ["image,mos"]
+    for i in range(12):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{i / 12}")
+    table, file = tmp_path / "mos.csv", tmp_path / "split.json"
+    table.write_text("\n".join(lines))
+    source = open_source("folder", str(table))
+    split = hash_split(source, 1)
+    split.save(file)
+    words = ["examine", "--data", str(table), "--split-file", str(file), "--split", "test", "-o", str(tmp_path)]
+    found = _photographs(build_parser().parse_args(words)).column("image_id")
+    assigned = split.assigned(source)
+    assert 0 < len(found) < 12 and set(found) == set(assigned.column("image_id")[assigned.column("split") == "test"])

@@ -120,7 +120,7 @@ def test_a_plan_is_rows_by_splits_by_seeds(tmp_path):
     ]
     assert [test.name for test in runs[0].tests] == ["fake test", "other"]  # no set without a path, nor that trained on
     assert runs[0].config["data"]["train"] == "train" and runs[0].config["data"]["val"] == "val"
-    assert runs[5].config["optim"]["lr"] == 1e-4 and runs[5].config["seed"] == 1
+    assert runs[5].config["optim"]["lr"] == 1e-4 and runs[5].config["seed"] == runs[5].config["data"]["fold"] == 1
     assert str(runs[4].folder) == "runs/a_lower_rate/fake_hash_0/seed0"
     official = make_plan(configured(**{"splits.kind": "official"}), Sets())
     assert [run.config["data"]["val"] for run in official] == ["train/val"]

@@ -32,6 +32,7 @@ from driqa_jax.train.describe import describe
 from driqa_jax.train.fold import seen_before
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
+from driqa_jax.train.older import completed
 from driqa_jax.train.state import flatten, merge
 from driqa_jax.train.timing import Chrono
 
@@ -243,6 +244,14 @@ def test_a_start_that_has_learned_from_the_validation_pictures_is_counted(straig
     assert seen(**other, stage="heads") == seen(**other, **{"model.interaction": "concat"}) == 0
 
 
+def test_an_older_training_has_the_fold_that_its_seed_drew():
+    said = configured(seed=3).to_dict()
+    del said["data"]["fold"]
+    assert completed(said)["data"]["fold"] == 3
+    said["data"]["fold"] = 1
+    assert completed(said)["data"]["fold"] == 1
+
+
 def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
     workdir = tmp_path / "older"
     shutil.copytree(straight[0], workdir)
@@ -261,6 +270,7 @@ def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
         ({"stage": "train"}, "config.stage is 'train'; the stages are pretrain, finetune"),
         ({"batch_size": 12}, "config.batch_size=12 cannot be split over 8 devices"),
         ({"data.train": "nowhere"}, "no picture in 'nowhere'"),
+        ({"view.quality": 99}, "config.view.quality=99: a JPEG's is 1 to 98, and 100 encodes nothing"),
         ({"data.kind": "folder"}, "'folder' needs a path"),
         ({"optim.frozen": ("*",)}, "config.optim.frozen leaves nothing for the stage 'finetune' to train"),
     ],
@@ -368,6 +378,11 @@ def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_p
     assert metadata["provenance"]["averaged_with"]["step"] == 2
     runs["two"]["config"]["seed"] = 1  # another order of the same pictures
     export("one", tmp_path / "mean.safetensors", "mine", average="two")
+    for run in runs.values():  # trainings of before there was the key
+        del run["config"]["data"]["fold"]
+    with pytest.raises(UserError, match="one and two differ in data.fold: only runs of one model"):
+        export("one", tmp_path / "mean.safetensors", "mine", average="two")
+    assert export("one", tmp_path / "alone.safetensors", "mine")["n"] == found["n"]
     runs["two"]["config"]["data"]["val"], runs["two"]["config"]["data"]["fold"] = "test", 1
     with pytest.raises(UserError, match="one and two differ in data.val, data.fold: only runs of one model"):
         export("one", tmp_path / "mean.safetensors", "mine", average="two")

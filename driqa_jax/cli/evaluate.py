@@ -53,7 +53,9 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the validation fold and the bootstrap (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the bootstrap; and the number of the fold in train/val (default: 0)"
+    )
     parser.add_argument(
         "--mos-range",
         type=float,

@@ -51,6 +51,9 @@ def add_parser(subparsers) -> None:
     given.add_argument("--data", metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
     parser.add_argument("--data-dir", metavar="D", help="where the set was prepared, or a CSV's images lie")
     parser.add_argument("--split", default="all", metavar="S", help="which pictures of it (default: all)")
+    parser.add_argument(
+        "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
+    )
     parser.add_argument("--min-mos", type=float, default=0.0, metavar="M", help="of at least this score")
     parser.add_argument("--halve", action="store_true", help="average 2x2 pixels into one first, to lose JPEG's traces")
     parser.add_argument("--count", type=positive, default=48, metavar="N", help="photographs (default: 48)")
@@ -171,6 +174,7 @@ def _described(args: argparse.Namespace, source, crop: int, metadata) -> dict:
         "model": args.model,
         "data": source.name,
         "split": args.split,
+        "split_file": pathlib.PurePath(args.split_file).name if args.split_file else None,
         "min_mos": args.min_mos,
         "halved": args.halve,
         "crop": crop,
@@ -184,12 +188,15 @@ def _photographs(args):
     """The source that the options mean. Raises UserError."""
     from driqa_jax.cli.evaluate import open_data
     from driqa_jax.data.sources import open_source
+    from driqa_jax.data.split_file import Split
     from driqa_jax.data.splits import select
 
     try:
         if args.photos:
             return open_source("photos", args.photos)
         source, _ = open_data(args.data, args.data_dir, None)
+        if args.split_file:
+            source = Split.load(args.split_file).assigned(source)
         return select(source, args.split, 0, args.min_mos or None)
     except (ValueError, FileNotFoundError) as error:
         raise UserError(str(error)) from error

@@ -23,7 +23,7 @@ def default(
         {
             "kind": "training",
             # A training's configuration, see driqa_jax/train/config.py. Its data.train, data.val and data.split_file
-            # are set by the split, its seed by the seeds.
+            # are set by the split, its seed and data.fold by the seeds.
             "base": default_training(),
             "rows": tuple((name, tuple(changes.items())) for name, changes in rows.items()),
             "splits": {

@@ -86,6 +86,9 @@ class Run:
         return cls(**{**values, **kept, "config": completed(values["config"])})
 
 
+OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count")  # what `open_configured` reads
+
+
 class Sets:
     """Data sets, each opened once."""
 
@@ -94,7 +97,7 @@ class Sets:
 
     def open(self, data: Mapping[str, Any], height: int = 0) -> Source:
         """The source that a configuration's `data` names. Raises UserError, as opening does."""
-        key = repr((height, *sorted((name, str(value)) for name, value in data.items())))
+        key = repr((height, *(str(data.get(name)) for name in OPENED_BY)))
         if key not in self._opened:
             try:
                 source = open_configured(ml_collections.ConfigDict(dict(data)))

@@ -76,7 +76,7 @@ def fitted(run: Run, sets: Sets) -> Tested:
 
     source = run.split.assigned(sets.open(run.config["data"]))
     data = run.config["data"]
-    fit, val = (select(source, data[part], run.seed, data["min_mos"] or None) for part in ("train", "val"))
+    fit, val = (select(source, data[part], data["fold"], data["min_mos"] or None) for part in ("train", "val"))
     for part in (fit, val):
         require_scores(part)
     ridge, inside = KernelRidge(moments(fit), fit.column("mos").astype(np.float64)), moments(val)

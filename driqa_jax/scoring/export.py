@@ -56,10 +56,11 @@ def export(
     from driqa_jax.models.driqa import build_model
     from driqa_jax.train.checkpoint import load_for_scoring
     from driqa_jax.train.loop import sources
+    from driqa_jax.train.older import completed
 
     params, metadata = load_for_scoring(workdir)
     _require_predictor(params, workdir)
-    run = ml_collections.ConfigDict(metadata["provenance"]["run"])
+    run = ml_collections.ConfigDict(completed(metadata["provenance"]["run"]))
     if average is not None:
         other, before = load_for_scoring(average)
         _require_alike(metadata, before, workdir, average)
