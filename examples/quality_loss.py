@@ -41,7 +41,7 @@ from driqa_jax.losses import quality_loss
 BLUR = 1.2  # px, the standard deviation of the blur that is to be undone
 RADII = (0.7, 1.4, 2.8)  # px, of the unsharp mask
 PIXEL_STEP, AMOUNT_STEP = 0.004, 0.1  # Adam's; a pixel moves by about 1 of 255 a step
-FIDELITY = 30.0  # loss per squared distance to the input, pixels in [0, 1]
+FIDELITY = 60.0  # loss per squared distance to the input, pixels in [0, 1]
 PHOTO = pathlib.Path(__file__).resolve().parent / "photos" / "dog.jpg"
 
 Picture = jax.Array  # (H, W, 3) float32 in [0, 1]
