@@ -1,10 +1,22 @@
 """Plots in few colours, for a quarter of the bytes."""
 
+import os
 import pathlib
 
 from PIL import Image
+
+from driqa_jax.train import curves
+
+DOCS = pathlib.Path(__file__).resolve().parent
 
 
 def save_palette(picture: Image.Image, path: pathlib.Path) -> None:
     """A plot as a PNG of 64 colours."""
     picture.convert("RGB").quantize(64).save(path, optimize=True)
+
+
+def save_curves(run: str | os.PathLike) -> None:
+    """The curves of a training's folder, as docs/NAME_curves.png."""
+    run = pathlib.Path(run)
+    curves.save(run)
+    save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")

@@ -14,10 +14,8 @@ import shutil
 import sys
 
 from blocks import write_blocks
-from palette import save_palette
+from palette import save_curves, save_palette
 from PIL import Image
-
-from driqa_jax.train import curves
 
 DOCS = pathlib.Path(__file__).resolve().parent
 RESULTS = DOCS / "results"
@@ -33,9 +31,8 @@ def main(exam: str, sheet: str, *runs: str) -> None:
     shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
     for name in ("confusion", "restoration"):
         save_palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
-    for run in map(pathlib.Path, runs):
-        curves.save(run)
-        save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
+    for run in runs:
+        save_curves(run)
     with Image.open(sheet) as picture:
         small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
         small.save(DOCS / "degradations.jpg", quality=70)

@@ -41,7 +41,7 @@ def main(*given: str) -> None:
     """Fill the blocks that are given; others stay as they are."""
     blocks = {}
     for name, folder in (each.split("=", 1) for each in given):
-        folder, (tables, kept, shown) = pathlib.Path(folder), PARTS[name]
+        folder, (tables, kept, drawn) = pathlib.Path(folder), PARTS[name]
         block = [(folder / table).read_text().strip() for table in tables]
         if name == "subsets":  # whose splits are no repetitions of one another
             block.insert(0, by_split(folder / "runs.csv"))
@@ -51,7 +51,7 @@ def main(*given: str) -> None:
             place = DOCS / "results" / name / file
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / file, place)
-        for file in shown:
+        for file in drawn:
             save_palette(Image.open(folder / file), DOCS / f"{name}_{file}")
             block.append(f"![{name}]({name}_{file})")
         blocks[name] = "\n\n".join(block)

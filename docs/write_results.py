@@ -16,14 +16,14 @@ import pathlib
 import sys
 
 from blocks import write_blocks
-from palette import save_palette
+from palette import save_curves
 from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.evaluation.coverage import draw_coverage, said
+from driqa_jax.evaluation.estimates import Estimate, shown
 from driqa_jax.evaluation.figures import save_figure
 from driqa_jax.evaluation.report import METRICS, Part, Report
 from driqa_jax.scoring.weights import bundled_files, file_sha256, load_weights
-from driqa_jax.train import curves
 
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -41,9 +41,8 @@ over pictures.
 
 def main(*runs: str) -> None:
     """Write every block of every page; draw the curves of `runs`."""
-    for run in map(pathlib.Path, runs):
-        curves.save(run)
-        save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
+    for run in runs:
+        save_curves(run)
     reports = {name: Report.from_json((RESULTS / f"biq2021_{name}.json").read_text()) for name in ("test", "val")}
     with (RESULTS / "examples.csv").open() as file:
         scores = {pathlib.Path(row["path"]).name: float(row["score"]) for row in csv.DictReader(file)}
@@ -66,15 +65,9 @@ def metrics_table(report: Report) -> str:
     rows = ["| pictures | n | " + " | ".join(name.upper().replace("_FITTED", ", fitted") for name in METRICS) + " |"]
     rows.append("|---|---|" + "---|" * len(METRICS))
     for name, part in {"all": Part(report.n, report.metrics, report.intervals), **report.parts}.items():
-        rows.append(f"| {name} | {part.n} | " + " | ".join(with_interval(part, metric) for metric in METRICS) + " |")
+        figures = (Estimate(part.metrics[metric], part.intervals[metric]) for metric in METRICS)
+        rows.append(f"| {name} | {part.n} | " + " | ".join(map(shown, figures)) + " |")
     return "\n".join(rows)
-
-
-def with_interval(part: Part, metric: str) -> str:
-    """A figure with its interval."""
-    value, interval = part.metrics[metric], part.intervals[metric]
-    ends = f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
-    return "undefined" if value is None else f"{value:.3f}{ends}"
 
 
 def coverage_text(reports: dict[str, Report]) -> str:
@@ -82,8 +75,8 @@ def coverage_text(reports: dict[str, Report]) -> str:
     figure = draw_coverage(reports["test"].coverage, "BIQ2021, official test split")
     save_figure(figure, DOCS / "coverage.png")
     test, val = (said(reports[name].coverage) for name in ("test", "val"))
-    shown = "![coverage](docs/coverage.png)"
-    return f"On the official test split {test}. (On validation, where they were fitted, {val}.)\n\n{shown}"
+    drawn = "![coverage](docs/coverage.png)"
+    return f"On the official test split {test}. (On validation, where they were fitted, {val}.)\n\n{drawn}"
 
 
 def examples_table(scores: dict[str, float]) -> str:
@@ -128,8 +121,8 @@ def bench_text(found: dict) -> str:
         rows.append(f"| {name} | {row['per_second']:.1f} | {row['peak_mib']:.0f} | |")
     for name, row in found["peers"].items():
         if "left_out" not in row:
-            shown = f"{row['per_second']:.1f} | {row['peak_mib']:.0f} | {row['used']}, {row['photos']} photographs"
-            rows.append(f"| {name} | {shown} |")
+            cells = f"{row['per_second']:.1f} | {row['peak_mib']:.0f} | {row['used']}, {row['photos']} photographs"
+            rows.append(f"| {name} | {cells} |")
     rest = large["12 megapixels"]["ms"] - large["decoding 12"]["ms"]
     return "\n".join(
         [

@@ -13,7 +13,7 @@ from tiny_scorer import METADATA, tiny_scorer
 
 import driqa_jax
 from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.degradations import NAMES
+from driqa_jax.degradations import NAMES, apply
 from driqa_jax.scoring.blend import through_tiles, tile_starts
 from driqa_jax.scoring.explain import Explainer
 from driqa_jax.scoring.labels import label
@@ -184,7 +184,11 @@ def test_the_bundled_model_explains_a_photo(root):
     found = scorer.explain(path)
     assert found.score == scorer(path)
     assert (found.weights * found.quality_map).sum() == pytest.approx(found.score, abs=1)
-    assert found.quality_map.shape == (10, 10) and len(found.degradations) == len(scorer.degradations)
+    assert found.quality_map.shape == (10, 10) and len(found.degradations) == 34
     # Out of focus: what the restorer gives has more of the fine detail.
+    with Image.open(root / "examples" / "photos" / "dog.jpg") as photo:
+        sharp = np.asarray(photo.convert("RGB"), np.float32) / 255
+    blurred = np.rint(255 * np.asarray(apply("lens_blur", jax.random.key(0), sharp, 0.3))).astype(np.uint8)
+    found = scorer.explain(blurred)
     detail = [np.abs(np.diff(one.astype(int), axis=1)).mean() for one in (found.picture, found.restored)]
-    assert detail[1] > 1.02 * detail[0]
+    assert detail[1] > 1.2 * detail[0]

@@ -63,7 +63,8 @@ def export(
     run = ml_collections.ConfigDict(completed(metadata["provenance"]["run"]))
     if average is not None:
         other, before = load_for_scoring(average)
-        _require_alike(metadata, before, workdir, average)
+        two = ml_collections.ConfigDict(completed(before["provenance"]["run"]))
+        _require_alike(run, two, workdir, average)
         params = jax.tree.map(lambda x, y: (x + y) / 2, params, other)
         metadata["provenance"]["averaged_with"] = _without_places(before["provenance"])
     if data_path:
@@ -95,11 +96,8 @@ def export(
     return {"sha256": save_weights(out, params, described), **found}
 
 
-def _require_alike(metadata, before, workdir, average):
-    """Raises UserError for two runs whose mean is no model, or that were not validated on the same pictures."""
-    from driqa_jax.train.older import completed
-
-    one, two = (ml_collections.ConfigDict(completed(each["provenance"]["run"])) for each in (metadata, before))
+def _require_alike(one, two, workdir, average):
+    """Raises UserError for configurations whose mean is no model, or that were not validated on the same pictures."""
     kept = ("kind", "name", "train", "val", "fold", "split_file", "min_mos")
     differ = [f"data.{key}" for key in kept if one.data[key] != two.data[key]]
     differ += ["model"] * (one.model.to_dict() != two.model.to_dict())
