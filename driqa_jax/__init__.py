@@ -1,10 +1,10 @@
 """driqa_jax: no-reference image quality assessment, after DRI-IQA, in JAX.
 
-    import driqa_jax as driqa
+import driqa_jax as driqa
 
-    scorer = driqa.load()
-    scorer("photo.jpg")                        # 0 to 100
-    mos, out = driqa.apply(scorer.params, images)  # the functional core
+scorer = driqa.load()
+scorer("photo.jpg")                        # 0 to 100
+mos, out = driqa.apply(scorer.params, images)  # the functional core
 """
 
 from driqa_jax.version import VERSION as __version__

@@ -121,8 +121,7 @@ def main() -> int:
     arguments = parser.parse_args()
     missing = [n for n in RECIPES if not (arguments.originals / f"{n}-lossless.png").is_file()]
     if missing:
-        print(f"{arguments.originals} lacks {missing[0]}-lossless.png; give gb82-image-set/png",
-        file=sys.stderr)
+        print(f"{arguments.originals} lacks {missing[0]}-lossless.png; give gb82-image-set/png", file=sys.stderr)
         return 2
     arguments.out.mkdir(parents=True, exist_ok=True)
     for seed, (name, (good, quality, fault, fault_quality)) in enumerate(RECIPES.items()):

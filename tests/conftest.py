@@ -10,9 +10,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-CACHE = pathlib.Path(
-    os.environ.get("DRIQA_TEST_CACHE", pathlib.Path.home() / ".cache" / "driqa_jax" / "tests-xla")
-)
+CACHE = pathlib.Path(os.environ.get("DRIQA_TEST_CACHE", pathlib.Path.home() / ".cache" / "driqa_jax" / "tests-xla"))
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -35,9 +35,7 @@ def scene(number):
 
 def write_labels(folder, split, rows):
     text = "".join(f"{name},{mos},,\r\n" for name, _, mos in rows)
-    (folder / layout.SPLITS[split]).write_bytes(
-        b"\xef\xbb\xbf" + f"Image Name,MOS,,\r\n{text},,,\r\n".encode()
-    )
+    (folder / layout.SPLITS[split]).write_bytes(b"\xef\xbb\xbf" + f"Image Name,MOS,,\r\n{text},,,\r\n".encode())
 
 
 def write_biq2021(folder):

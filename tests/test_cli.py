@@ -198,9 +198,7 @@ def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, 
     mos = [0.2, 0.9, 0.5]
     rows = [
         f"{name},{value},{split}"
-        for name, value, split in zip(
-            ("a.png", "b.png", "sub/c.png"), mos, ("test", "test", "train"), strict=True
-        )
+        for name, value, split in zip(("a.png", "b.png", "sub/c.png"), mos, ("test", "test", "train"), strict=True)
     ]
     (photos / "ratings.csv").write_text("image,mos,split\n" + "\n".join(rows) + "\n")
     result = tmp_path / "r.json"
@@ -248,9 +246,7 @@ def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
     monkeypatch.setattr(
         "driqa_jax.train.config.read", lambda path, overrides: seen.update(p=path, o=overrides) or config
     )
-    monkeypatch.setattr(
-        "driqa_jax.train.loop.train", lambda config, workdir: seen.update(c=config, w=workdir) or 143
-    )
+    monkeypatch.setattr("driqa_jax.train.loop.train", lambda config, workdir: seen.update(c=config, w=workdir) or 143)
     words = [
         "train",
         "--config",
@@ -265,9 +261,7 @@ def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
     assert seen == {"o": ["optim.lr=1e-4", "data.path=a=b.csv"], "p": "c.py", "c": config, "w": "w"}
 
 
-@pytest.mark.parametrize(
-    "words", [["--confg.a=1"], ["stray"], ["--config.a"], ["--config.a", "--config.b=1"]]
-)
+@pytest.mark.parametrize("words", [["--confg.a=1"], ["stray"], ["--config.a"], ["--config.a", "--config.b=1"]])
 def test_overrides_that_are_none_are_refused(words):
     with pytest.raises(UserError, match=r"--config\."):
         parse_overrides(words)
@@ -275,9 +269,7 @@ def test_overrides_that_are_none_are_refused(words):
 
 def test_unknown_config_keys_exit_2_naming_the_nearest(root, tmp_path, capsys):
     config = root / "configs" / "biq2021_lite.py"
-    code, _, err = driqa(
-        "train", "--config", config, "--workdir", tmp_path, "--config.optim.rl=1", capsys=capsys
-    )
+    code, _, err = driqa("train", "--config", config, "--workdir", tmp_path, "--config.optim.rl=1", capsys=capsys)
     assert code == 2 and "optim.lr" in err
     code, _, err = driqa("train", "--config", tmp_path / "no.py", "--workdir", tmp_path, capsys=capsys)
     assert code == 2 and "no.py" in err
@@ -290,9 +282,7 @@ def test_info_names_versions_devices_models_and_parts(tmp_path, capsys, monkeypa
     weights = tmp_path / "tiny.safetensors"
     sha256 = save_weights(weights, fake_params(), METADATA)
     monkeypatch.setattr("driqa_jax.scoring.weights.bundled_files", lambda: {"tiny": weights})
-    part = types.SimpleNamespace(
-        name="restoration", parameters=700_000, multiply_adds=480e6, milliseconds=12.25
-    )
+    part = types.SimpleNamespace(name="restoration", parameters=700_000, multiply_adds=480e6, milliseconds=12.25)
     summary = types.SimpleNamespace(summarize=lambda variant: [part])
     monkeypatch.setitem(sys.modules, "driqa_jax.models.summary", summary)
     code, out, _ = driqa("info", "--variant", "s", capsys=capsys)

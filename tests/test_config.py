@@ -36,9 +36,7 @@ def test_every_config_loads_from_another_folder_and_opens_with_its_command(path,
     config = read(os.path.relpath(path, tmp_path))
     assert keys(config) == keys(default())
     command = "degrade corpus" if path.name.startswith("corpus") else "train"
-    assert f"driqa {command} --config configs/{path.name} " in path.read_text().split('"""')[1].replace(
-        "\\\n", ""
-    )
+    assert f"driqa {command} --config configs/{path.name} " in path.read_text().split('"""')[1].replace("\\\n", "")
 
 
 def test_a_config_needs_no_file_of_the_repository(tmp_path):

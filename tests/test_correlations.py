@@ -51,9 +51,7 @@ def test_fitted_plcc_follows_the_four_parameter_logistic():
     def residual(b):
         return b[1] + (b[0] - b[1]) / (1 + np.exp(-(x - b[2]) / abs(b[3]))) - noisy
 
-    oracle = scipy.optimize.least_squares(
-        residual, [noisy.max(), noisy.min(), x.mean(), x.std()], xtol=1e-12
-    ).x
+    oracle = scipy.optimize.least_squares(residual, [noisy.max(), noisy.min(), x.mean(), x.std()], xtol=1e-12).x
     mapped = residual(oracle) + noisy
     assert correlations.plcc_fitted(x, noisy) == pytest.approx(np.corrcoef(mapped, noisy)[0, 1], abs=1e-6)
 
@@ -99,9 +97,7 @@ def test_report_breaks_down_by_subset_and_novelty_and_returns_from_json(tmp_path
 
 
 def test_report_says_undefined_and_omits_parts_that_are_the_whole():
-    report = make_report(
-        np.full(8, 0.5), np.arange(8) / 8, "d", "all", {}, np.array(["one"] * 8), np.ones(8, bool)
-    )
+    report = make_report(np.full(8, 0.5), np.arange(8) / 8, "d", "all", {}, np.array(["one"] * 8), np.ones(8, bool))
     assert report.parts == {}
     assert json.loads(report.to_json())["metrics"] == {
         **dict.fromkeys(METRICS),

@@ -120,25 +120,17 @@ def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tm
     assert len(open_source("tfds", f"{authors}/tfds", "biq2021")) == 7
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
     assert code == 0 and err == "" and out == f"biq2021 was prepared already: it is in {where}"
-    code, out, _ = driqa_data(
-        capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "other"
-    )
+    code, out, _ = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "other")
     assert code == 0 and f"--config.data.path={tmp_path / 'other'}\n" in out
 
 
 def test_what_cannot_be_prepared_says_why_and_exits_2(authors, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    code, out, err = driqa_data(
-        capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "file"
-    )
+    code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "file")
     assert code == 2 and out == "" and "file" in err and "nothing was prepared" in err
     (authors / "Images" / "ss03 (6).jpg").unlink()
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
-    assert (
-        code == 2
-        and out == ""
-        and "Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images" in err
-    )
+    assert code == 2 and out == "" and "Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images" in err
 
 
 # Writes the first picture, says so, and waits to be stopped.

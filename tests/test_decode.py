@@ -17,9 +17,7 @@ from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.errors import UserError
 
 # Two rows, three columns, every pixel another colour: a turn or a swap of channels cannot go unseen.
-COLOURS = np.array(
-    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8
-)
+COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)
 
 
 def encoded(image, kind="PNG", **options) -> bytes:
@@ -302,9 +300,7 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 def test_too_many_pixels_are_refused_by_name_before_they_are_decoded():
     huge = png_chunks(40000, 30000, 8, 2, b"")
-    with pytest.raises(
-        UnreadableImage, match=r"^huge: 40000x30000 is 1200\.0 megapixels.*--max-pixels 1200000000"
-    ):
+    with pytest.raises(UnreadableImage, match=r"^huge: 40000x30000 is 1200\.0 megapixels.*--max-pixels 1200000000"):
         decode(huge, name="huge")
     with pytest.raises(UnreadableImage, match="limit of 5e-06"):
         decode(COLOURS, max_pixels=5)

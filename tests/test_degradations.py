@@ -69,9 +69,7 @@ def test_lens_blur_is_a_disc():
     y, x = np.mgrid[-9:10, -9:10].astype(np.float64)
     # Area of each pixel inside the disc, by 16x16 sampling: independent of the code's distance ramp.
     fine = (np.arange(16) + 0.5) / 16 - 0.5
-    inside = (y[..., None, None] + fine[:, None]) ** 2 + (
-        x[..., None, None] + fine[None, :]
-    ) ** 2 <= radius**2
+    inside = (y[..., None, None] + fine[:, None]) ** 2 + (x[..., None, None] + fine[None, :]) ** 2 <= radius**2
     disc = inside.mean(axis=(2, 3))
     ours = degrade("lens_blur", [1.0])[0]
     for photo, result in zip(photos(), ours, strict=True):

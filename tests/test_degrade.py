@@ -80,7 +80,13 @@ def test_apply_to_many_draws_by_name_and_seed_and_survives_a_broken_file(photo, 
         (("--name", "jpeg", "--level", "6"), "give 1 to 5"),
         (("--name", "ringing", "--level", "3"), "no levels of KADID-10k"),
         (("--name", "jpeg", "--level", "3", "-o", "out.jpg"), "out.jpg: the extension"),
-        (("--name", "jpeg",), "required"),
+        (
+            (
+                "--name",
+                "jpeg",
+            ),
+            "required",
+        ),
     ],
 )
 def test_apply_refuses_before_it_compiles(words, said, photo, tmp_path, monkeypatch, capsys):

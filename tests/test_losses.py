@@ -209,7 +209,9 @@ DEGENERATE = {
     "soft_nce, zero vectors": (lambda u: soft_nce(u, u, jnp.ones(4), SAME), np.zeros((4, 3))),
     "soft_nce, a set each": (lambda u: soft_nce(u, -u, jnp.ones(4), np.arange(4)), normal(4, 3)),
     "soft_nce, scores far apart": (
-        lambda u: soft_nce(u, -u, jnp.array([0.0, 1.0, 0.0, 9.0]), SAME, sigma=1e-3), np.eye(4)),
+        lambda u: soft_nce(u, -u, jnp.array([0.0, 1.0, 0.0, 9.0]), SAME, sigma=1e-3),
+        np.eye(4),
+    ),
     "ratio, one row": (lambda z: ratio(z, -z, jnp.ones(1), ONE), normal(1, 3)),
     "ratio, one score": (lambda z: ratio(z, -z, jnp.ones(4), SAME), normal(4, 3)),
     "ratio, all equal": (lambda z: ratio(z, z, jnp.arange(4.0), SAME), np.ones((4, 3))),
@@ -219,7 +221,9 @@ DEGENERATE = {
     "charbonnier, perfect": (lambda x: charbonnier(x, jnp.ones((2, 3))), np.ones((2, 3))),
     "psnr, perfect": (lambda x: psnr_loss(x, jnp.ones((1, 2, 2, 3))), np.ones((1, 2, 2, 3))),
     "naming, none present, huge": (
-        lambda x: sum(naming_loss(x, x, np.zeros((2, 3)), np.full((2, 3), np.nan))), np.full((2, 3), 1e4)),
+        lambda x: sum(naming_loss(x, x, np.zeros((2, 3)), np.full((2, 3), np.nan))),
+        np.full((2, 3), 1e4),
+    ),
     "naming, exact": (lambda x: sum(naming_loss(x, x, np.ones((2, 3)), np.ones((2, 3)))), np.ones((2, 3))),
     "mos_l1, exact": (lambda p: mos_l1(p, jnp.ones(4)), np.ones(4)),
     "smooth_l1, exact": (lambda p: smooth_l1(p, jnp.ones(4)), np.ones(4)),

@@ -70,9 +70,7 @@ def test_hosts_together_see_what_one_sees(source, stream, hosts):
 
 @STREAMS
 def test_threads_change_nothing(source, stream):
-    for one, other in zip(
-        take(stream(source, threads=0), 2), take(stream(source, threads=3), 2), strict=True
-    ):
+    for one, other in zip(take(stream(source, threads=0), 2), take(stream(source, threads=3), 2), strict=True):
         assert_same(one, other)
 
 
@@ -195,9 +193,7 @@ def test_a_pretraining_crop_is_a_turned_or_mirrored_piece_of_the_photo():
         assert {tuple(pixel) for pixel in photo.reshape(-1, 3)[:, :2].tolist()} == {
             (i, j) for i in range(y.min(), y.min() + 24) for j in range(x.min(), x.min() + 24)
         }
-        turns.add(
-            (tuple(photo[0, 1] - photo[0, 0].astype(int)), tuple(photo[1, 0] - photo[0, 0].astype(int)))
-        )
+        turns.add((tuple(photo[0, 1] - photo[0, 0].astype(int)), tuple(photo[1, 0] - photo[0, 0].astype(int))))
     assert len(turns) == 8  # the symmetries of a square
     assert len(corners) > 16
 

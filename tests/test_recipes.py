@@ -62,17 +62,13 @@ def test_draws_follow_the_recipe():
     np.testing.assert_allclose(counts, [0.25, 0.375, 0, 0.1875, 0.1875], atol=4 * (0.25 / 4000) ** 0.5)
     # Order is drawn: noise comes both before and after blur.
     noise, blur = groups[NAMES.index("white_noise")], groups[NAMES.index("gaussian_blur")]
-    before = [
-        list(r).index(noise) < list(r).index(blur) for r in groups[types].tolist() if {noise, blur} <= set(r)
-    ]
+    before = [list(r).index(noise) < list(r).index(blur) for r in groups[types].tolist() if {noise, blur} <= set(r)]
     assert 0.35 < np.mean(before) < 0.65
     assert set(np.unique(types[used])) == set(range(len(NAMES)))
 
 
 def test_names_and_config_narrow_the_draw():
-    config = ml_collections.ConfigDict(
-        {"names": ("jpeg", "lens_blur"), "max_steps": 2, "step_weights": (0.0, 1.0)}
-    )
+    config = ml_collections.ConfigDict({"names": ("jpeg", "lens_blur"), "max_steps": 2, "step_weights": (0.0, 1.0)})
     recipe = Recipe.from_config(config)
     types = np.asarray(jax.jit(lambda key: sample_chains(key, recipe, 64).types)(KEY))
     assert set(np.unique(types)) <= {CLEAN, NAMES.index("jpeg"), NAMES.index("lens_blur")}

@@ -22,9 +22,7 @@ def test_a_stream_is_the_same_for_ever():
 
 
 def test_streams_differ_by_seed_name_and_step():
-    keys = [
-        data(rng.stream(*which)) for which in itertools.product((0, 1), ("dropout", "chains"), (0, 1, 2**30))
-    ]
+    keys = [data(rng.stream(*which)) for which in itertools.product((0, 1), ("dropout", "chains"), (0, 1, 2**30))]
     assert len({tuple(key) for key in keys}) == len(keys)
 
 

@@ -98,9 +98,7 @@ def test_broken_items_have_errors_and_the_rest_goes_on_in_order(scorer, alone, t
     assert [result.path for result in results] == paths
     assert [result.score for result in results] == [alone[0], None, None, None, alone[1], None]
     assert [result.error is None for result in results] == [True, False, False, False, True, False]
-    assert (
-        "empty" in results[1].error and "truncated" in results[2].error and "No such file" in results[5].error
-    )
+    assert "empty" in results[1].error and "truncated" in results[2].error and "No such file" in results[5].error
     assert all(str(tmp_path) not in (result.error or "") for result in results)
     with pytest.raises(UnreadableImage, match=r"b\.png"):
         scorer(paths)
@@ -200,9 +198,7 @@ def test_apply_agrees_with_the_scorer_and_has_a_gradient(monkeypatch, scorer, al
 def test_load_refuses_what_does_not_fit_the_model(tmp_path):
     path = tmp_path / "w.safetensors"
     save_weights(path, fake_params(), METADATA)
-    with pytest.raises(
-        WeightsError, match=r"w\.safetensors.*missing: degradation_encoder.*unexpected: in/kernel"
-    ):
+    with pytest.raises(WeightsError, match=r"w\.safetensors.*missing: degradation_encoder.*unexpected: in/kernel"):
         load(path)
     save_weights(path, fake_params(), {**METADATA, "config": {"variant": "huge"}})
     with pytest.raises(WeightsError, match="huge"):

@@ -29,9 +29,7 @@ def test_spectra_are_those_of_scipy(photos):
     coefficients = scipy.fft.dctn(np.concatenate(blocks, axis=1), axes=(2, 3), norm="ortho").reshape(3, -1, 16)
     strength = np.log(np.abs(coefficients).mean(axis=1) + 1e-4)
     np.testing.assert_allclose(found[0, 0], strength, atol=2e-4)
-    np.testing.assert_allclose(
-        found[0, 1], np.log((coefficients**2).mean(axis=1) + 1e-7) - 2 * strength, atol=5e-4
-    )
+    np.testing.assert_allclose(found[0, 1], np.log((coefficients**2).mean(axis=1) + 1e-7) - 2 * strength, atol=5e-4)
     np.testing.assert_allclose(found[0, 2], (np.abs(coefficients) < 0.002).mean(axis=1), atol=2e-3)
 
 

@@ -39,9 +39,7 @@ def values(source, *keys):
 
 
 def test_a_csv_of_ones_own(folder):
-    source = opened(
-        folder, "image,mos,split,group\na.png,0.5,train,x\nb.png,0.25,test,y\nsub/c.png, 1 ,val,x\n"
-    )
+    source = opened(folder, "image,mos,split,group\na.png,0.5,train,x\nb.png,0.25,test,y\nsub/c.png, 1 ,val,x\n")
     assert len(source) == 3 and source.name == "ratings"
     assert values(source, "image_id", "mos", "split", "group") == [
         ("a.png", 0.5, "train", "x"),
@@ -86,16 +84,11 @@ def test_other_scales_and_lower_is_better(folder, mos_range, expected):
 
 
 def test_meta_info_without_a_reference(folder):
-    text = (
-        "img_name,mean,std,ratio0.8_seed1_split_01,official_split\n"
-        "a.png,4.2,.1,0,train\nb.png,3,.1,2,validation\n"
-    )
+    text = "img_name,mean,std,ratio0.8_seed1_split_01,official_split\na.png,4.2,.1,0,train\nb.png,3,.1,2,validation\n"
     source = opened(folder, text, mos_range=(0, 5), split_column="ratio0.8_seed1_split_01")
     assert values(source, "image_id", "split") == [("a.png", "train"), ("b.png", "test")]
     np.testing.assert_allclose(source.column("mos"), [0.84, 0.6])
-    with pytest.raises(
-        DataError, match=r"line 1: .*several splits \(ratio0.8_seed1_split_01, official_split\)"
-    ):
+    with pytest.raises(DataError, match=r"line 1: .*several splits \(ratio0.8_seed1_split_01, official_split\)"):
         opened(folder, text, mos_range=(0, 5))
     with pytest.raises(DataError, match="line 1: has no column split01; its columns are img_name"):
         opened(folder, text, mos_range=(0, 5), split_column="split01")
@@ -103,8 +96,7 @@ def test_meta_info_without_a_reference(folder):
 
 def test_meta_info_with_a_reference_groups_by_it(folder):
     text = (
-        "ref_name,dist_name,dmos,split01\n"
-        "I01.png,a.png,0.1,train\nI01.png,b.png,0.9,train\nI02.png,sub/c.png,1,val\n"
+        "ref_name,dist_name,dmos,split01\nI01.png,a.png,0.1,train\nI01.png,b.png,0.9,train\nI02.png,sub/c.png,1,val\n"
     )
     source = opened(folder, text, mos_range=(1, 0))
     np.testing.assert_allclose(source.column("mos"), [0.9, 0.1, 0])
@@ -231,9 +223,7 @@ def test_fakes_are_the_same_bytes_always_and_their_mos_falls_with_severity():
 
 
 def test_kinds_and_what_they_need():
-    with pytest.raises(
-        ValueError, match="unknown kind of source 'csv'; the kinds are tfds, folder, photos, fake"
-    ):
+    with pytest.raises(ValueError, match="unknown kind of source 'csv'; the kinds are tfds, folder, photos, fake"):
         open_source("csv", "x")
     with pytest.raises(ValueError, match="'folder' needs a path"):
         open_source("folder")
@@ -249,9 +239,7 @@ def test_mid_rank():
 def test_joined_and_subset_read_the_right_pictures():
     first, second = FakeSource(4, size=16), FakeSource(3, size=16, seed=1, name="other")
     both = Joined([first, second])
-    assert [both[i]["image"] for i in range(7)] == [
-        s[i]["image"] for s in (first, second) for i in range(len(s))
-    ]
+    assert [both[i]["image"] for i in range(7)] == [s[i]["image"] for s in (first, second) for i in range(len(s))]
     assert both.column("dataset").tolist() == ["fake"] * 4 + ["other"] * 3
     np.testing.assert_array_equal(both.column("percentile")[4:], second.column("percentile"))
     part = Subset(both, [5, 0], "part")

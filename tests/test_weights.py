@@ -48,9 +48,7 @@ def test_bytes_are_the_same_in_every_process(file, tmp_path, root):
         "print(save_weights(sys.argv[1], params, metadata))\n"
     )
     again = tmp_path / "again.safetensors"
-    done = subprocess.run(
-        [sys.executable, "-c", code, again], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, again], cwd=root, capture_output=True, text=True, check=True)
     assert again.read_bytes() == file.read_bytes()
     assert done.stdout.strip() == weights.file_sha256(file)
 

@@ -113,9 +113,7 @@ def on_device(recipe: Recipe | Mixture, photos: np.ndarray) -> Callable[[int], o
     return lambda i: _put(i, placed, draw(i))
 
 
-def on_host(
-    recipe: Recipe | Mixture, photos: np.ndarray, threads: Executor, repeats: int
-) -> Callable[[int], object]:
+def on_host(recipe: Recipe | Mixture, photos: np.ndarray, threads: Executor, repeats: int) -> Callable[[int], object]:
     """Puts the chains that `on_device` draws on the same photos; the host must have the recipe's types."""
     draw = _draw(recipe)
     drawn = [jax.tree.map(np.asarray, draw(i)) for i in range(repeats + 1)]

@@ -115,17 +115,14 @@ def double_jpeg(rng, image, severity):
 
 def jpeg2000(rng, image, severity):
     rate = 16.0 * (400.0 / 16.0) ** severity  # KADID-10k's first and last
-    return _through_file(
-        image, format="JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[rate]
-    )
+    return _through_file(image, format="JPEG2000", irreversible=True, quality_mode="rates", quality_layers=[rate])
 
 
 def chroma_subsampling(rng, image, severity):
     planes = _eight_bit(image).convert("YCbCr").split()
     small = [max(1, round(side / 16.0**severity)) for side in planes[0].size]
     chroma = [
-        plane.resize(small, Image.Resampling.BOX).resize(plane.size, Image.Resampling.BILINEAR)
-        for plane in planes[1:]
+        plane.resize(small, Image.Resampling.BOX).resize(plane.size, Image.Resampling.BILINEAR) for plane in planes[1:]
     ]
     return _floats(Image.merge("YCbCr", (planes[0], *chroma)).convert("RGB"))
 

@@ -1,6 +1,6 @@
 """What `driqa bench score` runs in a process of its own: one effort over photographs, timed, with its peak memory.
 
-    python -m driqa_jax.bench.score_once EFFORT each|all|decode PHOTO...
+python -m driqa_jax.bench.score_once EFFORT each|all|decode PHOTO...
 """
 
 import json

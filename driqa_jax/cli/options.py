@@ -28,9 +28,7 @@ def add_model_options(parser: argparse.ArgumentParser, max_pixels: float = 200e6
         metavar="N",
         help="pictures per call of the device (default: 1 on a CPU, 16 elsewhere)",
     )
-    parser.add_argument(
-        "--workers", type=positive, default=2, metavar="N", help="threads that decode (default: 2)"
-    )
+    parser.add_argument("--workers", type=positive, default=2, metavar="N", help="threads that decode (default: 2)")
     parser.add_argument(
         "--max-pixels",
         type=pixels,

@@ -212,9 +212,7 @@ class _Progress:
     def summarize(self) -> None:
         if self.seen:
             took = time.monotonic() - self._began
-            self._say(
-                f"{self.scored} scored, {self.failed} failed, {took:.1f} s, {self._rate():.1f} pictures/s"
-            )
+            self._say(f"{self.scored} scored, {self.failed} failed, {took:.1f} s, {self._rate():.1f} pictures/s")
 
     def _rate(self) -> float:
         return (self.seen - self.kept) / max(time.monotonic() - self._began, 1e-9)

@@ -82,9 +82,7 @@ def parse_overrides(words: list[str]) -> list[str]:
     while words:
         word = words.pop(0)
         if not word.startswith(_PREFIX):
-            raise UserError(
-                f"unrecognized argument {word!r}; a key of the configuration is set by {_PREFIX}KEY=VALUE"
-            )
+            raise UserError(f"unrecognized argument {word!r}; a key of the configuration is set by {_PREFIX}KEY=VALUE")
         key, equals, value = word.removeprefix(_PREFIX).partition("=")
         if not equals:
             if not words or words[0].startswith(_PREFIX):

@@ -108,9 +108,7 @@ def write_metadata(folder: pathlib.Path, lengths: Sequence[int], description: st
         data_dir=folder, dataset_name=NAME, split=SPLIT, filetype_suffix="array_record"
     )
     size = sum(shard_path(folder, place, len(lengths)).stat().st_size for place in range(len(lengths)))
-    split = tfds.core.SplitInfo(
-        name=SPLIT, shard_lengths=list(lengths), num_bytes=size, filename_template=template
-    )
+    split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=size, filename_template=template)
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
         features=features(),

@@ -26,7 +26,5 @@ def read_lines(file: pathlib.Path) -> list[tuple[int, list[str]]]:
     try:
         lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
     except csv.Error as error:
-        raise DataError(
-            file, rows.line_num, f"is not CSV ({error}); is a quotation mark left open?"
-        ) from None
+        raise DataError(file, rows.line_num, f"is not CSV ({error}); is a quotation mark left open?") from None
     return [(line, row) for line, row in lines if any(row)]

@@ -234,14 +234,10 @@ def _scaled_to_8_bits(image, name):
     values = np.asarray(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise UnreadableImage(
-                name, "float samples outside [0, 1] have no known white; convert it to 8 or 16 bits"
-            )
+            raise UnreadableImage(name, "float samples outside [0, 1] have no known white; convert it to 8 or 16 bits")
         return Image.fromarray(np.rint(values * 255).astype(np.uint8)), None
     if values.min() < 0 or values.max() > 65535:
-        raise UnreadableImage(
-            name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits"
-        )
+        raise UnreadableImage(name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits")
     grey = Image.fromarray(_from_16_bits(values))
     hidden = image.info.get("transparency")
     if hidden is None:

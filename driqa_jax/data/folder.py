@@ -88,15 +88,11 @@ def find_csv(path: pathlib.Path) -> pathlib.Path:
     found = sorted(file for file in path.iterdir() if file.suffix.lower() == ".csv")
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise DataError(
-            path, None, f"expected one CSV file in this folder, found: {names}; name the file itself"
-        )
+        raise DataError(path, None, f"expected one CSV file in this folder, found: {names}; name the file itself")
     return found[0]
 
 
-def read_ratings(
-    file: pathlib.Path, split_column: str | None = None, scale_is_stated: bool = False
-) -> list[Rating]:
+def read_ratings(file: pathlib.Path, split_column: str | None = None, scale_is_stated: bool = False) -> list[Rating]:
     """The lines of a CSV of scores, unscaled. Raises DataError at a missing or wrong column or number."""
     lines = read_lines(file)
     if len(lines) < 2:
@@ -148,14 +144,10 @@ def check_pictures(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating]
             )
         seen[rating.image] = rating.line
         if not (root / rating.image).is_file():
-            raise DataError(
-                file, rating.line, f"no picture {root / rating.image}{_near_name(root / rating.image)}"
-            )
+            raise DataError(file, rating.line, f"no picture {root / rating.image}{_near_name(root / rating.image)}")
 
 
-def to_unit_range(
-    file: pathlib.Path, ratings: list[Rating], mos_range: tuple[float, float] | None
-) -> list[float]:
+def to_unit_range(file: pathlib.Path, ratings: list[Rating], mos_range: tuple[float, float] | None) -> list[float]:
     """Scores brought to [0, 1], higher is better. Raises DataError at a score outside the scale."""
     if mos_range is None:
         for rating in ratings:

@@ -59,9 +59,7 @@ def finetune_batches(
     picture.
     """
     if not train:
-        return evaluation_batches(
-            source, rule, canvas, batch_size, start_step, process_index, process_count, threads
-        )
+        return evaluation_batches(source, rule, canvas, batch_size, start_step, process_index, process_count, threads)
     order, codes = Order(len(source), seed), dataset_codes(source)
 
     def load(position: int) -> Batch:
@@ -182,15 +180,10 @@ def _stream(
         step, place = divmod(k, share)
         return load(step * batch_size + process_index * share + place)
 
-    read = grain.ReadOptions(
-        num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0
-    )
+    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0)
     first, last = start_step * share, end // batch_size * share
     return iter(
-        grain.MapDataset.range(first, max(first, last))
-        .map(local)
-        .to_iter_dataset(read)
-        .batch(share, batch_fn=_stacked)
+        grain.MapDataset.range(first, max(first, last)).map(local).to_iter_dataset(read).batch(share, batch_fn=_stacked)
     )
 
 
@@ -225,9 +218,7 @@ def _decoded(source: Source, row: int, use: Callable[[Image.Image], Any] | None 
     return decode(source.encoded(row), name=_said(source, row), use=use)
 
 
-def _random_crop(
-    image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str
-) -> np.ndarray:
+def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str) -> np.ndarray:
     height, width = image.shape[0] // factor, image.shape[1] // factor
     if min(height, width) < crop:
         halved = " once halved" if factor == 2 else ""

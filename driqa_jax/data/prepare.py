@@ -32,9 +32,7 @@ def prepare(
     if name not in NAMES:
         raise ValueError(f"no data set {name!r}; there are {', '.join(NAMES)}")
     if not pathlib.Path(data_dir).is_dir():
-        raise DataError(
-            data_dir, None, f"no such folder; give the one that holds {name} as its authors made it"
-        )
+        raise DataError(data_dir, None, f"no such folder; give the one that holds {name} as its authors made it")
     tfds.disable_progress_bar()
     module = importlib.import_module(f"driqa_jax.data.builders.{name}.{name}_dataset_builder")
     settings = tfds.download.DownloadConfig(manual_dir=str(pathlib.Path(data_dir).resolve()))
@@ -45,7 +43,5 @@ def prepare(
             builder.progress = progress
             builder.download_and_prepare(download_config=settings)
     except OSError as error:
-        raise DataError(
-            error.filename or out, None, f"{error.strerror or error}; nothing was prepared"
-        ) from error
+        raise DataError(error.filename or out, None, f"{error.strerror or error}; nothing was prepared") from error
     return pathlib.Path(str(builder.data_dir))

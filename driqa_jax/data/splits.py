@@ -55,9 +55,7 @@ def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = Non
     elif part == "novel":
         keep &= novel(source, source)
     elif part:
-        raise ValueError(
-            f"unknown part {part!r} in {spec!r}; after the split comes /fit, /val, /novel or nothing"
-        )
+        raise ValueError(f"unknown part {part!r} in {spec!r}; after the split comes /fit, /val, /novel or nothing")
     if min_mos is not None:
         keep &= source.column("mos") >= min_mos
     if not keep.any():

@@ -59,19 +59,14 @@ def apply_chains(
     Raises ValueError for wrong shapes, before anything is compiled.
     """
     if photos.ndim != 4 or photos.shape[-1] != 3 or min(photos.shape[1:3]) < SMALLEST_SIDE:
-        raise ValueError(
-            f"photos have shape {photos.shape}; give (photos, H, W, 3), sides {SMALLEST_SIDE} or more"
-        )
+        raise ValueError(f"photos have shape {photos.shape}; give (photos, H, W, 3), sides {SMALLEST_SIDE} or more")
     if photos.dtype != jnp.float32:
         raise TypeError(f"photos are {photos.dtype}; give float32 in [0, 1]")
     if photo_ids.shape != photos.shape[:1]:
-        raise ValueError(
-            f"photo_ids have shape {photo_ids.shape} and photos {photos.shape}; give one id a photo"
-        )
+        raise ValueError(f"photo_ids have shape {photo_ids.shape} and photos {photos.shape}; give one id a photo")
     if chains.types.ndim != 2 or chains.types.shape != chains.severities.shape:
         raise ValueError(
-            f"chains have types {chains.types.shape} and severities {chains.severities.shape}; "
-            "give (K, S) for both"
+            f"chains have types {chains.types.shape} and severities {chains.severities.shape}; give (K, S) for both"
         )
     drawn = [entry for entry in DEGRADATIONS if entry.name in names]
     branches = [lambda key, photos, severity, photo_ids: photos, *(_branch(entry) for entry in drawn)]

@@ -24,9 +24,7 @@ def fast_length(n: int) -> int:
         m += 2
 
 
-def filter_spectrum(
-    image: jax.Array, radius: int, transfer: Callable[[tuple[int, int]], jax.Array]
-) -> jax.Array:
+def filter_spectrum(image: jax.Array, radius: int, transfer: Callable[[tuple[int, int]], jax.Array]) -> jax.Array:
     """Multiply the spectrum of an image, extended symmetrically by `radius` pixels, by a transfer function.
 
     image: float32 (H, W, C). transfer: called with the FFT's size (h, w), returns an array that broadcasts to

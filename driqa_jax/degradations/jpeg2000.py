@@ -81,9 +81,7 @@ def _norms() -> tuple[tuple[float, float], ...]:
     for _ in range(LEVELS):
         waves = to_line @ _matrices(length)[1].astype(np.float64)
         half = length // 2
-        norms.append(
-            (float(np.linalg.norm(waves[:, half // 2])), float(np.linalg.norm(waves[:, half + half // 2])))
-        )
+        norms.append((float(np.linalg.norm(waves[:, half // 2])), float(np.linalg.norm(waves[:, half + half // 2]))))
         to_line, length = waves[:, :half], half
     return tuple(norms)
 

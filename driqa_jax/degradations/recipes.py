@@ -84,9 +84,7 @@ class Recipe:
         object.__setattr__(self, "max_steps", len(self.sequence))
         for place, (p, names) in enumerate(self.sequence):
             if not 0.0 <= p <= 1.0 or not names:
-                raise ValueError(
-                    f"recipe.sequence[{place}] is {(p, names)}; give a probability and at least one type"
-                )
+                raise ValueError(f"recipe.sequence[{place}] is {(p, names)}; give a probability and at least one type")
         drawn = {name for name, weight in zip(NAMES, self.type_weights(), strict=True) if weight}
         if not any(drawn.intersection(names) for _, names in self.sequence):
             raise ValueError("recipe.names and recipe.weights leave no type of recipe.sequence to draw")
@@ -98,11 +96,7 @@ class Recipe:
                 f"recipe.max_steps is {self.max_steps}; a chain takes one of a group and the names given "
                 f"form {len(drawn)} groups: give 1 to {len(drawn)}"
             )
-        if (
-            len(self.step_weights) != self.max_steps
-            or min(self.step_weights) < 0
-            or sum(self.step_weights) <= 0
-        ):
+        if len(self.step_weights) != self.max_steps or min(self.step_weights) < 0 or sum(self.step_weights) <= 0:
             raise ValueError(
                 f"recipe.step_weights is {self.step_weights}; give {self.max_steps} (max_steps) weights, "
                 "none negative, not all 0"

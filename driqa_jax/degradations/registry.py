@@ -143,9 +143,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         "noise",
         noise.white_noise_color_component,
         ordered=True,
-        kadid_levels=_levels(
-            (0.0001**0.5, 0.0005**0.5, 0.001**0.5, 0.002**0.5, 0.003**0.5), noise.COMPONENT_SIGMA
-        ),
+        kadid_levels=_levels((0.0001**0.5, 0.0005**0.5, 0.001**0.5, 0.002**0.5, 0.003**0.5), noise.COMPONENT_SIGMA),
     ),
     Degradation(
         "impulse_noise",
@@ -159,18 +157,14 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         "noise",
         noise.multiplicative_noise,
         ordered=True,
-        kadid_levels=_levels(
-            (0.001**0.5, 0.005**0.5, 0.01**0.5, 0.02**0.5, 0.05**0.5), noise.SPECKLE_SIGMA
-        ),
+        kadid_levels=_levels((0.001**0.5, 0.005**0.5, 0.01**0.5, 0.02**0.5, 0.05**0.5), noise.SPECKLE_SIGMA),
     ),
     Degradation(
         "denoise",
         "restorer",
         restorer.denoise,
         ordered=True,
-        kadid_levels=_levels(
-            (0.01**0.5, 0.03**0.5, 0.05**0.5, 0.1**0.5, 0.15**0.5), restorer.DENOISED_SIGMA
-        ),
+        kadid_levels=_levels((0.01**0.5, 0.03**0.5, 0.05**0.5, 0.1**0.5, 0.15**0.5), restorer.DENOISED_SIGMA),
     ),
     Degradation(
         "brighten",
@@ -223,9 +217,7 @@ DEGRADATIONS: tuple[Degradation, ...] = (
         "quantization",
         quantization.quantization,
         ordered=True,
-        kadid_levels=tuple(
-            round(quantization.quantization_severity(levels), 4) for levels in (20, 16, 13, 10, 7)
-        ),
+        kadid_levels=tuple(round(quantization.quantization_severity(levels), 4) for levels in (20, 16, 13, 10, 7)),
     ),
     Degradation(
         "color_block",
@@ -270,9 +262,7 @@ def find(name: str) -> Degradation:
     if name in NAMES:
         return DEGRADATIONS[NAMES.index(name)]
     near = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.0)
-    raise ValueError(
-        f"no degradation is called {name!r}; did you mean {near[0]!r}? All names: {', '.join(NAMES)}"
-    )
+    raise ValueError(f"no degradation is called {name!r}; did you mean {near[0]!r}? All names: {', '.join(NAMES)}")
 
 
 def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | float) -> jax.Array:
@@ -291,9 +281,7 @@ def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | flo
     if image.dtype != jnp.float32:
         raise TypeError(f"{name}: the image is {image.dtype}; give float32 in [0, 1] (uint8 divided by 255)")
     if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(
-            f"{name}: the image has shape {image.shape}; give (height, width, 3), and vmap for a batch"
-        )
+        raise ValueError(f"{name}: the image has shape {image.shape}; give (height, width, 3), and vmap for a batch")
     if min(image.shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
             f"{name}: the image is {image.shape[0]}x{image.shape[1]}, smaller than the kernels; "

@@ -116,6 +116,4 @@ def pixelate(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
     """
     del key
     block = PIXEL_SIZE ** jnp.asarray(severity, jnp.float32)
-    return _rows_and_columns(
-        image, mosaic_matrix(image.shape[0], block), mosaic_matrix(image.shape[1], block)
-    )
+    return _rows_and_columns(image, mosaic_matrix(image.shape[0], block), mosaic_matrix(image.shape[1], block))

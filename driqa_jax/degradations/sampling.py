@@ -77,9 +77,7 @@ def _from_mixture(key, mixture):
     def padded(part):
         chain = sample_chain(k_chain, part)
         empty = (0, room - part.max_steps)
-        return Chain(
-            jnp.pad(chain.types, empty, constant_values=CLEAN), jnp.pad(chain.severities, empty)
-        )
+        return Chain(jnp.pad(chain.types, empty, constant_values=CLEAN), jnp.pad(chain.severities, empty))
 
     drawn = jax.tree.map(lambda *each: jnp.stack(each), *(padded(part) for part, _ in mixture.parts))
     probabilities = jnp.asarray([p for _, p in mixture.parts], jnp.float32)

@@ -93,9 +93,7 @@ def _pair(prediction: Scores, mos: Scores) -> tuple[np.ndarray, np.ndarray]:
     for name, values in (("prediction", x), ("mos", y)):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            raise ValueError(
-                f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); take it out first"
-            )
+            raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); take it out first")
     return x, y
 
 

@@ -75,9 +75,7 @@ def soft_nce(
     return mean_over(per_row, jnp.any(admissible, axis=1))
 
 
-def ratio(
-    z: jax.Array, positive: jax.Array, y: jax.Array, dataset: jax.Array, eps: float = 0.1
-) -> jax.Array:
+def ratio(z: jax.Array, positive: jax.Array, y: jax.Array, dataset: jax.Array, eps: float = 0.1) -> jax.Array:
     """Each vector nearer to another view of its photo than to the photo whose score is farthest.
 
     With vectors of length 1, `z-` that of the photo whose score lies farthest among those of the same data set, and

@@ -34,9 +34,7 @@ class Calibration:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
                 raise ValueError(f"calibration: {field.name} must be a finite number, got {value!r}")
         if self.span <= 0 or (self.width is not None and self.width <= 0):
-            raise ValueError(
-                f"calibration must rise: span and width must be positive, got {self.span}, {self.width}"
-            )
+            raise ValueError(f"calibration must rise: span and width must be positive, got {self.span}, {self.width}")
 
     def __call__(self, prediction: np.ndarray) -> np.ndarray:
         """Predictions, any shape, to MOS (not clipped), float64."""
@@ -122,9 +120,7 @@ class OwnScale:
         return dataclasses.asdict(self)
 
 
-def fit_own_scale(
-    scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None
-) -> OwnScale:
+def fit_own_scale(scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> OwnScale:
     """The curve from scores (0 to 100) to one's own ratings, both (N,); `scale`: the ends of the own scale.
 
     Raises ValueError as `fit_calibration` does, and for ratings outside the scale.

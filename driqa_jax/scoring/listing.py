@@ -64,9 +64,7 @@ def _not_empty(argument: str, paths: Iterator[str]) -> Iterator[str]:
 def _below(folder: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as scan:
-            entries = sorted(
-                (entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name
-            )
+            entries = sorted((entry for entry in scan if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError:
         yield folder
         return

@@ -120,9 +120,7 @@ def _one_by_one(function):
     return in_turn
 
 
-def mirrored(
-    whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array
-) -> tuple[jax.Array, ...]:
+def mirrored(whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array) -> tuple[jax.Array, ...]:
     """The same views of the mirror images, with the batch axis that `DRIQA` has; tiles keep their order."""
     # The picture lies at the left of its canvas, and so must its mirror image.
     columns = jnp.arange(whole.shape[2])[None, :]

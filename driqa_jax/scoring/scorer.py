@@ -166,9 +166,7 @@ class Scorer:
         mine.own_scale = fit_own_scale(scores, own_mos, scale)
         return mine
 
-    def stream(
-        self, images: Iterable[ImageSource | Pause], names: Iterable[str] | None = None
-    ) -> Iterator[Result]:
+    def stream(self, images: Iterable[ImageSource | Pause], names: Iterable[str] | None = None) -> Iterator[Result]:
         """A `Result` for every picture, in input order, as they are done; the input may be endless.
 
         `names`: what `Result.path` shall say, one a picture; default: its path, or "item i". A picture that
@@ -267,15 +265,11 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
         file = path
         params, metadata = load_weights(file)
         net = build_model(model_config(metadata, file))
-        check_tensors(
-            file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"])))
-        )
+        check_tensors(file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"]))))
     return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
 
 
-def model_config(
-    metadata: Mapping[str, Any], path: str | os.PathLike = "weights"
-) -> ml_collections.ConfigDict:
+def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
     """The model's configuration out of weights' metadata. Raises WeightsError for an unknown variant."""
     from driqa_jax.models.driqa import VARIANTS
 

@@ -131,9 +131,7 @@ def predictions_in_order(
                     launch(place.canvas)
             if len(order) > 4 * batch_size and not order[0].known:
                 launch(order[0].canvas)  # its like are rare here; the others shall not wait for ever
-            while (
-                order and order[0].known and (order[0].error is not None or len(order) > in_flight * batch_size)
-            ):
+            while order and order[0].known and (order[0].error is not None or len(order) > in_flight * batch_size):
                 done = order.popleft()
                 yield done.name, done.outcome()
         yield from all_of_them()

@@ -139,9 +139,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in tree.items():
         if not isinstance(key, str) or not key or "/" in key:
             raise ValueError(f"{prefix}{key!r}: a parameter's name is a text without '/'")
-        flat.update(
-            flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value}
-        )
+        flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value})
     return flat
 
 
@@ -165,9 +163,7 @@ def _as_float16(name: str, value: Any) -> np.ndarray:
         small = array.astype(np.float16, order="C")
     if not np.isfinite(small).all():
         largest = np.abs(array).max()
-        raise ValueError(
-            f"{name}: not finite as float16 (its largest magnitude is {largest}, float16 ends at 65504)"
-        )
+        raise ValueError(f"{name}: not finite as float16 (its largest magnitude is {largest}, float16 ends at 65504)")
     return small
 
 

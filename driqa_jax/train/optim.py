@@ -10,9 +10,7 @@ import optax
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
     """Learning rate by step: linear up over `warmup` of the run, cosine down to `final` of the peak."""
     warmup = max(1, round(config.warmup * steps))
-    return optax.warmup_cosine_decay_schedule(
-        0.0, config.lr, warmup, max(steps, warmup + 1), config.lr * config.final
-    )
+    return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, max(steps, warmup + 1), config.lr * config.final)
 
 
 def is_frozen(config: ml_collections.ConfigDict, path: str) -> bool:

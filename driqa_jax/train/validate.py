@@ -26,9 +26,7 @@ def predict(config, model, mesh):
         host, hosts, threads = jax.process_index(), jax.process_count(), config.data.threads
         for batch in evaluation_batches(source, rule, tuple(config.view.canvas), size, 0, host, hosts, threads):
             placed = parallel.place_batch(batch, mesh)
-            mos, label, real = (
-                parallel.to_host(x) for x in (forward(params, placed), placed["mos"], placed["real"])
-            )
+            mos, label, real = (parallel.to_host(x) for x in (forward(params, placed), placed["mos"], placed["real"]))
             predictions.append(mos[real > 0])
             labels.append(label[real > 0])
         return np.concatenate(predictions).astype(np.float64), np.concatenate(labels).astype(np.float64)
