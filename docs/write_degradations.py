@@ -1,6 +1,6 @@
 """Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
 
-driqa bench degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
+python -m benchmarks degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
 driqa examine --model runs/restore_lite_more --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
         --min-mos 0.8 --halve --pairs PolyU/CroppedImages -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
@@ -88,7 +88,7 @@ def examination_text(found: dict, restoration: pathlib.Path) -> str:
 def bench_text(found: dict) -> str:
     """The bench's table."""
     lines = [
-        f"`driqa bench degradations`: {found['device']}, {found['cores']} cores, jax {found['jax']}, "
+        f"`python -m benchmarks degradations`: {found['device']}, {found['cores']} cores, jax {found['jax']}, "
         f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}; the host pipeline "
         f"with {found['host_library']} on {found['cores']} threads. Images a second:\n",
         "| operation | device | host | device/host |",

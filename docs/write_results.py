@@ -3,7 +3,7 @@
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val -o docs/results/biq2021_val.json
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
     driqa score examples/photos -o docs/results/examples.csv
-    driqa bench score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
+    python -m benchmarks score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
     python docs/write_results.py [runs/biq2021_lite runs/biq2021_lite_more]
 
 Also draws docs/examples.jpg, the examples with their scores, docs/coverage.png, what the intervals hold, and the
@@ -19,11 +19,11 @@ from blocks import write_blocks
 from palette import save_curves
 from PIL import Image, ImageDraw, ImageFont
 
+from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_weights
 from driqa_jax.evaluation.coverage import draw_coverage, said
 from driqa_jax.evaluation.estimates import Estimate, shown
 from driqa_jax.evaluation.figures import save_figure
 from driqa_jax.evaluation.report import METRICS, Part, Report
-from driqa_jax.scoring.weights import bundled_files, file_sha256, load_weights
 
 DOCS = pathlib.Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -126,8 +126,8 @@ def bench_text(found: dict) -> str:
     rest = large["12 megapixels"]["ms"] - large["decoding 12"]["ms"]
     return "\n".join(
         [
-            f"`driqa bench score`, one run on {machine['cores']} cores ({machine['device']}, jax {machine['jax']}; "
-            f"load average {machine['load_before']} when it began), "
+            f"`python -m benchmarks score`, one run on {machine['cores']} cores ({machine['device']}, "
+            f"jax {machine['jax']}; load average {machine['load_before']} when it began), "
             f"{found['photos']} crops of the example photographs; the deep peers take one image a call, as "
             "IQA-PyTorch runs them:",
             "",

@@ -1,7 +1,7 @@
 """Write docs/TOPOLOGY.md's table.
 
 for variant in lite s b; do
-    driqa bench topology v5e:4x4 --config configs/biq2021_$variant.py --batch 16 \\
+    python -m benchmarks topology v5e:4x4 --config configs/biq2021_$variant.py --batch 16 \\
         --json docs/results/topology/$variant.json
 done
 python docs/write_topology.py

@@ -1,6 +1,6 @@
 """Write the measured figures into docs/TRAINING_SPEED.md.
 
-driqa bench train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --steps 20 \\
+python -m benchmarks train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --steps 20 \\
     --json docs/results/bench_train.json
 python docs/write_training_speed.py
 """
@@ -10,7 +10,7 @@ import pathlib
 
 from blocks import write_blocks
 
-from driqa_jax.bench.train import table
+from benchmarks.train import table
 
 DOCS = pathlib.Path(__file__).resolve().parent
 

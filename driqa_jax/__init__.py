@@ -15,11 +15,11 @@ __all__ = ["Scorer", "__version__", "apply", "load"]
 def __getattr__(name: str):
     """Import on first use: `driqa --help` and `import driqa_jax` then cost no import of jax."""
     if name == "apply":
-        from driqa_jax.scoring.functional import apply
+        from driqa_jax.inference.functional import apply
 
         return apply
     if name in ("Scorer", "load"):
-        from driqa_jax.scoring import scorer
+        from driqa_jax.inference import scorer
 
         return getattr(scorer, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

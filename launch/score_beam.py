@@ -80,8 +80,8 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
         from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     except ImportError:
         raise UserError("Apache Beam is not installed; pip install 'driqa_jax[beam]'") from None
-    from driqa_jax.scoring import beam as scoring
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.inference import beam as scoring
+    from driqa_jax.inference.scorer import load
 
     if os.path.splitext(args.output)[1] not in scoring.SUFFIXES:
         raise UserError(f"{args.output}: the ending must be one of {', '.join(scoring.SUFFIXES)}")
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
 def _counted(done, name: str) -> int:
     from apache_beam.metrics import MetricsFilter
 
-    from driqa_jax.scoring.beam import COUNTERS
+    from driqa_jax.inference.beam import COUNTERS
 
     found = done.metrics().query(MetricsFilter().with_namespace(COUNTERS).with_name(name))["counters"]
     return sum(counter.result for counter in found)
@@ -126,7 +126,7 @@ def _describe(output: str, scorer, counts: dict[str, int]) -> None:
     """`scores.meta.json`: which model, which view, which versions; the workers' devices are not known here."""
     from apache_beam.io.filesystems import FileSystems
 
-    from driqa_jax.scoring.provenance import describe
+    from driqa_jax.provenance import describe
 
     made = {key: value for key, value in describe(scorer).items() if key != "device"}
     base = os.path.splitext(output)[0]

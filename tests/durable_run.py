@@ -43,9 +43,10 @@ def stage():
     """A finetuning whose model is one random layer, which stays, and one that learns, with dropout."""
     import jax.numpy as jnp
 
-    from driqa_jax import parallel
-    from driqa_jax.train import finetune, rng
-    from driqa_jax.train.stages import STAGES
+    from driqa_jax import distributed
+    from driqa_jax.train import rng
+    from driqa_jax.train.stages import finetune
+    from driqa_jax.train.stages.registry import STAGES
 
     def params(config, model, source):
         keys = jax.random.split(rng.stream(config.seed, "init"))
@@ -65,9 +66,9 @@ def stage():
     def make_loss(config, model):
         def loss(params, batch, step):
             keys = rng.per_example(rng.stream(config.seed, "dropout", step), batch["index"])
-            error = parallel.gather(jnp.square(predict(params, batch, keys) - batch["mos"])).mean()
-            first = parallel.gather(batch["index"])[0]
-            return parallel.share(error), {"first_example": parallel.share(first.astype(jnp.float32))}
+            error = distributed.gather(jnp.square(predict(params, batch, keys) - batch["mos"])).mean()
+            first = distributed.gather(batch["index"])[0]
+            return distributed.share(error), {"first_example": distributed.share(first.astype(jnp.float32))}
 
         return loss
 
@@ -87,7 +88,7 @@ def kill_at(point):
     from orbax.checkpoint._src.path.atomicity import AtomicRenameTemporaryPath
     from orbax.checkpoint._src.path.deleter import StandardCheckpointDeleter
 
-    from driqa_jax.train.metrics import MetricLog
+    from driqa_jax.train.telemetry import MetricLog
 
     reached = [0]
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from driqa_jax.scoring.scorer import Scorer
+from driqa_jax.inference.scorer import Scorer
 
 WIDTH = 64
 METADATA = {

@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from driqa_jax import parallel
-from driqa_jax.train import finetune, rs
+from driqa_jax import distributed
+from driqa_jax.train.auxiliary import rs_terms
+from driqa_jax.train.stages import finetune
 
 
 def graded(config, look, rule, batch):
     """((value, terms), gradient) of `finetune.loss_of` without an RS loss, at step 0 and a parameter `scale` of 1."""
-    loss = finetune.loss_of(ml_collections.FrozenConfigDict(config), look, rs.OF_SCORES["none"], rule)
+    loss = finetune.loss_of(ml_collections.FrozenConfigDict(config), look, rs_terms.OF_SCORES["none"], rule)
     slope = jax.value_and_grad(lambda p, batch: loss(p, batch, 0), has_aux=True)
-    mesh, everywhere = parallel.make_mesh(jax.devices()[:1]), jax.sharding.PartitionSpec()
+    mesh, everywhere = distributed.make_mesh(jax.devices()[:1]), jax.sharding.PartitionSpec()
     mapped = jax.shard_map(slope, mesh=mesh, in_specs=everywhere, out_specs=everywhere, check_vma=False)
     return jax.jit(mapped)({"scale": jnp.ones(())}, batch)

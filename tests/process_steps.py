@@ -12,29 +12,29 @@ import time
 import jax
 import numpy as np
 
-from driqa_jax import parallel
+from driqa_jax import distributed
+from driqa_jax.distributed import processes
 from driqa_jax.errors import UserError
-from driqa_jax.parallel import processes
-from driqa_jax.train.interrupt import Interrupt
+from driqa_jax.train.preemption import Interrupt
 
 
 def step(state, batch):
-    seen = parallel.total(batch["x"].sum())
+    seen = distributed.total(batch["x"].sum())
     return {"sum": state["sum"] + seen}, {"seen": seen}
 
 
 def among_others(victim: int, number: int) -> int:
-    mesh, host = parallel.make_mesh(), jax.process_index()
+    mesh, host = distributed.make_mesh(), jax.process_index()
     found = {"devices": mesh.size}
-    for name in parallel.EXECUTORS:
-        advance = parallel.map_step(step, mesh, name)
+    for name in distributed.EXECUTORS:
+        advance = distributed.map_step(step, mesh, name)
         # Of the first host, whatever the others have come to.
-        before = run = parallel.replicate({"sum": np.full(2, 100.0 * (1 - host), np.float32)}, mesh)
+        before = run = distributed.replicate({"sum": np.full(2, 100.0 * (1 - host), np.float32)}, mesh)
         for start in (0, 1):
-            batch = parallel.place_batch({"x": np.arange(8, dtype=np.float32) + 8 * host + start}, mesh)
+            batch = distributed.place_batch({"x": np.arange(8, dtype=np.float32) + 8 * host + start}, mesh)
             run, metrics = advance(run, batch)
         found[name] = [np.asarray(run["sum"]).tolist(), float(metrics["seen"]), before["sum"].is_deleted()]
-    found["batch"] = parallel.to_host(batch["x"]).tolist()
+    found["batch"] = distributed.to_host(batch["x"]).tolist()
     found["hosts"] = processes.gather_hosts(np.array([host])).tolist()
     found["said"] = [processes.first_says(host == 0), processes.first_says(host == 1)]
     print(json.dumps(found), flush=True)
@@ -56,7 +56,7 @@ def among_others(victim: int, number: int) -> int:
 if __name__ == "__main__":
     place, victim, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with processes.joined(place) as count:
-        parallel.use_cores(8 // count)
+        distributed.use_cores(8 // count)
         if victim < 0:
             raise UserError("nothing to do")
         sys.exit(among_others(victim, number))

@@ -18,8 +18,8 @@ import jax
 import tiny_config
 from tiny_model import random_params, tiny
 
-from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train.describe import describe
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.weights import save_weights
 
 HERE = pathlib.Path(__file__).resolve().parent
 PATIENCE = 600  # seconds; a start compiles what the cache does not hold yet

@@ -14,7 +14,7 @@ import uvicorn
 from fake_model import METADATA, FakeModel, fake_params
 from PIL import Image
 
-from driqa_jax.scoring.scorer import Scorer
+from driqa_jax.inference.scorer import Scorer
 from driqa_jax.serving.app import create_app
 from driqa_jax.serving.connections import patient
 from driqa_jax.serving.limits import Limits

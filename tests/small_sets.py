@@ -9,7 +9,7 @@ import numpy as np
 import scipy.io
 from PIL import Image
 
-from driqa_jax.data.builders.live import layout as live_layout
+from driqa_jax.data.datasets import live as live_layout
 
 
 def draw(path: pathlib.Path, seed: int = 0) -> None:

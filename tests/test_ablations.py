@@ -8,16 +8,17 @@ import pytest
 from jax.sharding import PartitionSpec
 from tiny_model import random_params, tiny, views_of_noise
 
-from driqa_jax import parallel
-from driqa_jax.data.fake import FakeSource
+from driqa_jax import distributed
+from driqa_jax.data.synthetic import FakeSource
+from driqa_jax.models.ablations import DEFAULTS, SWITCHES, chosen
 from driqa_jax.models.controls import ForeignDegradation, LearnedDegradation, LearnedMaps, LearnedTokens
 from driqa_jax.models.driqa import SIZES, assemble, build_model
 from driqa_jax.models.interaction import READERS, InteractionBlock
 from driqa_jax.models.layers import Add
-from driqa_jax.models.switches import DEFAULTS, SWITCHES, chosen
 from driqa_jax.protocol.plan import Sets, make_plan
-from driqa_jax.train import finetune, rs
+from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.config import read
+from driqa_jax.train.stages import finetune
 
 # How far the number of parameters of lite, its backbone left out, may lie from that of the default.
 TOLERANCE = 0.015
@@ -185,8 +186,8 @@ def test_controls_have_the_shapes_of_what_they_replace_and_see_nothing_of_it():
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_another_photos_vector_is_the_same_photos_on_any_number_of_devices(devices):
     vectors, tokens = np.arange(16.0).reshape(8, 1, 2), np.arange(32.0).reshape(8, 1, 2, 2)
-    split = PartitionSpec(parallel.AXIS)
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+    split = PartitionSpec(distributed.AXIS)
+    mesh = distributed.make_mesh(jax.devices()[:devices])
     module = ForeignDegradation()
 
     def whole(v, t):
@@ -208,7 +209,7 @@ def test_every_row_of_the_tables_can_be_planned_on_three_splits_within_the_train
     for run in runs:
         assert not (run.split.assigned(FakeSource(200)).column("split")[official == "test"] != "").any()
         chosen(run.config["model"])
-        rs.picked(ml_collections.ConfigDict(run.config), rs.OF_SCORES)
+        rs_terms.picked(ml_collections.ConfigDict(run.config), rs_terms.OF_SCORES)
         finetune.view_rule(ml_collections.ConfigDict(run.config), 1)
 
 

@@ -18,10 +18,10 @@ pytest.importorskip("apache_beam", reason="needs the extra: pip install 'driqa_j
 from tiny_model import tiny
 from tiny_scorer import METADATA, tiny_scorer
 
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli.main import main as driqa
+from driqa_jax.inference import beam as scoring
 from driqa_jax.models.driqa import VARIANTS
-from driqa_jax.scoring import beam as scoring
-from driqa_jax.scoring.weights import save_weights
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "launch" / "score_beam.py"

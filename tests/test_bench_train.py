@@ -1,4 +1,4 @@
-"""`driqa bench train`: every figure it defines is there, and means what it says."""
+"""`python -m benchmarks train`: every figure it defines is there, and means what it says."""
 
 import contextlib
 import itertools
@@ -12,11 +12,11 @@ import pytest
 from test_train import configured
 from tiny_model import random_params, tiny
 
-from driqa_jax import parallel
-from driqa_jax.bench import stage2, topology, train
-from driqa_jax.bench.watched import watch
+from benchmarks import stage2, topology, train
+from benchmarks.timed_loop import watch
+from driqa_jax import distributed
 from driqa_jax.errors import UserError
-from driqa_jax.models.depthwise import depthwise_conv
+from driqa_jax.models.ops import depthwise_conv
 from driqa_jax.models.summary import multiply_adds
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
@@ -68,7 +68,7 @@ def test_the_loop_waits_for_slow_data_and_not_for_data_that_is_there(params):
 
 
 def test_flops_of_a_step_count_what_is_trained_and_no_recomputation(params):
-    config, mesh = configured(), parallel.make_mesh()
+    config, mesh = configured(), distributed.make_mesh()
     batch = stage2.synthetic_batch(config)
     base = train.model_flops(config, params, mesh, batch)
     again = configured(remat=True, **{"optim.frozen": ()})

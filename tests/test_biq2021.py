@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from driqa_jax.data.builders.biq2021 import layout
-from driqa_jax.data.builders.layout import Pictures
+from driqa_jax.data.datasets import biq2021
+from driqa_jax.data.datasets._layout import Pictures
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import DataError
+from driqa_jax.data.open import open_source
 from driqa_jax.data.prepare import prepare
-from driqa_jax.data.sources import open_source
 from driqa_jax.data.splits import select
 
 # (name in the CSV, scene, MOS). Scene 0 stands in train twice and in test once, once mirrored.
@@ -35,7 +35,7 @@ def scene(number):
 
 def write_labels(folder, split, rows):
     text = "".join(f"{name},{mos},,\r\n" for name, _, mos in rows)
-    (folder / layout.SPLITS[split]).write_bytes(b"\xef\xbb\xbf" + f"Image Name,MOS,,\r\n{text},,,\r\n".encode())
+    (folder / biq2021.SPLITS[split]).write_bytes(b"\xef\xbb\xbf" + f"Image Name,MOS,,\r\n{text},,,\r\n".encode())
 
 
 def write_biq2021(folder):
@@ -58,13 +58,13 @@ def write_biq2021(folder):
 @pytest.fixture(scope="module", autouse=True)
 def seven_pictures_are_all_there_are():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(layout.LAYOUT.counts, "train", len(TRAIN))
-        patch.setitem(layout.LAYOUT.counts, "test", len(TEST))
+        patch.setitem(biq2021.LAYOUT.counts, "train", len(TRAIN))
+        patch.setitem(biq2021.LAYOUT.counts, "test", len(TEST))
         yield
 
 
 def read_ratings(folder):
-    return list(layout.LAYOUT.ratings(folder))
+    return list(biq2021.LAYOUT.ratings(folder))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_the_layout_is_read_with_its_traps(authors):
         *(("train", name, mos, name[:4]) for name, _, mos in TRAIN),
         *(("test", name, mos, name[:4]) for name, _, mos in TEST),
     ]
-    assert Pictures(layout.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
+    assert Pictures(biq2021.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
 
 
 def test_what_was_prepared_is_read_back(authors, prepared):
@@ -156,16 +156,16 @@ def test_a_broken_picture_is_named(tmp_path):
 
 def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succeeds(tmp_path, monkeypatch):
     folder = write_biq2021(tmp_path / "authors")
-    from driqa_jax.data.builders.biq2021.biq2021_dataset_builder import Builder
+    from driqa_jax.data.datasets._tfds_builder import RatedImages
 
-    examples = Builder._generate_examples
+    examples = RatedImages._generate_examples
 
     def interrupted(self, *args):
         yield next(examples(self, *args))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Builder, "_generate_examples", interrupted)
+        patch.setattr(RatedImages, "_generate_examples", interrupted)
         with pytest.raises(KeyboardInterrupt):
             prepare("biq2021", folder, tmp_path / "tfds")
     assert_nothing_readable(tmp_path / "tfds")
@@ -203,7 +203,7 @@ def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succ
 )
 def test_every_defect_of_the_labels_is_named_by_file_and_line(tmp_path, rows, line, message):
     folder = write_biq2021(tmp_path)
-    file = folder / layout.SPLITS["train"]
+    file = folder / biq2021.SPLITS["train"]
     with file.open("w", newline="", encoding="utf-8-sig") as stream:
         csv.writer(stream).writerows(rows)
     with pytest.raises(DataError, match=message) as caught:
@@ -213,7 +213,7 @@ def test_every_defect_of_the_labels_is_named_by_file_and_line(tmp_path, rows, li
 
 def test_an_empty_label_file_and_one_that_is_absent(tmp_path):
     folder = write_biq2021(tmp_path)
-    file = folder / layout.SPLITS["test"]
+    file = folder / biq2021.SPLITS["test"]
     file.write_bytes(b"")
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv, line 1: has no column 'Image Name'"):
         read_ratings(folder)

@@ -218,7 +218,7 @@ def test_every_defect_of_other_scores_is_named_by_file_and_line(tmp_path, text, 
 
 def test_evaluate_without_a_model_compares_files_of_scores(tmp_path, capsys):
     """The command over the generated set; no network runs."""
-    from driqa_jax.data.sources import open_source
+    from driqa_jax.data.open import open_source
     from driqa_jax.data.splits import select
 
     part = select(open_source("fake"), "test")

@@ -9,12 +9,13 @@ import pytest
 import scipy.io
 import small_sets
 
-from driqa_jax.data.builders.livec import layout as livec_layout
-from driqa_jax.data.builders.rated_pictures import require_counts
-from driqa_jax.data.check import check, layout_of
+from driqa_jax.data.check import check
+from driqa_jax.data.datasets import NAMES, layout_of
+from driqa_jax.data.datasets import livec as livec_layout
+from driqa_jax.data.datasets._tfds_builder import require_counts
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.prepare import NAMES, prepare
-from driqa_jax.data.sources import open_source
+from driqa_jax.data.open import open_source
+from driqa_jax.data.prepare import prepare
 
 
 @pytest.fixture
@@ -331,12 +332,12 @@ def test_the_counts_are_those_of_the_literature():
         "pipal": 23200,
         "biq2021": 12000,
     }
-    assert importlib.import_module("driqa_jax.data.builders.livec.layout").ROWS == 1169
+    assert importlib.import_module("driqa_jax.data.datasets.livec").ROWS == 1169
     with pytest.raises(DataError, match=r"ends with 3 ratings of train, where KADID-10k has 10125"):
         require_counts(layout_of("kadid10k"), [ratings_of_kadid()] * 3)
 
 
 def ratings_of_kadid():
-    from driqa_jax.data.builders.layout import Rating
+    from driqa_jax.data.datasets._layout import Rating
 
     return Rating("I01_01_01.png", "I01_01_01.png", 4.0, "dmos.csv", 4)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from driqa_jax.scoring.calibration import IDENTITY, Calibration, fit_calibration
+from driqa_jax.inference.calibration import IDENTITY, Calibration, fit_calibration
 
 
 def test_fit_finds_a_known_curve():

@@ -12,11 +12,11 @@ import pytest
 from fake_model import METADATA, fake_params, fake_scorer, pictures
 from PIL import Image
 
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli import main as cli
 from driqa_jax.cli.options import result_file
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
-from driqa_jax.scoring.weights import save_weights
 from driqa_jax.train.config import default
 
 
@@ -29,7 +29,7 @@ def scorer():
 def fake(monkeypatch, scorer):
     """`load` gives a scorer of a tiny model; what it was asked for stands in the list."""
     asked = []
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: asked.append((a, k)) or scorer)
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: asked.append((a, k)) or scorer)
     return asked
 
 
@@ -147,7 +147,7 @@ def test_an_interrupt_leaves_valid_files(fake, photos, tmp_path, capsys, monkeyp
             yield from list(scorer.stream(paths))[:2]
             raise error
 
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: Interrupted())
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: Interrupted())
     assert driqa("score", photos, "-o", tmp_path / "s.csv", capsys=capsys)[0] == code
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 3
     assert json.loads((tmp_path / "s.meta.json").read_text())["complete"] is False
@@ -156,7 +156,7 @@ def test_an_interrupt_leaves_valid_files(fake, photos, tmp_path, capsys, monkeyp
 def test_sigterm_and_a_closed_pipe_end_a_real_process_in_order(root, photos, tmp_path):
     code = (
         "import itertools, sys, os, signal; sys.path.insert(0, 'tests')\n"
-        "import driqa_jax.scoring.scorer as scoring\n"
+        "import driqa_jax.inference.scorer as scoring\n"
         "class Endless:\n"
         "    def __getattr__(self, name): return getattr(inner, name)\n"
         "    def stream(self, paths):\n"
@@ -164,7 +164,7 @@ def test_sigterm_and_a_closed_pipe_end_a_real_process_in_order(root, photos, tmp
         "            yield scoring.Result('a.png', 50.0)\n"
         "            if 'kill' in sys.argv: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from fake_model import fake_scorer; inner = fake_scorer()\n"
-        "from driqa_jax.scoring import listing\n"
+        "from driqa_jax.inference import listing\n"
         "listing.list_pictures = lambda paths: itertools.repeat('a.png')\n"
         "scoring.load = lambda *a, **k: Endless()\n"
         "from driqa_jax.cli.main import main\n"
@@ -232,8 +232,8 @@ def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, 
 
 
 def test_novel_pictures_are_those_whose_group_is_in_one_split_alone():
-    from driqa_jax.data.fake import FakeSource
     from driqa_jax.data.splits import novel
+    from driqa_jax.data.synthetic import FakeSource
 
     source = FakeSource(count=4)
     source._columns["group"] = np.array(["x", "y", "x", "z"])
@@ -281,7 +281,7 @@ def test_info_names_versions_devices_models_and_parts(tmp_path, capsys, monkeypa
 
     weights = tmp_path / "tiny.safetensors"
     sha256 = save_weights(weights, fake_params(), METADATA)
-    monkeypatch.setattr("driqa_jax.scoring.weights.bundled_files", lambda: {"tiny": weights})
+    monkeypatch.setattr("driqa_jax.checkpoints.weights.bundled_files", lambda: {"tiny": weights})
     part = types.SimpleNamespace(name="restoration", parameters=700_000, multiply_adds=480e6, milliseconds=12.25)
     summary = types.SimpleNamespace(summarize=lambda variant: [part])
     monkeypatch.setitem(sys.modules, "driqa_jax.models.summary", summary)

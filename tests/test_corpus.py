@@ -13,12 +13,13 @@ from skimage import data
 
 from driqa_jax.cli import main as cli
 from driqa_jax.corpus import make as making
+from driqa_jax.data.open import open_source
 from driqa_jax.data.pipeline import pretrain_batches
-from driqa_jax.data.sources import open_source
 from driqa_jax.degradations import CLEAN, NAMES, sample_chains
 from driqa_jax.errors import UserError
-from driqa_jax.train import pretrain, rng
+from driqa_jax.train import rng
 from driqa_jax.train.config import default
+from driqa_jax.train.stages import pretrain
 
 
 @pytest.fixture(scope="module")

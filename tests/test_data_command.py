@@ -8,16 +8,16 @@ import pytest
 from test_biq2021 import TEST, TRAIN, write_biq2021
 
 from driqa_jax.cli import main as cli
-from driqa_jax.data.builders.biq2021 import layout
+from driqa_jax.data.datasets import biq2021
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import open_source
+from driqa_jax.data.open import open_source
 
 
 @pytest.fixture
 def authors(tmp_path, monkeypatch):
     """The authors' folder, small; seven pictures are then all there are."""
-    monkeypatch.setitem(layout.LAYOUT.counts, "train", len(TRAIN))
-    monkeypatch.setitem(layout.LAYOUT.counts, "test", len(TEST))
+    monkeypatch.setitem(biq2021.LAYOUT.counts, "train", len(TRAIN))
+    monkeypatch.setitem(biq2021.LAYOUT.counts, "test", len(TEST))
     return write_biq2021(tmp_path / "BIQ2021")
 
 
@@ -57,7 +57,7 @@ def test_all_there(authors, capsys):
 
 
 def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
-    monkeypatch.setitem(layout.LAYOUT.counts, "train", 6)
+    monkeypatch.setitem(biq2021.LAYOUT.counts, "train", 6)
     (authors / "Images" / "ss03 (6).jpg").unlink()
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 1 and "complete" not in out
@@ -76,7 +76,7 @@ def test_a_missing_folder_or_file_is_one_defect_and_the_rest_is_looked_at(author
     assert code == 1 and "train: 5 of 5 ratings, 0 pictures" in out
     assert out.count("\n  ") == 1 and f"{authors / 'Images'}: no such folder" in out
     (authors / "Pictures").rename(authors / "Images")
-    (authors / layout.SPLITS["test"]).unlink()
+    (authors / biq2021.SPLITS["test"]).unlink()
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 1 and "train: 5 of 5 ratings, 5 pictures\ntest: 0 of 2 ratings, 0 pictures\n" in out
     assert out.count("\n  ") == 1 and "Test (Images and MOS).csv: no such file" in out
@@ -137,15 +137,16 @@ def test_what_cannot_be_prepared_says_why_and_exits_2(authors, tmp_path, capsys)
 STOPPED = """
 import sys, time
 from driqa_jax.cli import main as cli
-from driqa_jax.data.builders.biq2021.biq2021_dataset_builder import Builder
-Builder.LAYOUT.counts.update(train=5, test=2)
-examples = Builder._generate_examples
+from driqa_jax.data.datasets import layout_of
+from driqa_jax.data.datasets._tfds_builder import RatedImages
+layout_of("biq2021").counts.update(train=5, test=2)
+examples = RatedImages._generate_examples
 def slow(self, *args):
     for example in examples(self, *args):
         yield example
         print("one is written", flush=True, file=sys.__stdout__)
         time.sleep(60)
-Builder._generate_examples = slow
+RatedImages._generate_examples = slow
 sys.exit(cli.main(["data", "prepare", "biq2021", "--data-dir", sys.argv[1], "--out", sys.argv[2]]))
 """
 

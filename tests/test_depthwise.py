@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from driqa_jax.models.depthwise import depthwise_conv
+from driqa_jax.models.ops import depthwise_conv
 
 # Kernel, stride, height, width: odd and even sides, sides shorter than the kernel, remainders of the stride.
 CASES = (

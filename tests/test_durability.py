@@ -24,14 +24,15 @@ import pytest
 from durable_run import POINTS, configured, stage
 from orbax.checkpoint._src.path.atomicity import AtomicRenameTemporaryPath
 
-from driqa_jax import parallel
+from driqa_jax import distributed
+from driqa_jax.checkpoints import integrity
+from driqa_jax.checkpoints.manager import Checkpoints, load_for_scoring
+from driqa_jax.checkpoints.state import create
 from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.train import event_log, loop, wholeness
-from driqa_jax.train.checkpoint import Checkpoints, load_for_scoring
-from driqa_jax.train.metrics import MetricLog
-from driqa_jax.train.state import create
+from driqa_jax.train import event_log, loop
+from driqa_jax.train.telemetry import MetricLog
 
 TESTS = pathlib.Path(__file__).resolve().parent
 INTERVAL, STEPS = 3, 42
@@ -68,7 +69,7 @@ class Run:
 
 
 def arrays(workdir, step=STEPS):
-    state = wholeness.read(workdir / "checkpoints" / str(step))[0]
+    state = integrity.read(workdir / "checkpoints" / str(step))[0]
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
@@ -107,7 +108,7 @@ def test_a_kill_at_each_named_point_costs_no_checkpoint_and_no_byte(tmp_path, un
     for point in POINTS:
         run = Run(tmp_path, "--kill", point)
         assert run.end() == -signal.SIGKILL, run.said
-        left = wholeness.steps_in(tmp_path / "checkpoints")
+        left = integrity.steps_in(tmp_path / "checkpoints")
         print(f"killed at {point!r}, after step {run.step}; checkpoints of steps {left}")
         # The third save is what counts, or the third deletion: two are due at the first save, since the kill before
         # has left one. Nothing is promised of the save that is under way, and all of the one before.
@@ -140,7 +141,7 @@ def test_kills_at_random_moments_cost_no_checkpoint_and_no_byte(tmp_path):
         run.process.kill()
         code = run.end()
         kills += code == -signal.SIGKILL
-        left = wholeness.steps_in(workdir / "checkpoints")
+        left = integrity.steps_in(workdir / "checkpoints")
         print(f"seed {SEED}, kill {kills}: {after} steps and {delay:.3f} s after the start, at step {run.step}, {left}")
         assert code == -signal.SIGKILL and seen == after, run.said
         assert run.resumed == newest, run.said
@@ -156,7 +157,7 @@ def small_state(step, seed=0):
     rng = np.random.default_rng(seed)
     params = {"a": {"kernel": rng.standard_normal((300, 400), np.float32)}, "b": {"bias": np.zeros(3, np.float32)}}
     state = create(jax.tree.map(jnp.asarray, params), lambda path: path == "a/kernel", optax.adam(1e-3))
-    return parallel.replicate(state._replace(step=jnp.int32(step)), parallel.make_mesh())
+    return distributed.replicate(state._replace(step=jnp.int32(step)), distributed.make_mesh())
 
 
 CONFIG = ml_collections.ConfigDict({"seed": 0})
@@ -187,7 +188,7 @@ def test_no_damage_to_a_file_passes_for_whole_unless_every_value_is_the_same(two
             (workdir / file).unlink()
             if damaged is not None:
                 (workdir / file).write_bytes(damaged)
-            step, _, run, torn = wholeness.newest(workdir / "checkpoints")
+            step, _, run, torn = integrity.newest(workdir / "checkpoints")
             found[step == 6] += 1
             assert (step, list(torn)) in ((6, []), (3, [6])), file
             assert run["examples"] == step * 8
@@ -215,7 +216,7 @@ def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(two, t
     assert "checkpoint 6 is not whole" in (said := capsys.readouterr().err) and str(aside) in said
     assert aside.is_dir()
     like = small_state(0)
-    restored = checkpoints.restore(jax.eval_shape(lambda: like), parallel.everywhere(parallel.make_mesh()))
+    restored = checkpoints.restore(jax.eval_shape(lambda: like), distributed.everywhere(distributed.make_mesh()))
     np.testing.assert_array_equal(restored.trainable["a/kernel"], small_state(3, seed=3).trainable["a/kernel"])
     checkpoints.save(small_state(6, seed=6), CONFIG, 48)
     checkpoints.close()
@@ -224,7 +225,7 @@ def test_a_torn_newest_checkpoint_is_set_aside_and_the_one_before_is_used(two, t
 
 def load_step(workdir):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("driqa_jax.train.describe.describe", lambda run: run["step"])
+        patch.setattr("driqa_jax.checkpoints.metadata.describe", lambda run: run["step"])
         return load_for_scoring(workdir)[1]
 
 
@@ -237,7 +238,7 @@ def test_where_no_checkpoint_is_whole_the_error_names_the_folder_and_nothing_is_
         Checkpoints(tmp_path)
     with pytest.raises(UserError, match=said):
         load_for_scoring(tmp_path)
-    assert wholeness.steps_in(tmp_path / "checkpoints") == [6, 3]
+    assert integrity.steps_in(tmp_path / "checkpoints") == [6, 3]
 
 
 def test_the_newest_are_kept_and_leftovers_of_a_kill_removed(tmp_path):
@@ -278,10 +279,10 @@ def test_the_loop_waits_for_no_disk(tmp_path, monkeypatch):
     checkpoints.save(state, CONFIG, 8)
     blocked = time.monotonic() - start
     checkpoints.check()
-    assert wholeness.steps_in(tmp_path / "checkpoints") == [] and checkpoints.latest() == 1
+    assert integrity.steps_in(tmp_path / "checkpoints") == [] and checkpoints.latest() == 1
     gate.set()
     checkpoints.close()
-    assert wholeness.steps_in(tmp_path / "checkpoints") == [1]
+    assert integrity.steps_in(tmp_path / "checkpoints") == [1]
     assert blocked < 0.01 * 60 * configured().checkpoint.minutes
 
 
@@ -309,7 +310,7 @@ def test_a_full_disk_ends_the_run_clearly_and_once_there_is_room_it_goes_on(tmp_
         folder, last = disk / "run" / "checkpoints", run.said.splitlines()[-1]
         said = re.escape(f"{folder}: a checkpoint could not be saved (No space left on device); the newest is of step ")
         assert re.search(said + r"\d+ .*run the same command to go on", last), run.said
-        left = wholeness.newest(folder)
+        left = integrity.newest(folder)
         assert left[0] and not left[3]
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         again = Run(disk / "run")
@@ -358,17 +359,17 @@ def trainer(monkeypatch):
                 yield batch
 
         monkeypatch.setattr(loop, "STAGES", {"finetune": used._replace(batches=batches)})
-        monkeypatch.setattr(parallel, "make_mesh", functools.partial(make_mesh, jax.devices()[:devices]))
+        monkeypatch.setattr(distributed, "make_mesh", functools.partial(make_mesh, jax.devices()[:devices]))
         return loop.train(configured(steps=12, **changes), str(workdir))
 
-    make_mesh = parallel.make_mesh
+    make_mesh = distributed.make_mesh
     return train
 
 
 def test_on_other_devices_a_run_goes_on_from_the_same_example(tmp_path, trainer):
     assert trainer(tmp_path / "straight") == 0
     assert trainer(tmp_path / "moved", stop=6) == 143
-    assert wholeness.steps_in(tmp_path / "moved" / "checkpoints")[0] == 7
+    assert integrity.steps_in(tmp_path / "moved" / "checkpoints")[0] == 7
     assert trainer(tmp_path / "moved", devices=4) == 0
     examples = [line["first_example"] for line in log_of(tmp_path / "straight") if "loss" in line]
     assert examples == [4 * step for step in range(12)]
@@ -381,8 +382,8 @@ def test_on_other_devices_a_run_goes_on_from_the_same_example(tmp_path, trainer)
 def test_a_state_restored_on_other_devices_is_the_same_to_the_bit(two):
     checkpoints, like = Checkpoints(two), small_state(0)
     for devices in (1, 4):
-        mesh = parallel.make_mesh(jax.devices()[:devices])
-        restored = checkpoints.restore(jax.eval_shape(lambda: like), parallel.everywhere(mesh))
+        mesh = distributed.make_mesh(jax.devices()[:devices])
+        restored = checkpoints.restore(jax.eval_shape(lambda: like), distributed.everywhere(mesh))
         expected = small_state(6, seed=6)
         for one, other in zip(jax.tree.leaves(restored), jax.tree.leaves(expected), strict=True):
             assert len(one.sharding.device_set) == devices

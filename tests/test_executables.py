@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from driqa_jax.scoring.executables import Program
-from driqa_jax.scoring.program import FOUND, Stage
+from driqa_jax.inference.executables import Program
+from driqa_jax.inference.program import FOUND, Stage
 
 PARAMS = {"w": jnp.arange(3.0)}
 

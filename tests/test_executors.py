@@ -10,12 +10,12 @@ from test_parallel import first_step, require_equal
 from test_train import STEPS, configured
 from tiny_model import random_params, tiny
 
-from driqa_jax import parallel
+from driqa_jax import distributed
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.weights import save_weights
+from driqa_jax.distributed import devices
 from driqa_jax.errors import UserError
-from driqa_jax.parallel import devices
-from driqa_jax.scoring.weights import save_weights
 from driqa_jax.train import loop
-from driqa_jax.train.describe import describe
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 
@@ -32,22 +32,22 @@ def start(tmp_path_factory):
 
 @pytest.mark.parametrize("stage", ["finetune", pytest.param("pretrain", marks=pytest.mark.long)])
 def test_pmap_has_the_loss_and_gradients_of_shard_map(stage):
-    require_equal(*(first_step(stage, "tiny", 0, 8, executor) for executor in parallel.EXECUTORS))
+    require_equal(*(first_step(stage, "tiny", 0, 8, executor) for executor in distributed.EXECUTORS))
 
 
-@pytest.mark.parametrize("executor", parallel.EXECUTORS)
+@pytest.mark.parametrize("executor", distributed.EXECUTORS)
 def test_the_state_is_given_away_and_comes_back_on_every_device(executor):
-    mesh = parallel.make_mesh()
+    mesh = distributed.make_mesh()
 
     def step(state, batch):
-        return {"w": state["w"] + parallel.total(batch["x"].sum())}, {"seen": parallel.total(jnp.float32(1.0))}
+        return {"w": state["w"] + distributed.total(batch["x"].sum())}, {"seen": distributed.total(jnp.float32(1.0))}
 
-    advance = parallel.map_step(step, mesh, executor)
-    first = parallel.replicate({"w": np.zeros((4, 4), np.float32)}, mesh)
-    batch = parallel.place_batch({"x": np.arange(16, dtype=np.float32)}, mesh)
+    advance = distributed.map_step(step, mesh, executor)
+    first = distributed.replicate({"w": np.zeros((4, 4), np.float32)}, mesh)
+    batch = distributed.place_batch({"x": np.arange(16, dtype=np.float32)}, mesh)
     second, metrics = advance(first, batch)
     assert first["w"].is_deleted() and not batch["x"].is_deleted()
-    assert second["w"].sharding.is_equivalent_to(parallel.everywhere(mesh), 2)
+    assert second["w"].sharding.is_equivalent_to(distributed.everywhere(mesh), 2)
     third, _ = advance(second, batch)
     assert second["w"].is_deleted() and metrics["seen"] == 8.0
     np.testing.assert_array_equal(third["w"], np.full((4, 4), 240.0))
@@ -71,7 +71,7 @@ def test_the_loop_sends_batches_alone_and_waits_for_no_metric(executor, start, t
             return int(float(self))
 
     def map_step(*args):
-        advance = parallel.map_step(*args)
+        advance = distributed.map_step(*args)
 
         def watched(run, batch):
             run, metrics = advance(run, batch)
@@ -97,7 +97,7 @@ def test_the_loop_sends_batches_alone_and_waits_for_no_metric(executor, start, t
                 guard("allow")
             yield batch
 
-    monkeypatch.setattr(loop, "parallel", SimpleNamespace(**{**vars(parallel), "map_step": map_step}))
+    monkeypatch.setattr(loop, "distributed", SimpleNamespace(**{**vars(distributed), "map_step": map_step}))
     monkeypatch.setitem(loop.STAGES, "finetune", stage._replace(batches=batches))
     try:
         assert loop.train(configured(init=str(start), eval_every=0, parallel=executor), tmp_path) == 0
@@ -116,4 +116,4 @@ def test_an_executor_that_there_is_not_is_refused(start, tmp_path):
 def test_the_mesh_keeps_the_devices_of_a_host_together(monkeypatch):
     wires = [SimpleNamespace(process_index=host, id=number) for host, number in ((0, 0), (1, 2), (1, 3), (0, 1))]
     monkeypatch.setattr(devices, "Mesh", lambda found, *args, **kwargs: found)
-    assert [device.id for device in parallel.make_mesh(wires)] == [0, 1, 2, 3]
+    assert [device.id for device in distributed.make_mesh(wires)] == [0, 1, 2, 3]

@@ -14,11 +14,11 @@ from tiny_scorer import METADATA, tiny_scorer
 import driqa_jax
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.degradations import NAMES, apply
-from driqa_jax.scoring.blend import through_tiles, tile_starts
-from driqa_jax.scoring.explain import Explainer
-from driqa_jax.scoring.labels import label
-from driqa_jax.scoring.overlay import colour_stops, colours, overlay
-from driqa_jax.scoring.sheet import sheet
+from driqa_jax.inference.explain import Explainer
+from driqa_jax.inference.labels import label
+from driqa_jax.inference.tiling import through_tiles, tile_starts
+from driqa_jax.reports.colormap import colour_stops, colours, overlay
+from driqa_jax.reports.explanation_png import sheet
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
-from driqa_jax import parallel
-from driqa_jax.data.fake import FakeSource
+from driqa_jax import distributed
+from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.state import flatten, merge
+from driqa_jax.checkpoints.weights import save_weights
+from driqa_jax.data.open import Subset
 from driqa_jax.data.pipeline import evaluation_batches
-from driqa_jax.data.sources import Subset
+from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train import features, finetune, heads, initial, loop, optim, validate
-from driqa_jax.train.checkpoint import load_for_scoring
+from driqa_jax.train import initialization, loop, optim, validation
 from driqa_jax.train.config import default
-from driqa_jax.train.describe import describe
-from driqa_jax.train.state import flatten, merge
+from driqa_jax.train.stages import finetune, frozen_features, kept_features
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 PICTURES, STEPS = 18, 3
@@ -46,13 +47,13 @@ def params(tmp_path_factory):
 def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp_path):
     config, source = configured(tmp_path), FakeSource(PICTURES)
     model = driqa.build_model(config.model)
-    pixels = validate.predict(config, model, parallel.make_mesh())(params, source)
-    kept = heads.predict(config, model, parallel.make_mesh())(params, source)
+    pixels = validation.predict(config, model, distributed.make_mesh())(params, source)
+    kept = frozen_features.predict(config, model, distributed.make_mesh())(params, source)
     np.testing.assert_allclose(kept[0], pixels[0], atol=1e-5)
     np.testing.assert_array_equal(kept[1], pixels[1])
     assert np.std(kept[0]) > 1e-3
     half = configured(tmp_path, **{"cache.dtype": "float16"})
-    rounded = heads.predict(half, model, parallel.make_mesh())(params, source)[0]
+    rounded = frozen_features.predict(half, model, distributed.make_mesh())(params, source)[0]
     np.testing.assert_allclose(rounded, pixels[0], atol=2e-3)
     assert (rounded != kept[0]).any()
 
@@ -60,21 +61,21 @@ def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp
     rule = finetune.view_rule(config, config.view.eval_tiles)
     batch = next(evaluation_batches(source, rule, config.view.canvas, config.batch_size))
     labels = {key: batch[key] for key in ("mos", "percentile", "dataset", "index")}
-    seen = {**features.KeptFeatures(config, model, params, source).read(batch["index"]), **labels}
+    seen = {**kept_features.KeptFeatures(config, model, params, source).read(batch["index"]), **labels}
     flat = flatten(params)
     standing = {path: value for path, value in flat.items() if not optim.is_trained(config, path)}
     trained = {path: value for path, value in flat.items() if path not in standing}
-    mesh = parallel.make_mesh(jax.devices()[:1])
+    mesh = distributed.make_mesh(jax.devices()[:1])
 
     def gradients(loss, batch):
         def step(trained, batch):
             value, found = jax.value_and_grad(lambda t: loss(merge(t, standing), batch, 0)[0])(trained)
             return found, {"loss": value}
 
-        return jax.tree.map(np.asarray, parallel.map_step(step, mesh)(jax.tree.map(jnp.array, trained), batch))
+        return jax.tree.map(np.asarray, distributed.map_step(step, mesh)(jax.tree.map(jnp.array, trained), batch))
 
     from_pixels = gradients(finetune.make_loss(config, model), batch)
-    from_kept = gradients(heads.make_loss(config, model), seen)
+    from_kept = gradients(frozen_features.make_loss(config, model), seen)
     np.testing.assert_allclose(from_kept[1]["loss"], from_pixels[1]["loss"], rtol=1e-5)
     total = np.sqrt(sum(np.sum(x**2) for x in from_pixels[0].values()))
     apart = np.sqrt(sum(np.sum((from_kept[0][k] - x) ** 2) for k, x in from_pixels[0].items()))
@@ -93,11 +94,11 @@ def test_a_picture_is_looked_at_once_and_a_stopped_computation_goes_on(params, t
         looked.extend(part.column("image_id").tolist())
         return evaluation_batches(part, *args, **options)
 
-    monkeypatch.setattr(features, "evaluation_batches", counted)
-    monkeypatch.setattr(features, "CHUNK", 5)
+    monkeypatch.setattr(kept_features, "evaluation_batches", counted)
+    monkeypatch.setattr(kept_features, "CHUNK", 5)
     names = source.column("image_id").tolist()
     with monkeypatch.context() as patch:
-        add, calls = features.FeatureStore.add, []
+        add, calls = kept_features.FeatureStore.add, []
 
         def stopped(self, *args):
             calls.append(1)
@@ -105,28 +106,28 @@ def test_a_picture_is_looked_at_once_and_a_stopped_computation_goes_on(params, t
                 raise KeyboardInterrupt
             add(self, *args)
 
-        patch.setattr(features.FeatureStore, "add", stopped)
+        patch.setattr(kept_features.FeatureStore, "add", stopped)
         with pytest.raises(KeyboardInterrupt):
-            features.KeptFeatures(config, model, params, source)
+            kept_features.KeptFeatures(config, model, params, source)
     looked.clear()
     # Another part of the same set computes no more than what it has in addition: 10 of the 12 are there already.
-    features.KeptFeatures(config, model, params, Subset(source, range(12), "part"))
+    kept_features.KeptFeatures(config, model, params, Subset(source, range(12), "part"))
     assert looked == names[10:12] + names[:12]  # of the quality store; then of the tiles'
     looked.clear()
-    features.KeptFeatures(config, model, params, source)
+    kept_features.KeptFeatures(config, model, params, source)
     assert looked == names[12:] * 2
     looked.clear()
     other = {**params, "restoration": jax.tree.map(lambda x: x + 1, params["restoration"])}
-    features.KeptFeatures(config, model, other, source)
+    kept_features.KeptFeatures(config, model, other, source)
     assert looked == names  # another R: the backbone's features are shared
 
 
 def test_other_pictures_under_the_same_names_are_refused(params, tmp_path):
     config, source = configured(tmp_path), FakeSource(PICTURES)
     model = driqa.build_model(config.model)
-    features.KeptFeatures(config, model, params, Subset(source, range(8), "part"))
+    kept_features.KeptFeatures(config, model, params, Subset(source, range(8), "part"))
     with pytest.raises(UserError, match="holds features of another picture named"):
-        features.KeptFeatures(config, model, params, FakeSource(PICTURES, size=72))
+        kept_features.KeptFeatures(config, model, params, FakeSource(PICTURES, size=72))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +142,7 @@ def start(params, tmp_path_factory):
 
 @pytest.fixture
 def imagenet(params, monkeypatch):
-    monkeypatch.setattr(initial, "imagenet_weights", lambda: (params["quality_encoder"]["backbone"], None))
+    monkeypatch.setattr(initialization, "imagenet_weights", lambda: (params["quality_encoder"]["backbone"], None))
 
 
 def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, imagenet, tmp_path, capsys):
@@ -149,7 +150,7 @@ def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, im
     assert loop.train(config, str(tmp_path / "run")) == 0
     found, metadata = load_for_scoring(tmp_path / "run")
     model = driqa.build_model(config.model)
-    before, after = flatten(initial.encoders(config, model)), flatten(found)
+    before, after = flatten(initialization.encoders(config, model)), flatten(found)
     assert before.keys() == after.keys()
     moved = {path for path in before if (np.asarray(before[path]) != np.asarray(after[path])).any()}
     standing = ("degradation_encoder/", "restoration/", "quality_encoder/backbone/")
@@ -165,7 +166,7 @@ def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, im
 def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start, imagenet, params, tmp_path):
     def encoders(**changes):
         config = configured(tmp_path, init=start, **changes)
-        return initial.encoders(config, driqa.build_model(config.model))
+        return initialization.encoders(config, driqa.build_model(config.model))
 
     def same(one, other):
         pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
@@ -214,7 +215,7 @@ def test_what_cannot_be_trained_on_kept_features_is_refused(changes, said, start
 @pytest.mark.long
 def test_a_restorer_of_another_form_is_pretrained_on_the_same_encoder(start, params, tmp_path):
     config = configured(tmp_path, stage="pretrain", init=start, **{"model.inject": "add"})
-    found = initial.pretraining_params(config, driqa.build_model(config.model), None)
+    found = initialization.pretraining_params(config, driqa.build_model(config.model), None)
     encoder, given = flatten(found["degradation_encoder"]), flatten(params["degradation_encoder"])
     assert all(np.array_equal(np.float16(encoder[path]), np.float16(value)) for path, value in given.items())
     assert "add" in found["restoration"]["middle_film"] and "film" in params["restoration"]["middle_film"]

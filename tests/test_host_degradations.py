@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from driqa_jax.bench import degradations as bench
-from driqa_jax.bench import host_degradations
-from driqa_jax.bench.host_degradations import HOST
+from benchmarks import degradations as bench
+from benchmarks import host_degradations
+from benchmarks.host_degradations import HOST
 from driqa_jax.degradations import apply, chains
 
 SEVERITY = 0.5

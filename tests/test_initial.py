@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
-from driqa_jax.data.fake import FakeSource
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.state import flatten
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
+from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
 from driqa_jax.models.signal_statistics import signal_statistics
-from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train import finetune, initial, pretrain
+from driqa_jax.train import initialization
 from driqa_jax.train.config import default
-from driqa_jax.train.describe import describe
-from driqa_jax.train.state import flatten
+from driqa_jax.train.stages import finetune, pretrain
 
 PICTURES = 11  # no multiple of the batch that measures
 
@@ -51,11 +52,11 @@ def test_pretrained_parts_and_imagenet_are_taken_and_features_standardised(confi
     model = driqa.build_model(config.model)
     given = random_params(model, seed=5)
     backbone = given["quality_encoder"]["backbone"]
-    monkeypatch.setattr(initial, "imagenet_weights", lambda: (backbone, None))
+    monkeypatch.setattr(initialization, "imagenet_weights", lambda: (backbone, None))
     pretrained = {name: given[name] for name in ("degradation_encoder", "restoration")}
     config.init = written(pretrained)
     source = FakeSource(PICTURES)
-    params = initial.finetuning_params(config, model, source)
+    params = initialization.finetuning_params(config, model, source)
 
     found = flatten(params)
     for path, value in flatten(pretrained).items():
@@ -85,7 +86,7 @@ def test_a_whole_model_comes_as_it_is(config, written):
     model = driqa.build_model(config.model)
     whole = random_params(model, seed=6)
     config.init = written(whole)
-    found = flatten(initial.finetuning_params(config, model, source=None))
+    found = flatten(initialization.finetuning_params(config, model, source=None))
     assert found.keys() == flatten(whole).keys()
     for path, value in flatten(whole).items():
         np.testing.assert_array_equal(found[path], as_float16(value))
@@ -96,7 +97,7 @@ def test_pretraining_starts_with_the_two_parts_alone(config):
     model = driqa.build_model(config.model)
     config.stage, config.pretrain.crop, config.batch_size = "pretrain", 32, 4
     source = FakeSource(PICTURES)
-    params = initial.pretraining_params(config, model, source)
+    params = initialization.pretraining_params(config, model, source)
     assert set(params) == {"degradation_encoder", "restoration"}
 
     # The constants are those of degraded pictures: standardised, others of the kind have no mean and unit deviation.
@@ -113,11 +114,11 @@ def test_pretraining_starts_with_the_two_parts_alone(config):
 def test_another_variant_is_refused_naming_both(config, written):
     path = written(random_params(driqa.build_model(config.model)))
     with pytest.raises(UserError, match="'tiny'.*'lite'"):
-        initial.load(path, "lite")
+        initialization.load(path, "lite")
 
 
 def test_what_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model 'nothing'"):
-        initial.load("nothing", "lite")
+        initialization.load("nothing", "lite")
     with pytest.raises(UserError, match="no training run"):
-        initial.load(str(tmp_path), "lite")
+        initialization.load(str(tmp_path), "lite")

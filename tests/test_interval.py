@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driqa_jax.evaluation.coverage import coverage, draw_coverage, said, wilson
-from driqa_jax.scoring.interval import Interval, fit_interval, tile_spread
+from driqa_jax.inference.conformal import Interval, fit_interval, tile_spread
 
 
 def drawn(n, seed, scale=0.15):

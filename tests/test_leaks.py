@@ -9,9 +9,9 @@ from PIL import Image
 from test_neighbours import encoded, scene
 
 from driqa_jax.cli import main as cli
-from driqa_jax.data import leaks, neighbours
+from driqa_jax.data import leaks, near_duplicates
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source
+from driqa_jax.data.open import Source
 
 
 class Pictures(Source):
@@ -43,15 +43,15 @@ SCENES = [encoded(scene(seed, 96)) for seed in range(6)]
 
 def test_pairs_are_those_of_the_full_matrix_over_block_bounds(monkeypatch):
     rows = np.stack(
-        [neighbours.describe(data) for data in [*SCENES, encoded(mirrored(1)), encoded(scene(2, 96), quality=30)]]
+        [near_duplicates.describe(data) for data in [*SCENES, encoded(mirrored(1)), encoded(scene(2, 96), quality=30)]]
     )
-    full = np.maximum(rows[:6] @ rows.T, rows[:6] @ neighbours._mirrored(rows).T)
-    monkeypatch.setattr(neighbours, "_ROWS", 4)
-    i, j, similarity = neighbours.pairs(rows[:6], rows)
+    full = np.maximum(rows[:6] @ rows.T, rows[:6] @ near_duplicates._mirrored(rows).T)
+    monkeypatch.setattr(near_duplicates, "_ROWS", 4)
+    i, j, similarity = near_duplicates.pairs(rows[:6], rows)
     assert {(a, b) for a, b in zip(i, j, strict=True)} == {*((k, k) for k in range(6)), (1, 6), (2, 7)}
     np.testing.assert_allclose(similarity, full[i, j], atol=1e-6)
     assert (np.diff(similarity) <= 0).all()
-    assert all(len(column) == 0 for column in neighbours.pairs(rows[:2], rows[3:5]))
+    assert all(len(column) == 0 for column in near_duplicates.pairs(rows[:2], rows[3:5]))
 
 
 def test_two_sets_that_share_scenes():

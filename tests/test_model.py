@@ -9,7 +9,6 @@ from jax import lax
 from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax.degradations import NAMES
-from driqa_jax.models.depthwise import depthwise_conv
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.layers import (
     FiLM,
@@ -20,6 +19,7 @@ from driqa_jax.models.layers import (
     masked_moments,
     sincos_positions,
 )
+from driqa_jax.models.ops import depthwise_conv
 from driqa_jax.models.restoration import RestorationNet, pixel_shuffle, pixel_unshuffle
 from driqa_jax.models.summary import multiply_adds, summarize
 

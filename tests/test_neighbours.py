@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from driqa_jax.data import neighbours
+from driqa_jax.data import near_duplicates
 
 
 def scene(seed, side=256):
@@ -25,11 +25,11 @@ def encoded(image, kind="JPEG", **options):
 
 
 def groups(*images):
-    return neighbours.clusters(map(neighbours.describe, images)).tolist()
+    return near_duplicates.clusters(map(near_duplicates.describe, images)).tolist()
 
 
 def test_a_description_is_a_unit_vector_of_144():
-    described = neighbours.describe(encoded(scene(0)))
+    described = near_duplicates.describe(encoded(scene(0)))
     assert described.shape == (144,) and described.dtype == np.float32
     assert np.linalg.norm(described) == pytest.approx(1, abs=1e-5)
 
@@ -86,15 +86,15 @@ def chain(step, count, size=144):
 
 
 def test_neighbours_of_neighbours_are_one_cluster_over_block_bounds(monkeypatch):
-    monkeypatch.setattr(neighbours, "_ROWS", 2)
+    monkeypatch.setattr(near_duplicates, "_ROWS", 2)
     links, strangers = chain(30, 4)  # one step apart they correlate .87, two .5
-    assert links[0] @ links[2] < neighbours.THRESHOLD < links[0] @ links[1]
+    assert links[0] @ links[2] < near_duplicates.THRESHOLD < links[0] @ links[1]
     rows = [strangers[0], links[3], links[1], strangers[1], links[2], links[0]]
-    assert neighbours.clusters(rows).tolist() == [0, 1, 1, 3, 1, 1]
+    assert near_duplicates.clusters(rows).tolist() == [0, 1, 1, 3, 1, 1]
 
 
 def test_a_chain_longer_than_allowed_is_parted_where_its_links_are_weakest():
     tight, _ = chain(6, 4)  # .995 a step
     links = [*tight, *(chain(6, 10)[0][6 + k] for k in range(4))]  # one weak link of three steps, .951
-    assert neighbours.clusters(links).tolist() == [0] * 8
-    assert neighbours.clusters(links, largest=4).tolist() == [0] * 4 + [4] * 4
+    assert near_duplicates.clusters(links).tolist() == [0] * 8
+    assert near_duplicates.clusters(links, largest=4).tolist() == [0] * 4 + [4] * 4

@@ -10,7 +10,7 @@ from tiny_scorer import tiny_scorer
 
 from driqa_jax.cli.examine import _photographs
 from driqa_jax.cli.main import build_parser, main
-from driqa_jax.data.sources import open_source
+from driqa_jax.data.open import open_source
 from driqa_jax.data.split_file import hash_split
 from driqa_jax.evaluation import order, order_report
 from driqa_jax.evaluation.estimates import Estimate, estimate, save_rows
@@ -113,7 +113,7 @@ def test_the_figure_has_a_bar_for_each_type():
 
 
 def test_the_command_writes_figures_and_provenance(few_types, tmp_path, monkeypatch, capsys):
-    from driqa_jax.scoring import scorer
+    from driqa_jax.inference import scorer
 
     (tmp_path / "photos").mkdir()
     for i, (name, photo) in enumerate(photos(240).items()):

@@ -7,8 +7,8 @@ import os
 import pytest
 
 from driqa_jax.errors import UserError
-from driqa_jax.scoring.outputs import ScoreFile, check_output, meta_path
-from driqa_jax.scoring.scorer import Result
+from driqa_jax.inference.scorer import Result
+from driqa_jax.reports.score_file import ScoreFile, check_output, meta_path
 
 ROWS = [
     Result("a.jpg", 71.5, uncertainty=1.25),

@@ -12,10 +12,10 @@ from tiny_scorer import tiny_scorer
 
 from driqa_jax.cli import main as cli
 from driqa_jax.errors import UserError
-from driqa_jax.scoring import gallery
-from driqa_jax.scoring.gallery import Gallery
-from driqa_jax.scoring.report import EXTREMES, Report
-from driqa_jax.scoring.scorer import Result
+from driqa_jax.inference.scorer import Result
+from driqa_jax.reports import gallery
+from driqa_jax.reports.gallery import Gallery
+from driqa_jax.reports.html import EXTREMES, Report
 
 EVIL = "<script>alert(1)<script><img src=x onerror=alert(1)>\"onload='x'&amp;.png"
 PROVENANCE = {"model": "tiny", "sha256": "ab" * 32, "versions": {"jax": "1.2"}}
@@ -157,7 +157,7 @@ def test_a_report_stays_small_whatever_the_pictures(found, tmp_path):
 
 
 def test_the_commands_leave_pages_and_report_what_is_broken(scorer, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: scorer)
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: scorer)
     photos, out = tmp_path / "photos", tmp_path / "out"
     (photos / "sub").mkdir(parents=True)
     for i, name in enumerate(("a.png", "sub/a.png", "sub/b.png")):

@@ -10,13 +10,15 @@ import pytest
 from jax.sharding import PartitionSpec
 from tiny_model import random_params, tiny, views_of_noise
 
-from driqa_jax import parallel
+from driqa_jax import distributed
+from driqa_jax.checkpoints import state
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.train import finetune, health, optim, pretrain, state
+from driqa_jax.train import health, optim
 from driqa_jax.train.config import default
-from driqa_jax.train.steps import make_step
+from driqa_jax.train.stages import finetune, pretrain
+from driqa_jax.train.step import make_step
 
 BATCH, SIDE = 8, 64
 RELATIVE = 1e-5
@@ -68,12 +70,12 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
     params = random_params(model)
     if stage == "pretrain":
         params = {name: params[name] for name in ("degradation_encoder", "restoration")}
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+    mesh = distributed.make_mesh(jax.devices()[:devices])
     keeper = optax.trace(0.0)
     start = state.create(params, lambda path: not optim.is_frozen(config.optim, path), keeper)
     loss = {"finetune": finetune, "pretrain": pretrain}[stage].make_loss(config, model)
-    step = parallel.map_step(make_step(loss, keeper, 0.9), mesh, executor)
-    after, metrics = step(parallel.replicate(start, mesh), parallel.place_batch(batch_of(stage, block), mesh))
+    step = distributed.map_step(make_step(loss, keeper, 0.9), mesh, executor)
+    after, metrics = step(distributed.replicate(start, mesh), distributed.place_batch(batch_of(stage, block), mesh))
     assert int(metrics.pop(health.MARK)) == 0
     return jax.tree.map(np.asarray, (after.opt_state.trace, metrics))
 
@@ -116,20 +118,20 @@ def require_equal(first, second):
     assert apart[worst] < 1e-3 * norms[worst], worst
 
 
-EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(parallel.AXIS)
+EVERYWHERE, SPLIT = PartitionSpec(), PartitionSpec(distributed.AXIS)
 
 
 def mapped(function, devices=8, out=EVERYWHERE):
     """`function` of one array split over devices, its result replicated or split."""
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+    mesh = distributed.make_mesh(jax.devices()[:devices])
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=SPLIT, out_specs=out, check_vma=False))
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
 def test_gather_keeps_the_order_of_the_global_batch_and_local_slice_undoes_it(devices):
     x = np.arange(48.0).reshape(16, 3)
-    np.testing.assert_array_equal(mapped(parallel.gather, devices)(x), x)
-    again = mapped(lambda piece: parallel.local_slice(parallel.gather(piece)), devices, SPLIT)
+    np.testing.assert_array_equal(mapped(distributed.gather, devices)(x), x)
+    again = mapped(lambda piece: distributed.local_slice(distributed.gather(piece)), devices, SPLIT)
     np.testing.assert_array_equal(again(x), x)
 
 
@@ -137,10 +139,10 @@ def test_the_gradient_of_a_shared_loss_of_gathered_values_is_not_multiplied_by_t
     x, target = np.arange(16.0, dtype=np.float32), np.ones(16, np.float32)
 
     def loss(weight, piece):
-        return parallel.share(jnp.sum((parallel.gather(weight * piece) - target) ** 2))
+        return distributed.share(jnp.sum((distributed.gather(weight * piece) - target) ** 2))
 
     def summed(piece):
-        return parallel.total(jax.value_and_grad(loss)(jnp.float32(2.0), piece))
+        return distributed.total(jax.value_and_grad(loss)(jnp.float32(2.0), piece))
 
     value, gradient = mapped(summed)(x)
     np.testing.assert_allclose(value, np.sum((2 * x - target) ** 2), rtol=1e-6)
@@ -155,9 +157,9 @@ def test_a_block_that_lies_on_two_devices_is_refused(monkeypatch):
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused():
-    place = functools.partial(parallel.place_batch, mesh=parallel.make_mesh())
+    place = functools.partial(distributed.place_batch, mesh=distributed.make_mesh())
     with pytest.raises(ValueError, match=r"a batch of 12 cannot be split over 8 devices; set config\.batch_size"):
         place({"mos": np.zeros(12, np.float32)})
     placed = place({"mos": np.arange(16.0, dtype=np.float32)})["mos"]
     assert len(placed.sharding.device_set) == 8 and placed.addressable_shards[3].data.tolist() == [6.0, 7.0]
-    np.testing.assert_array_equal(parallel.to_host(placed), np.arange(16.0))
+    np.testing.assert_array_equal(distributed.to_host(placed), np.arange(16.0))

@@ -11,8 +11,8 @@ from fake_model import fake_scorer, picture
 from PIL import Image
 
 from driqa_jax.cli import main as cli
-from driqa_jax.scoring.listing import read_list
-from driqa_jax.scoring.stream import PAUSE
+from driqa_jax.inference.stream import PAUSE
+from driqa_jax.reports.inputs import read_list
 
 
 class Pipe:
@@ -52,7 +52,7 @@ def scorer():
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch, scorer):
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: scorer)
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: scorer)
     for i, name in enumerate((b"a.png", b"b c.png", b"latin\xe9.png")):
         Image.fromarray(picture(40, 50, i)).save(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
     return tmp_path

@@ -9,9 +9,9 @@ from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.fake import FakeSource
+from driqa_jax.data.open import Joined, Source
 from driqa_jax.data.pipeline import evaluation_batches, finetune_batches, pretrain_batches
-from driqa_jax.data.sources import Joined, Source
+from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule, make_view
 
 RULE = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))

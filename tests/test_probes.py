@@ -15,7 +15,7 @@ from driqa_jax.data.views import make_view
 from driqa_jax.evaluation import examination, probes
 from driqa_jax.evaluation.examination import CLASS_OF, Restoration, classes
 from driqa_jax.evaluation.representations import REPRESENTATIONS, Reader, stacked
-from driqa_jax.scoring import scorer
+from driqa_jax.inference import scorer
 
 
 @pytest.fixture

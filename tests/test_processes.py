@@ -9,8 +9,8 @@ import pytest
 from processes import free_port, places, run, train
 from test_train import lines, saved
 
+from driqa_jax.distributed.processes import Place, parse
 from driqa_jax.errors import UserError
-from driqa_jax.parallel.processes import Place, parse
 
 RELATIVE = 1e-5  # sums over hosts have another order
 DEAD = 20  # seconds after which nobody is left once one process is

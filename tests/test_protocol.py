@@ -11,8 +11,10 @@ import pytest
 from fake_model import fake_scorer
 from tiny_model import random_params, tiny
 
-from driqa_jax.data.fake import FakeSource
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.data.resized import Resized
+from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
@@ -21,8 +23,6 @@ from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.config import default
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.runner import run_protocol
-from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train.describe import describe
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 # Both rows, and tests/test_train.py, step by one program: it is compiled once.

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.fake import FakeSource
 from driqa_jax.data.resized import Resized
 from driqa_jax.data.split_file import Split
+from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation import bootstrap, tables
 from driqa_jax.evaluation.correlations import srcc

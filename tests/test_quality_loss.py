@@ -69,7 +69,7 @@ def test_bad_images_are_refused_by_name(scorer):
 
 
 def test_the_losses_import_nothing_above_them():
-    above = "('driqa_jax.scoring', 'driqa_jax.models', 'flax')"
+    above = "('driqa_jax.inference', 'driqa_jax.models', 'flax')"
     code = f"import driqa_jax.losses, sys; print([name for name in sys.modules if name.startswith({above})])"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert said.strip() == "[]"

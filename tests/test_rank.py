@@ -13,8 +13,9 @@ from driqa_jax.data.views import make_view
 from driqa_jax.degradations import NAMES
 from driqa_jax.degradations.recipes import BADLY_RESTORED
 from driqa_jax.errors import UserError
-from driqa_jax.train import finetune, rank
+from driqa_jax.train.auxiliary import ranking
 from driqa_jax.train.config import default
+from driqa_jax.train.stages import finetune
 
 
 def configured():
@@ -33,7 +34,7 @@ def config():
 def make():
     """One program for all tests of what is made."""
     config = configured()
-    return jax.jit(functools.partial(rank.views, config, finetune.view_rule(config, 1)))
+    return jax.jit(functools.partial(ranking.views, config, finetune.view_rule(config, 1)))
 
 
 @pytest.fixture
@@ -54,33 +55,33 @@ def batch():
 
 
 def test_pairs_are_of_ordered_types_a_level_apart_or_of_a_pristine_crop_and_a_bad_restoration():
-    kinds, severities = jax.jit(jax.vmap(rank.draw))(jax.random.split(jax.random.key(0), 4000))
+    kinds, severities = jax.jit(jax.vmap(ranking.draw))(jax.random.split(jax.random.key(0), 4000))
     names = {NAMES[kind] for kind in np.unique(kinds)}
-    assert names == {entry.name for entry in rank.ORDERED} | set(BADLY_RESTORED)
+    assert names == {entry.name for entry in ranking.ORDERED} | set(BADLY_RESTORED)
     better, worse = np.asarray(severities).T
     assert (better >= 0).all() and (worse <= 1).all()
-    plain = np.isin(kinds, [NAMES.index(entry.name) for entry in rank.ORDERED if entry.name not in BADLY_RESTORED])
+    plain = np.isin(kinds, [NAMES.index(entry.name) for entry in ranking.ORDERED if entry.name not in BADLY_RESTORED])
     assert 0.2 < (better[plain] == 0).mean() < 0.3
     halo = np.asarray(kinds) == NAMES.index("halo")
     assert (better[halo] == 0).all() and worse[halo].min() >= 0.2 and worse[halo].max() > 0.9
-    for row, entry in enumerate(rank.ORDERED):
+    for row, entry in enumerate(ranking.ORDERED):
         mine = np.asarray(kinds) == NAMES.index(entry.name)
-        levels = [np.interp(x[mine], rank._SEVERITIES[row], np.arange(6)) for x in (better, worse)]
+        levels = [np.interp(x[mine], ranking._SEVERITIES[row], np.arange(6)) for x in (better, worse)]
         assert (levels[1] - levels[0] > 0.99).all(), entry.name
 
 
 def test_a_type_can_be_drawn_more_often():
     often = (("color_shift", 5), ("jpeg", 0))
-    kinds, _ = jax.jit(jax.vmap(lambda key: rank.draw(key, often)))(jax.random.split(jax.random.key(0), 4000))
+    kinds, _ = jax.jit(jax.vmap(lambda key: ranking.draw(key, often)))(jax.random.split(jax.random.key(0), 4000))
     share = {name: float((np.asarray(kinds) == NAMES.index(name)).mean()) for name in ("color_shift", "halo", "jpeg")}
     assert share["jpeg"] == 0 and 3.5 < share["color_shift"] / share["halo"] < 6.5
     for bad in (("haze", 1.5), ("brighten", 2), ("no_such", 2)):
         with pytest.raises(UserError, match=rf"config.rank.often: \('{bad[0]}', .* is no pair of a type and how often"):
-            rank.require_often((bad,))
+            ranking.require_often((bad,))
     with pytest.raises(UserError, match="config.rank.often: 'halo' is no pair"):
-        rank.require_often(("halo", 2))
+        ranking.require_often(("halo", 2))
     with pytest.raises(UserError, match="leaves no type to draw"):
-        rank.require_often([(entry.name, 0) for entry in rank._DRAWN])
+        ranking.require_often([(entry.name, 0) for entry in ranking._DRAWN])
 
 
 def test_views_are_those_of_a_photograph_of_the_tiles_size(config, make, batch):
@@ -124,7 +125,7 @@ def test_pairs_enter_their_own_loss_alone(config, make, batch, monkeypatch):
 
     made = make(batch, 0)
     # What `make` has compiled already; the step is 0 in both.
-    monkeypatch.setattr(rank, "views", lambda *_: {name: jnp.asarray(x) for name, x in made.items()})
+    monkeypatch.setattr(ranking, "views", lambda *_: {name: jnp.asarray(x) for name, x in made.items()})
     (value, told), slope = terms(0.5)
     (plain, without), flat = terms(0.0)
     assert told.pop("rank") > 0 and told.keys() == without.keys()
@@ -139,4 +140,4 @@ def test_pairs_enter_their_own_loss_alone(config, make, batch, monkeypatch):
 def test_a_batch_that_makes_no_whole_pairs_is_refused(config, batch):
     config.rank.every = 3
     with pytest.raises(UserError, match=r"config.rank.every=3 does not divide the 8 examples"):
-        rank.views(config, finetune.view_rule(config, 1), batch, 0)
+        ranking.views(config, finetune.view_rule(config, 1), batch, 0)

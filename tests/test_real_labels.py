@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import small_sets
 
-from driqa_jax.data.check import layout_of
+from driqa_jax.data.datasets import layout_of
+from driqa_jax.data.open import Source
 from driqa_jax.data.published import published_split
-from driqa_jax.data.sources import Source
 
 FOLDER = os.environ.get("DRIQA_LABEL_TABLES")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="DRIQA_LABEL_TABLES names no folder of published label tables")

@@ -26,7 +26,7 @@ from driqa_jax.degradations import (
 from driqa_jax.degradations.recipes import KADID
 from driqa_jax.errors import UserError
 from driqa_jax.train.config import default
-from driqa_jax.train.pretrain import recipe
+from driqa_jax.train.stages.pretrain import recipe
 
 KEY = jax.random.key(3)
 apply_jit = jax.jit(apply_chains, static_argnames="eight_bit")

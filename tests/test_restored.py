@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from tiny_scorer import tiny_scorer
 
-from driqa_jax.cli.main import main
-from driqa_jax.protocol import restored, restorers
-from driqa_jax.protocol.restored_contents import METRICS, Contents
-from driqa_jax.protocol.restored_summary import ALL, EACH, Content, agreement, disagreements, punishment
+from experiments.restored_images import restorers, study
+from experiments.restored_images.__main__ import main
+from experiments.restored_images.contents import METRICS, Contents
+from experiments.restored_images.summary import ALL, EACH, Content, agreement, disagreements, punishment
 
 data = pytest.importorskip("skimage.data", reason="the extra `protocol` (scikit-image) is not installed")
 
@@ -123,7 +123,7 @@ def test_rows_hold_every_strength_and_the_metrics_of_its_picture():
 
 
 CONFIG = """
-from driqa_jax.protocol.restored_config import default
+from experiments.restored_images.config import default
 
 def get_config():
     config = default()
@@ -140,9 +140,9 @@ def command(tmp_path, monkeypatch):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(photo(20 * i, 80)).save(tmp_path / "photos" / f"{i}.png")
     (tmp_path / "config.py").write_text(CONFIG)
-    monkeypatch.setattr(restored, "load", lambda name: tiny_scorer())
+    monkeypatch.setattr(study, "load", lambda name: tiny_scorer())
     given = f"--config.data.path={tmp_path / 'photos'}"
-    return ["protocol", "--config", str(tmp_path / "config.py"), "--workdir", str(tmp_path / "run"), given]
+    return ["--config", str(tmp_path / "config.py"), "--workdir", str(tmp_path / "run"), given]
 
 
 def test_the_protocol_runs_and_goes_on_where_it_was(command, tmp_path, monkeypatch, capsys):

@@ -9,11 +9,11 @@ from PIL import Image
 from test_cli import driqa
 
 from driqa_jax.errors import UserError
-from driqa_jax.scoring.listing import Listed
-from driqa_jax.scoring.outputs import ScoreFile
-from driqa_jax.scoring.rows import csv_rows, jsonl_rows
-from driqa_jax.scoring.scorer import Result
-from driqa_jax.scoring.stream import PAUSE
+from driqa_jax.inference.scorer import Result
+from driqa_jax.inference.stream import PAUSE
+from driqa_jax.reports.inputs import Listed
+from driqa_jax.reports.score_file import ScoreFile
+from driqa_jax.reports.score_rows import csv_rows, jsonl_rows
 
 MADE_BY = {"sha256": "ab", "effort": "default", "view": {"tiles": 4}, "calibration": {}, "jax": "1"}
 ROWS = [
@@ -130,7 +130,7 @@ def test_the_command_goes_on_after_ctrl_c(tmp_path, monkeypatch, capsys):
                 yield result
 
     spied = Spied()
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: spied)
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: spied)
     folder, output = str(tmp_path), str(tmp_path / "s.csv")
     assert driqa("score", folder, "-o", str(tmp_path / "whole.csv"), capsys=capsys)[0] == 1
     spied.stop_at, seen[:] = 2, []

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.protocol.config import default
@@ -11,9 +13,7 @@ from driqa_jax.protocol.plan import Sets, make_plan
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.ridge import STRENGTHS, WIDTHS, KernelRidge
 from driqa_jax.protocol.runner import run_protocol
-from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train import initial
-from driqa_jax.train.describe import describe
+from driqa_jax.train import initialization
 
 
 def test_it_is_the_ridge_of_a_gaussian_kernel():
@@ -45,7 +45,7 @@ def protocol(tmp_path, tiny_variant, monkeypatch):
     described = describe({"config": base.to_dict(), "examples": 0, "step": 0})
     params = random_params(tiny(base.model))
     save_weights(base.init, params, described)
-    monkeypatch.setattr(initial, "imagenet_weights", lambda: (params["quality_encoder"]["backbone"], None))
+    monkeypatch.setattr(initialization, "imagenet_weights", lambda: (params["quality_encoder"]["backbone"], None))
     return config
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from driqa_jax import losses, parallel
+from driqa_jax import distributed, losses
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UserError
-from driqa_jax.train import finetune, pretrain, rs
 from driqa_jax.train.accumulation import value_and_grad
+from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.config import default
+from driqa_jax.train.stages import finetune, pretrain
 
 BATCH = 8
 RNG = np.random.default_rng(3)
@@ -33,10 +34,10 @@ def look(weight, batch):
 
 def of_stage_two(name):
     def loss(weight, batch):
-        term, labels = rs.OF_SCORES[name], (parallel.gather(batch[key]) for key in ("percentile", "dataset"))
+        term, labels = rs_terms.OF_SCORES[name], (distributed.gather(batch[key]) for key in ("percentile", "dataset"))
         seen = term.read(batch, look(weight, batch), lambda other: look(weight, other))
-        seen = {key: parallel.gather(value) for key, value in seen.items()}
-        return parallel.share(term.compare(default().loss, seen, *labels))
+        seen = {key: distributed.gather(value) for key, value in seen.items()}
+        return distributed.share(term.compare(default().loss, seen, *labels))
 
     return loss
 
@@ -60,7 +61,7 @@ def of_stage_one(weight, batch):
     degraded = batch["percentile"] > 0.3
     seen = pretrain.judged(Judge, params, restored, pictures[:, :, ::-1])
     rows = (seen["restored"], seen["clean"], before, degraded)
-    return parallel.share(losses.restored_ratio(*(parallel.gather(x) for x in rows)))
+    return distributed.share(losses.restored_ratio(*(distributed.gather(x) for x in rows)))
 
 
 LOSSES = {"soft_nce": of_stage_two("soft_nce"), "ratio": of_stage_two("ratio"), "restored": of_stage_one}
@@ -72,10 +73,10 @@ def test_one_and_eight_devices_have_the_same_value_and_gradient(name):
 
     def run(devices):
         def step(weight, batch):
-            return parallel.total(jax.value_and_grad(LOSSES[name])(weight, batch))
+            return distributed.total(jax.value_and_grad(LOSSES[name])(weight, batch))
 
-        everywhere, split = PartitionSpec(), PartitionSpec(parallel.AXIS)
-        mesh = parallel.make_mesh(jax.devices()[:devices])
+        everywhere, split = PartitionSpec(), PartitionSpec(distributed.AXIS)
+        mesh = distributed.make_mesh(jax.devices()[:devices])
         step = jax.shard_map(step, mesh=mesh, in_specs=(everywhere, split), out_specs=everywhere, check_vma=False)
         return jax.tree.map(np.asarray, jax.jit(step)(weight, BATCHED))
 
@@ -95,13 +96,13 @@ def test_parts_of_a_batch_have_the_value_and_gradient_of_the_whole():
         found = look(params["weight"], batch)
         return found["q_tilde"].mean(axis=1), {**found, "mos_aux": found["d_tilde"].mean(axis=1)}
 
-    loss = finetune.loss_of(config, seen, rs.OF_SCORES["ratio"])
-    everywhere, split = PartitionSpec(), PartitionSpec(parallel.AXIS)
-    mesh, weight = parallel.make_mesh(jax.devices()[:2]), RNG.standard_normal((48, 6)).astype(np.float32)
+    loss = finetune.loss_of(config, seen, rs_terms.OF_SCORES["ratio"])
+    everywhere, split = PartitionSpec(), PartitionSpec(distributed.AXIS)
+    mesh, weight = distributed.make_mesh(jax.devices()[:2]), RNG.standard_normal((48, 6)).astype(np.float32)
 
     def run(parts):
         def step(flat, batch):
-            return parallel.total(value_and_grad(loss, lambda flat: flat, parts)(flat, batch, 0))
+            return distributed.total(value_and_grad(loss, lambda flat: flat, parts)(flat, batch, 0))
 
         step = jax.shard_map(step, mesh=mesh, in_specs=(everywhere, split), out_specs=everywhere, check_vma=False)
         return jax.tree.map(np.asarray, jax.jit(step)({"weight": weight}, batch))
@@ -120,7 +121,7 @@ def test_a_mirrored_batch_is_that_of_mirrored_pictures():
         {key: jnp.asarray(value)[None] for key, value in make_view(each, rule).items()}
         for each in (picture, np.ascontiguousarray(picture[:, ::-1]))
     )
-    found = jax.jit(rs.mirrored)(batch)
+    found = jax.jit(rs_terms.mirrored)(batch)
     rows, cols = np.asarray(batch["valid"])[0]
     assert cols < 128
     inside = (np.asarray(x["whole"])[:, :rows, :cols].astype(int) for x in (found, expected))
@@ -132,13 +133,13 @@ def test_a_mirrored_batch_is_that_of_mirrored_pictures():
 @pytest.mark.parametrize(
     "name, terms, said",
     [
-        ("restored", rs.OF_SCORES, "needs the clean picture and a restorer.*here: soft_nce, ratio, none"),
-        ("ratio", rs.OF_FEATURES, "needs a second view.*config.stage=finetune; here: soft_nce, none"),
-        ("softnce", rs.OF_SCORES, "config.loss.rs is 'softnce'; the choices are soft_nce, ratio, restored, none"),
+        ("restored", rs_terms.OF_SCORES, "needs the clean picture and a restorer.*here: soft_nce, ratio, none"),
+        ("ratio", rs_terms.OF_FEATURES, "needs a second view.*config.stage=finetune; here: soft_nce, none"),
+        ("softnce", rs_terms.OF_SCORES, "config.loss.rs is 'softnce'; the choices are soft_nce, ratio, restored, none"),
     ],
 )
 def test_what_a_stage_cannot_serve_is_refused_saying_why(name, terms, said):
     config = default()
     config.loss.rs = name
     with pytest.raises(UserError, match=said):
-        rs.picked(config, terms)
+        rs_terms.picked(config, terms)

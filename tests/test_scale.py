@@ -14,7 +14,7 @@ from fake_model import METADATA, FakeModel, fake_params, picture
 from PIL import Image
 from test_cli import driqa
 
-from driqa_jax.scoring.scorer import Scorer
+from driqa_jax.inference.scorer import Scorer
 
 SMALL = {**METADATA, "view": {"short": 32, "long": 64, "tile": 16, "tiles": 1, "canvases": [[32, 32], [32, 64]]}}
 BROKEN_EVERY = 100
@@ -24,7 +24,7 @@ COMMAND = """
 import sys, time
 sys.path.insert(0, "tests")
 from fake_model import fake_scorer
-import driqa_jax.scoring.scorer as scoring
+import driqa_jax.inference.scorer as scoring
 scorer = fake_scorer()
 if sys.argv[1] == "slow":
     run = scorer._run
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("files", [1000, pytest.param(10_000, marks=pytest.mark.long)])
 def test_thousands_of_files_one_in_a_hundred_broken(files, tmp_path, monkeypatch, capsys):
     scorer = Scorer(FakeModel(), fake_params(), SMALL)
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: scorer)
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: scorer)
     photos = tmp_path / "photos"
     photos.mkdir()
     shades = {}
@@ -126,7 +126,7 @@ def test_ctrl_c_ends_within_a_second_and_kill_9_loses_nothing(root, folder, tmp_
 def test_a_second_ctrl_c_ends_at_once(root, folder, tmp_path):
     # What the first Ctrl-C has the command do takes for ever here.
     hang = (
-        "import driqa_jax.scoring.outputs as outputs\n"
+        "import driqa_jax.reports.score_file as outputs\n"
         "def hang(*unused):\n"
         "    open(sys.argv[-1] + '.hangs', 'w').close()\n"
         "    time.sleep(600)\n"

@@ -12,14 +12,15 @@ import pytest
 from fake_model import METADATA, SIZES, FakeModel, fake_params, fake_scorer, picture, pictures
 from PIL import Image
 
+from driqa_jax import compile_cache
+from driqa_jax.checkpoints.weights import WeightsError, save_weights
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UserError
-from driqa_jax.scoring import cache, functional
-from driqa_jax.scoring.listing import list_pictures
-from driqa_jax.scoring.scorer import Scorer, load
-from driqa_jax.scoring.stream import predictions_in_order, views_in_order
-from driqa_jax.scoring.weights import WeightsError, save_weights
+from driqa_jax.inference import functional
+from driqa_jax.inference.scorer import Scorer, load
+from driqa_jax.inference.stream import predictions_in_order, views_in_order
+from driqa_jax.reports.inputs import list_pictures
 
 
 @pytest.fixture(scope="module")
@@ -229,15 +230,18 @@ def test_listing_keeps_order_goes_deep_and_names_what_is_missing(tmp_path):
 
 def test_compile_cache_obeys_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert tmp_path / "driqa_jax" in cache.cache_folder().parents
-    assert cache.enable_compile_cache() is None  # the tests have one already
+    assert tmp_path / "driqa_jax" in compile_cache.cache_folder().parents
+    assert compile_cache.enable_compile_cache() is None  # the tests have one already
     before = jax.config.jax_compilation_cache_dir
     try:
         jax.config.update("jax_compilation_cache_dir", None)
-        monkeypatch.setenv(cache.SWITCH, "off")
-        assert cache.enable_compile_cache() is None and not list(tmp_path.iterdir())
-        monkeypatch.delenv(cache.SWITCH)
-        assert cache.enable_compile_cache() == cache.cache_folder() and cache.cache_folder().is_dir()
-        assert jax.config.jax_compilation_cache_dir == str(cache.cache_folder())
+        monkeypatch.setenv(compile_cache.SWITCH, "off")
+        assert compile_cache.enable_compile_cache() is None and not list(tmp_path.iterdir())
+        monkeypatch.delenv(compile_cache.SWITCH)
+        assert (
+            compile_cache.enable_compile_cache() == compile_cache.cache_folder()
+            and compile_cache.cache_folder().is_dir()
+        )
+        assert jax.config.jax_compilation_cache_dir == str(compile_cache.cache_folder())
     finally:
         jax.config.update("jax_compilation_cache_dir", before)

@@ -42,7 +42,7 @@ def serving():
 
 
 def test_an_address_that_cannot_be_had_is_told_at_once(serving, capsys, monkeypatch):
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: pytest.fail("loaded"))
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: pytest.fail("loaded"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == 2
         assert "cannot listen" in capsys.readouterr().err
@@ -53,7 +53,7 @@ def test_an_address_that_cannot_be_had_is_told_at_once(serving, capsys, monkeypa
 
 @pytest.mark.parametrize("host, warned", [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
 def test_others_are_warned_of(serving, capsys, monkeypatch, host, warned):
-    monkeypatch.setattr("driqa_jax.scoring.scorer.load", lambda *a, **k: None)
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: None)
     seen = []
     monkeypatch.setattr("driqa_jax.serving.server.serve", lambda *a: seen.append(a))
     words = ["serve", "--host", host, "--port", "0", "--max-queue", "3", "--timeout", "9", "--max-pixels", "2e6"]

@@ -21,7 +21,7 @@ from fake_model import pictures  # noqa: E402
 from PIL import Image  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 
-from driqa_jax.scoring.overlay import overlay  # noqa: E402
+from driqa_jax.reports.colormap import overlay  # noqa: E402
 from driqa_jax.serving.form import Picture, pictures_in  # noqa: E402
 from driqa_jax.serving.limits import Refused  # noqa: E402
 from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
@@ -106,7 +106,7 @@ def test_broken_pictures_are_entries_among_the_good(server):
 
 
 def test_pixels_are_counted_before_they_are_decoded(server, monkeypatch):
-    monkeypatch.setattr("driqa_jax.scoring.scorer.decode", lambda *a: pytest.fail("decoded"))
+    monkeypatch.setattr("driqa_jax.inference.scorer.decode", lambda *a: pytest.fail("decoded"))
     # A bomb: ten gigapixels in a few bytes, and not one of them is looked at.
     header = struct.pack(">4sIIBBBBB", b"IHDR", 100_000, 100_000, 8, 2, 0, 0, 0)
     bomb = b"\x89PNG\r\n\x1a\n\0\0\0\r" + header + struct.pack(">I", zlib.crc32(header)) + b"\0\0\0\x08IDAT" + bytes(12)

@@ -11,9 +11,9 @@ from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.fake import FakeSource
-from driqa_jax.data.sources import Joined, Subset, mid_rank, open_source, require_pictures
+from driqa_jax.data.open import Joined, Subset, mid_rank, open_source, require_pictures
 from driqa_jax.data.splits import fraction, in_validation, select
+from driqa_jax.data.synthetic import FakeSource
 
 
 def write_picture(path, value=0):

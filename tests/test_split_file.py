@@ -8,8 +8,8 @@ import pytest
 from driqa_jax.cli import main as cli
 from driqa_jax.data.apart import require_contents_apart
 from driqa_jax.data.errors import DataError
+from driqa_jax.data.open import Source, open_source
 from driqa_jax.data.published import published_split
-from driqa_jax.data.sources import Source, open_source
 from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split, subset_split
 from driqa_jax.data.splits import select
 

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from tiny_scorer import METADATA, RULE, tiny_scorer
 
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli.main import main
 from driqa_jax.data.decode import decode
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UserError
-from driqa_jax.scoring import stablehlo
-from driqa_jax.scoring.export import export_program
-from driqa_jax.scoring.scorer import load
-from driqa_jax.scoring.weights import save_weights
+from driqa_jax.inference.exports import stablehlo
+from driqa_jax.inference.scorer import load
+from driqa_jax.train.export import export_program
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -31,7 +31,7 @@ import sys
 for name in ("flax", "optax", "PIL", "ml_collections", "safetensors", "tensorflow"):
     sys.modules[name] = None
 import numpy as np
-from driqa_jax.scoring import stablehlo
+from driqa_jax.inference import stablehlo
 program = stablehlo.load(sys.argv[1])
 batches = np.load(sys.argv[2])
 found = {}

@@ -13,14 +13,16 @@ from test_parallel import configured as configured_step
 from test_train import configured, lines
 from tiny_model import random_params, tiny, views_of_noise
 
-from driqa_jax import parallel
+from driqa_jax import distributed
+from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints.manager import Checkpoints
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa, precision
-from driqa_jax.train import finetune, health, loop, optim, pretrain, state
-from driqa_jax.train.checkpoint import Checkpoints
-from driqa_jax.train.metrics import MetricLog
+from driqa_jax.train import health, loop, optim
 from driqa_jax.train.profile import Profile
-from driqa_jax.train.steps import make_step
+from driqa_jax.train.stages import finetune, pretrain
+from driqa_jax.train.step import make_step
+from driqa_jax.train.telemetry import MetricLog
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -31,9 +33,9 @@ def begin(config, optimizer, devices=1):
     params = random_params(driqa.build_model(config.model))
     if config.stage == "pretrain":
         params = {name: params[name] for name in ("degradation_encoder", "restoration")}
-    mesh = parallel.make_mesh(jax.devices()[:devices])
+    mesh = distributed.make_mesh(jax.devices()[:devices])
     run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
-    return parallel.replicate(run, mesh), mesh
+    return distributed.replicate(run, mesh), mesh
 
 
 def gradients(config, devices=1, block=0, remat=False, **options):
@@ -43,8 +45,8 @@ def gradients(config, devices=1, block=0, remat=False, **options):
     loss = {"finetune": finetune, "pretrain": pretrain}[config.stage].make_loss(
         config, driqa.build_model(config.model, remat)
     )
-    step = parallel.map_step(make_step(loss, keeper, 0.9, **options), mesh)
-    after, metrics = step(run, parallel.place_batch(batch_of(config.stage, block), mesh))
+    step = distributed.map_step(make_step(loss, keeper, 0.9, **options), mesh)
+    after, metrics = step(run, distributed.place_batch(batch_of(config.stage, block), mesh))
     return jax.tree.map(np.asarray, (after.opt_state.trace, metrics))
 
 
@@ -177,13 +179,13 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was_and_so_do_all_afte
     optimizer = optim.make_optimizer(config.optim, 10)
     run, mesh = begin(config, optimizer)
     loss = finetune.make_loss(config, driqa.build_model(config.model))
-    advance = parallel.map_step(make_step(loss, optimizer, 0.9), mesh)
+    advance = distributed.map_step(make_step(loss, optimizer, 0.9), mesh)
 
     def step(run, batch):
-        return advance(parallel.replicate(jax.tree.map(np.array, run), mesh), batch)  # of a copy: it is given away
+        return advance(distributed.replicate(jax.tree.map(np.array, run), mesh), batch)  # of a copy: it is given away
 
     good, bad = (
-        parallel.place_batch(batch, mesh) for batch in (batch_of("finetune", 0), poisoned(batch_of("finetune", 0)))
+        distributed.place_batch(batch, mesh) for batch in (batch_of("finetune", 0), poisoned(batch_of("finetune", 0)))
     )
     first, metrics = step(run, good)
     assert int(first.trouble) == 0 and int(first.step) == 1 and int(metrics[health.MARK]) == 0

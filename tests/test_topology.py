@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 from tiny_model import random_params
 
-from driqa_jax import parallel
-from driqa_jax.bench import topology
-from driqa_jax.bench.collectives import Traffic, count_collectives
-from driqa_jax.cli.main import main
+from benchmarks import topology
+from benchmarks.__main__ import main
+from benchmarks.collectives import Traffic, count_collectives
+from driqa_jax import distributed
+from driqa_jax.checkpoints import state
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
-from driqa_jax.train import initial, optim, state
+from driqa_jax.train import initialization, optim
 from driqa_jax.train.config import read
 
 # As a TPU's compiler writes: tiled layouts, tuples, operations split in a start and a done, one inside a fusion.
@@ -52,14 +53,14 @@ def test_collectives_of_a_tpu_program_are_counted_once_with_the_bytes_of_their_r
 
 def test_collectives_of_a_compiled_program_are_those_it_was_written_with():
     def step(x):
-        gathered = parallel.gather(x)  # 64 x 4 f32 on each device
-        turned = jax.lax.all_to_all(x, parallel.AXIS, 0, 0, tiled=True)
-        passed = jax.lax.ppermute(x, parallel.AXIS, [(i, (i + 1) % 8) for i in range(8)])
-        return parallel.total(gathered.sum(axis=0) + turned.sum(axis=0) + passed.sum(axis=0))
+        gathered = distributed.gather(x)  # 64 x 4 f32 on each device
+        turned = jax.lax.all_to_all(x, distributed.AXIS, 0, 0, tiled=True)
+        passed = jax.lax.ppermute(x, distributed.AXIS, [(i, (i + 1) % 8) for i in range(8)])
+        return distributed.total(gathered.sum(axis=0) + turned.sum(axis=0) + passed.sum(axis=0))
 
-    split = jax.sharding.PartitionSpec(parallel.AXIS)
+    split = jax.sharding.PartitionSpec(distributed.AXIS)
     mapped = jax.shard_map(
-        step, mesh=parallel.make_mesh(), in_specs=split, out_specs=jax.sharding.PartitionSpec(), check_vma=False
+        step, mesh=distributed.make_mesh(), in_specs=split, out_specs=jax.sharding.PartitionSpec(), check_vma=False
     )
     found = count_collectives(jax.jit(mapped).lower(jnp.zeros((64, 4))).compile().as_text())
     assert found == {
@@ -77,7 +78,7 @@ def tiny_config(tiny_variant):
 
 def small(overrides):
     sizes = ["view.canvas=(64, 64)", "view.short=64", "view.tile=64", "batch_size=16", "loss.rs_weight=0.3"]
-    return initial.with_model(read(None, [*sizes, *overrides]))
+    return initialization.with_model(read(None, [*sizes, *overrides]))
 
 
 @pytest.mark.long
@@ -87,7 +88,7 @@ def test_the_step_is_described_as_training_runs_it(tiny_config):
     compiled = topology.compile_step(config, devices)
     found = topology.describe(compiled)
 
-    mesh, model = parallel.make_mesh(devices), build_model(config.model)
+    mesh, model = distributed.make_mesh(devices), build_model(config.model)
     optimizer = optim.make_optimizer(config.optim, topology.STEPS)
     run = state.create(random_params(model), lambda path: not optim.is_frozen(config.optim, path), optimizer)
     trained = sum(leaf.nbytes for leaf in run.trainable.values())
@@ -96,7 +97,7 @@ def test_the_step_is_described_as_training_runs_it(tiny_config):
     draw = np.random.default_rng(0)
     batch = {name: draw.random(leaf.shape).astype(leaf.dtype) for name, leaf in shapes.items()}
     batch["valid"] = np.full_like(batch["valid"], 64)
-    after, metrics = compiled(parallel.replicate(run, mesh), parallel.place_batch(batch, mesh))
+    after, metrics = compiled(distributed.replicate(run, mesh), distributed.place_batch(batch, mesh))
     assert int(after.step) == 1 and np.isfinite(float(metrics["loss"]))
 
     split = sum(array.nbytes for array in batch.values()) / len(devices)
@@ -109,7 +110,7 @@ def test_the_step_is_described_as_training_runs_it(tiny_config):
 
 def test_the_batch_of_a_pretraining_is_that_of_its_stream():
     config = small(["stage=pretrain", "pretrain.block=2", "pretrain.crop=32"])
-    shapes = topology.abstract_batch(config, parallel.make_mesh())
+    shapes = topology.abstract_batch(config, distributed.make_mesh())
     assert {name: (leaf.shape, str(leaf.dtype)) for name, leaf in shapes.items()} == {
         "photo": ((16, 32, 32, 3), "uint8"),
         "index": ((16,), "int32"),
@@ -121,7 +122,7 @@ def test_without_libtpu_the_command_says_what_to_install(monkeypatch, capsys):
         raise RuntimeError("JAX TPU support not installed; cannot generate TPU topology.")
 
     monkeypatch.setattr(topology.topologies, "get_topology_desc", absent)
-    assert main(["bench", "topology", "v5e:4x4"]) == 2
+    assert main(["topology", "v5e:4x4"]) == 2
     assert "pip install 'driqa_jax[tpu]'" in capsys.readouterr().err
 
 
@@ -134,7 +135,7 @@ def test_a_step_that_does_not_fit_is_told(tiny_config, monkeypatch):
         def lower(self, *unused):
             return Lowered()
 
-    monkeypatch.setattr(parallel, "map_step", lambda *unused: Mapped())
+    monkeypatch.setattr(distributed, "map_step", lambda *unused: Mapped())
     for shapes in ("abstract_state", "abstract_batch"):
         monkeypatch.setattr(topology, shapes, lambda *unused: None)
     with pytest.raises(UserError, match="tiny at 2 pictures a device does not fit; take a smaller --batch"):

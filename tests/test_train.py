@@ -17,23 +17,23 @@ import pytest
 from tiny_model import random_params, tiny
 
 import driqa_jax
-from driqa_jax import parallel
+from driqa_jax import distributed
+from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.state import flatten, merge
+from driqa_jax.checkpoints.weights import load_weights, save_weights
 from driqa_jax.data.errors import DataError
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
+from driqa_jax.inference.calibration import fit_calibration
 from driqa_jax.models import driqa
-from driqa_jax.scoring.calibration import fit_calibration
-from driqa_jax.scoring.export import export
-from driqa_jax.scoring.weights import load_weights, save_weights
-from driqa_jax.train import initial, loop, optim
-from driqa_jax.train.checkpoint import load_for_scoring
+from driqa_jax.train import initialization, loop, optim
 from driqa_jax.train.config import default
-from driqa_jax.train.describe import describe
+from driqa_jax.train.export import export
 from driqa_jax.train.fold import seen_before
-from driqa_jax.train.interrupt import Interrupt
-from driqa_jax.train.metrics import MetricLog
-from driqa_jax.train.older import completed
-from driqa_jax.train.state import flatten, merge
+from driqa_jax.train.preemption import Interrupt
+from driqa_jax.train.telemetry import MetricLog
 from driqa_jax.train.timing import Chrono
 
 STEPS, STOP = 5, 2
@@ -92,11 +92,11 @@ def straight(start, tmp_path_factory):
     workdir, compiled = tmp_path_factory.mktemp("straight"), []
 
     def map_step(*args):
-        compiled.append(parallel.map_step(*args))
+        compiled.append(distributed.map_step(*args))
         return compiled[0]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "parallel", SimpleNamespace(**{**vars(parallel), "map_step": map_step}))
+        patch.setattr(loop, "parallel", SimpleNamespace(**{**vars(distributed), "map_step": map_step}))
         assert loop.train(configured(init=str(start)), workdir) == 0
     return workdir, compiled[0]
 
@@ -178,7 +178,7 @@ def test_a_finished_run_stays_as_it_is(straight, start):
 
 def test_what_is_frozen_stays_and_all_else_moves(straight, start):
     model = driqa.build_model(configured().model)
-    first, last = flatten(initial.load(str(start), "tiny")[0]), saved(straight[0])
+    first, last = flatten(initialization.load(str(start), "tiny")[0]), saved(straight[0])
     parts = {part: {path for path in first if f"['{part}']['{path}']" in last} for part in ("trainable", "frozen")}
     assert parts["trainable"] | parts["frozen"] == set(first) == set(flatten(random_params(model)))
     frozen = {path for path in first if optim.is_frozen(configured().optim, path)}
@@ -366,9 +366,11 @@ def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_p
     runs = {name: {"config": config.to_dict(), "examples": 8, "step": step} for name, step in (("one", 1), ("two", 2))}
     params = random_params(tiny(config.model))
     saved = {"one": params, "two": jax.tree.map(lambda x: 1.5 * x, params)}
-    monkeypatch.setattr("driqa_jax.train.checkpoint.load_for_scoring", lambda name: (saved[name], describe(runs[name])))
+    monkeypatch.setattr(
+        "driqa_jax.checkpoints.manager.load_for_scoring", lambda name: (saved[name], describe(runs[name]))
+    )
     # What random parameters predict need not rise with the scores.
-    monkeypatch.setattr("driqa_jax.scoring.export.fit_calibration", lambda predicted, mos: fit_calibration(mos, mos))
+    monkeypatch.setattr("driqa_jax.train.export.fit_calibration", lambda predicted, mos: fit_calibration(mos, mos))
     found = export("one", tmp_path / "mean.safetensors", "mine", average="two")
     stored, metadata = load_weights(tmp_path / "mean.safetensors")
     mine = flatten(params)

@@ -9,17 +9,18 @@ import pytest
 from graded_loss import graded
 from PIL import Image
 
-from driqa_jax import parallel
-from driqa_jax.bench.stage2 import synthetic_batch
-from driqa_jax.bench.topology import abstract_batch
-from driqa_jax.data.fake import FakeSource
+from benchmarks.stage2 import synthetic_batch
+from benchmarks.topology import abstract_batch
+from driqa_jax import distributed
+from driqa_jax.data.perturbed_pairs import Twins
 from driqa_jax.data.pipeline import finetune_batches
-from driqa_jax.data.twins import Twins
+from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
-from driqa_jax.train import finetune, same
+from driqa_jax.train.auxiliary import consistency
 from driqa_jax.train.config import default
 from driqa_jax.train.neighbours import neighbours
+from driqa_jax.train.stages import finetune
 
 PHOTO = pathlib.Path(__file__).resolve().parent.parent / "examples" / "photos" / "city.jpg"
 RULE, CANVAS = ViewRule(short=64, long=96, tile=32, tiles=1, canvases=((64, 64),)), (64, 64)
@@ -44,14 +45,14 @@ def test_twins_that_cannot_be_are_refused_by_the_name_of_the_key(field, value):
     config = default()
     config.loss.same, config.batch_size, config.twins[field] = 1.0, 8 * jax.device_count(), value
     with pytest.raises(UserError, match=rf"config.twins.{field}={value}"):
-        same.wanted(config)
+        consistency.wanted(config)
 
 
 def test_a_batch_that_the_devices_cannot_share_with_its_twins_is_refused():
     config = default()
     config.loss.same, config.batch_size = 1.0, 6
     with pytest.raises(UserError, match=r"config.twins.every=4 does not divide .*set config.batch_size to a multiple"):
-        same.wanted(config)
+        consistency.wanted(config)
 
 
 def test_every_so_many_th_picture_has_a_twin_at_the_same_places_and_nothing_else_changes():
@@ -104,7 +105,7 @@ def test_twins_enter_their_own_loss_alone():
 
 def test_a_cpu_is_cut_into_parts_that_keep_pairs_and_twins_whole(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert [parallel.side_by_side(16, group) for group in (0, 1, 4, 16)] == [8, 8, 4, 1]
+    assert [distributed.side_by_side(16, group) for group in (0, 1, 4, 16)] == [8, 8, 4, 1]
     config = default()
     assert neighbours(config) == 1
     config.loss.rank, config.loss.same, config.rank.every, config.twins.every = 0.1, 1.0, 4, 6
@@ -124,5 +125,5 @@ def test_a_batch_to_measure_with_has_the_twins_of_a_real_one():
     real = next(finetune.batches(config, FakeSource(8, size=80), 0, 0, 1))
     made = synthetic_batch(config)
     assert {name: (x.shape, x.dtype) for name, x in made.items()} == {n: (x.shape, x.dtype) for n, x in real.items()}
-    described = abstract_batch(config, parallel.make_mesh())
+    described = abstract_batch(config, distributed.make_mesh())
     assert {name: x.shape for name, x in described.items()} == {name: x.shape for name, x in real.items()}

@@ -17,19 +17,19 @@ from safetensors.numpy import save_file
 from scipy.special import erf
 from vit_tensors import as_augreg
 
+from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.state import flatten
+from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
+from driqa_jax.inference import scorer
 from driqa_jax.models import driqa
+from driqa_jax.models.pretrained import read_vit
 from driqa_jax.models.quality_encoder import QualityEncoder
 from driqa_jax.models.restoration import RestorationNet
 from driqa_jax.models.vit import ViT, positions_at
-from driqa_jax.models.vit_files import read_vit
-from driqa_jax.scoring import scorer
-from driqa_jax.scoring.weights import save_weights
-from driqa_jax.train import initial, loop, optim
-from driqa_jax.train.checkpoint import load_for_scoring
+from driqa_jax.train import initialization, loop, optim
 from driqa_jax.train.config import default, read
-from driqa_jax.train.state import flatten
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WIDTH, HEADS, LEVELS = 32, 2, (1, 2)
@@ -237,8 +237,8 @@ def test_an_object_in_an_npz_is_not_executed(tmp_path, files):
 def variant(request):
     """The config of stage 2 of a variant, and the shapes of its parameters by path."""
     config = read(str(ROOT / "configs" / f"biq2021_{request.param}.py"))
-    model = driqa.build_model(initial.with_model(config).model)
-    example = jax.eval_shape(lambda: initial.finetune.example(config))
+    model = driqa.build_model(initialization.with_model(config).model)
+    example = jax.eval_shape(lambda: initialization.finetune.example(config))
     return config, flatten(jax.eval_shape(model.init, jax.random.key(0), *example)["params"])
 
 
@@ -326,7 +326,7 @@ def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config,
 
 
 def test_without_a_file_the_vit_starts_fresh_and_says_so(config, capsys):
-    assert initial._backbone_weights(config, TINY) == {}
+    assert initialization._backbone_weights(config, TINY) == {}
     assert "variant 'tiny_vit': no config.backbone, so the ViT starts from random numbers" in capsys.readouterr().err
 
 
@@ -336,6 +336,6 @@ def test_a_file_that_would_be_of_no_use_is_refused(config, files, tmp_path):
     lite = config.copy_and_resolve_references()
     lite.model.variant = "lite"
     with pytest.raises(UserError, match="'lite' has its backbone from an installed package"):
-        initial.finetuning_params(lite, driqa.build_model(lite.model), source=None)
+        initialization.finetuning_params(lite, driqa.build_model(lite.model), source=None)
     with pytest.raises(UserError, match="config.backbone is for stage 2"):
-        initial.pretraining_params(config, driqa.build_model(config.model), source=None)
+        initialization.pretraining_params(config, driqa.build_model(config.model), source=None)

@@ -10,8 +10,8 @@ from PIL import Image
 from vit_tensors import as_augreg
 
 from driqa_jax.models.driqa import SIZES
+from driqa_jax.models.pretrained import read_vit
 from driqa_jax.models.summary import summarize
-from driqa_jax.models.vit_files import read_vit
 
 pytestmark = pytest.mark.long
 NAMES = {"s": "vit_small_patch16_224", "b": "vit_base_patch16_224"}

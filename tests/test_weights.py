@@ -10,12 +10,12 @@ import pytest
 import safetensors.numpy
 from fake_model import METADATA, fake_params
 
+from driqa_jax.checkpoints import weights
+from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.weights import WeightsError, load_weights, save_weights
 from driqa_jax.data.views import ViewRule
+from driqa_jax.inference.scorer import expected_params, model_config
 from driqa_jax.models.driqa import build_model
-from driqa_jax.scoring import weights
-from driqa_jax.scoring.scorer import expected_params, model_config
-from driqa_jax.scoring.weights import WeightsError, load_weights, save_weights
-from driqa_jax.train.describe import describe
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_file_is_plain_safetensors_in_float16(file):
 def test_bytes_are_the_same_in_every_process(file, tmp_path, root):
     code = (
         "import sys; sys.path.insert(0, 'tests'); from fake_model import *\n"
-        "from driqa_jax.scoring.weights import *\n"
+        "from driqa_jax.checkpoints.weights import *\n"
         "params, metadata = {'bias': np.float32(0.25), **fake_params()}, dict(reversed(METADATA.items()))\n"
         "print(save_weights(sys.argv[1], params, metadata))\n"
     )

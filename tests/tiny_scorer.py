@@ -6,7 +6,7 @@ import ml_collections
 from tiny_model import random_params, tiny
 
 from driqa_jax.data.views import ViewRule
-from driqa_jax.scoring.scorer import Scorer
+from driqa_jax.inference.scorer import Scorer
 
 RULE = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
 METADATA = {

@@ -17,7 +17,7 @@ from tiny_model import tiny
 
 from driqa_jax.cli.main import entry
 from driqa_jax.models import driqa
-from driqa_jax.train import stages
+from driqa_jax.train.stages import registry
 
 
 def staged(stage, scene, workdir):
@@ -43,7 +43,7 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_numpy_rank_promotion", "raise")
     driqa.VARIANTS["tiny"] = tiny
-    for name, stage in stages.STAGES.items():
-        stages.STAGES[name] = staged(stage, json.loads(scene), folder)
+    for name, stage in registry.STAGES.items():
+        registry.STAGES[name] = staged(stage, json.loads(scene), folder)
     sys.argv[1:] = [*words, "--cpu-devices", devices]
     entry()

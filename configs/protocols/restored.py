@@ -1,6 +1,7 @@
 """Restored images: does a score agree with full-reference metrics on what restorers make of a degraded photograph?
 
-driqa protocol --config configs/protocols/restored.py --workdir runs/restored --config.data.path=pristine/
+python -m experiments.restored_images --config configs/protocols/restored.py --workdir runs/restored
+    --config.data.path=pristine/
 
 Needs scikit-image (pip install 'driqa_jax[protocol]'). A photograph becomes 84 pictures: clean, blurred, noisy and
 compressed, each as it is and through four strengths of five restorers. About half a minute a photograph on two cores
@@ -10,7 +11,7 @@ that have nothing else to do. Photographs of BIQ2021, as `driqa examine` takes t
     --config.data.min_mos=0.8 --config.data.halve=True
 """
 
-from driqa_jax.protocol.restored_config import default
+from experiments.restored_images.config import default
 
 
 def get_config():

@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from driqa_jax.cli import data_sets
-from driqa_jax.data.prepare import NAMES
+from driqa_jax.data.datasets import NAMES
 from driqa_jax.progress import Progress
 
 _SHOWN = 20  # defects said one by one; the rest are counted
@@ -90,7 +90,7 @@ def _list(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from driqa_jax.data.check import layout_of
+    from driqa_jax.data.datasets import layout_of
 
     table = Table("name", "pictures", "split", "scores", "from", box=None, pad_edge=False)
     for name in NAMES:
@@ -103,7 +103,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from driqa_jax.data.check import check, layout_of
+    from driqa_jax.data.check import check
+    from driqa_jax.data.datasets import layout_of
 
     with Progress() as progress:
         found = check(args.name, pathlib.Path(args.data_dir), args.decode, progress)

@@ -97,11 +97,11 @@ def _split(args: argparse.Namespace) -> int:
 
 
 def _leaks(args: argparse.Namespace) -> int:
-    from driqa_jax.data import leaks, neighbours
+    from driqa_jax.data import leaks, near_duplicates
     from driqa_jax.data.split_file import Split
     from driqa_jax.progress import Progress
 
-    threshold = neighbours.THRESHOLD if args.threshold is None else args.threshold
+    threshold = near_duplicates.THRESHOLD if args.threshold is None else args.threshold
     source = _opened(args, args.name)
     if args.split_file:
         source = Split.load(args.split_file).assigned(source)
@@ -119,7 +119,7 @@ def _leaks(args: argparse.Namespace) -> int:
 
 def _opened(args: argparse.Namespace, name: str):
     from driqa_jax.cli.evaluate import open_data
-    from driqa_jax.data.sources import open_source
+    from driqa_jax.data.open import open_source
 
     if os.path.isdir(name) and not any(file.lower().endswith(".csv") for file in os.listdir(name)):
         return open_source("photos", name)
@@ -154,8 +154,8 @@ def _percent(part: int, whole: int) -> str:
 def _save(found, folder: str) -> None:
     import io
 
-    from driqa_jax.atomic import write_whole
     from driqa_jax.data.leaks import contact_sheet
+    from driqa_jax.io import write_whole
 
     try:
         os.makedirs(folder, exist_ok=True)

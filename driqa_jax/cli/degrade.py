@@ -114,9 +114,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace) -> int:
+    from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.corpus import files
-    from driqa_jax.scoring.cache import enable_compile_cache
-    from driqa_jax.scoring.listing import list_pictures
+    from driqa_jax.reports.inputs import list_pictures
 
     severity = files.severity_of(args.name, args.severity, args.level)
     paths = list(list_pictures(args.paths))
@@ -135,10 +135,10 @@ def _apply(args: argparse.Namespace) -> int:
 
 
 def _sheet(args: argparse.Namespace) -> int:
+    from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.corpus import files, sheet
     from driqa_jax.data.decode import decode
     from driqa_jax.degradations import NAMES
-    from driqa_jax.scoring.cache import enable_compile_cache
 
     names = [files.known(name.strip()).name for name in args.names.split(",")] if args.names else NAMES
     target = pathlib.Path(args.output)
@@ -158,8 +158,8 @@ def _corpus(args: argparse.Namespace) -> int:
     from driqa_jax.cli.train import parse_overrides
 
     settings = parse_overrides(args.overrides)
+    from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.corpus.make import make
-    from driqa_jax.scoring.cache import enable_compile_cache
     from driqa_jax.train.config import read
 
     config = read(args.config, settings)

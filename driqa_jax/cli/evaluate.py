@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
         raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
     source, kind = open_data(args.data, args.data_dir, args.mos_range, args.split_column)
-    from driqa_jax.data.sources import labels_sha256
+    from driqa_jax.data.open import labels_sha256
     from driqa_jax.data.splits import novel, select
 
     split = None
@@ -186,8 +186,8 @@ def _score(args: argparse.Namespace, part):
     import numpy as np
 
     from driqa_jax.evaluation.coverage import coverage
-    from driqa_jax.scoring.provenance import describe
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.inference.scorer import load
+    from driqa_jax.provenance import describe
 
     scorer = load(args.model, **loading(args))
     images = (part.encoded(i) for i in range(len(part)))
@@ -231,7 +231,7 @@ def _save_per_image(path: str, part, score, good) -> None:
     import csv
     import io
 
-    from driqa_jax.atomic import write_whole
+    from driqa_jax.io import write_whole
 
     file = io.StringIO()
     rows = csv.writer(file, lineterminator="\n")
@@ -259,7 +259,7 @@ def _draw(folder: str, report, score, mos) -> None:
 
 def open_data(data: str, data_dir: str | None, mos_range: list[float] | None, split_column: str | None = None):
     """The source that `--data` means, and its kind: "fake", "folder" (a CSV) or "tfds". Raises UserError."""
-    from driqa_jax.data.sources import open_source
+    from driqa_jax.data.open import open_source
 
     if data == "fake":
         return open_source("fake"), "fake"

@@ -8,9 +8,9 @@ import os
 import pathlib
 import sys
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.cli.options import positive
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_whole
 
 _EXAMPLES = """\
 examples:
@@ -87,14 +87,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     """`E_d` and `R`."""
+    from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
     from driqa_jax.evaluation import examination, examination_report
     from driqa_jax.evaluation.figures import save_figure
+    from driqa_jax.inference.scorer import model_config
     from driqa_jax.models.driqa import build_model
-    from driqa_jax.scoring.cache import enable_compile_cache
-    from driqa_jax.scoring.scorer import model_config
-    from driqa_jax.train.initial import load
+    from driqa_jax.train.initialization import load
 
     enable_compile_cache()
     params, metadata = load(args.model)
@@ -136,7 +136,7 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     from driqa_jax.evaluation.figures import save_figure
     from driqa_jax.evaluation.order import examine_order
     from driqa_jax.evaluation.pristine import photographs
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.inference.scorer import load
 
     scorer = load(args.model)
     photos, failed = photographs(source, args.count, args.seed, args.halve, args.crop)
@@ -168,7 +168,7 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
 
 
 def _described(args: argparse.Namespace, source, crop: int, metadata) -> dict:
-    from driqa_jax.scoring.provenance import versions
+    from driqa_jax.provenance import versions
 
     return {
         "model": args.model,
@@ -187,7 +187,7 @@ def _described(args: argparse.Namespace, source, crop: int, metadata) -> dict:
 def _photographs(args):
     """The source that the options mean. Raises UserError."""
     from driqa_jax.cli.evaluate import open_data
-    from driqa_jax.data.sources import open_source
+    from driqa_jax.data.open import open_source
     from driqa_jax.data.split_file import Split
     from driqa_jax.data.splits import select
 

@@ -50,7 +50,7 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Explain; returns 0, or 1 where a picture failed."""
-    from driqa_jax.scoring.listing import list_pictures
+    from driqa_jax.reports.inputs import list_pictures
 
     # Read to the end before anything is written: a result must not become an input, nor replace one.
     paths = list(list_pictures(args.paths))
@@ -58,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     if inside is not None:
         raise UserError(f"{args.output}: holds {inside}, which is to be explained; write to another folder")
     from driqa_jax.data.errors import UnreadableImage
-    from driqa_jax.scoring.gallery import Gallery
-    from driqa_jax.scoring.provenance import describe
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.inference.scorer import load
+    from driqa_jax.provenance import describe
+    from driqa_jax.reports.gallery import Gallery
 
     scorer = load(args.model, **loading(args))
     began, failed = time.monotonic(), 0

@@ -17,7 +17,7 @@ training scale; and an interval, which makes a score's uncertainty. Both are fit
 
 F.stablehlo: the whole program, weights and calibration inside, by jax.export, for CPU, CUDA and TPU, any batch;
 the model is a bundled one, a .safetensors file, or a workdir (as it is: not calibrated). To use it:
-driqa_jax.scoring.stablehlo.load, or JAX and numpy alone, see docs/EXPORT.md.
+driqa_jax.inference.exports.stablehlo.load, or JAX and numpy alone, see docs/EXPORT.md.
 
 exit codes: 0 written, 2 usage error
 """
@@ -70,8 +70,8 @@ def run(args: argparse.Namespace) -> int:
             name = option.replace("_", "-")
             raise UserError(f"--{name} goes with .safetensors: a .stablehlo file is made of one model, without data")
     # Only now what takes a second to start: a wrong name is told at once.
-    from driqa_jax.scoring.cache import enable_compile_cache
-    from driqa_jax.scoring.export import export, export_program
+    from driqa_jax.compile_cache import enable_compile_cache
+    from driqa_jax.train.export import export, export_program
 
     enable_compile_cache()
     if output.suffix == ".stablehlo":

@@ -30,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
     import jax
     from rich.console import Console
 
-    from driqa_jax.scoring.cache import cache_folder, enable_compile_cache
-    from driqa_jax.scoring.provenance import versions
-    from driqa_jax.scoring.weights import bundled_files
+    from driqa_jax.checkpoints.weights import bundled_files
+    from driqa_jax.compile_cache import cache_folder, enable_compile_cache
+    from driqa_jax.provenance import versions
 
     enable_compile_cache()
     console = Console(soft_wrap=True, highlight=False)
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_model(console, name, file) -> None:
-    from driqa_jax.scoring.weights import file_sha256, flatten, load_weights
+    from driqa_jax.checkpoints.weights import file_sha256, flatten, load_weights
 
     params, metadata = load_weights(file)
     count = sum(value.size for value in flatten(params).values())

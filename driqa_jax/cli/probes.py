@@ -8,10 +8,10 @@ import json
 import pathlib
 import sys
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.cli.examine import told
 from driqa_jax.cli.options import loading
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_whole
 
 PRISTINE_MOS = 0.8
 
@@ -25,8 +25,8 @@ def probe(args: argparse.Namespace, part) -> int:
     from driqa_jax.evaluation import examination, probes
     from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
     from driqa_jax.evaluation.representations import Reader
-    from driqa_jax.scoring.provenance import describe
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.inference.scorer import load
+    from driqa_jax.provenance import describe
 
     folder = pathlib.Path(args.probes)
     try:
@@ -76,7 +76,7 @@ def probe(args: argparse.Namespace, part) -> int:
 
 def _pristine(args: argparse.Namespace, part):
     """The name of the pristine photographs' source, they by id, and why others were left out. Raises UserError."""
-    from driqa_jax.data.sources import open_source
+    from driqa_jax.data.open import open_source
     from driqa_jax.data.splits import select
     from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.pristine import photographs

@@ -46,9 +46,9 @@ def run(args: argparse.Namespace) -> int:
     settings = parse_overrides(args.overrides)
     if args.rerun and settings:
         raise UserError(f"--config.{settings[0]}: a rerun changes nothing; leave it out")
-    from driqa_jax.protocol import kinds
+    from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.protocol.rerun import rerun
-    from driqa_jax.scoring.cache import enable_compile_cache
+    from driqa_jax.protocol.runner import run_protocol
     from driqa_jax.train import quiet
     from driqa_jax.train.config import read
 
@@ -56,4 +56,4 @@ def run(args: argparse.Namespace) -> int:
     enable_compile_cache()
     if args.rerun:
         return rerun(args.rerun, args.workdir)
-    return kinds.run(read(args.config, settings), args.workdir)
+    return run_protocol(read(args.config, settings), args.workdir)

@@ -66,19 +66,19 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score; returns 0, or 1 where a picture failed."""
-    from driqa_jax.scoring import outputs
-    from driqa_jax.scoring.report import Report, check_report
+    from driqa_jax.reports import score_file
+    from driqa_jax.reports.html import Report, check_report
 
     if args.output:
-        outputs.check_output(args.output)
+        score_file.check_output(args.output)
     elif args.resume:
         raise UserError("--resume goes on with a file: name it with -o")
     if args.report:
         check_report(args.report)
     pictures = _pictures(args.paths)
     # Only now what takes a second to start: a wrong path is told at once.
-    from driqa_jax.scoring.provenance import describe
-    from driqa_jax.scoring.scorer import load
+    from driqa_jax.inference.scorer import load
+    from driqa_jax.provenance import describe
 
     scorer = load(args.model, **loading(args))
     with contextlib.ExitStack() as stack:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         if args.report:  # outside the rows: they are safe before it begins to explain
             report = stack.enter_context(Report(args.report, scorer, describe(scorer), progress.explaining))
         if args.output:
-            sink = stack.enter_context(outputs.ScoreFile(args.output, describe(scorer), args.resume))
+            sink = stack.enter_context(score_file.ScoreFile(args.output, describe(scorer), args.resume))
             progress.keep(sink.kept, sink.failed)
             for row in sink.kept_rows() if report else ():
                 report.write(row)
@@ -112,7 +112,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _pictures(paths):
     """What to score, as `Listed`; UserError at once where there is nothing."""
-    from driqa_jax.scoring.listing import Listed, list_pictures, read_list
+    from driqa_jax.reports.inputs import Listed, list_pictures, read_list
 
     if paths == ["-"]:
         return read_list(sys.stdin.buffer)
@@ -123,7 +123,7 @@ def _pictures(paths):
 
 def _sources(pictures, waiting):
     """What the scorer reads; the other keys of each picture's line wait in order for its row."""
-    from driqa_jax.scoring.stream import PAUSE
+    from driqa_jax.inference.stream import PAUSE
 
     for picture in pictures:
         if picture is not PAUSE:
@@ -134,13 +134,13 @@ def _sources(pictures, waiting):
 
 def _to_stdout(pictures):
     """Rows in the form of the input: JSON Lines where its first line was JSON, else CSV."""
-    from driqa_jax.scoring import outputs
-    from driqa_jax.scoring.stream import PAUSE
+    from driqa_jax.inference.stream import PAUSE
+    from driqa_jax.reports import score_file
 
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file name need not be text
     first = next((picture for picture in pictures if picture is not PAUSE), None)
-    kind = outputs.JSONLRows if first is not None and first.json else outputs.CSVRows
+    kind = score_file.JSONLRows if first is not None and first.json else score_file.CSVRows
     return kind(sys.stdout), itertools.chain([first] if first is not None else [], pictures)
 
 

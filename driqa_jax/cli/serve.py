@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             _say("warning: others can reach this address, and nobody is asked who they are")
         # Only now what takes a second to start: a wrong address is told at once.
         from driqa_jax.cli.options import loading
-        from driqa_jax.scoring.scorer import load
+        from driqa_jax.inference.scorer import load
 
         limits = Limits(
             request_bytes=args.max_bytes,

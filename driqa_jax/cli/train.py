@@ -58,8 +58,8 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
-    from driqa_jax.parallel import processes, side_by_side, use_cores
-    from driqa_jax.scoring.cache import enable_compile_cache
+    from driqa_jax.compile_cache import enable_compile_cache
+    from driqa_jax.distributed import processes, side_by_side, use_cores
     from driqa_jax.train import quiet
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train

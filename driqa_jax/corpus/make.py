@@ -22,16 +22,16 @@ import numpy as np
 from PIL import features as pillow_features
 
 from driqa_jax import degradations
-from driqa_jax.atomic import write_whole
+from driqa_jax.compile_cache import processor
 from driqa_jax.corpus import shards
+from driqa_jax.data.open import Source
 from driqa_jax.data.pipeline import Order
-from driqa_jax.data.sources import Source
 from driqa_jax.degradations import CLEAN, NAMES
 from driqa_jax.errors import UserError
-from driqa_jax.scoring.cache import processor
-from driqa_jax.scoring.provenance import versions
-from driqa_jax.train import pretrain
+from driqa_jax.io import write_whole
+from driqa_jax.provenance import versions
 from driqa_jax.train.loop import sources
+from driqa_jax.train.stages import pretrain
 
 MANIFEST = "manifest.json"
 FORMAT = "driqa_jax corpus 1"

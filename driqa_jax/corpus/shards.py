@@ -24,8 +24,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
-from driqa_jax.atomic import part_name
 from driqa_jax.errors import UserError
+from driqa_jax.io import part_name
 
 NAME, SPLIT = "corpus", "train"
 

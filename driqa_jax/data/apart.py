@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source
+from driqa_jax.data.open import Source
 
 
 def require_references_apart(source: Source) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from driqa_jax.data.builders.layout import Layout, Pictures, Rating
+from driqa_jax.data.datasets import layout_of
+from driqa_jax.data.datasets._layout import Layout, Pictures, Rating
 from driqa_jax.data.errors import DataError
 
 Progress = Callable[[str, int, int], None]
@@ -26,11 +26,6 @@ class Findings:
     splits: dict[str, tuple[int, int, int]]
     scores: tuple[float, float] | None
     defects: list[str]
-
-
-def layout_of(name: str) -> Layout:
-    """The layout of a set. Raises ModuleNotFoundError for a name that is none."""
-    return importlib.import_module(f"driqa_jax.data.builders.{name}.layout").LAYOUT
 
 
 def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Progress | None = None) -> Findings:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from driqa_jax.atomic import part_name, write_whole
 from driqa_jax.errors import UserError
+from driqa_jax.io import part_name, write_whole
 
 
 class FeatureStore:

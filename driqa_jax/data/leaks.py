@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from driqa_jax.data import neighbours
+from driqa_jax.data import near_duplicates
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source, Subset
+from driqa_jax.data.open import Source, Subset
 
 Progress = Callable[[str, int, int], None]
 # One picture under two names. Measured between BIQ2021's test and train: the 132 pairs above .99 differ by .02 in MOS,
@@ -68,7 +68,7 @@ def describe(source: Source, progress: Progress | None = None) -> np.ndarray:
 
     def look(row):
         try:
-            return neighbours.describe(source.encoded(row))
+            return near_duplicates.describe(source.encoded(row))
         except Exception as error:  # a damaged file makes Pillow raise nearly anything
             raise DataError(source.name, None, f"{source.column('image_id')[row]}: cannot be read ({error})") from error
 
@@ -82,14 +82,14 @@ def describe(source: Source, progress: Progress | None = None) -> np.ndarray:
 
 
 def leaks_between(
-    left: Source, right: Source, threshold: float = neighbours.THRESHOLD, progress: Progress | None = None
+    left: Source, right: Source, threshold: float = near_duplicates.THRESHOLD, progress: Progress | None = None
 ) -> Leaks:
     """The scenes that two sources share."""
-    return Leaks(left, right, *neighbours.pairs(describe(left, progress), describe(right, progress), threshold))
+    return Leaks(left, right, *near_duplicates.pairs(describe(left, progress), describe(right, progress), threshold))
 
 
 def leaks_within(
-    source: Source, threshold: float = neighbours.THRESHOLD, progress: Progress | None = None
+    source: Source, threshold: float = near_duplicates.THRESHOLD, progress: Progress | None = None
 ) -> list[Leaks]:
     """The scenes that the splits of a source share, for each pair of splits; the smaller is on the left.
 
@@ -103,7 +103,7 @@ def leaks_within(
     where = {name: np.flatnonzero(source.column("split") == name) for name in names}
     found = []
     for left, right in itertools.combinations(names, 2):
-        pairs = neighbours.pairs(rows[where[left]], rows[where[right]], threshold)
+        pairs = near_duplicates.pairs(rows[where[left]], rows[where[right]], threshold)
         parts = (Subset(source, where[name], f"{source.name}:{name}") for name in (left, right))
         found.append(Leaks(*parts, *pairs))
     return found

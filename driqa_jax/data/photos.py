@@ -7,7 +7,7 @@ import pathlib
 
 from driqa_jax.data.decode import EXTENSIONS
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source
+from driqa_jax.data.open import Source
 
 
 class PhotosSource(Source):

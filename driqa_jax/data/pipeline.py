@@ -18,8 +18,8 @@ from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.sources import Source
-from driqa_jax.data.twins import PREFIX, Twins, encoding, resizing
+from driqa_jax.data.open import Source
+from driqa_jax.data.perturbed_pairs import PREFIX, Twins, encoding, resizing
 from driqa_jax.data.views import ViewRule, make_view
 
 Batch = dict[str, np.ndarray]

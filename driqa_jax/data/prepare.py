@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import pathlib
 from collections.abc import Callable
 
+from driqa_jax.data.datasets import layout_of
 from driqa_jax.data.errors import DataError
 
-# The data sets there are builders for.
-NAMES = ("live", "csiq", "tid2013", "kadid10k", "livec", "koniq10k", "spaq", "flive", "pipal", "biq2021")
 Progress = Callable[[str, int, int], None]
 
 
@@ -29,17 +27,17 @@ def prepare(
     """
     import tensorflow_datasets as tfds
 
-    if name not in NAMES:
-        raise ValueError(f"no data set {name!r}; there are {', '.join(NAMES)}")
+    from driqa_jax.data.datasets._tfds_builder import builder_class
+
+    layout = layout_of(name)
     if not pathlib.Path(data_dir).is_dir():
         raise DataError(data_dir, None, f"no such folder; give the one that holds {name} as its authors made it")
     tfds.disable_progress_bar()
-    module = importlib.import_module(f"driqa_jax.data.builders.{name}.{name}_dataset_builder")
     settings = tfds.download.DownloadConfig(manual_dir=str(pathlib.Path(data_dir).resolve()))
     try:
         # tfds announces a download on standard output; nothing is downloaded.
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-            builder = module.Builder(data_dir=str(out), file_format="array_record")
+            builder = builder_class(name, layout)(data_dir=str(out), file_format="array_record")
             builder.progress = progress
             builder.download_and_prepare(download_config=settings)
     except OSError as error:

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source
+from driqa_jax.data.open import Source
 from driqa_jax.data.split_file import PARTS, Split, listed_split
 
 

@@ -7,7 +7,7 @@ import io
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.sources import Subset
+from driqa_jax.data.open import Subset
 
 
 class Resized(Subset):

@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.data.apart import require_references_apart
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import EXTRA_COLUMNS, TEXT_COLUMNS, Source
+from driqa_jax.data.open import EXTRA_COLUMNS, TEXT_COLUMNS, Source
 from driqa_jax.data.splits import in_validation
+from driqa_jax.io import write_whole
 
 FORMAT = "driqa_jax split 1"
 PARTS = ("train", "val", "test")

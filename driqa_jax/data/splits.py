@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from driqa_jax.data.errors import DataError
-from driqa_jax.data.sources import Source, Subset
+from driqa_jax.data.open import Source, Subset
 
 VALIDATION_SHARE = 0.1
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.evaluation import bootstrap
 from driqa_jax.evaluation.tables import UNDEFINED, check_table, escaped
+from driqa_jax.io import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

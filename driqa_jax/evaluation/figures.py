@@ -11,9 +11,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.evaluation.correlations import fit_logistic, logistic
 from driqa_jax.evaluation.report import DEGRADATION, Part, Report
+from driqa_jax.io import write_whole
 
 INK, LINE, _DPI = "#33658a", "#c8553d", 150
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.evaluation import bootstrap, correlations
+from driqa_jax.io import write_whole
 
 METRICS = {
     "srcc": correlations.srcc,

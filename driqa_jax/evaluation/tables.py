@@ -8,9 +8,9 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import METRICS, Part, Report
+from driqa_jax.io import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -29,7 +29,7 @@ __all__ = [
 def __getattr__(name: str):
     """`quality_loss` stands with the scorer, above this room, and is fetched on first use: nothing here imports it."""
     if name == "quality_loss":
-        from driqa_jax.scoring.quality_loss import quality_loss
+        from driqa_jax.inference.quality_loss import quality_loss
 
         return quality_loss
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

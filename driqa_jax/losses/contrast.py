@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.losses._common import masked_log_softmax, mean_over, similarities
 from driqa_jax.losses.inputs import require_rank, require_shape
-from driqa_jax.losses.similarity import masked_log_softmax, mean_over, similarities
 
 
 def supcon(z: jax.Array, chain: jax.Array, photo: jax.Array, tau: float = 0.1) -> jax.Array:

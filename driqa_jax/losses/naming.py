@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from driqa_jax.losses._common import mean_over
 from driqa_jax.losses.inputs import require_rank, require_shape, wide
-from driqa_jax.losses.similarity import mean_over
 
 
 def naming_loss(

@@ -8,8 +8,8 @@ formula.
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.losses._common import masked_log_softmax, mean_over, similarities, unit
 from driqa_jax.losses.inputs import require_rank, require_shape, wide
-from driqa_jax.losses.similarity import masked_log_softmax, mean_over, similarities, unit
 
 
 def soft_nce(

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from driqa_jax.models.ablations import parts
 from driqa_jax.models.degradation_encoder import Degradation, DegradationEncoder
 from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.models.interaction import Interaction
@@ -21,7 +22,6 @@ from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, pooled
-from driqa_jax.models.switches import parts
 from driqa_jax.models.vit import ViT
 
 

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from driqa_jax.models.depthwise import depthwise_conv
 from driqa_jax.models.layers import valid_mask
+from driqa_jax.models.ops import depthwise_conv
 from driqa_jax.models.torch_file import read_torch_file
 
 

@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.depthwise import depthwise_conv
 from driqa_jax.models.layers import Dense, FiLM, average_pool
 from driqa_jax.models.median import median3
+from driqa_jax.models.ops import depthwise_conv
 from driqa_jax.models.precision import Conv
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from driqa_jax.atomic import write_whole
-from driqa_jax.train.state import flatten, merge
+from driqa_jax.checkpoints.state import flatten, merge
+from driqa_jax.io import write_whole
 
 
 class Best:

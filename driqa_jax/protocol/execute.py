@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from driqa_jax.data.sources import Source, labels_sha256
+from driqa_jax.data.open import Source, labels_sha256
 from driqa_jax.data.splits import novel, select
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import LEVEL
@@ -16,7 +16,7 @@ from driqa_jax.protocol import ridge
 from driqa_jax.protocol.models import as_it_is, train_run
 from driqa_jax.protocol.plan import Run, Sets, Trial
 from driqa_jax.protocol.record import FILE, Record, Scores, claim, note, noted, save_scores
-from driqa_jax.scoring.provenance import hardware, versions
+from driqa_jax.provenance import hardware, versions
 
 
 def carry_out(run: Run, folder: pathlib.Path, sets: Sets) -> int:

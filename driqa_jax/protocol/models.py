@@ -12,22 +12,22 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from driqa_jax import parallel
-from driqa_jax.data.sources import Source
+from driqa_jax import distributed
+from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.weights import file_sha256, params_sha256
+from driqa_jax.data.open import Source
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
+from driqa_jax.inference.scorer import load
 from driqa_jax.models.driqa import build_model
 from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.plan import AS_IT_IS, PEEKED, Run, Trial
 from driqa_jax.protocol.record import note, noted
-from driqa_jax.scoring.provenance import describe
-from driqa_jax.scoring.scorer import load
-from driqa_jax.scoring.weights import file_sha256, params_sha256
-from driqa_jax.train import initial
-from driqa_jax.train.checkpoint import load_for_scoring
-from driqa_jax.train.finetune import view_rule
+from driqa_jax.provenance import describe
+from driqa_jax.train import initialization
 from driqa_jax.train.loop import train
-from driqa_jax.train.stages import STAGES
+from driqa_jax.train.stages.finetune import view_rule
+from driqa_jax.train.stages.registry import STAGES
 
 # (test, its pictures) -> predicted MOS (N,) in [0, 1], float64.
 Predict = Callable[[Trial, Source], np.ndarray]
@@ -80,7 +80,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> 
             # As the training wrote it: the types of what it started from are filled in.
             seen = ml_collections.ConfigDict(json.loads((work / "config.json").read_text()))
             seen.view.canvas = test.canvas or tuple(seen.view.canvas)
-            prepared[test.canvas] = stage.predict(seen, build_model(seen.model), parallel.make_mesh())
+            prepared[test.canvas] = stage.predict(seen, build_model(seen.model), distributed.make_mesh())
         return prepared[test.canvas](params, part)[0]
 
     def watch(step, params, found):
@@ -114,4 +114,4 @@ def _sha256(init: str) -> str | None:
     """Of what a training starts from; None for fresh parameters."""
     if not init:
         return None
-    return file_sha256(init) if os.path.isfile(init) else params_sha256(initial.load(init)[0])
+    return file_sha256(init) if os.path.isfile(init) else params_sha256(initialization.load(init)[0])

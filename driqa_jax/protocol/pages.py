@@ -10,10 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from driqa_jax.atomic import write_whole
 from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
 from driqa_jax.evaluation.report import METRICS
 from driqa_jax.evaluation.tables import to_csv, to_latex, to_markdown, to_terminal
+from driqa_jax.io import write_whole
 from driqa_jax.protocol.plan import PEEKED, Run, slug
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.summary import Summary, summarize

@@ -10,14 +10,14 @@ from typing import Any
 
 import ml_collections
 
+from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.data.open import Source, open_configured
 from driqa_jax.data.published import published_split
 from driqa_jax.data.resized import Resized
-from driqa_jax.data.sources import Source, open_configured
 from driqa_jax.data.split_file import Split, hash_split, official_split, subset_split
 from driqa_jax.errors import UserError
 from driqa_jax.train.config import set_key
-from driqa_jax.train.older import completed
-from driqa_jax.train.stages import STAGES
+from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"
 CHECKPOINTS = ("last", "val_selected", PEEKED)

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from driqa_jax.atomic import write_whole
+from driqa_jax.checkpoints.migrations import completed
 from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
+from driqa_jax.io import write_whole
 from driqa_jax.protocol.plan import Run, slug
-from driqa_jax.train.older import completed
 
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"

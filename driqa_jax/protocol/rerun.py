@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
+from driqa_jax.distributed import use_cores
 from driqa_jax.errors import UserError
-from driqa_jax.parallel import use_cores
 from driqa_jax.protocol.execute import carry_out
 from driqa_jax.protocol.plan import Sets
 from driqa_jax.protocol.record import FILE, Record, load_scores, plain, scores_file

@@ -12,17 +12,18 @@ import ml_collections
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from driqa_jax.data.sources import Source
+from driqa_jax.checkpoints.weights import params_sha256
+from driqa_jax.data.open import Source
 from driqa_jax.data.splits import select
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.linear_probes import standard
 from driqa_jax.models.driqa import build_model
 from driqa_jax.protocol.models import Tested
 from driqa_jax.protocol.plan import AS_FITTED, Run, Sets
-from driqa_jax.scoring.weights import params_sha256
-from driqa_jax.train import heads, initial
-from driqa_jax.train.features import KeptFeatures
-from driqa_jax.train.finetune import require_scores, view_rule
+from driqa_jax.train import initialization
+from driqa_jax.train.stages import frozen_features
+from driqa_jax.train.stages.finetune import require_scores, view_rule
+from driqa_jax.train.stages.kept_features import KeptFeatures
 
 WIDTHS = (0.5, 1.0, 2.0)
 STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -62,10 +63,10 @@ class KernelRidge:
 def fitted(run: Run, sets: Sets) -> Tested:
     """Fit on the run's training part; width and strength are those with the highest SRCC on its validation part.
 
-    Raises UserError where a picture has no score, or as `driqa_jax.train.features` does.
+    Raises UserError where a picture has no score, or as `driqa_jax.train.stages.kept_features` does.
     """
-    config = initial.with_model(ml_collections.ConfigDict(dict(run.config)))
-    model, encoders = build_model(config.model), heads.encoders(config)
+    config = initialization.with_model(ml_collections.ConfigDict(dict(run.config)))
+    model, encoders = build_model(config.model), frozen_features.encoders(config)
 
     def moments(source: Source, canvas: tuple[int, ...] = ()) -> np.ndarray:
         seen = ml_collections.ConfigDict(config.to_dict())

@@ -9,9 +9,9 @@ import traceback
 
 import ml_collections
 
-from driqa_jax import parallel
-from driqa_jax.atomic import write_whole
+from driqa_jax import distributed
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_whole
 from driqa_jax.protocol.execute import carry_out
 from driqa_jax.protocol.pages import write_pages
 from driqa_jax.protocol.plan import Run, Sets, make_plan
@@ -24,12 +24,17 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
     Returns 0, 1 where a run failed (the others are done), 130 or 143 where a signal stopped it. Raises UserError for a
     configuration that cannot be carried out.
     """
+    if config.get("kind") != "training":
+        raise UserError(
+            f"config.kind must be 'training', got {config.get('kind')!r}. The study of restored images runs from a "
+            "checkout of the repository: python -m experiments.restored_images"
+        )
     sets = Sets()
     runs = make_plan(config, sets)
     trained = [ml_collections.ConfigDict(dict(run.config)) for run in runs if not run.weights]
-    fitting = [parallel.side_by_side(each.batch_size, neighbours(each)) for each in trained]
+    fitting = [distributed.side_by_side(each.batch_size, neighbours(each)) for each in trained]
     if fitting:
-        parallel.use_cores(config.cpu_devices or math.gcd(*fitting))
+        distributed.use_cores(config.cpu_devices or math.gcd(*fitting))
     folder, failed = pathlib.Path(workdir), {}
     folder.mkdir(parents=True, exist_ok=True)
     for number, run in enumerate(runs, start=1):

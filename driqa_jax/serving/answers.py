@@ -12,11 +12,11 @@ from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from driqa_jax.scoring.overlay import overlay
+from driqa_jax.reports.colormap import overlay
 
 if TYPE_CHECKING:
-    from driqa_jax.scoring.explain import Explanation
-    from driqa_jax.scoring.scorer import Result
+    from driqa_jax.inference.explain import Explanation
+    from driqa_jax.inference.scorer import Result
 
 ImageFormat = Literal["webp", "png"]
 _WEBP_SIDE = 16383

@@ -22,7 +22,7 @@ from driqa_jax.serving.worker import Worker
 from driqa_jax.version import VERSION
 
 if TYPE_CHECKING:
-    from driqa_jax.scoring.scorer import Scorer
+    from driqa_jax.inference.scorer import Scorer
 
 # A quarter of what `driqa explain` shows: a page is no wider, and the restorer takes a quarter of the time.
 SHOWN_PIXELS = 400_000

@@ -7,7 +7,7 @@ import importlib.resources
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from driqa_jax.scoring.overlay import colour_stops
+from driqa_jax.reports.colormap import colour_stops
 
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),

@@ -10,7 +10,7 @@ import ml_collections
 
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
-from driqa_jax.models.switches import DEFAULTS
+from driqa_jax.models.ablations import DEFAULTS
 
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 
@@ -32,7 +32,7 @@ def default() -> ml_collections.ConfigDict:
             # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
             # statistics: whether E_d also reads fixed statistics of the signal; median: whether R reads the median of
             # 3x3 pixels; a model in `init` says both itself. The rest are the ablations, see
-            # driqa_jax/models/switches.py.
+            # driqa_jax/models/ablations.py.
             "model": {
                 "variant": "lite",
                 "types": (),

@@ -5,11 +5,11 @@ from collections.abc import Callable
 import ml_collections
 import numpy as np
 
-from driqa_jax.data.sources import Source
+from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.data.open import Source
 from driqa_jax.data.splits import select
-from driqa_jax.models.switches import chosen
-from driqa_jax.train.initial import load
-from driqa_jax.train.older import completed
+from driqa_jax.models.ablations import chosen
+from driqa_jax.train.initialization import load
 
 
 def seen_before(config: ml_collections.ConfigDict, whole: Callable[[], Source], val: Source) -> int:

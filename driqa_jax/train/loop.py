@@ -12,25 +12,26 @@ import jax
 import ml_collections
 from flax import traverse_util
 
-from driqa_jax import parallel
-from driqa_jax.atomic import write_whole
+from driqa_jax import distributed
+from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints.manager import Checkpoints
+from driqa_jax.checkpoints.migrations import completed
 from driqa_jax.data.apart import require_contents_apart
-from driqa_jax.data.sources import Source, open_configured
+from driqa_jax.data.open import Source, open_configured
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
+from driqa_jax.distributed import processes
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_whole
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
-from driqa_jax.parallel import processes
-from driqa_jax.train import curves, health, initial, optim, state
-from driqa_jax.train.checkpoint import Checkpoints
+from driqa_jax.train import curves, health, initialization, optim
 from driqa_jax.train.fold import seen_before
-from driqa_jax.train.interrupt import Interrupt
-from driqa_jax.train.metrics import MetricLog
-from driqa_jax.train.older import completed
+from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.profile import Profile
-from driqa_jax.train.stages import STAGES
-from driqa_jax.train.steps import make_step
+from driqa_jax.train.stages.registry import STAGES
+from driqa_jax.train.step import make_step
+from driqa_jax.train.telemetry import MetricLog
 from driqa_jax.train.timing import Chrono
 
 
@@ -48,12 +49,12 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
       UserError: the configuration asks for what is not there, or `workdir` holds another configuration's run.
     """
     # ---- devices
-    mesh = parallel.make_mesh()
+    mesh = distributed.make_mesh()
     host, hosts = jax.process_index(), jax.process_count()
     if config.batch_size % mesh.size:
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
-    if config.parallel not in parallel.EXECUTORS:
-        raise UserError(f"config.parallel is {config.parallel!r}; there are {', '.join(parallel.EXECUTORS)}")
+    if config.parallel not in distributed.EXECUTORS:
+        raise UserError(f"config.parallel is {config.parallel!r}; there are {', '.join(distributed.EXECUTORS)}")
     if config.compute not in COMPUTE:
         raise UserError(f"config.compute is {config.compute!r}; there are {', '.join(COMPUTE)}")
     if config.accumulate < 1:
@@ -67,7 +68,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     checkpoints = Checkpoints(folder, config.checkpoint.keep)
     begun = checkpoints.latest() is not None
     # From the checkpoint where there is one: what the run started from may be gone.
-    config = initial.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
+    config = initialization.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
     _claim(folder, config, begun, host == 0)
 
     # ---- data
@@ -101,11 +102,11 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
         return state.create(params, is_trained, optimizer)
 
     if checkpoints.latest() is None:
-        run = parallel.replicate(begin(stage.params(config, model, train_source)), mesh)
+        run = distributed.replicate(begin(stage.params(config, model, train_source)), mesh)
         if not run.trainable:
             raise UserError(f"config.optim.frozen leaves nothing for the stage {config.stage!r} to train")
     else:
-        run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), parallel.everywhere(mesh))
+        run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), distributed.everywhere(mesh))
         if host == 0:
             print(f"resumed at step {int(run.step)}", file=sys.stderr)
     start = step = int(run.step)
@@ -114,7 +115,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     step_of_device = make_step(
         stage.make_loss(config, model), optimizer, config.optim.ema, config.compute, config.accumulate
     )
-    advance = parallel.map_step(step_of_device, mesh, config.parallel)
+    advance = distributed.map_step(step_of_device, mesh, config.parallel)
     validate = stage.validate(config, model, mesh)
     log = MetricLog(folder, step, active=host == 0)
     batches = stage.batches(config, train_source, step, host, hosts)
@@ -152,7 +153,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
                 break
             # ---- take a batch, step
             profile.before(step, run)
-            batch = parallel.place_batch(next(batches), mesh)
+            batch = distributed.place_batch(next(batches), mesh)
             run, metrics = advance(run, batch)
             step += 1
             if step == start + 1:

@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from driqa_jax.train import finetune
+from driqa_jax.train.stages import finetune
 
 
 def neighbours(config: ml_collections.ConfigDict) -> int:

@@ -1,0 +1,38 @@
+"""`python -m benchmarks NAME [options]`: measurements that anyone can repeat; each is a file of this folder."""
+
+import importlib
+import sys
+
+from driqa_jax.cli.memory import keep_memory
+from driqa_jax.errors import UserError
+
+# What each measures. The options are those of the module's own parser.
+BENCHMARKS = {
+    "degradations": "images per second of each degradation and of a recipe, beside a host pipeline",
+    "score": "images per second, start-up and peak memory of driqa score, beside other packages",
+    "step": "images per second of the training step, with either backward pass of the depthwise convolution",
+    "train": "compilation, step, loop, data, checkpoints and memory of a training run",
+    "topology": "memory, FLOPs and collectives of the training step on a TPU topology, compiled without one",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Run one benchmark with the remaining options; without a name, list them. Returns the exit code."""
+    name, *options = argv or [""]
+    if name in ("", "-h", "--help"):
+        print("usage: python -m benchmarks NAME [options]; for example python -m benchmarks step --help\n")
+        for each, line in BENCHMARKS.items():
+            print(f"  {each:14}{line}")
+        return 0
+    try:
+        if name not in BENCHMARKS:
+            raise UserError(f"unknown benchmark {name!r}; it must be one of {', '.join(BENCHMARKS)}")
+        return importlib.import_module(f"benchmarks.{name}").main(options)
+    except UserError as error:
+        print(f"benchmarks {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    keep_memory(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,178 @@
+"""Speed and memory of `driqa score`, beside other no-reference packages on the same photographs and cores.
+
+    python -m benchmarks score --folder examples/photos --peers-python PEERS/bin/python
+
+Everything is measured in processes of their own. The peers want an environment of their own (their pins contradict
+ours); on Linux with Python 3.11:
+
+    python -m venv PEERS
+    PEERS/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
+    PEERS/bin/pip install torchvision==0.28.0 --no-deps
+    PEERS/bin/pip install pyiqa==0.1.16 brisque==0.2.0 pypiqe==1.2 "numpy<2.4"
+
+A peer that cannot run is left out, with the reason. Photographs: crops of the folder's, brought to 512x384
+(`--photos` of them) and enlarged to 4000x3000 (`--large`), JPEG quality 92, the same for all; slow peers get the
+first `--peer-photos` of them.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from benchmarks.peers import CLASSICAL, DEEP
+from driqa_jax.cli.options import result_file
+from driqa_jax.errors import UserError
+from driqa_jax.inference.effort import EFFORTS
+from driqa_jax.reports.inputs import list_pictures
+
+SMALL, ONE_MEGAPIXEL, LARGE = (512, 384), (1152, 864), (4000, 3000)
+STARTS = 3  # later starts; the median counts
+LIMIT = 3600  # seconds for one process
+
+
+def make_photos(folder: str, into: pathlib.Path, count: int, size: tuple[int, int]) -> list[str]:
+    """`count` JPEG files of `size` (width, height), each another crop of one of the folder's photographs."""
+    originals, draw, made = list(list_pictures([folder])), np.random.default_rng(0), []
+    into.mkdir()
+    for i in range(count):
+        with Image.open(originals[i % len(originals)]) as file:
+            photo = file.convert("RGB")
+        share = draw.uniform(0.7, 1.0)
+        unit = min(photo.width / size[0], photo.height / size[1]) * share
+        width, height = unit * size[0], unit * size[1]
+        left, top = draw.uniform(0, photo.width - width), draw.uniform(0, photo.height - height)
+        made.append(str(into / f"{i:03}.jpg"))
+        box = (left, top, left + width, top + height)
+        photo.resize(size, Image.Resampling.LANCZOS, box).save(made[-1], quality=92)
+    return made
+
+
+def measured(command: Sequence[str], environment: dict[str, str] | None = None) -> dict:
+    """The JSON that a process prints last, and `wall`, its seconds; or `error`, its last line."""
+    began = time.perf_counter()
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            env={**os.environ, **(environment or {})},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"error": str(error)}
+    wall = time.perf_counter() - began
+    if done.returncode:
+        return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return {"wall": wall, **(json.loads(lines[-1]) if lines else {})}
+
+
+def starts(photo: str) -> dict[str, float]:
+    """Seconds of `driqa score PHOTO`: the first run ever, with an empty cache folder, and later ones."""
+    with tempfile.TemporaryDirectory() as cache:
+        command = [sys.executable, "-m", "driqa_jax", "score", photo]
+        runs = [measured(command, {"XDG_CACHE_HOME": cache}) for _ in range(1 + STARTS)]
+    for run in runs:
+        if "error" in run:
+            raise UserError(f"driqa score {photo}: {run['error']}")
+    return {"first": runs[0]["wall"], "later": statistics.median(run["wall"] for run in runs[1:])}
+
+
+def ours(effort: str, how: str, photos: Sequence[str]) -> dict:
+    """`score_once` in a process of its own; raises UserError where it fails."""
+    found = measured([sys.executable, "-m", "benchmarks.score_once", effort, how, *photos])
+    if "error" in found:
+        raise UserError(f"python -m benchmarks score, {effort}: {found['error']}")
+    return found
+
+
+def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
+    """Every figure of the table, plain values."""
+    small = make_photos(args.folder, folder / "small", args.photos, SMALL)
+    middle = make_photos(args.folder, folder / "middle", args.large, ONE_MEGAPIXEL)
+    large = make_photos(args.folder, folder / "large", args.large, LARGE)
+    found = {"start": starts(small[0]), "small": {}, "large": {}, "peers": {}}
+    for effort in EFFORTS:
+        ours(effort, "each", small[:1])  # compiles, which takes memory that no later run takes
+        run = ours(effort, "all", small)
+        found["small"][effort] = {"per_second": len(small) / run["seconds"][0], "peak_mib": run["peak_mib"]}
+    kinds = {"1 megapixel": ("each", middle), "12 megapixels": ("each", large), "decoding 12": ("decode", large)}
+    for name, (how, photos) in kinds.items():
+        run = ours("default", how, photos)
+        found["large"][name] = {"ms": 1e3 * statistics.median(run["seconds"]), "peak_mib": run["peak_mib"]}
+    script = str(pathlib.Path(__file__).with_name("peers.py"))
+    for name in (*DEEP, *CLASSICAL):
+        photos = small[: args.peer_photos] if name in DEEP else small
+        if args.peers_python is None:
+            run = {"error": "no --peers-python was given"}
+        else:
+            run = measured([args.peers_python, script, name, *photos])
+        if "error" in run:
+            found["peers"][name] = {"left_out": run["error"]}
+            continue
+        seconds = statistics.mean(run["seconds"])
+        row = {"photos": len(photos), "per_second": 1 / seconds, "peak_mib": run["peak_mib"], "used": run["used"]}
+        found["peers"][name] = row
+    return found
+
+
+def _table(found: dict) -> list[str]:
+    start, big = found["start"], found["large"]
+    lines = [f"driqa score one.jpg: first run ever {start['first']:.1f} s, later {start['later']:.1f} s", ""]
+    lines.append(f"{'512x384':22}{'images/s':>10}{'ms an image':>13}{'peak MiB':>10}")
+    rows = {f"driqa score, {effort}": row for effort, row in found["small"].items()} | found["peers"]
+    for name, row in rows.items():
+        if "left_out" in row:
+            lines.append(f"{name:22}  left out: {row['left_out']}")
+            continue
+        note = f"  {row['used']}, {row['photos']} photos" if "used" in row else ""
+        rate = row["per_second"]
+        lines.append(f"{name:22}{rate:10.2f}{1e3 / rate:13.0f}{row['peak_mib']:10.0f}{note}")
+    lines += ["", f"{'default, one by one':22}{'ms an image':>23}{'peak MiB':>10}"]
+    lines += [f"{name:22}{row['ms']:23.0f}{row['peak_mib']:10.0f}" for name, row in big.items()]
+    rest = big["12 megapixels"]["ms"] - big["decoding 12"]["ms"]
+    lines.append(f"12 megapixels less their decoding: {rest / big['1 megapixel']['ms']:.2f} times 1 megapixel")
+    return lines
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure and print; returns 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--folder", default="examples/photos", help="of photographs (default: examples/photos)")
+    parser.add_argument("--photos", type=int, default=200, help="of 512x384 (default: 200)")
+    parser.add_argument("--large", type=int, default=20, help="of 12 megapixels (default: 20)")
+    parser.add_argument("--peers-python", metavar="PATH", help="the interpreter of the peers' environment")
+    parser.add_argument("--peer-photos", type=int, default=20, help="photographs for the deep peers (default: 20)")
+    parser.add_argument("--json", type=result_file, metavar="F", help="write the figures here too")
+    args = parser.parse_args(argv)
+    import jax
+
+    machine = {
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "load_before": round(os.getloadavg()[0], 1),
+    }
+    print("{device}, {cores} cores, jax {jax}, load before: {load_before}".format(**machine))
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
+    print("\n".join(_table(found)))
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 0

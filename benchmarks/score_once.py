@@ -1,0 +1,36 @@
+"""The measured process of `python -m benchmarks score`: one effort over images, its time and its peak memory.
+
+python -m benchmarks.score_once EFFORT each|all|decode PHOTO...
+"""
+
+import json
+import sys
+import time
+
+import driqa_jax
+from benchmarks.peers import peak_mib
+from driqa_jax.data.decode import decode
+
+
+def main() -> None:
+    """Print one line of JSON: `seconds` (of each photo, or of all), and `peak_mib`."""
+    effort, how, *photos = sys.argv[1:]
+    scorer = driqa_jax.load(effort=effort)
+    scorer(photos[0])  # whatever compiles or warms up does so here
+    work = {"each": scorer, "decode": lambda photo: decode(photo, use=lambda image: image.size)}
+    seconds = []
+    if how == "all":
+        began = time.perf_counter()
+        failed = sum(result.error is not None for result in scorer.stream(photos))
+        seconds.append(time.perf_counter() - began)
+        assert not failed, f"{failed} of {len(photos)} photographs cannot be scored"
+    else:
+        for photo in photos:
+            began = time.perf_counter()
+            work[how](photo)
+            seconds.append(time.perf_counter() - began)
+    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""A stage 2 step to measure: fresh parameters, synthetic pictures. The time of a step depends on neither."""
+
+import jax
+import ml_collections
+import numpy as np
+
+from driqa_jax.checkpoints import state
+from driqa_jax.data.perturbed_pairs import PREFIX
+from driqa_jax.distributed import map_step, place_batch, replicate
+from driqa_jax.models.driqa import build_model
+from driqa_jax.train import optim, rng
+from driqa_jax.train.auxiliary import consistency
+from driqa_jax.train.stages import finetune
+from driqa_jax.train.step import make_step
+
+STEPS = 1000  # of the schedule; the time of a step does not depend on it
+
+
+def fresh_params(config: ml_collections.ConfigDict) -> dict:
+    """Parameters on the host: a step gives away the state that it is given."""
+    model = build_model(config.model)
+    made = jax.jit(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))()["params"]
+    return jax.tree.map(np.array, made)
+
+
+def fresh_step(config: ml_collections.ConfigDict, params: dict, mesh, batch: dict[str, np.ndarray]):
+    """The loop's own step, not yet compiled; a state that starts from `params`; the batch, on the devices."""
+    optimizer = optim.make_optimizer(config.optim, STEPS)
+    run = state.create(params, lambda path: optim.is_trained(config, path), optimizer)
+    loss = finetune.make_loss(config, build_model(config.model, config.remat))
+    step = make_step(loss, optimizer, config.optim.ema, config.compute, config.accumulate)
+    return map_step(step, mesh), replicate(run, mesh), place_batch(batch, mesh)
+
+
+def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
+    """`config.batch_size` pictures of noise with random scores, in the shapes of the configured view; their twins."""
+    view, count, draw = config.view, config.batch_size, np.random.default_rng(0)
+    mos = draw.random(count).astype(np.float32)
+    views = {
+        "whole": draw.integers(0, 256, (count, *view.canvas, 3), dtype=np.uint8),
+        "valid": np.tile(np.int32([view.canvas]), (count, 1)),
+        "tiles": draw.integers(0, 256, (count, view.tiles, view.tile, view.tile, 3), dtype=np.uint8),
+        "tile_boxes": np.tile(np.float32([0, 0, 1, 1]), (count, view.tiles, 1)),
+    }
+    twins = consistency.wanted(config)
+    return {
+        **views,
+        **({PREFIX + name: x[:: twins.every] for name, x in views.items()} if twins else {}),
+        "mos": mos,
+        "percentile": mos,
+        "dataset": np.zeros(count, np.int32),
+        "index": np.arange(count, dtype=np.int32),
+    }

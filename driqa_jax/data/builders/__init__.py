@@ -1,1 +1,0 @@
-"""tfds builders, a package each: `NAME/NAME_dataset_builder.py` with a class `Builder`."""

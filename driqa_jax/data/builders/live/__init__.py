@@ -1,1 +1,0 @@
-"""LIVE release 2."""

@@ -1,1 +1,0 @@
-"""LIVE In the Wild."""

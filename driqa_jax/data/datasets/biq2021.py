@@ -1,0 +1,53 @@
+"""BIQ2021 as its authors distribute it: `Images/`, and two CSV files with the official split.
+
+Its traps: the CSV files open with a BOM and end every row with empty cells, and one picture's name differs in
+case from the name in the CSV. Subsets: ss01, pictures of a camera archive; ss02, made on purpose; ss03, photographs
+of the web.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._tables import csv_rows
+
+TITLE = "BIQ2021"
+SPLITS = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}
+
+
+def read(root: pathlib.Path) -> Iterator[Rating]:
+    """The ratings of train, then of test, in the order of the CSV files."""
+    for split, name in SPLITS.items():
+        file = root / name
+        for line, cells in csv_rows(file, TITLE, ["Image Name", "MOS"]):
+            picture = cells["Image Name"]
+            yield Rating(
+                image_id=picture,
+                path=picture,
+                raw=number(file, line, cells["MOS"], picture),
+                file=file,
+                line=line,
+                subset=picture[:4],
+                split=split,
+            )
+
+
+LAYOUT = Layout(
+    title=TITLE,
+    homepage="https://github.com/nisarahmedrana/BIQ2021",
+    citation="N. Ahmed, S. Asif, Journal of Electronic Imaging 31(5):053010, 2022",
+    scores="MOS, 0 to 1",
+    scale=(0, 1),
+    limits=(0, 1),
+    images=("Images",),
+    labels=tuple(SPLITS.values()),
+    counts={"train": 10000, "test": 2000},
+    read=read,
+    releases={
+        "1.0.0": "First.",
+        "1.1.0": "Groups find exposures and blurs of one scene, and no longer chain horizons.",
+        "1.2.0": "The features that all sets have; pictures, scores and groups as before.",
+    },
+)

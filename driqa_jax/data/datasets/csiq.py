@@ -1,0 +1,82 @@
+"""CSIQ as its authors distribute it: `dst_imgs/<folder>/<name>.<TOKEN>.<level>.png`, a sheet or a text file of DMOS.
+
+Its traps: upper and lower case differ between copies; in the sheet the image `1600` is a number, and the table
+begins on row 4 in column D.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._tables import word_lines, xlsx_rows
+from driqa_jax.data.errors import DataError
+
+TITLE = "CSIQ"
+SHEET, TEXT = "csiq.DMOS.xlsx", "csiq_label.txt"
+# By the sheet's word: the folder, which is the token of the file names too. Published splits count in this order.
+TYPES = {
+    "noise": "awgn",
+    "jpeg": "jpeg",
+    "jpeg 2000": "jpeg2000",
+    "fnoise": "fnoise",
+    "blur": "blur",
+    "contrast": "contrast",
+}
+_NAME = re.compile(r"(?P<reference>\w+)\.(?P<type>\w+)\.(?P<level>[1-5])\.png", re.IGNORECASE)
+
+
+def read(root: pathlib.Path) -> Iterator[Rating]:
+    """The ratings by type, then reference, then level, whichever file they stand in."""
+    order = list(TYPES.values())
+    ratings = list(_sheet(root / SHEET) if (root / SHEET).exists() else _text(root / TEXT))
+    yield from sorted(ratings, key=lambda r: (order.index(r.degradation), r.reference.replace("_", ""), r.level))
+
+
+def _sheet(file: pathlib.Path) -> Iterator[Rating]:
+    columns = ["image", "dst_type", "dst_lev", "dmos_std", "dmos"]
+    for line, cells in xlsx_rows(file, TITLE, columns, "all_by_image"):
+        image, kind, level, std, score = (cells[column] for column in columns)
+        if kind.lower() not in TYPES:
+            raise DataError(file, line, f"the distortion {kind!r} is none of {', '.join(TYPES)}")
+        token = TYPES[kind.lower()]
+        yield _rating(file, line, f"{image}.{token}.{level}.png", score, number(file, line, std, image))
+
+
+def _text(file: pathlib.Path) -> Iterator[Rating]:
+    for line, (name, score) in word_lines(file, TITLE, 2):
+        yield _rating(file, line, name, score)
+
+
+def _rating(file, line, name, score, std=float("nan")):
+    found = _NAME.fullmatch(name)
+    if not found or found["type"].lower() not in TYPES.values():
+        raise DataError(file, line, f"{name!r} is not <name>.<type>.<level>.png: not the label file of {TITLE}")
+    folder = found["type"].lower()
+    return Rating(
+        image_id=name.lower(),
+        path=f"{folder}/{name}",
+        raw=number(file, line, score, name),
+        file=file,
+        line=line,
+        std=std,
+        reference=found["reference"].lower(),
+        degradation=folder,
+        level=int(found["level"]),
+    )
+
+
+LAYOUT = Layout(
+    title=TITLE,
+    homepage="https://s2.smu.edu/~eclarson/csiq.html",
+    citation="E. C. Larson, D. M. Chandler, Journal of Electronic Imaging 19(1):011006, 2010",
+    scores="DMOS, lower is better",
+    scale=(1, 0),
+    limits=(0, 1),
+    images=("dst_imgs",),
+    labels=((SHEET, TEXT),),
+    counts={"train": 866},
+    read=read,
+)

@@ -1,0 +1,85 @@
+"""KADID-10k as its authors distribute it: `images/` and `dmos.csv`.
+
+Its traps: the column `dmos` is better when *higher*; `var` holds standard deviations; there are 81 references, and
+they lie among the distorted pictures.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._tables import csv_rows
+from driqa_jax.data.errors import DataError
+
+TITLE = "KADID-10k"
+SCORES = "dmos.csv"
+# By number, as the authors' web page names them.
+TYPES = (
+    "gaussian blur",
+    "lens blur",
+    "motion blur",
+    "color diffusion",
+    "color shift",
+    "color quantization",
+    "color saturation 1",
+    "color saturation 2",
+    "jpeg2000",
+    "jpeg",
+    "white noise",
+    "white noise in color component",
+    "impulse noise",
+    "multiplicative noise",
+    "denoise",
+    "brighten",
+    "darken",
+    "mean shift",
+    "jitter",
+    "non-eccentricity patch",
+    "pixelate",
+    "quantization",
+    "color block",
+    "high sharpen",
+    "contrast change",
+)
+_NAME = re.compile(r"(I\d\d)_(\d\d)_(\d\d)\.png")
+
+
+def read(root: pathlib.Path) -> Iterator[Rating]:
+    """The ratings in the order of the label file."""
+    file = root / SCORES
+    for line, cells in csv_rows(file, TITLE, ["dist_img", "ref_img", "dmos", "var"]):
+        name = cells["dist_img"]
+        found = _NAME.fullmatch(name)
+        if not found or not 1 <= int(found[2]) <= len(TYPES):
+            raise DataError(file, line, f"{name!r} is not Irr_tt_ll.png: not the label file of {TITLE}")
+        if cells["ref_img"] != f"{found[1]}.png":
+            raise DataError(file, line, f"{name!r} stands beside the reference {cells['ref_img']!r}")
+        yield Rating(
+            image_id=name,
+            path=name,
+            raw=number(file, line, cells["dmos"], name),
+            file=file,
+            line=line,
+            std=number(file, line, cells["var"], name),
+            reference=found[1],
+            degradation=TYPES[int(found[2]) - 1],
+            level=int(found[3]),
+        )
+
+
+LAYOUT = Layout(
+    title=TITLE,
+    homepage="https://database.mmsp-kn.de/kadid-10k-database.html",
+    citation="H. Lin, V. Hosu, D. Saupe, QoMEX 2019",
+    scores="scores from 1 to 5, named dmos yet higher is better",
+    scale=(1, 5),
+    limits=(1, 5),
+    images=("images",),
+    labels=(SCORES,),
+    counts={"train": 10125},
+    read=read,
+    top="kadid10k",
+)

@@ -1,0 +1,55 @@
+"""LIVE release 2 as its authors distribute it: five folders of distorted pictures, scores in .mat files.
+
+Its traps: row i of the 982 is the i-th picture of the folders taken in one order; `orgs` marks the rows that show a
+reference; the scores to use are the realigned ones (`dmos_realigned.mat`), `dmos.mat` is another label set; 24 of
+them lie outside 0 to 100.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+
+from driqa_jax.data.datasets._layout import Layout, Rating
+from driqa_jax.data.datasets._tables import mat_vector
+
+TITLE = "LIVE release 2"
+# In the order of the rows.
+FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
+NAMES, SCORES = "refnames_all.mat", "dmos_realigned.mat"
+
+
+def read(root: pathlib.Path) -> Iterator[Rating]:
+    """The ratings of the distorted pictures, in the order of the rows."""
+    rows = sum(FOLDERS.values())
+    references = mat_vector(root / NAMES, TITLE, "refnames_all", rows)
+    file = root / SCORES
+    scores, deviations, originals = (mat_vector(file, TITLE, key, rows) for key in ("dmos_new", "dmos_std", "orgs"))
+    places = [(folder, k) for folder, count in FOLDERS.items() for k in range(1, count + 1)]
+    for row, (folder, k) in enumerate(places):
+        if not originals[row]:
+            name = f"{folder}/img{k}.bmp"
+            yield Rating(
+                image_id=name,
+                path=name,
+                raw=float(scores[row]),
+                file=file,
+                std=float(deviations[row]),
+                reference=pathlib.PurePath(str(references[row])).stem,
+                degradation=folder,
+            )
+
+
+LAYOUT = Layout(
+    title=TITLE,
+    homepage="https://live.ece.utexas.edu/research/Quality/subjective.htm",
+    citation="H. R. Sheikh, M. F. Sabir, A. C. Bovik, IEEE Transactions on Image Processing 15(11):3440-3451, 2006",
+    scores="DMOS, lower is better",
+    scale=(100, 0),
+    limits=(-10, 120),
+    images=tuple(FOLDERS),
+    labels=(NAMES, SCORES),
+    counts={"train": 779},
+    read=read,
+    top="databaserelease2",
+)

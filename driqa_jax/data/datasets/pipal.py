@@ -1,0 +1,64 @@
+"""PIPAL's training part as its authors distribute it: four folders of distorted pictures, a label file a reference.
+
+It holds the outputs of restoration and super-resolution networks. Its traps: name and score are parted by a comma,
+sometimes with a blank; the release numbers its types and names them nowhere (the names are those of Table 10 of
+arXiv:2011.15002, each known by its number of variants); variants are no levels.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Iterator
+
+from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._tables import word_lines
+from driqa_jax.data.errors import DataError
+
+TITLE = "PIPAL"
+LABELS = "Train_Label"
+TYPES = (
+    "traditional super-resolution",
+    "PSNR-oriented super-resolution",
+    "super-resolution with kernel mismatch",
+    "GAN-based super-resolution",
+    "denoising",
+    "super-resolution and denoising",
+    "traditional distortions",
+)
+_NAME = re.compile(r"(A\d{4})_0([0-6])_(\d\d)\.bmp")
+
+
+def read(root: pathlib.Path) -> Iterator[Rating]:
+    """The ratings, reference by reference."""
+    files = sorted((root / LABELS).glob("A*.txt"))
+    if not files:
+        raise DataError(root / LABELS, None, f"holds no A*.txt; it comes with {TITLE}")
+    for file in files:
+        for line, (name, score) in word_lines(file, TITLE, 2):
+            found = _NAME.fullmatch(name)
+            if not found or found[1] != file.stem:
+                raise DataError(file, line, f"{name!r} is not {file.stem}_tt_vv.bmp: not the label file of {TITLE}")
+            yield Rating(
+                image_id=name,
+                path=name,
+                raw=number(file, line, score, name),
+                file=file,
+                line=line,
+                reference=found[1],
+                degradation=TYPES[int(found[2])],
+            )
+
+
+LAYOUT = Layout(
+    title=TITLE,
+    homepage="https://www.jasongt.com/projectpages/pipal.html",
+    citation="J. Gu, H. Cai, H. Chen, X. Ye, J. Ren, C. Dong, ECCV 2020",
+    scores="Elo ratings, higher is better",
+    scale=(916.7136, 1835.9856),  # the lowest and the highest of the 23,200
+    limits=(916.7136, 1835.9856),
+    images=("Distortion_1", "Distortion_2", "Distortion_3", "Distortion_4"),
+    labels=(LABELS,),
+    counts={"train": 23200},
+    read=read,
+)

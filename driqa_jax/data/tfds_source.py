@@ -1,0 +1,63 @@
+"""Sets that `driqa data prepare` wrote: ArrayRecord files read through tfds, without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+
+from driqa_jax.data.errors import DataError
+from driqa_jax.data.open import EXTRA_COLUMNS, Source
+
+
+class RecordsSource(Source):
+    """A prepared set `name` under the folder `data_dir`: all its splits, one after another.
+
+    Labels come from the set's metadata, so that no picture is read for them. Raises DataError where the set
+    has not been prepared there.
+    """
+
+    def __init__(self, name: str, data_dir: str | os.PathLike):
+        import tensorflow_datasets as tfds
+
+        builder = tfds.builder_from_directory(str(_version_folder(name, pathlib.Path(data_dir))))
+        tables = builder.info.metadata["labels"]
+        skip = {"image": tfds.decode.SkipDecoding()}
+        self._parts = [builder.as_data_source(split, decoders=skip) for split in tables]
+        self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
+        if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
+            raise DataError(data_dir, None, f"labels and records of {name} differ in number; prepare it again")
+
+        def joined(key):
+            return [value for table in tables.values() for value in table[key]]
+
+        first = next(iter(tables.values()))
+        super().__init__(
+            name,
+            joined("mos"),
+            image_id=joined("image_id"),
+            group=joined("group"),
+            subset=joined("subset"),
+            **{key: joined(key) for key in EXTRA_COLUMNS if key in first},  # sets prepared long ago have none
+            split=[split for split, table in tables.items() for _ in table["mos"]],
+            dataset=[name] * int(self._starts[-1]),
+        )
+        self.label_files = builder.info.metadata.get("label_files", {})
+
+    def encoded(self, i: int) -> bytes:
+        which = int(np.searchsorted(self._starts, i, side="right")) - 1
+        return self._parts[which][i - int(self._starts[which])]["image"]
+
+
+def _version_folder(name: str, data_dir: pathlib.Path) -> pathlib.Path:
+    found = [
+        file.parent for file in (data_dir / name).glob("*/dataset_info.json") if "incomplete" not in file.parent.name
+    ]
+    if not found:
+        raise DataError(
+            data_dir / name,
+            None,
+            f"no prepared set here; run: driqa data prepare {name} --data-dir AUTHORS --out {data_dir}",
+        )
+    return max(found, key=lambda folder: tuple(int(part) for part in folder.name.split(".")))
