@@ -10,7 +10,6 @@ import time
 
 import jax
 import ml_collections
-from flax import traverse_util
 
 from driqa_jax import parallel
 from driqa_jax.atomic import write_whole
@@ -24,10 +23,10 @@ from driqa_jax.models.precision import COMPUTE
 from driqa_jax.parallel import processes
 from driqa_jax.train import curves, health, initial, optim, state
 from driqa_jax.train.checkpoint import Checkpoints
+from driqa_jax.train.config import fixed_on_resume
 from driqa_jax.train.fold import seen_before
 from driqa_jax.train.interrupt import Interrupt
 from driqa_jax.train.metrics import MetricLog
-from driqa_jax.train.older import completed
 from driqa_jax.train.profile import Profile
 from driqa_jax.train.stages import STAGES
 from driqa_jax.train.steps import make_step
@@ -217,18 +216,10 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool,
         if first:
             write_whole(path, text.encode())
         return
-    before, now = (_binding(json.loads(each)) for each in (path.read_text(), text))
+    before, now = (fixed_on_resume(json.loads(each)) for each in (path.read_text(), text))
     changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     if changed:
         raise UserError(
             f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
             "give another --workdir, or the same configuration to go on"
         )
-
-
-def _binding(config: dict) -> dict:
-    """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
-    flat = traverse_util.flatten_dict(completed(config), sep=".")
-    free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
-    free += ("parallel", "profile", "remat")
-    return {key: value for key, value in flat.items() if not key.startswith(free)}
