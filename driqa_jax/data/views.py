@@ -138,11 +138,16 @@ def geometry(
     return Geometry(source, tuple(canvas), valid, tuple(corners), beyond, np.array(ends, np.float32))
 
 
+def tile_fractions(count: int) -> np.ndarray:
+    """Where `count` tiles on the grid begin along a side: fractions of the room that a tile leaves."""
+    grid = math.isqrt(count)
+    return (2 * np.arange(grid) + 1) / (2 * grid)
+
+
 def _corners(room, count, rng):
     if rng is not None:
         return [(int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))) for _ in range(count)]
-    grid = math.isqrt(count)
-    fractions = [(2 * i + 1) / (2 * grid) for i in range(grid)]
+    fractions = tile_fractions(count)
     return [(round(room[0] * fy), round(room[1] * fx)) for fy in fractions for fx in fractions]
 
 

@@ -61,7 +61,7 @@ def resolve(
             "pass rule=scorer.rule too, or call scorer.apply(images)"
         )
     source = "config" if config is not None else f"the bundled model {BUNDLED!r}"
-    metadata = _bundled_metadata() if config is None else {"config": _plain(config)}
+    metadata = _bundled_metadata() if config is None else {"config": plain_config(config)}
     model, expected = _model_and_shapes(json.dumps(metadata["config"], sort_keys=True))
     try:
         check_tensors("params", flatten(params), expected)
@@ -173,7 +173,7 @@ def expected_params(model: Any, rule: ViewRule) -> Params:
 def _bundled_metadata() -> dict[str, Any]:
     file = bundled(BUNDLED)
     metadata = load_metadata(file)
-    return {"config": _plain(model_config(metadata, file)), "view": metadata["view"]}
+    return {"config": plain_config(model_config(metadata, file)), "view": metadata["view"]}
 
 
 @functools.lru_cache(maxsize=8)
@@ -184,5 +184,6 @@ def _model_and_shapes(config: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]
     return model, flatten(expected_params(model, ViewRule()))
 
 
-def _plain(config):
-    return config.to_dict() if hasattr(config, "to_dict") else dict(config)
+def plain_config(config: Any) -> Any:
+    """A configuration as plain values; None stays None."""
+    return config.to_dict() if hasattr(config, "to_dict") else config

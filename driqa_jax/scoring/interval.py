@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from driqa_jax.data.views import ViewRule, geometry
+from driqa_jax.data.views import ViewRule, tile_fractions
 
 LEVEL = 0.9
 FEWEST = 30
@@ -40,11 +40,14 @@ def evidence(height: int, width: int, rule: ViewRule) -> Evidence:
     detail = held[0] * held[1] / rule.tile**2
     if rule.tiles == 1:  # one tile has no spread, at any size
         return Evidence(1.0, detail)
-    corners = np.array(geometry(height, width, rule).corners)
-    apart = np.abs(corners[:, None] - corners[None, :])
-    shared = np.clip(1.0 - apart / held, 0.0, 1.0).prod(axis=-1)
-    count = len(corners)
-    overlap = (shared.sum() - count) / (count * (count - 1))
+    # Not rounded to whole pixels as the tiles' corners are, so that the overlap falls steadily with the size.
+    fractions = tile_fractions(rule.tiles)
+    distance = np.abs(fractions[:, None] - fractions[None, :])
+    rows, columns = (
+        np.clip(1.0 - distance * max(side - rule.tile, 0) / part, 0.0, 1.0).mean()
+        for side, part in zip((height, width), held, strict=True)
+    )
+    overlap = (rule.tiles * rows * columns - 1) / (rule.tiles - 1)
     return Evidence(float(min(2.0 * (1.0 - overlap), 1.0)), detail)
 
 

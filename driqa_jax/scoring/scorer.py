@@ -22,7 +22,7 @@ from driqa_jax.scoring.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.scoring.effort import look
 from driqa_jax.scoring.executables import Program
 from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
-from driqa_jax.scoring.functional import expected_params, model_config, predict
+from driqa_jax.scoring.functional import expected_params, model_config, plain_config, predict
 from driqa_jax.scoring.interval import Evidence, Interval, evidence, tile_spread
 from driqa_jax.scoring.program import make_stages
 from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
@@ -117,7 +117,7 @@ class Scorer:
             make_stages(model, looked.mirror, on_cpu),
             self.device,
             cache,
-            identity=[_plain(self.metadata.get("config")), looked.mirror, on_cpu],
+            identity=[plain_config(self.metadata.get("config")), looked.mirror, on_cpu],
         )
 
     def __call__(self, images: Any) -> float | np.ndarray:
@@ -299,10 +299,6 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
         net = build_model(model_config(metadata, file))
         check_tensors(file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"]))))
     return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
-
-
-def _plain(config: Any) -> Any:
-    return config.to_dict() if hasattr(config, "to_dict") else config
 
 
 def _cores() -> int:
