@@ -4,7 +4,7 @@ import driqa_jax as driqa
 
 scorer = driqa.load()
 scorer("photo.jpg")                        # 0 to 100
-mos, out = driqa.apply(scorer.params, images)  # the functional core
+mos, out = scorer.apply(images)            # the functional core; jit and grad go through
 """
 
 from driqa_jax.version import VERSION as __version__

@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from driqa_jax.data.views import ViewRule
 from driqa_jax.evaluation.coverage import coverage, draw_coverage, said, wilson
-from driqa_jax.inference.conformal import Interval, fit_interval, tile_spread
+from driqa_jax.inference.conformal import FULL, Evidence, Interval, evidence, fit_interval, tile_spread
+from driqa_jax.inference.effort import EFFORTS, look
 
 
 def drawn(n, seed, scale=0.15):
@@ -101,3 +103,50 @@ def test_a_fit_refuses_too_few_pictures_and_other_shapes():
         fit_interval(*drawn(60, 0), level=0.99)
     with pytest.raises(ValueError, match="finite"):
         fit_interval(score, np.full(29, np.nan), mos)
+
+
+CROP = ViewRule(short=256, tile=224, tiles=1, canvases=((224, 224),), kind="crop")
+RULES = {effort: look(ViewRule(), effort).rule for effort in EFFORTS} | {"one tile": ViewRule(tiles=1), "crop": CROP}
+
+
+def half(height, width, rule, spread=0.0):
+    return float(Interval(0.9, 2.0, 0.02)(spread, evidence(height, width, rule)))
+
+
+@pytest.mark.parametrize(
+    "size", [(512, 384), (384, 512), (512, 512), (500, 500), (768, 512), (1080, 1920), (3000, 4000)]
+)
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_at_normal_sizes_the_interval_is_that_of_the_spread_alone(size, rule):
+    assert evidence(*size, rule) == FULL
+    assert half(*size, rule, 0.03) == pytest.approx(2.0 * (0.03 + 0.02))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (9, 16), (4, 1)])
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_the_interval_grows_as_the_picture_gets_smaller(rule, shape):
+    scale = 1 / max(shape)
+    sides = range(1, 800)
+    widths = [half(*(max(round(side * part * scale), 1) for part in shape), rule) for side in sides]
+    assert (np.diff(widths) <= 1e-12).all()
+    assert widths[0] == 1.0 and widths[-1] < 0.25
+
+
+def test_below_the_tiles_size_it_is_wider_than_where_tiles_disagree():
+    rule = RULES["default"]
+    disagreeing = half(512, 512, rule, 3 * 0.02)  # a spread of three floors
+    assert half(224, 224, rule) == pytest.approx(disagreeing)
+    assert half(96, 96, rule) == pytest.approx(disagreeing * 224 / 96)
+    assert half(96, 300, rule) > disagreeing > half(300, 300, rule) > half(512, 512, rule)
+
+
+def test_a_fit_on_small_pictures_holds_what_it_promises_on_them():
+    rng, held = np.random.default_rng(0), []
+    for seed in range(60):
+        seen = Evidence(rng.uniform(0, 1, 300), rng.uniform(0.1, 1, 300))
+        score, spread, mos = drawn(300, seed)
+        interval = fit_interval(score, spread, mos, seen=seen)
+        seen = Evidence(rng.uniform(0, 1, 1000), rng.uniform(0.1, 1, 1000))
+        score, spread, mos = drawn(1000, 1000 + seed)
+        held.append(coverage(score, interval(spread, seen), mos, 0.9)["held"])
+    assert abs(np.mean(held) - 0.9) < 0.01

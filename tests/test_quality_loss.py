@@ -1,5 +1,7 @@
 """The model as a loss: the numbers of the scorer, a true gradient, and the example that fools and guards it."""
 
+import dataclasses
+import functools
 import importlib.util
 import pathlib
 import subprocess
@@ -13,6 +15,8 @@ from skimage.metrics import structural_similarity
 from tiny_scorer import tiny_scorer
 
 import driqa_jax
+from driqa_jax.inference import functional
+from driqa_jax.inference.functional import apply, resolve
 from driqa_jax.losses import quality_loss
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
@@ -47,10 +51,56 @@ def test_loss_is_one_minus_the_mean_mos_and_calibrated_one_minus_the_score(score
     np.testing.assert_allclose(plain, 1 - mos.mean(), atol=1e-5)
     np.testing.assert_allclose(calibrated, 1 - scorer(images).mean() / 100, atol=1e-4)
     assert abs(plain - calibrated) > 0.01
+    np.testing.assert_allclose(scorer.quality_loss()(images / np.float32(255)), calibrated, atol=1e-6)
 
 
-def test_gradient_is_the_slope_along_any_direction(scorer):
+def test_views_that_are_the_same_give_the_same_prediction(scorer):
+    images = images_of(3)
+    mos, out = scorer.apply(images / np.float32(255))
+    np.testing.assert_allclose(mos, list(scorer.predict(images)), atol=1e-5)
+    assert out["mos_aux"].shape == (3,)
+    for bound, free in zip(
+        (mos, out),
+        jax.jit(functools.partial(driqa_jax.apply, config=scorer.metadata["config"], rule=scorer.rule))(
+            scorer.params, images / np.float32(255)
+        ),
+        strict=True,
+    ):
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), bound, free)
+
+
+def test_without_a_configuration_it_is_the_bundled_models_with_its_view_rule():
+    bundled = driqa_jax.load()
+    model, rule = resolve(bundled.params, None, None)
+    assert rule == bundled.rule and model == bundled.model
+    assert driqa_jax.apply is apply  # what the README imports
+    images = jax.ShapeDtypeStruct((2, 64, 80, 3), jnp.float32)
+    mos, out = jax.eval_shape(driqa_jax.apply, bundled.params, images)
+    assert mos.shape == (2,) and out["degradation_logits"].shape == (2, len(bundled.degradations))
+    assert jax.eval_shape(quality_loss(bundled.params, bundled.calibration), images).shape == ()
+    fewer = dataclasses.replace(rule, tiles=1)
+    assert resolve(bundled.params, None, fewer)[1] == fewer
+
+
+def test_what_does_not_belong_together_is_refused_saying_what_to_pass(scorer):
+    images = images_of(1) / np.float32(255)
+    config = scorer.metadata["config"]
+    for call in (
+        lambda **options: driqa_jax.apply(scorer.params, images, **options),
+        lambda **options: quality_loss(scorer.params, **options),
+    ):
+        with pytest.raises(ValueError, match=r"config is given without rule.*pass rule=scorer\.rule"):
+            call(config=config)
+        with pytest.raises(ValueError, match=r"params: the tensors .* bundled model 'lite'.*scorer\.apply\(images\)"):
+            call()
+        with pytest.raises(ValueError, match=r"logits/bias \(3,\) instead of \(4,\).*that of config\. .*pass config="):
+            call(config={**config, "types": 4}, rule=scorer.rule)
+
+
+def test_gradient_is_the_slope_along_any_direction(scorer, monkeypatch):
     images = jnp.asarray(images_of(2)[:, :50, :40], jnp.float32) / 255
+    # Rounded to 8 bits, the loss is a staircase, and its gradient that of the smooth loss below it.
+    monkeypatch.setattr(functional, "_rounded", lambda pixels: pixels)
     loss = quality_loss(scorer.params, scorer.calibration, scorer.metadata["config"], scorer.rule)
     value = jax.jit(loss)
     gradient = jax.jit(jax.grad(loss))(images)

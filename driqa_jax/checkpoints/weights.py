@@ -7,6 +7,7 @@ of the types) and `provenance`, JSON; and, where one was fitted, `interval`, see
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.resources
 import json
@@ -64,25 +65,37 @@ def load_weights(
     this project, another variant (both are named), tensors missing, unexpected, of another shape (the first
     few are named), or not finite.
     """
-    try:
-        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
-            metadata = decode_metadata(file.metadata() or {}, path)
-            if variant is not None and metadata["variant"] != variant:
-                raise WeightsError(
-                    f"{path}: weights of the variant {metadata['variant']!r}, but {variant!r} was asked for; "
-                    f"name the variant of the file, or give another file"
-                )
-            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: not a whole safetensors file ({error})") from None
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
+    with _opened(path) as file:
+        metadata = decode_metadata(file.metadata() or {}, path)
+        if variant is not None and metadata["variant"] != variant:
+            raise WeightsError(
+                f"{path}: weights of the variant {metadata['variant']!r}, but {variant!r} was asked for; "
+                f"name the variant of the file, or give another file"
+            )
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise WeightsError(f"{path}: the tensor {name} holds values that are not finite")
     if expected is not None:
         check_tensors(path, tensors, flatten(expected))
     return unflatten({name: tensor.astype(np.float32) for name, tensor in tensors.items()}), metadata
+
+
+def load_metadata(path: str | os.PathLike) -> dict[str, Any]:
+    """The decoded metadata of a weights file; reads no tensor. Raises WeightsError as `load_weights` does."""
+    with _opened(path) as file:
+        return decode_metadata(file.metadata() or {}, path)
+
+
+@contextlib.contextmanager
+def _opened(path):
+    try:
+        with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
+            yield file
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error})") from None
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import IO, Any
 
+import ml_dtypes
 import numpy as np
 from PIL import Image, ImageCms
 
@@ -53,9 +54,10 @@ def decode(
 
     EXIF orientation is applied, alpha laid over white, the first frame of an animation taken, an ICC profile
     converted to sRGB, 16 bits scaled to 8. `source`: encoded bytes, a path, an open binary file, a PIL image,
-    or an array: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, or floats in [0, 1]. `name`
-    stands in errors where the source has no path. With `use`, what that makes of the picture as a PIL image of
-    mode RGB comes back instead of the array, which costs three bytes a pixel more.
+    or an array of numpy or JAX: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, or any float type in
+    [0, 1]; values that pass the ends by at most `float_tolerance` are clipped. `name` stands in errors where the
+    source has no path. With `use`, what that makes of the picture as a PIL image of mode RGB comes back instead
+    of the array, which costs three bytes a pixel more.
 
     A decoded pixel takes four bytes, eight while it is turned or its colours are converted; of pictures of more
     than 24 megapixels one is in memory at a time, whatever the number of threads.
@@ -63,8 +65,8 @@ def decode(
     Raises UnreadableImage (no image, truncated, empty, more than `max_pixels`), ValueError for an array of
     another shape, dtype or range.
     """
-    if isinstance(source, np.ndarray):
-        array = _from_array(source, max_pixels, name or "array")
+    if hasattr(source, "__array__") and not isinstance(source, Image.Image):
+        array = _from_array(np.asarray(source), max_pixels, name or "array")
         return array if use is None else use(Image.fromarray(array))
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or "image"
@@ -271,6 +273,20 @@ def _readable_profile(profile: bytes, mode: str):
     return opened
 
 
+def float_tolerance(dtype: np.dtype) -> float | None:
+    """How far values of a float type may lie outside [0, 1]; None for a type that is no float.
+
+    It is the type's rounding step above 1, and at least that of float16, in which wider values may have been computed:
+    a quarter of an 8-bit level, so clipping changes no pixel of a wider type.
+    """
+    if dtype.kind not in "fV":  # the types that JAX adds are of kind V
+        return None
+    try:
+        return max(float(ml_dtypes.finfo(dtype).eps), float(np.finfo(np.float16).eps))
+    except ValueError:
+        return None
+
+
 def _from_array(array: np.ndarray, max_pixels: float, name: str) -> np.ndarray:
     said = f"{name}: {array.dtype} {array.shape}"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
@@ -278,10 +294,14 @@ def _from_array(array: np.ndarray, max_pixels: float, name: str) -> np.ndarray:
     if 0 in array.shape:
         raise ValueError(f"{said}: a picture has at least one pixel")
     _check_size(array.shape[0], array.shape[1], max_pixels, name)
-    if np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+    tolerance = float_tolerance(array.dtype)
+    if tolerance is not None:
+        with np.errstate(over="ignore"):
+            values = array.astype(np.float32)
+        # Written so that nan is refused.
+        if not (values.min() >= -tolerance and values.max() <= 1 + tolerance):
             raise ValueError(f"{said}: floats must lie in [0, 1] (divide by 255 first?)")
-        array = np.rint(array.astype(np.float32) * 255).astype(np.uint8)
+        array = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
         array = _from_16_bits(array)
     elif array.dtype != np.uint8:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 STRIDE = 32  # the quality backbone's coarsest stride: `valid` is always a multiple of it
+KINDS = ("dual", "crop")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +40,8 @@ class ViewRule:
             raise ValueError(f"tiles must be a square number (1, 4, 9, ...), got {self.tiles}")
         if self.tile < 1:
             raise ValueError(f"tile must be at least 1, got {self.tile}")
-        if self.kind not in _KINDS:
-            raise ValueError(f"kind is {self.kind!r}; the choices are {', '.join(_KINDS)}")
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.kind == "crop" and (self.tiles != 1 or self.tile % STRIDE or self.tile > self.short):
             raise ValueError(f"a crop is one tile, a multiple of {STRIDE} and at most short: {self}")
 
@@ -86,6 +88,69 @@ def _nearest_stride(pixels: float) -> int:
     return max(int(pixels / STRIDE + 0.5), 1) * STRIDE
 
 
+class Geometry(NamedTuple):
+    """Where the pixels of a view come from; numpy, JAX and the training's rank pairs all cut by it.
+
+    `source`: (rows, columns) that the picture is brought to before tiles are cut; its own size, except for a crop.
+    `canvas`: (height, width) of `whole`. `valid`: (rows, columns) at its top left that hold picture. `corners`: the
+    (y, x) of each tile in the source. `beyond`: (rows, columns) by which a tile passes the source; they are filled
+    with its mirror image. `boxes`: float32 (K, 4), y0, x0, y1, x1 of each tile in fractions of the picture.
+    """
+
+    source: tuple[int, int]
+    canvas: tuple[int, int]
+    valid: tuple[int, int]
+    corners: tuple[tuple[int, int], ...]
+    beyond: tuple[int, int]
+    boxes: np.ndarray
+
+
+def geometry(
+    height: int,
+    width: int,
+    rule: ViewRule,
+    canvas: tuple[int, int] | None = None,
+    rng: np.random.Generator | None = None,
+) -> Geometry:
+    """The geometry of the view of a (height, width) picture; `canvas` and `rng` as in `make_view`.
+
+    Raises ValueError for a canvas that does not hold a crop.
+    """
+    crop, tile = rule.kind == "crop", rule.tile
+    if crop:
+        canvas = rule.canvas_for(tile, tile) if canvas is None else canvas
+        if min(canvas) < tile:
+            raise ValueError(f"a canvas of {canvas} does not hold a crop of {tile}")
+        scale = rule.short / min(height, width)
+        source = tuple(max(round(side * scale), rule.short) for side in (height, width))
+        valid = tile, tile
+    else:
+        canvas = rule.canvas_for(height, width) if canvas is None else canvas
+        source, valid = (height, width), rule.size_in(height, width, canvas)
+    corners = _corners([max(side - tile, 0) for side in source], rule.tiles, rng)
+    # The quality branch of a crop sees that same tile, which is the whole picture there.
+    ends = (
+        [(0, 0, 1, 1)]
+        if crop
+        else [(y / height, x / width, (y + tile) / height, (x + tile) / width) for y, x in corners]
+    )
+    beyond = tuple(max(tile - side, 0) for side in source)
+    return Geometry(source, tuple(canvas), valid, tuple(corners), beyond, np.array(ends, np.float32))
+
+
+def tile_fractions(count: int) -> np.ndarray:
+    """Where `count` tiles on the grid begin along a side: fractions of the room that a tile leaves."""
+    grid = math.isqrt(count)
+    return (2 * np.arange(grid) + 1) / (2 * grid)
+
+
+def _corners(room, count, rng):
+    if rng is not None:
+        return [(int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))) for _ in range(count)]
+    fractions = tile_fractions(count)
+    return [(round(room[0] * fy), round(room[1] * fx)) for fy in fractions for fx in fractions]
+
+
 def make_view(
     image: np.ndarray | Image.Image,
     rule: ViewRule,
@@ -105,53 +170,20 @@ def make_view(
         image = Image.fromarray(image)
     elif image.mode != "RGB":
         raise ValueError(f"a view is made of an image of mode RGB, got {image.mode}")
-    return _KINDS[rule.kind](image, rule, canvas, rng)
-
-
-def _dual(image, rule, canvas, rng):
-    width, height = image.size
-    canvas = rule.canvas_for(height, width) if canvas is None else canvas
-    rows, columns = rule.size_in(height, width, canvas)
-    whole = np.zeros((*canvas, 3), np.uint8)
-    small = image.resize((columns, rows), Image.Resampling.BILINEAR)
-    whole[:rows, :columns] = np.asarray(small)
-    tiles, boxes = _cut_tiles(image, rule, rng)
-    return {"whole": whole, "valid": np.array([rows, columns], np.int32), "tiles": tiles, "tile_boxes": boxes}
-
-
-def _crop(image, rule, canvas, rng):
-    canvas = rule.canvas_for(rule.tile, rule.tile) if canvas is None else canvas
-    if min(canvas) < rule.tile:
-        raise ValueError(f"a canvas of {canvas} does not hold a crop of {rule.tile}")
-    scale = rule.short / min(image.size)
-    sides = tuple(max(round(side * scale), rule.short) for side in image.size)
-    tiles, _ = _cut_tiles(image.resize(sides, Image.Resampling.BILINEAR), rule, rng)
-    whole = np.zeros((*canvas, 3), np.uint8)
-    whole[: rule.tile, : rule.tile] = tiles[0]
-    valid = np.full(2, rule.tile, np.int32)
-    return {"whole": whole, "valid": valid, "tiles": tiles, "tile_boxes": np.array([[0, 0, 1, 1]], np.float32)}
-
-
-_KINDS = {"dual": _dual, "crop": _crop}
-
-
-def _cut_tiles(image, rule, rng):
-    width, height = image.size
-    # Symmetric, not zeros: an invented black edge would read as a degradation.
-    beyond = [(0, max(rule.tile - side, 0)) for side in (height, width)]
-    room = max(height - rule.tile, 0), max(width - rule.tile, 0)
+    cut = geometry(image.height, image.width, rule, canvas, rng)
+    source = _resized(image, cut.source)
     tiles = np.empty((rule.tiles, rule.tile, rule.tile, 3), np.uint8)
-    boxes = np.empty((rule.tiles, 4), np.float32)
-    for k, (y, x) in enumerate(_offsets(room, rule.tiles, rng)):
-        held = image.crop((x, y, min(x + rule.tile, width), min(y + rule.tile, height)))
-        tiles[k] = np.pad(np.asarray(held), (*beyond, (0, 0)), mode="symmetric")
-        boxes[k] = y / height, x / width, (y + rule.tile) / height, (x + rule.tile) / width
-    return tiles, boxes
+    beyond = [(0, side) for side in cut.beyond]
+    for tile, (y, x) in zip(tiles, cut.corners, strict=True):
+        held = source.crop((x, y, min(x + rule.tile, source.width), min(y + rule.tile, source.height)))
+        # Symmetric, not zeros: an invented black edge would read as a degradation.
+        tile[:] = np.pad(np.asarray(held), (*beyond, (0, 0)), mode="symmetric")
+    whole = np.zeros((*cut.canvas, 3), np.uint8)
+    rows, columns = cut.valid
+    whole[:rows, :columns] = tiles[0] if rule.kind == "crop" else np.asarray(_resized(image, cut.valid))
+    return {"whole": whole, "valid": np.array(cut.valid, np.int32), "tiles": tiles, "tile_boxes": cut.boxes}
 
 
-def _offsets(room, count, rng):
-    if rng is not None:
-        return [(int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))) for _ in range(count)]
-    grid = math.isqrt(count)
-    fractions = [(2 * i + 1) / (2 * grid) for i in range(grid)]
-    return [(round(room[0] * fy), round(room[1] * fx)) for fy in fractions for fx in fractions]
+def _resized(image, size):
+    # Pillow copies an image of that size already, and a large one should not be in memory twice.
+    return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)

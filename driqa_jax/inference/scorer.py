@@ -7,17 +7,14 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
 from driqa_jax.checkpoints.weights import (
     Params,
-    WeightsError,
     bundled,
     bundled_files,
     check_tensors,
@@ -32,12 +29,14 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
-from driqa_jax.inference.conformal import Interval, tile_spread
+from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation
+from driqa_jax.inference.functional import expected_params, model_config, plain_config, predict
 from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
+from driqa_jax.models.driqa import build_model
 
 # On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
 _BATCH = {"cpu": 1}
@@ -50,8 +49,9 @@ class Result:
     """One picture: its path (or name), its score from 0 to 100, or why it has none.
 
     `uncertainty`: half the width, in points, of the interval around the score that holds the human score of nine in
-    ten pictures like those the model was validated on; wider where the picture's tiles tell different tales. None
-    where the model has no such interval: `driqa export` fits one.
+    ten pictures like those the model was validated on; wider where the scores of the picture's tiles disagree, and the
+    more so the less of a picture there is to see: widest below the tile's size. None where the model has no such
+    interval: `driqa export` fits one.
     """
 
     path: str
@@ -100,7 +100,7 @@ class Scorer:
             raise ValueError(f"workers must be at least 1, got {workers}")
         self.model, self.metadata, self.name = model, dict(metadata), name
         looked = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
-        self.effort, self.rule = effort, looked.rule
+        self.effort, self.rule, self._mirror = effort, looked.rule, looked.mirror
         self.own_scale: OwnScale | None = None
         self.calibration = Calibration.from_dict(self.metadata.get("calibration"))
         interval = self.metadata.get("interval")
@@ -117,7 +117,7 @@ class Scorer:
             make_stages(model, looked.mirror, on_cpu),
             self.device,
             cache,
-            identity=[_plain(self.metadata.get("config")), looked.mirror, on_cpu],
+            identity=[plain_config(self.metadata.get("config")), looked.mirror, on_cpu],
         )
 
     def __call__(self, images: Any) -> float | np.ndarray:
@@ -132,24 +132,18 @@ class Scorer:
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         several = _is_several(images)
-        scores = []
-        for name, outcome in self._outcomes(_named(images if several else [images], None)):
-            if isinstance(outcome, Exception):
-                raise outcome
-            scores.append(self._result(name, outcome).score)
+        scores = [self._result(*found).score for found in self._predictions(images if several else [images])]
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
         """The model's own MOS of each picture, not calibrated, not rounded, in input order; raises as a call does."""
-        for found in self.predict_parts(images):
+        for found, _ in self.predict_parts(images):
             yield float(found[0])
 
-    def predict_parts(self, images: Iterable[ImageSource]) -> Iterator[np.ndarray]:
-        """As `predict`, float32 (1 + K,) each: of the picture, then of it with each of its K tiles alone."""
-        for _, outcome in self._outcomes(_named(images, None)):
-            if isinstance(outcome, Exception):
-                raise outcome
-            yield outcome
+    def predict_parts(self, images: Iterable[ImageSource]) -> Iterator[tuple[np.ndarray, Evidence]]:
+        """As `predict`, float32 (1 + K,) each: of the picture, then of each of its K tiles alone; and the evidence."""
+        for _, seen, predictions in self._predictions(images):
+            yield predictions, seen
 
     def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
         """A scorer like this one whose scores are on one's own scale.
@@ -174,12 +168,12 @@ class Scorer:
         picture stands for one that was lost before. With `driqa_jax.inference.stream.PAUSE` among the pictures, what
         came before is finished before the next is asked for.
         """
-        for name, outcome in self._outcomes(_named(images, names)):
+        for name, seen, outcome in self._outcomes(_named(images, names)):
             if isinstance(outcome, Exception):
                 yield Result(name, None, _reason(outcome, name))
                 continue
             try:
-                yield self._result(name, outcome)
+                yield self._result(name, seen, outcome)
             except ValueError as error:
                 yield Result(name, None, _reason(error, name))
 
@@ -208,29 +202,69 @@ class Scorer:
             images = np.asarray(images)
         return self._explainer.features(images if _is_several(images) else [images])
 
+    def apply(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """MOS of images, before calibration, and every intermediate, in JAX, for `jax.jit` and `jax.grad`.
+
+        Args:
+          images: (B, H, W, 3) float in [0, 1], sRGB, all of one size.
+
+        Returns:
+          mos (B,) float32 on the training scale, what `predict` gives for the same images, and `out`, see
+          `driqa_jax.models.driqa.DRIQA`. With effort "accurate" mos is the mean over an image and its mirror image,
+          and `out` is of the image itself. The gradient passes through the views' 8-bit rounding as if nothing were
+          rounded.
+
+        Raises:
+          ValueError: images of another shape or dtype.
+        """
+        return self._applied(self.params, images)
+
+    def quality_loss(self) -> Callable[[jax.Array], jax.Array]:
+        """`driqa_jax.losses.quality_loss` of this model and its calibration: `loss(images)`, 1 - mean score / 100."""
+        from driqa_jax.inference.quality_loss import loss_of
+
+        return loss_of(self.apply, self.calibration)
+
+    @functools.cached_property
+    def _applied(self):
+        return jax.jit(lambda params, images: predict(self.model, params, images, self.rule, self._mirror))
+
     @functools.cached_property
     def _explainer(self) -> Explainer:
         return Explainer(self)
 
-    def _outcomes(self, named):
-        views = views_in_order(named, self._see, self.workers)
-        return predictions_in_order(views, self._run, self.batch_size, self.parallel)
+    def _predictions(self, images):
+        """As `_outcomes`, but raises at the first exception."""
+        for name, seen, outcome in self._outcomes(_named(images, None)):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield name, seen, outcome
 
-    def _see(self, name: str, source: ImageSource) -> View:
+    def _outcomes(self, named):
+        """(name, evidence, predictions), or (name, None, exception), of each picture."""
+        views = map(_labelled, views_in_order(named, self._see, self.workers))
+        for (name, seen), outcome in predictions_in_order(views, self._run, self.batch_size, self.parallel):
+            yield name, seen, outcome
+
+    def _see(self, name: str, source: ImageSource) -> tuple[View, Evidence]:
         if isinstance(source, Exception):
             raise source
-        return decode(source, self.max_pixels, name, use=lambda image: make_view(image, self.rule))
+
+        def see(image):
+            return make_view(image, self.rule), evidence(image.height, image.width, self.rule)
+
+        return decode(source, self.max_pixels, name, use=see)
 
     def _run(self, batch: View) -> jax.Array:
         found = self._program(self.params, batch)
         # Elsewhere the thread that launched a program is free while the device computes.
         return jax.block_until_ready(found) if self.device.platform == "cpu" else found
 
-    def _result(self, name: str, predictions: np.ndarray) -> Result:
+    def _result(self, name: str, seen: Evidence, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
             raise ValueError(f"{name}: the model gave {predictions[0]}")
         points = np.clip(self.calibration(predictions.astype(np.float64)) * 100.0, 0.0, 100.0)
-        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0))
+        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0), seen)
         low, score, high = points[0] + half * np.array([-1.0, 0.0, 1.0])
         if self.own_scale is not None:
             low, score, high = self.own_scale(np.array([low, score, high]))
@@ -246,8 +280,6 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     cache folder (see `driqa_jax.compile_cache`). Raises WeightsError saying what is wrong with the file, or
     which names there are.
     """
-    from driqa_jax.models.driqa import build_model
-
     options = {"cache": enable_compile_cache(), **options}
     said, path = os.fspath(model), pathlib.Path(model)
     if said not in bundled_files() and path.is_dir():
@@ -269,37 +301,6 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
 
 
-def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
-    """The model's configuration out of weights' metadata. Raises WeightsError for an unknown variant."""
-    from driqa_jax.models.driqa import VARIANTS
-
-    config = ml_collections.ConfigDict(metadata["config"])
-    config = config.get("model", config)  # a training's whole configuration, or the model's part of it
-    if config.get("variant") not in VARIANTS:
-        raise WeightsError(
-            f"{path}: a model of the variant {config.get('variant')!r}; "
-            f"this version of driqa_jax has {sorted(VARIANTS)}"
-        )
-    return config
-
-
-def expected_params(model: Any, rule: ViewRule) -> Params:
-    """Names and shapes of the parameters of a model, without computing any."""
-    height, width = rule.canvases[0]
-    shapes = {
-        "whole": ((1, height, width, 3), jnp.float32),
-        "valid": ((1, 2), jnp.int32),
-        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
-        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
-    }
-    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
-    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
-
-
-def _plain(config: Any) -> Any:
-    return config.to_dict() if hasattr(config, "to_dict") else config
-
-
 def _cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -311,6 +312,15 @@ def _is_several(images: Any) -> bool:
     if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
         return False
     return isinstance(images, Iterable)
+
+
+def _labelled(item):
+    """What `views_in_order` yields, the evidence beside the name: the device does not read it."""
+    if item is PAUSE:
+        return item
+    name, found = item
+    view, seen = (found, None) if isinstance(found, Exception) else found
+    return (name, seen), view
 
 
 def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource] | Pause]:

@@ -18,14 +18,11 @@ from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
 from driqa_jax.io import write_whole
-from driqa_jax.protocol.plan import Run, slug
+from driqa_jax.protocol.plan import CHOSEN, Run, slug
+from driqa_jax.train.config import fixed_on_resume
 
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"
-# Keys of a run that change nothing in its figures: where things lie, how often they are saved and told.
-_FREE = tuple(
-    f"config.{key}" for key in ("checkpoint.", "log_every", "data.path", "data.threads", "corpus.", "cache.folder")
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +92,13 @@ def _binding(run: dict) -> dict[str, Any]:
     tests = {test["name"]: {**test, "data": {**(test["data"] or {}), "path": ""}} for test in run["tests"]}
     split = {"sha256": run["split"]["sha256"]} if run["split"] else None
     # Runs begun before there were baselines lack the key.
-    run = {"baseline": "", **run, "config": completed(run["config"])}
-    flat = traverse_util.flatten_dict({**run, "tests": tests, "split": split}, sep=".")
-    return {key: value for key, value in flat.items() if not key.startswith(_FREE)}
+    rest = {"baseline": "", **run, "tests": tests, "split": split}
+    config = completed(rest.pop("config"))
+    fixed = fixed_on_resume(config)
+    if set(run["checkpoints"]) & set(CHOSEN):
+        # Such a checkpoint is chosen among the evaluations, so their steps are part of the result.
+        fixed["eval_every"] = config["eval_every"]
+    return traverse_util.flatten_dict({**rest, "config": fixed}, sep=".")
 
 
 def note(folder: pathlib.Path, **values: Any) -> None:

@@ -5,14 +5,32 @@ import dataclasses
 import difflib
 import importlib.util
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import ml_collections
+from flax import traverse_util
 
+from driqa_jax.checkpoints.migrations import completed
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import DEFAULTS
 
 RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+# The keys that may change when a run is resumed: where data and features lie, how often the run logs, evaluates and
+# saves, and how a step is executed. They change no parameter. A name that ends with a dot stands for all keys in it.
+FREE_ON_RESUME = (
+    "cache.folder",
+    "checkpoint.",
+    "corpus.",
+    "data.path",
+    "data.threads",
+    "eval_every",
+    "log_every",
+    "parallel",
+    "profile",
+    "remat",
+)
 
 
 def default() -> ml_collections.ConfigDict:
@@ -138,6 +156,13 @@ def default() -> ml_collections.ConfigDict:
             "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
         }
     ).lock()
+
+
+def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that must not change when a run is resumed, by dotted key; config: nested, plain values."""
+    flat = traverse_util.flatten_dict(completed(config), sep=".")
+    groups = tuple(name for name in FREE_ON_RESUME if name.endswith("."))
+    return {key: value for key, value in flat.items() if key not in FREE_ON_RESUME and not key.startswith(groups)}
 
 
 def read(path: str | None, overrides: list[str] = ()) -> ml_collections.ConfigDict:

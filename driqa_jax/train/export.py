@@ -13,7 +13,7 @@ from driqa_jax.checkpoints.weights import bundled_files, file_sha256, save_weigh
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.inference.calibration import fit_calibration
-from driqa_jax.inference.conformal import FEWEST, fit_interval, tile_spread
+from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, tile_spread
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load, model_config
 
@@ -73,16 +73,19 @@ def export(
     rounded = _as_stored(params)
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
-    predictions = []
-    for values in scorer.predict_parts(validation.encoded(i) for i in range(len(validation))):
+    predictions, seen = [], []
+    for values, shown in scorer.predict_parts(validation.encoded(i) for i in range(len(validation))):
         predictions.append(values)
+        seen.append(shown)
         progress(len(predictions), len(validation))
-    seen, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
-    predicted = seen[:, 0]
+    parts, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
+    predicted = parts[:, 0]
     calibration = fit_calibration(predicted, mos)
-    calibrated = np.clip(calibration(seen), 0.0, 1.0)
-    enough = len(mos) >= FEWEST
-    interval = fit_interval(calibrated[:, 0], tile_spread(calibrated[:, 1:]), mos).to_dict() if enough else {}
+    calibrated = np.clip(calibration(parts), 0.0, 1.0)
+    interval = {}
+    if len(mos) >= FEWEST:
+        spread, seen = tile_spread(calibrated[:, 1:]), Evidence(*np.transpose(seen))
+        interval = fit_interval(calibrated[:, 0], spread, mos, seen=seen).to_dict()
     found = {
         "n": len(mos),
         "srcc": srcc(predicted, mos),

@@ -10,12 +10,10 @@ import time
 
 import jax
 import ml_collections
-from flax import traverse_util
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
 from driqa_jax.checkpoints.manager import Checkpoints
-from driqa_jax.checkpoints.migrations import completed
 from driqa_jax.data.apart import require_contents_apart
 from driqa_jax.data.open import Source, open_configured
 from driqa_jax.data.split_file import Split
@@ -26,10 +24,11 @@ from driqa_jax.io import write_whole
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import curves, health, initialization, optim
+from driqa_jax.train.config import fixed_on_resume
 from driqa_jax.train.fold import seen_before
 from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.profile import Profile
-from driqa_jax.train.stages.registry import STAGES
+from driqa_jax.train.stages import STAGES
 from driqa_jax.train.step import make_step
 from driqa_jax.train.telemetry import MetricLog
 from driqa_jax.train.timing import Chrono
@@ -218,18 +217,10 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool,
         if first:
             write_whole(path, text.encode())
         return
-    before, now = (_binding(json.loads(each)) for each in (path.read_text(), text))
+    before, now = (fixed_on_resume(json.loads(each)) for each in (path.read_text(), text))
     changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     if changed:
         raise UserError(
             f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
             "give another --workdir, or the same configuration to go on"
         )
-
-
-def _binding(config: dict) -> dict:
-    """Values by dotted key. How often to look and to save, and where the data lie, change nothing in the result."""
-    flat = traverse_util.flatten_dict(completed(config), sep=".")
-    free = ("checkpoint.", "corpus.", "cache.folder", "log_every", "eval_every", "data.path", "data.threads")
-    free += ("parallel", "profile", "remat")
-    return {key: value for key, value in flat.items() if not key.startswith(free)}

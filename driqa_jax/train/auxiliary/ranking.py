@@ -5,6 +5,8 @@ worse. They keep the score honest where a labelled set has few examples. The cro
 as a photograph of its own, and degraded on the device. They take no part in the losses of human scores.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -16,6 +18,7 @@ from driqa_jax.degradations import DEGRADATIONS, NAMES, Chain
 from driqa_jax.degradations.recipes import BADLY_RESTORED
 from driqa_jax.degradations.registry import find
 from driqa_jax.errors import UserError
+from driqa_jax.inference.functional import views_of
 from driqa_jax.train import rng
 
 ORDERED = tuple(entry for entry in DEGRADATIONS if entry.ordered)
@@ -102,7 +105,7 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) 
         return degradations.apply_chains(key, photo, chain, jnp.zeros(1, jnp.int32), names=drawn)[0, 0]
 
     pairs = jax.tree.map(lambda x: jnp.concatenate([x, x]), (keys, crops, kinds))
-    pictures = 255.0 * jax.lax.map(one, (*pairs, severities.T.reshape(-1)))
+    pictures = jax.lax.map(one, (*pairs, severities.T.reshape(-1)))
     return {**_seen(pictures, rule, batch), "index": jnp.concatenate([index, index])}
 
 
@@ -124,16 +127,7 @@ def together(config: ml_collections.ConfigDict) -> int:
 
 
 def _seen(pictures, rule, batch):
-    count, side = pictures.shape[:2]
-    canvas, tiles = batch["whole"].shape[1:3], batch["tiles"].shape[1]
-    rows, columns = (side, side) if rule.kind == "crop" else rule.size_in(side, side, canvas)
-    whole = jax.image.resize(pictures, (count, rows, columns, 3), "linear")
-    room = [(0, full - held) for full, held in zip(canvas, (rows, columns), strict=True)]
-    whole = jnp.pad(jnp.clip(whole, 0.0, 255.0), ((0, 0), *room, (0, 0)))
-    tile = jnp.broadcast_to(pictures[:, None], (count, tiles, side, side, 3))
-    return {
-        "whole": jnp.rint(whole).astype(jnp.uint8),
-        "valid": jnp.full((count, 2), jnp.array([rows, columns], jnp.int32)),
-        "tiles": jnp.rint(tile).astype(jnp.uint8),
-        "tile_boxes": jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0])[None, None], (count, tiles, 4)),
-    }
+    # The tiles of a crop are cut from a picture of the rule's size already, and must not be resized again.
+    rule = dataclasses.replace(rule, short=rule.tile) if rule.kind == "crop" else rule
+    found = views_of(jnp.clip(pictures, 0.0, 1.0), rule, batch["whole"].shape[1:3])
+    return found | {name: jnp.rint(255.0 * found[name]).astype(jnp.uint8) for name in ("whole", "tiles")}
