@@ -26,6 +26,7 @@ EXTENSIONS = frozenset(
     + (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico")
     + (".heic", ".heif", ".hif")
 )
+NOT_A_PICTURE = "not a picture in a known format"
 ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,6 +43,7 @@ Image.init()  # registers all formats now: done lazily, threads race for it
 _SRGB = ImageCms.createProfile("sRGB")
 # Pictures above this size are decoded one at a time, so that threads do not multiply the memory of large ones.
 LARGE = 24e6
+MAX_PIXELS = 200e6  # the default limit of size
 _large = threading.Lock()
 
 ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
@@ -49,7 +51,7 @@ ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
 
 def decode(
     source: ImageSource,
-    max_pixels: float = 200e6,
+    max_pixels: float = MAX_PIXELS,
     name: str | None = None,
     use: Callable[[Image.Image], Any] | None = None,
 ) -> Any:
@@ -103,7 +105,7 @@ def stored_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
 
     def look():
         # Not its orientation: Pillow decodes a whole PNG to look for that.
-        with _open(file, head, name) as image:
+        with _open(file, head, name, MAX_PIXELS) as image:
             return image.height, image.width
 
     return _guarded(look, name, signatures.decoded_format(head))
@@ -115,13 +117,13 @@ def _from_file(file: IO[bytes], max_pixels: float, name: str, use) -> Any:
         raise UnreadableImage(name, "the file is empty (zero bytes)")
 
     def read():
-        with _open(file, head, name) as image:
+        with _open(file, head, name, max_pixels) as image:
             return _seen(image, max_pixels, name, use)
 
     return _guarded(read, name, signatures.decoded_format(head))
 
 
-def _open(file: IO[bytes], head: bytes, name: str) -> Image.Image:
+def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.Image:
     """The first picture of a file: its primary one where the format has such, of a TIFF the first that is no preview.
 
     Raises UnreadableImage for what we know and do not decode, whatever Pillow would make of it.
@@ -137,12 +139,17 @@ def _open(file: IO[bytes], head: bytes, name: str) -> Image.Image:
         page = tiff.page_to_read(file, name)
     file.seek(0)
     try:
-        with pillow_limit.set_to(None):  # we check the size of what was opened
+        # An ICO is decoded as it is opened; of the others we check the size once they are.
+        with pillow_limit.set_to(max_pixels if kind == "ICO" else None):
             image = Image.open(file, formats=("HEIF",) if kind == "HEIC" else FORMATS)
             if page:
                 image.seek(page)
     except (Image.UnidentifiedImageError, KeyError) as error:
         raise UnreadableImage(name, _why_not_opened(file, head, kind)) from error
+    except Exception as error:
+        if kind is None:  # Pillow tried a format of which the first bytes are no sign
+            raise UnreadableImage(name, NOT_A_PICTURE) from error
+        raise
     if kind == "PNG":
         image.info["icc_profile"] = profile
         png_chunks.scale_transparent_value(image)
@@ -154,7 +161,7 @@ def _open(file: IO[bytes], head: bytes, name: str) -> Image.Image:
 
 def _why_not_opened(file: IO[bytes], head: bytes, kind: str | None) -> str:
     if kind is None:
-        return "not a picture in a known format"
+        return NOT_A_PICTURE
     if kind == "TIFF" and (reason := tiff.unreadable(file)):
         return reason
     for factory, accept in (Image.OPEN[name] for name in (*FORMATS, "HEIF") if name in Image.OPEN):
@@ -189,12 +196,8 @@ def _handed_over(image: Image.Image, max_pixels: float, name: str, use) -> Any:
 def _seen(image: Image.Image, max_pixels: float, name: str, use) -> Any:
     _check_size(image.height, image.width, max_pixels, name)
     with _large if image.height * image.width > LARGE else contextlib.nullcontext():
-        try:
-            with pillow_limit.set_to(max_pixels):
-                found = _to_srgb(image, name)
-        except Image.DecompressionBombError:
-            limit = f"the limit of {max_pixels / 1e6:g} megapixels; raise it with --max-pixels"
-            raise UnreadableImage(name, f"a picture inside the {image.format} file is above {limit}") from None
+        with pillow_limit.set_to(max_pixels):
+            found = _to_srgb(image, name)
         return (use or np.array)(found)
 
 
@@ -215,6 +218,8 @@ def _guarded(action, name: str, kind: str | None):
         return action()
     except (UnreadableImage, MemoryError):
         raise
+    except Image.DecompressionBombError:
+        raise UnreadableImage(name, f"a picture inside the {kind} file is above the limit of --max-pixels") from None
     except Exception as error:
         raise UnreadableImage(name, _described(error, kind)) from error
 
@@ -223,6 +228,8 @@ def _described(error: Exception, kind: str | None) -> str:
     reason, kind = str(error) or type(error).__name__, f"{kind} file" if kind else "picture"
     if any(word in reason.lower() for word in ("support", "cannot handle", "unknown")):
         return f"{kind} of a form that cannot be read ({reason}); convert it to PNG or JPEG"
+    if "decoder error" in reason:  # libtiff's, which says no more
+        return f"{kind} that is damaged, truncated or of a form that cannot be read ({reason})"
     return f"damaged or truncated {kind} ({reason})"
 
 

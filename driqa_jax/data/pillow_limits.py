@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 import warnings
 
 from PIL import Image
 
-# Pillow warns about odd metadata and large sizes. Neither changes the pixels, and a refusal is an error here.
+# Pillow warns about odd metadata and large sizes. Neither changes the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr where nobody set up logging
 
 
 class _PillowLimit:

@@ -24,8 +24,8 @@ _DECODED = (
     (0, b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
     (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
     (0, b"\0\0\1\0", "ICO"),
-    *((0, b"P%d%c" % (number, space), "PNM") for number in range(1, 7) for space in b" \t\r\n"),
-    *((0, b"P%c%c" % (letter, space), "PFM") for letter in b"fF" for space in b" \t\r\n"),
+    *((0, b"P%d%c" % (number, space), "PNM") for number in range(1, 7) for space in b"\n\r\t "),
+    (0, b"Pf\n", "PFM"),
 )
 # (offset, bytes, reason): formats that we refuse.
 _REFUSED = (
@@ -69,6 +69,7 @@ _REFUSED = (
             (0, b"\0\0\2\0", "a Windows cursor"),
             (0, b"\xd7\xcd\xc6\x9a", "a WMF drawing"),
             (0, b"P7\n", "a PAM picture"),
+            (0, b"PF\n", "a PFM picture of colour float samples"),
         )
     ),
     *(
@@ -107,9 +108,16 @@ def decoded_format(head: bytes) -> str | None:
     if _brands(head) & {b"avif", b"avis"}:
         return "AVIF"
     for offset, start, name in _DECODED:
-        if head[offset : offset + len(start)] == start and (name != "BMP" or head.startswith(b"BM")):
+        if head[offset : offset + len(start)] == start and _confirmed(name, head):
             return name
     return None
+
+
+def _confirmed(name: str, head: bytes) -> bool:
+    """Whether a start of few letters, which a text may have too, is that of a picture."""
+    if name == "PNM":
+        return head[2:].lstrip()[:1] in (b"#", *(b"%d" % digit for digit in range(10)))
+    return head.startswith({"BMP": b"BM", "WebP": b"RIFF"}.get(name, b""))
 
 
 def refusal(head: bytes) -> str | None:
