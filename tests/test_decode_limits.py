@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import tracemalloc
 import warnings
 import zlib
@@ -64,6 +66,26 @@ def test_a_larger_picture_inside_an_icon_is_refused_too():
     icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 32, 32, 0, 0, 1, 32, len(inside), 22) + inside
     with pytest.raises(UnreadableImage, match="inside the ICO file.*--max-pixels"):
         decode(icon, max_pixels=1e6)
+
+
+def test_pillows_remarks_do_not_reach_stderr():
+    """In a process of its own: pytest replaces the warning filters."""
+    script = """
+import io
+from PIL import Image
+from driqa_jax.data.decode import decode
+file = io.BytesIO()
+Image.new("L", (64, 64)).save(file, "TIFF", description="x" * 99)
+data = bytearray(file.getvalue())
+place = data.find(bytes([14, 1, 2, 0]))  # the tag of the description; Pillow warns of data that it cannot reach
+data[place + 8 : place + 12] = bytes([255, 255, 255, 127])
+try:
+    decode(bytes(data))
+except ValueError as error:
+    print("refused", error)
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0 and run.stderr == "", run.stderr
 
 
 # ------------------------------------------------------------------------------------- what stands beside the pixels
