@@ -14,17 +14,20 @@ import ml_dtypes
 import numpy as np
 from PIL import Image, ImageCms
 
+from driqa_jax.data import png_chunks, signatures, tiff
 from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.pillow_limits import pillow_limit
+from driqa_jax.data.signatures import HEIF_BRANDS  # noqa: F401
 
 # Raster formats whose header is unmistakable. EPS and its kin run other programs, so they are left out.
 # (MPO opens as JPEG.)
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff")
     + (".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif", ".ico")
     + (".heic", ".heif", ".hif")
 )
+NOT_A_PICTURE = "not a picture in a known format"
 ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -35,10 +38,13 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Formats in which the fourth byte is often unused: a picture that it would hide everywhere is opaque.
+ALPHA_OR_UNUSED = ("BMP", "DIB", "ICO")
 Image.init()  # registers all formats now: done lazily, threads race for it
 _SRGB = ImageCms.createProfile("sRGB")
 # Pictures above this size are decoded one at a time, so that threads do not multiply the memory of large ones.
 LARGE = 24e6
+MAX_PIXELS = 200e6  # the default limit of size
 _large = threading.Lock()
 
 ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
@@ -46,31 +52,36 @@ ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
 
 def decode(
     source: ImageSource,
-    max_pixels: float = 200e6,
+    max_pixels: float = MAX_PIXELS,
     name: str | None = None,
     use: Callable[[Image.Image], Any] | None = None,
 ) -> Any:
     """A picture as a person sees it: uint8 (H, W, 3), sRGB.
 
-    EXIF orientation is applied, alpha laid over white, the first frame of an animation taken, an ICC profile
-    converted to sRGB, 16 bits scaled to 8. `source`: encoded bytes, a path, an open binary file, a PIL image,
-    or an array of numpy or JAX: (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), of uint8, uint16, or any float type in
-    [0, 1]; values that pass the ends by at most `float_tolerance` are clipped. `name` stands in errors where the
-    source has no path. With `use`, what that makes of the picture as a PIL image of mode RGB comes back instead
-    of the array, which costs three bytes a pixel more.
+    The orientation is applied once, alpha is laid over white, an ICC profile is converted to sRGB (an unusable one is
+    ignored), 16 bits are scaled to 8. A file with several images gives the first, a HEIC the primary image, a TIFF the
+    first that is no preview. A PIL image is read at its current frame, which does not change.
+
+    Args:
+      source: encoded bytes, a path, an open binary file, a PIL image, or an array of NumPy or JAX: (H, W), (H, W, 1),
+        (H, W, 3) or (H, W, 4) of uint8, uint16, or any float type in [0, 1]; values beyond the ends by at most
+        `float_tolerance` are clipped.
+      name: for errors, if the source has no path.
+      use: receives the image as a PIL image of mode RGB; its result is returned instead of the array, which saves
+        three bytes per pixel.
 
     A decoded pixel takes four bytes, eight while it is turned or its colours are converted; of pictures of more
     than 24 megapixels one is in memory at a time, whatever the number of threads.
 
-    Raises UnreadableImage (no image, truncated, empty, more than `max_pixels`), ValueError for an array of
-    another shape, dtype or range.
+    Raises UnreadableImage (no image, truncated, empty, a format or layout that is not decoded, more than
+    `max_pixels`, the only limit of size), ValueError for an array of another shape, dtype or range.
     """
     if hasattr(source, "__array__") and not isinstance(source, Image.Image):
         array = _from_array(np.asarray(source), max_pixels, name or "array")
         return array if use is None else use(Image.fromarray(array))
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or "image"
-        return _guarded(lambda: _seen(source, max_pixels, name, use), name)
+        return _guarded(lambda: _handed_over(source, max_pixels, name, use), name, source.format)
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
         try:
@@ -94,39 +105,81 @@ def stored_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
 
     Raises UnreadableImage as `decode` does, as far as the header tells.
     """
+    file = io.BytesIO(source)
+    head = file.read(signatures.HEAD)
 
     def look():
         # Not its orientation: Pillow decodes a whole PNG to look for that.
-        with _open(io.BytesIO(source), name) as image:
+        with _open(file, head, name, MAX_PIXELS) as image:
             return image.height, image.width
 
-    return _guarded(look, name)
+    return _guarded(look, name, signatures.decoded_format(head))
 
 
 def _from_file(file: IO[bytes], max_pixels: float, name: str, use) -> Any:
-    if not file.read(1):
+    head = file.read(signatures.HEAD)
+    if not head:
         raise UnreadableImage(name, "the file is empty (zero bytes)")
 
     def read():
-        with _open(file, name) as image:
+        with _open(file, head, name, max_pixels) as image:
             return _seen(image, max_pixels, name, use)
 
-    return _guarded(read, name)
+    return _guarded(read, name, signatures.decoded_format(head))
 
 
-def _open(file: IO[bytes], name: str) -> Image.Image:
-    file.seek(0)
-    formats = ("HEIF",) if _is_heif(file.read(64)) else FORMATS
-    if formats is not FORMATS and not _register_heif():
+def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.Image:
+    """The first picture of a file: its primary one where the format has such, of a TIFF the first that is no preview.
+
+    Raises UnreadableImage for what we know and do not decode, whatever Pillow would make of it.
+    """
+    if reason := signatures.refusal(head):
+        raise UnreadableImage(name, reason)
+    kind, page, profile = signatures.decoded_format(head), 0, None
+    if kind == "HEIC" and not _register_heif():
         raise UnreadableImage(name, "a HEIC picture; to read these: pip install 'driqa_jax[heif]'")
+    if kind == "PNG":
+        file, profile = png_chunks.first_picture(file)
+    elif kind == "TIFF":
+        page = tiff.page_to_read(file, name)
     file.seek(0)
-    with _size_guard.lifted():
-        return Image.open(file, formats=formats)
+    try:
+        # An ICO is decoded as it is opened; of the others we check the size once they are.
+        with pillow_limit.set_to(max_pixels if kind == "ICO" else None):
+            image = Image.open(file, formats=("HEIF",) if kind == "HEIC" else FORMATS)
+            if page:
+                image.seek(page)
+    except (Image.UnidentifiedImageError, KeyError) as error:
+        raise UnreadableImage(name, _why_not_opened(file, head, kind)) from error
+    except Exception as error:
+        if kind is None:  # Pillow tried a format of which the first bytes are no sign
+            raise UnreadableImage(name, NOT_A_PICTURE) from error
+        raise
+    if kind == "PNG":
+        image.info["icc_profile"] = profile
+        png_chunks.scale_transparent_value(image)
+    elif kind == "TIFF":
+        tiff.check_layout(image, name)
+        tiff.widen_palette(image)
+    return image
 
 
-def _is_heif(head: bytes) -> bool:
-    # The main brand may be the container's own, "mif1"; the codec's then stands among the compatible ones.
-    return head[4:8] == b"ftyp" and head[8:12] != b"avif" and any(brand in head[8:] for brand in HEIF_BRANDS)
+def _why_not_opened(file: IO[bytes], head: bytes, kind: str | None) -> str:
+    if kind is None:
+        return NOT_A_PICTURE
+    if kind == "TIFF" and (reason := tiff.unreadable(file)):
+        return reason
+    for factory, accept in (Image.OPEN[name] for name in (*FORMATS, "HEIF") if name in Image.OPEN):
+        accepted = accept is None or accept(head[:16])
+        if isinstance(accepted, str):  # Pillow knows the format, and was built without it
+            return f"{kind} file: {accepted}"
+        if accepted:
+            try:
+                file.seek(0)
+                factory(file, "")
+            except Exception as error:
+                return _described(error, kind)
+    return f"damaged or truncated {kind} file"
 
 
 def _register_heif() -> bool:
@@ -139,10 +192,18 @@ def _register_heif() -> bool:
     return True
 
 
+def _handed_over(image: Image.Image, max_pixels: float, name: str, use) -> Any:
+    tiff.refuse_raw(image, name)
+    tiff.check_layout(image, name)
+    return _seen(image, max_pixels, name, use)
+
+
 def _seen(image: Image.Image, max_pixels: float, name: str, use) -> Any:
     _check_size(image.height, image.width, max_pixels, name)
     with _large if image.height * image.width > LARGE else contextlib.nullcontext():
-        return (use or np.array)(_to_srgb(image, name))
+        with pillow_limit.set_to(max_pixels):
+            found = _to_srgb(image, name)
+        return (use or np.array)(found)
 
 
 def _check_size(height: int, width: int, max_pixels: float, name: str) -> None:
@@ -156,60 +217,49 @@ def _check_size(height: int, width: int, max_pixels: float, name: str) -> None:
         )
 
 
-def _guarded(action, name):
+def _guarded(action, name: str, kind: str | None):
     """Whatever Pillow raises (OSError, SyntaxError, struct.error, zlib.error, ...) as UnreadableImage."""
     try:
         return action()
     except (UnreadableImage, MemoryError):
         raise
-    except Image.UnidentifiedImageError:
-        raise UnreadableImage(name, "not a picture in a known format") from None
+    except Image.DecompressionBombError:
+        raise UnreadableImage(name, f"a picture inside the {kind} file is above the limit of --max-pixels") from None
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise UnreadableImage(name, f"damaged or truncated picture ({reason})") from error
+        raise UnreadableImage(name, _described(error, kind)) from error
 
 
-class _SizeGuard:
-    """Lifts Pillow's process-wide size check while we look at a header; `max_pixels` is checked at once."""
-
-    def __init__(self):
-        self._lock, self._depth, self._kept = threading.Lock(), 0, None
-
-    @contextlib.contextmanager
-    def lifted(self):
-        with self._lock:
-            if self._depth == 0:
-                self._kept, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            self._depth += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._depth -= 1
-                if self._depth == 0:
-                    Image.MAX_IMAGE_PIXELS = self._kept
-
-
-_size_guard = _SizeGuard()
+def _described(error: Exception, kind: str | None) -> str:
+    reason, kind = str(error) or type(error).__name__, f"{kind} file" if kind else "picture"
+    if any(word in reason.lower() for word in ("support", "cannot handle", "unknown")):
+        return f"{kind} of a form that cannot be read ({reason}); convert it to PNG or JPEG"
+    if "decoder error" in reason:  # libtiff's, which says no more
+        return f"{kind} that is damaged, truncated or of a form that cannot be read ({reason})"
+    return f"damaged or truncated {kind} ({reason})"
 
 
 def _orientation(image: Image.Image) -> int:
+    """The turn that is still to be made, once `image` is loaded: Pillow turns a TIFF, libheif a HEIC while it loads."""
     try:
+        if image.format == "HEIF":
+            return 1
+        if image.format == "AVIF":  # XMP does not count there, the container does, which Pillow tells as EXIF
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            return int(exif.get(ORIENTATION, 1))
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # a mangled EXIF block says nothing; the picture itself may be whole
         return 1
 
 
 def _to_srgb(image: Image.Image, name: str) -> Image.Image:
-    # Counting frames reads a file to its end; one just opened stands at its first.
-    if image.tell() != 0 and getattr(image, "n_frames", 1) > 1:
-        image.seek(0)
-    turn = _TURNS.get(_orientation(image))
     image.load()
+    turn = _TURNS.get(_orientation(image))
     profile = image.info.get("icc_profile")
+    kind = image.format
     image, alpha = _colour_and_alpha(image, name)
     image = _apply_profile(image, profile)
-    if alpha is not None:
+    if alpha is not None and not (kind in ALPHA_OR_UNUSED and alpha.getextrema() == (0, 0)):
         white = Image.new("RGB", image.size, (255, 255, 255))
         image = Image.composite(image, white, alpha)
     return image if turn is None else image.transpose(turn)
@@ -233,27 +283,32 @@ def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image
 
 
 def _scaled_to_8_bits(image, name):
-    values = np.asarray(image)
+    values, white = np.asarray(image), tiff.white(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
-            raise UnreadableImage(name, "float samples outside [0, 1] have no known white; convert it to 8 or 16 bits")
-        return Image.fromarray(np.rint(values * 255).astype(np.uint8)), None
-    if values.min() < 0 or values.max() > 65535:
+            kind = f"{image.format} file of " if image.format else ""
+            raise UnreadableImage(
+                name, f"{kind}float samples outside [0, 1], whose white is unknown; convert it to 8 or 16 bits"
+            )
+        grey = np.rint(values * 255).astype(np.uint8)
+    elif values.min() < 0 or values.max() > white:
         raise UnreadableImage(name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits")
-    grey = Image.fromarray(_from_16_bits(values))
+    else:
+        grey = _from_16_bits(values, white)
     hidden = image.info.get("transparency")
-    if hidden is None:
-        return grey, None
-    return grey, Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8))
+    alpha = None if hidden is None else Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8))
+    return Image.fromarray(255 - grey if tiff.white_is_zero(image) else grey), alpha
 
 
-def _from_16_bits(values: np.ndarray) -> np.ndarray:
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+def _from_16_bits(values: np.ndarray, white: int = 65535) -> np.ndarray:
+    return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     if profile and (source := _readable_profile(profile, image.mode)) is not None:
-        return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
+        # A profile may lack what a transform needs (its curves, say); viewers pass over it.
+        with contextlib.suppress(ImageCms.PyCMSError):
+            return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
     if image.mode == "LAB":
         return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), _SRGB, outputMode="RGB")
     return image if image.mode == "RGB" else image.convert("RGB")

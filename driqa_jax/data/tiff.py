@@ -1,0 +1,165 @@
+"""What a TIFF's tags say before its pixels are read: a raw photo, a preview, a layout that Pillow reads wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import IO, Any
+
+from PIL import Image, ImagePalette, TiffImagePlugin
+
+from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.signatures import RAW_PHOTO
+
+# Tags (TIFF 6.0, TIFF/EP, DNG).
+SUBFILE, OLD_SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES = 254, 255, 258, 259, 262, 271, 277
+PLANAR, COLOUR_MAP, SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, DNG_VERSION = 284, 320, 330, 338, 339, 530, 50706
+WHITE_IS_ZERO, RGB, CMYK, YCBCR = 0, 2, 5, 6
+ASSOCIATED = 1
+RAW_PHOTOMETRIC = (32803, 34892)  # colour filter array, linear sensor data
+RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)  # Sony, Epson, Samsung, Nikon, Kodak, Pentax
+_PHOTOMETRIC = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*"}
+_FORMAT = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
+_CONVERT = "convert it to 8 or 16 bits a sample, interleaved RGB or grey"
+MOST_DIRECTORIES = 64  # a damaged or hostile file may lead to any number
+
+Tags = TiffImagePlugin.ImageFileDirectory_v2
+
+
+def page_to_read(file: IO[bytes], name: str) -> int:
+    """The first page that is no preview of another.
+
+    Raises UnreadableImage for a raw photo, and where only previews are among the pages.
+    """
+    try:
+        pages, hidden, is_raw = _survey(file)
+    except Exception:  # damaged tags; whether the first page can be read in spite of them, Pillow finds out
+        return 0
+    if is_raw:
+        make = str(pages[0].get(MAKE, "")).strip("\0 ")
+        raise UnreadableImage(name, RAW_PHOTO.format(f" ({make})" if make.isprintable() and make else ""))
+    if not pages or not _is_preview(pages[0]):
+        return 0
+    whole = [number for number, tags in enumerate(pages) if not _is_preview(tags)]
+    if not whole and not all(_is_preview(tags) for tags in hidden):
+        raise UnreadableImage(name, "a TIFF whose pages are previews; its picture lies in a SubIFD: save it as a page")
+    return whole[0] if whole else 0
+
+
+def _survey(file: IO[bytes]) -> tuple[list[Tags], list[Tags], bool]:
+    pages, hidden = [], []
+    for tags, sub in _directories(file):
+        (hidden if sub else pages).append(tags)
+    return pages, hidden, any(_is_raw(tags) for tags in (*pages, *hidden))
+
+
+def refuse_raw(image: Image.Image, name: str) -> None:
+    """Raise UnreadableImage where a TIFF that the caller opened with Pillow, and has not closed, is a raw photo."""
+    file = getattr(image, "_fp", None) or getattr(image, "fp", None)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and hasattr(file, "seek"):
+        place = file.tell()
+        try:
+            page_to_read(file, name)
+        finally:
+            file.seek(place)
+
+
+def check_layout(image: Image.Image, name: str) -> None:
+    """Raise UnreadableImage where Pillow would read the pixels of this TIFF, which is not loaded yet, wrong."""
+    tags = getattr(image, "tag_v2", None)
+    if tags is not None and (reason := _misread(tags)):
+        raise UnreadableImage(name, f"a TIFF of {reason}, which cannot be read; {_CONVERT}")
+
+
+def unreadable(file: IO[bytes]) -> str | None:
+    """Why Pillow does not open this TIFF, if it is sound: the layout of its first page. None where it is damaged."""
+    tags = next((tags for tags, _ in _directories(file)), None)
+    if tags is None or not all(isinstance(tags.get(size), int) for size in (256, 257)):
+        return None
+    layout = _misread(tags) or f"{_samples(tags)}, {_photometric(tags)}"
+    return f"a TIFF of {layout} (compression {tags.get(COMPRESSION, 1)}), which is not supported; {_CONVERT}"
+
+
+def white_is_zero(image: Image.Image) -> bool:
+    """Whether Pillow left 16-bit or float samples of this TIFF as they are though their 0 is white."""
+    tags = getattr(image, "tag_v2", None)
+    return tags is not None and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and image.mode in ("I;16", "F")
+
+
+def white(image: Image.Image) -> int:
+    """The value of white in an integer image of more than 8 bits."""
+    tags = getattr(image, "tag_v2", None)
+    return 4095 if tags is not None and _tuple(tags, BITS, 1)[0] == 12 else 65535
+
+
+def widen_palette(image: Image.Image) -> None:
+    """Read a colour map of 8-bit values, which old programs write, as libtiff does. The image is not loaded yet."""
+    colours = getattr(image, "tag_v2", {}).get(COLOUR_MAP) if image.mode in ("P", "PA") else None
+    if colours and max(colours) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+
+
+def _directories(file: IO[bytes]) -> Iterator[tuple[Tags, bool]]:
+    """The tags of each page, and of each directory behind a page's SubIFDs tag (True)."""
+    file.seek(0)
+    head = file.read(8)
+    head += file.read(8) if head[2:3] == b"+" or head[3:4] == b"+" else b""
+    first = Tags(head)
+    queue, seen = [(first.next, False)], set()
+    while queue and len(seen) < MOST_DIRECTORIES:
+        place, sub = queue.pop(0)
+        if not place or place in seen:
+            continue
+        seen.add(place)
+        tags = Tags(head)
+        file.seek(place)
+        tags.load(file)
+        yield tags, sub
+        if not sub:
+            queue += [(place, True) for place in _tuple(tags, SUB_IFDS) if isinstance(place, int)]
+            queue.append((tags.next, False))
+
+
+def _tuple(tags: Tags, tag: int, *default) -> tuple[Any, ...]:
+    value = tags.get(tag, default)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _is_raw(tags: Tags) -> bool:
+    sensor = tags.get(PHOTOMETRIC) in RAW_PHOTOMETRIC or tags.get(COMPRESSION) in RAW_COMPRESSION
+    return sensor or DNG_VERSION in tags
+
+
+def _is_preview(tags: Tags) -> bool:
+    kind = tags.get(SUBFILE, 0)
+    return bool(isinstance(kind, int) and kind & 1) or tags.get(OLD_SUBFILE) == 2
+
+
+def _samples(tags: Tags) -> str:
+    bits = "/".join(str(number) for number in sorted(set(_tuple(tags, BITS, 1)), key=str))
+    kinds = " and ".join(_FORMAT.get(kind, f"unknown (format {kind})") for kind in sorted(set(_tuple(tags, FORMAT, 1))))
+    planes = "separate planes: " if tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1 else ""
+    return f"{planes}{bits}-bit {kinds} samples, {tags.get(SAMPLES, 1)} a pixel"
+
+
+def _photometric(tags: Tags) -> str:
+    photometric = tags.get(PHOTOMETRIC, 0)
+    return _PHOTOMETRIC.get(photometric, f"photometric interpretation {photometric}")
+
+
+def _misread(tags: Tags) -> str | None:
+    """The layout of a TIFF that Pillow reads wrong without a word, or reads though its white is unknown."""
+    formats, bits = set(_tuple(tags, FORMAT, 1)), set(_tuple(tags, BITS, 1))
+    photometric, packed = tags.get(PHOTOMETRIC, 0), tags.get(COMPRESSION, 1) != 1
+    if formats & {2, 5, 6} or (3 not in formats and bits - set(range(1, 17))):
+        return _samples(tags)  # signed, or of more than 16 bits: nothing says which value is white
+    if 3 in formats and (tags.get(SAMPLES, 1) != 1 or bits != {32}):
+        return _samples(tags)
+    if 3 in formats and packed and tags.prefix == b"MM":
+        return f"{_samples(tags)}, big-endian and compressed"
+    if tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1:
+        read = (RGB, CMYK, YCBCR) if packed else (RGB, CMYK)
+        if photometric not in read or (not packed and (bits != {8} or ASSOCIATED in _tuple(tags, EXTRA))):
+            return f"{_samples(tags)}, {_photometric(tags)}"
+    if photometric == YCBCR and not packed and _tuple(tags, SUBSAMPLING, 2, 2) != (1, 1):
+        return "subsampled YCbCr without compression"
+    return None
