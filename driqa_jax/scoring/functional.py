@@ -41,7 +41,8 @@ def apply(
         config = {"variant": "lite", "types": types, "dropout": 0.0}
     model = build_model(ml_collections.ConfigDict(config))
     views = views_of(images, ViewRule() if rule is None else rule)
-    return model.apply({"params": params}, views["whole"], views["valid"], views["tiles"], views["tile_boxes"])
+    outcome: Any = model.apply({"params": params}, views["whole"], views["valid"], views["tiles"], views["tile_boxes"])
+    return outcome
 
 
 def calibrated(mos: jax.Array, calibration: Calibration) -> jax.Array:

@@ -132,7 +132,7 @@ class Scorer:
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         several = _is_several(images)
-        scores = []
+        scores: list[Any] = []
         for name, outcome in self._outcomes(_named(images if several else [images], None)):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -212,7 +212,7 @@ class Scorer:
     def _explainer(self) -> Explainer:
         return Explainer(self)
 
-    def _outcomes(self, named):
+    def _outcomes(self, named: Iterable[tuple[str, ImageSource] | Pause]) -> Iterator[tuple[str, Any]]:
         views = views_in_order(named, self._see, self.workers)
         return predictions_in_order(views, self._run, self.batch_size, self.parallel)
 
@@ -313,7 +313,9 @@ def _is_several(images: Any) -> bool:
     return isinstance(images, Iterable)
 
 
-def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource] | Pause]:
+def _named(
+    images: Iterable[ImageSource | Pause], names: Iterable[str] | None
+) -> Iterator[tuple[str, ImageSource] | Pause]:
     if names is not None:
         yield from zip(names, images, strict=True)
         return
