@@ -1,4 +1,4 @@
-"""The ViT beside timm's, at full size, on photographs: `pip install timm`, `pytest -m long tests/test_vit_public.py`.
+"""The ViT beside timm's, full size, on photographs: `pip install torch timm; pytest -m long tests/test_vit_public.py`.
 
 The weights are random: what is compared is the network, and how its files are read.
 """

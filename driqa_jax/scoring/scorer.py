@@ -25,7 +25,7 @@ from driqa_jax.scoring.executables import Program
 from driqa_jax.scoring.explain import SHOWN_PIXELS, Explainer, Explanation
 from driqa_jax.scoring.interval import Interval, tile_spread
 from driqa_jax.scoring.program import make_stages
-from driqa_jax.scoring.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
+from driqa_jax.scoring.stream import Pause, View, predictions_in_order, views_in_order
 from driqa_jax.scoring.weights import (
     Params,
     WeightsError,
@@ -321,8 +321,8 @@ def _named(
         return
     count = 0
     for image in images:
-        if image is PAUSE:
-            yield PAUSE
+        if isinstance(image, Pause):
+            yield image
             continue
         if isinstance(image, (str, os.PathLike)):
             yield os.fspath(image), image
