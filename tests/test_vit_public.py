@@ -26,7 +26,7 @@ def both(request, tmp_path_factory):
     torch = pytest.importorskip("torch", reason="the public network; pip install torch timm")
     from safetensors.numpy import save_file
 
-    declare_nms(torch)
+    declare_operators(torch)
     timm = pytest.importorskip("timm", reason="the public network; pip install torch timm")
 
     torch.manual_seed(0)
@@ -43,16 +43,17 @@ def both(request, tmp_path_factory):
     return public, SIZES[request.param].backbone, files
 
 
-def declare_nms(torch):
+def declare_operators(torch):
     """Have torchvision, which timm imports, start without its compiled operators; a ViT calls none of them.
 
     PyPI's torchvision is built for CUDA: beside a CPU build of torch its library does not load, and it then stops at
-    the registration of one operator that nobody has declared.
+    the registration of operators that nobody has declared.
     """
     try:
         import torchvision  # noqa: F401
     except RuntimeError:
-        torch.library.define("torchvision::nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for name in ("nms", "qnms"):  # the two that are registered even where the library did not load
+            torch.library.define(f"torchvision::{name}", "(Tensor unused) -> Tensor")
 
 
 def photo(root, name, size):
