@@ -21,6 +21,7 @@ def text(reports: list[dict]) -> str:
     first = rows[0]
     used = ", ".join(f"{name} {version}" for name, version in reports[0]["versions"].items())
     lines = [
+        "<!-- dry-run -->\n",
         *(f"    {report['command']}" for report in reports),
         "",
         f"{first['stage']} step, {first['devices']} x {first['device']}, {first['batch_per_device']} pictures a "

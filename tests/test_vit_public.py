@@ -1,4 +1,4 @@
-"""The ViT beside timm's, at full size, on photographs: `pip install timm`, `pytest -m long tests/test_vit_public.py`.
+"""The ViT beside timm's, full size, on photographs: `pip install torch timm; pytest -m long tests/test_vit_public.py`.
 
 The weights are random: what is compared is the network, and how its files are read.
 """
@@ -23,9 +23,11 @@ CANVAS = (320, 416)
 @pytest.fixture(scope="module", params=NAMES)
 def both(request, tmp_path_factory):
     """timm's network, all parameters random, and ours from each of the two files that hold them."""
-    timm = pytest.importorskip("timm", reason="the public network; pip install timm")
-    import torch
+    torch = pytest.importorskip("torch", reason="the public network; pip install torch timm")
     from safetensors.numpy import save_file
+
+    declare_operators(torch)
+    timm = pytest.importorskip("timm", reason="the public network; pip install torch timm")
 
     torch.manual_seed(0)
     public = timm.create_model(NAMES[request.param], pretrained=False, dynamic_img_size=True).eval()
@@ -39,6 +41,19 @@ def both(request, tmp_path_factory):
     save_file(tensors, files["timm"])
     np.savez(files["augreg"], **as_augreg(tensors, public.blocks[0].attn.num_heads))
     return public, SIZES[request.param].backbone, files
+
+
+def declare_operators(torch):
+    """Have torchvision, which timm imports, start without its compiled operators; a ViT calls none of them.
+
+    PyPI's torchvision is built for CUDA: beside a CPU build of torch its library does not load, and it then stops at
+    the registration of operators that nobody has declared.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        for name in ("nms", "qnms"):  # the two that are registered even where the library did not load
+            torch.library.define(f"torchvision::{name}", "(Tensor unused) -> Tensor")
 
 
 def photo(root, name, size):

@@ -44,7 +44,7 @@ def haze(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     image: float32 (H, W, 3) sRGB in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Source: Koschmieder's law, as He, Sun and Tang (2009) write it. Range: ours. Not among KADID-10k's types.
     """
-    depth, airlight = haze_scene(key, image.shape[:2])
+    depth, airlight = haze_scene(key, (image.shape[0], image.shape[1]))
     veil = -jnp.expm1(-HAZE_DENSITY * severity**1.5 * depth)[..., None]
     light = srgb_to_linear(image)
     return jnp.clip(linear_to_srgb(light + veil * (airlight[None, None, :] - light)), 0.0, 1.0)

@@ -4,7 +4,7 @@ A `vmap` over a `switch` runs every branch for every picture. So chains are scan
 one unbatched type, and only within its branch does a `vmap` run over the photographs that share the chain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,7 +26,7 @@ class Chain(NamedTuple):
     severities: jax.Array
 
 
-def _branch(entry: Degradation):
+def _branch(entry: Degradation) -> Callable[..., jax.Array]:
     """The switch's branch of one type: all photographs of a chain at once, (P, H, W, 3) -> (P, H, W, 3)."""
 
     def run(key: jax.Array, photos: jax.Array, severity: jax.Array, photo_ids: jax.Array) -> jax.Array:
@@ -73,14 +73,14 @@ def apply_chains(
     place_of = {entry.name: place for place, entry in enumerate(drawn, start=1)}
     branch_of = jnp.array([0, *(place_of.get(name, 0) for name in NAMES)])
 
-    def step(carry, inputs):
+    def step(carry: tuple, inputs: tuple) -> tuple[tuple, None]:
         key, degraded = carry
         place, kind, severity = inputs
         step_key = jax.random.fold_in(key, place)
         degraded = lax.switch(branch_of[kind - CLEAN], branches, step_key, degraded, severity, photo_ids)
         return (key, degraded), None
 
-    def one_chain(inputs):
+    def one_chain(inputs: tuple[jax.Array, Chain]) -> jax.Array:
         index, chain = inputs
         places = jnp.arange(chain.types.shape[0])
         start = (jax.random.fold_in(key, index), photos)

@@ -19,11 +19,12 @@ def blur_matrix(length: int, sigma: jax.Array) -> jax.Array:
     there, back = index[:, None] - index[None, :], index[:, None] + index[None, :] + 1.0
     # As in `gaussian_kernel`: no division by 0, and sigma 0 is the identity.
     scale = -0.5 / jnp.maximum(sigma, 1e-2) ** 2
-    weights = sum(
+    terms = (
         jnp.exp(scale * (distance + turn * 2 * length) ** 2)
         for distance, turns in ((there, (-1, 0, 1)), (back, (-1, 0)))
         for turn in turns
     )
+    weights = sum(terms, start=jnp.zeros_like(there))
     return weights / weights.sum(axis=1, keepdims=True)
 
 

@@ -133,7 +133,8 @@ class Recipe:
         try:
             if mixture:
                 pairs = mixture.items() if isinstance(mixture, Mapping) else mixture
-                return Mixture(tuple((_changed(named(part), given), p) for part, p in pairs))
+                parts: Any = tuple((_changed(named(part), given), p) for part, p in pairs)
+                return Mixture(parts)
             return _changed(named(name) if name else cls(), given)
         except TypeError as error:
             raise ValueError(f"recipe: a value is of a wrong type ({error}): {dict(config)}") from error

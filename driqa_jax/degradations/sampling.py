@@ -38,7 +38,7 @@ def sample_chains(key: jax.Array, recipe: Recipe | Mixture, count: int) -> Chain
     return jax.vmap(lambda k: sample_chain(k, recipe))(keys)
 
 
-def _in_any_order(k_steps, k_type, recipe):
+def _in_any_order(k_steps: jax.Array, k_type: jax.Array, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
     """Types (S,) of different groups, and which of them are there."""
     weights = jnp.log(jnp.asarray(recipe.type_weights(), jnp.float32))
     # Perturbed by Gumbel noise, the types in falling order are a draw without replacement in proportion to weight; the
@@ -50,7 +50,7 @@ def _in_any_order(k_steps, k_type, recipe):
     return types, jnp.arange(recipe.max_steps) < steps
 
 
-def _in_sequence(k_steps, k_type, recipe):
+def _in_sequence(k_steps: jax.Array, k_type: jax.Array, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
     """The type (S,) of each place of the sequence, and which of them are there."""
     in_slot = np.array([[name in names for name in NAMES] for _, names in recipe.sequence])
     weights = in_slot * np.array(recipe.type_weights(), np.float32)[None, :]
@@ -59,7 +59,7 @@ def _in_sequence(k_steps, k_type, recipe):
     return types, jax.random.bernoulli(k_steps, jnp.asarray(present))
 
 
-def _severities(key, types, recipe):
+def _severities(key: jax.Array, types: jax.Array, recipe: Recipe) -> jax.Array:
     k_range, k_level = jax.random.split(key)
     low, high = recipe.severity_low, recipe.severity_high
     severities = jax.random.uniform(k_range, types.shape, minval=low, maxval=high)
@@ -70,11 +70,11 @@ def _severities(key, types, recipe):
     return jnp.where(types == CLEAN, 0.0, severities)
 
 
-def _from_mixture(key, mixture):
+def _from_mixture(key: jax.Array, mixture: Mixture) -> Chain:
     k_part, k_chain = jax.random.split(key)
     room = mixture.max_steps
 
-    def padded(part):
+    def padded(part: Recipe) -> Chain:
         chain = sample_chain(k_chain, part)
         empty = (0, room - part.max_steps)
         return Chain(jnp.pad(chain.types, empty, constant_values=CLEAN), jnp.pad(chain.severities, empty))

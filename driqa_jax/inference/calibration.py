@@ -26,7 +26,7 @@ class Calibration:
     centre: float = 0.0
     width: float | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "width" and value is None:
@@ -48,10 +48,11 @@ class Calibration:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, float | None] | None) -> Calibration:
+    def from_dict(cls, values: Mapping[str, Any] | None) -> Calibration:
         """The inverse of `to_dict`; None or {} is the identity. Raises ValueError for an unknown key."""
+        values = values or {}
         try:
-            return cls(**(values or {}))
+            return cls(**values)
         except TypeError:
             known = ", ".join(field.name for field in dataclasses.fields(cls))
             raise ValueError(f"calibration holds {sorted(values)}; expected {known}") from None
@@ -83,10 +84,10 @@ def fit_calibration(prediction: np.ndarray, mos: np.ndarray) -> Calibration:
     if np.ptp(x) == 0 or np.ptp(y) == 0 or np.corrcoef(x, y)[0, 1] <= 0:
         raise ValueError("predictions do not rise with mos; there is nothing to calibrate")
 
-    def curve(b):
+    def curve(b: np.ndarray) -> np.ndarray:
         return b[0] + np.exp(b[1]) * _sigmoid((x - b[2]) / np.exp(b[3]))
 
-    def inside(value, bounds):
+    def inside(value: float, bounds: tuple[float, float]) -> float:
         return float(np.clip(value, bounds[0], bounds[1]))
 
     # Logarithms of span and width: whatever the search finds, the curve rises.
@@ -97,8 +98,8 @@ def fit_calibration(prediction: np.ndarray, mos: np.ndarray) -> Calibration:
         float(x.mean()),
         np.log(inside(x.std(), _WIDTH)),
     ]
-    bounds = list(zip(_LOW, np.log(_SPAN), centre, np.log(_WIDTH), strict=True))
-    found = least_squares(lambda b: curve(b) - y, np.clip(start, *bounds), bounds=bounds, x_scale=0.1).x
+    bounds = np.array([_LOW, np.log(_SPAN), centre, np.log(_WIDTH)]).T
+    found = least_squares(lambda b: curve(b) - y, np.clip(np.array(start), *bounds), bounds=bounds, x_scale=0.1).x
     return Calibration(float(found[0]), float(np.exp(found[1])), float(found[2]), float(np.exp(found[3])))
 
 

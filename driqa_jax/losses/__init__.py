@@ -3,6 +3,8 @@
 `quality_loss(params)` is the whole model as a loss on pictures, for restorers, codecs and generators.
 """
 
+from typing import Any
+
 from driqa_jax.losses.contrast import supcon
 from driqa_jax.losses.mos import mos_l1, plcc_loss, rank_hinge, smooth_l1
 from driqa_jax.losses.naming import naming_loss
@@ -26,7 +28,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """`quality_loss` stands with the scorer, above this room, and is fetched on first use: nothing here imports it."""
     if name == "quality_loss":
         from driqa_jax.inference.quality_loss import quality_loss

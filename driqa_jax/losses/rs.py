@@ -138,6 +138,6 @@ def restored_ratio(
     return mean_over(_nearer(unit(restored), unit(clean), unit(degraded), eps), counted)
 
 
-def _nearer(z, positive, negative, eps):
+def _nearer(z: jax.Array, positive: jax.Array, negative: jax.Array, eps: float) -> jax.Array:
     near, far = (jnp.abs(z - jax.lax.stop_gradient(x)).sum(axis=1) + eps for x in (positive, negative))
     return near / far

@@ -10,7 +10,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -159,7 +159,7 @@ def _inputs(rule: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-def _program(scorer: Any):
+def _program(scorer: Any) -> Callable[..., dict[str, jax.Array]]:
     from driqa_jax.inference.functional import calibrated
 
     stored = jax.tree.map(_smallest, jax.device_get(scorer.params))
