@@ -190,9 +190,8 @@ def _score(args: argparse.Namespace, part):
     from driqa_jax.scoring.scorer import load
 
     scorer = load(args.model, **loading(args))
-    images = (part.encoded(i) for i in range(len(part)))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
-    for done, result in enumerate(scorer.stream(images, names=part.column("image_id").tolist())):
+    for done, result in enumerate(scorer.stream(part.pictures(), names=part.column("image_id").tolist())):
         if result.error is None:
             score[done] = result.score / 100
             half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100

@@ -10,13 +10,13 @@ not known), `level` (int as the authors count, 0 where not known), `row` (int, p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import rankdata
 
-from driqa_jax.data.errors import DataError
+from driqa_jax.data.errors import DataError, UnreadableImage, reason
 
 TEXT_COLUMNS = ("image_id", "group", "subset", "split", "dataset")
 # What some sets know besides; elsewhere this.
@@ -68,6 +68,25 @@ class Source:
     def encoded(self, i: int) -> bytes:
         """The bytes of picture `i` as its file holds them."""
         raise NotImplementedError
+
+    def read(self, i: int) -> bytes:
+        """As `encoded`; raises UnreadableImage, naming the picture, where that fails."""
+        try:
+            return self.encoded(i)
+        except Exception as error:
+            raise UnreadableImage(self.said(i), reason(error)) from error
+
+    def said(self, i: int) -> str:
+        """What messages call picture `i`."""
+        return f"{self.column('dataset')[i]}: {self.column('image_id')[i]}"
+
+    def pictures(self) -> Iterator[bytes | UnreadableImage]:
+        """The bytes of every picture, or why it cannot be read, as `Scorer.stream` takes them."""
+        for i in range(len(self)):
+            try:
+                yield self.read(i)
+            except UnreadableImage as error:
+                yield error
 
 
 class Subset(Source):

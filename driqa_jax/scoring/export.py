@@ -74,7 +74,7 @@ def export(
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
     predictions = []
-    for values in scorer.predict_parts(validation.encoded(i) for i in range(len(validation))):
+    for values in scorer.predict_parts(validation.pictures()):
         predictions.append(values)
         progress(len(predictions), len(validation))
     seen, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
