@@ -12,7 +12,7 @@ import ml_collections
 
 from driqa_jax.data.published import published_split
 from driqa_jax.data.resized import Resized
-from driqa_jax.data.sources import Source, open_configured
+from driqa_jax.data.sources import LABEL_OPTIONS, Source, open_configured
 from driqa_jax.data.split_file import Split, hash_split, official_split, subset_split
 from driqa_jax.errors import UserError
 from driqa_jax.train.config import set_key
@@ -86,7 +86,7 @@ class Run:
         return cls(**{**values, **kept, "config": completed(values["config"])})
 
 
-OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count")  # what `open_configured` reads
+OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count", *LABEL_OPTIONS)  # what `open_configured` reads
 
 
 class Sets:
@@ -176,6 +176,7 @@ def _data_of(given) -> dict[str, Any]:
     return {
         **{key: given[key] for key in ("kind", "name", "path", "fake_count")},
         "mos_range": list(given.mos_range),
+        **{key: given[key] for key in LABEL_OPTIONS if given[key]},
     }
 
 

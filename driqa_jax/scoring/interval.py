@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from driqa_jax.scoring import calibration
+
 LEVEL = 0.9
 FEWEST = 30
 
@@ -48,6 +50,19 @@ class Interval:
         except TypeError:
             known = ", ".join(field.name for field in dataclasses.fields(cls))
             raise ValueError(f"interval holds {sorted(values)}; expected {known}") from None
+
+
+def lacking(count: int) -> str:
+    """What `driqa export` cannot fit on so many validation pictures, and what to do; "" where there are enough."""
+    if count >= FEWEST:
+        return ""
+    without = "interval" if count >= calibration.FEWEST else "calibration and no interval"
+    pictures = "1 picture" if count == 1 else f"{count} pictures"
+    return (
+        f"warning: {pictures} to validate on; a calibration needs {calibration.FEWEST}, an interval {FEWEST}, so what "
+        f"`driqa export` writes has no {without}. Add ratings (the fold is a tenth of them), or choose a larger part "
+        "with --config.data.val"
+    )
 
 
 def tile_spread(alone: np.ndarray) -> np.ndarray:
