@@ -48,7 +48,7 @@ def export(
       warn: told, in words, what the file goes without.
 
     Returns:
-      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where they are not defined), `mae` (MOS, 0 to 1)
+      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
       and `mae_calibrated`.
 
     Raises:
