@@ -57,7 +57,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (argparse itself exits, with 2, on a usage error)."""
-    output.prepare()
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
     if rest and not hasattr(args, "overrides"):
@@ -65,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.overrides = rest
     args.words = ["driqa", *(sys.argv[1:] if argv is None else argv)]
     try:
-        with _terminated_as_exit():
+        with _terminated_as_exit(), output.prepared():
             code = args.run(args)
             sys.stdout.flush()
             return code
@@ -75,10 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except OSError as error:
-        if not output.failed(error):
-            raise
-        gone = isinstance(error, BrokenPipeError)
+    except output.Unwritable as error:
+        output.discard()
+        gone = error.errno == errno.EPIPE
         if gone:
             _signals.append(signal.SIGPIPE)
         why = "it is closed" if gone or error.errno == errno.EBADF else error.strerror
