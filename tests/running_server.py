@@ -16,9 +16,8 @@ from PIL import Image
 
 from driqa_jax.inference.scorer import Scorer
 from driqa_jax.serving.app import create_app
-from driqa_jax.serving.connections import patient
 from driqa_jax.serving.limits import Limits
-from driqa_jax.serving.server import bound_socket
+from driqa_jax.serving.server import bound_socket, server_config
 
 
 class ExplainableModel(FakeModel):
@@ -58,7 +57,7 @@ class Client:
             answer = connection.getresponse()
             said = {key.lower(): value for key, value in answer.getheaders()}
             data = answer.read()
-        if said.get("content-type", "").startswith("application/json"):
+        if data and said.get("content-type", "").startswith("application/json"):
             data = json.loads(data)
         return answer.status, said, data
 
@@ -90,10 +89,7 @@ def running(scorer, **limits):
     """A client of a server that has its model compiled."""
     limits = Limits(**limits)
     app = create_app(scorer, limits)
-    config = uvicorn.Config(
-        app, http=patient(limits.upload_seconds), ws="none", loop="asyncio", log_config=None, access_log=False
-    )
-    server, listener = uvicorn.Server(config), bound_socket("127.0.0.1", 0)
+    server, listener = uvicorn.Server(server_config(app, limits)), bound_socket("127.0.0.1", 0)
     client = Client(listener.getsockname()[1])
     client.service, client.server = app.state.service, server
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

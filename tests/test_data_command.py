@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from test_biq2021 import TEST, TRAIN, write_biq2021
 
 from driqa_jax.cli import main as cli
@@ -42,7 +43,7 @@ def test_each_help_shows_an_example_and_imports_neither_jax_nor_numpy(root, acti
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"example:\n  driqa data {action} biq2021 --data-dir" in done.stdout
+    assert f":\n  driqa data {action} biq2021 --data-dir" in done.stdout
 
 
 def test_all_there(authors, capsys):
@@ -51,7 +52,7 @@ def test_all_there(authors, capsys):
     assert out.splitlines() == [
         "train: 5 of 5 ratings, 5 pictures",
         "test: 2 of 2 ratings, 2 pictures",
-        "raw scores: 0.125 to 1 (MOS, 0 to 1)",
+        "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
         f"biq2021 is complete; next: driqa data prepare biq2021 --data-dir {authors}",
     ]
 
@@ -64,7 +65,7 @@ def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
     assert out.splitlines() == [
         "train: 5 of 6 ratings, 5 pictures",
         "test: 2 of 2 ratings, 1 pictures",
-        "raw scores: 0.125 to 1 (MOS, 0 to 1)",
+        "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
         "  train: 5 ratings, where the authors give 6",
         "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
     ]
@@ -106,10 +107,25 @@ def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys)
         assert f"driqa data: {folder}: nothing of BIQ2021 is here; expected 'Images'" in err
         code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", folder)
         assert code == 2 and out == "" and ("nothing of BIQ2021 is here" in err or "no such folder" in err)
-    for words in (["check", "biq2012", "--data-dir", tmp_path], ["prepare", "biq2021"], ["look"], []):
+    for words in (["prepare", "biq2012", "--data-dir", tmp_path], ["prepare", "biq2021"], ["look"], []):
         code, out, err = driqa_data(capsys, *words)
         assert code == 2 and out == "" and "usage: driqa data" in err
-    assert "biq2021" in driqa_data(capsys, "check", "biq2012", "--data-dir", tmp_path)[2]
+    for words in (["check", "biq2012", "--data-dir", tmp_path], ["check", "biq2021"]):
+        code, out, err = driqa_data(capsys, *words)
+        assert code == 2 and out == "" and "biq2021" in err and err.count("\n") == 1
+
+
+def test_a_csv_of_ones_own_is_checked_too(tmp_path, capsys):
+    for name, data in (("a.png", None), ("b.png", b"no picture")):
+        Image.new("RGB", (8, 8)).save(tmp_path / name) if data is None else (tmp_path / name).write_bytes(data)
+    (tmp_path / "r.csv").write_text("image,std,mos\na.png,.1,2\nb.png,.2,4\n")
+    code, out, err = driqa_data(capsys, "check", tmp_path / "r.csv", "--mos-range", 5, 1)
+    assert (code, out) == (0, "train: 2 ratings\n")
+    assert "column 'mos', 2 to 4, on a scale from 5 (worst) to 1 (best): lower is better" in err
+    code, out, _ = driqa_data(capsys, "check", tmp_path / "r.csv", "--mos-range", 5, 1, "--decode")
+    assert code == 1 and "r: b.png: " in out and "a.png" not in out
+    code, _, err = driqa_data(capsys, "check", tmp_path / "r.csv")
+    assert code == 2 and "--mos-range 1 5" in err
 
 
 def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The server scores what `driqa score` scores, refuses what is too much, and goes on."""
 
 import base64
+import http.client
 import io
 import json
 import socket
@@ -23,7 +24,7 @@ from running_server import encoded, form, running, small_scorer, within  # noqa:
 
 from driqa_jax.reports.colormap import overlay  # noqa: E402
 from driqa_jax.serving.form import Picture, pictures_in  # noqa: E402
-from driqa_jax.serving.limits import Refused  # noqa: E402
+from driqa_jax.serving.limits import Limits, Refused  # noqa: E402
 from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
 
 GOOD = encoded(pictures()[0])
@@ -302,6 +303,37 @@ def test_an_unexpected_failure_is_500_once(scorer, monkeypatch):
                 assert status == 500 and "log" in said["results"][0]["error"]
                 assert "division" not in json.dumps(said)
         assert client.post("/v1/score", GOOD)[0] == 200
+
+
+def test_a_connection_idles_between_requests_longer_than_a_request_may_take(scorer):
+    assert Limits().keep_alive_seconds > 60  # of most proxies
+    with running(scorer, upload_seconds=1, keep_alive_seconds=3) as client:
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=20)
+        for pause in (0, 1.6):  # longer than the time for a request
+            time.sleep(pause)
+            connection.request("GET", "/healthz")
+            answer = connection.getresponse()
+            assert answer.status == 200 and answer.read()
+        began = time.monotonic()
+        assert connection.sock.recv(1) == b"" and time.monotonic() - began > 1.5
+        connection.close()
+        with socket.create_connection(("127.0.0.1", client.port), 20) as trickling:
+            trickling.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"200 OK" in trickling.recv(4096)
+            trickling.sendall(b"GET /heal")  # the next header begins, and stays unfinished
+            began = time.monotonic()
+            while trickling.recv(4096):
+                pass
+            assert 0.5 < time.monotonic() - began < 2.5
+
+
+def test_head_gives_the_headers_of_get(server):
+    for path in ("/healthz", "/metrics", "/openapi.json", "/", "/page.js"):
+        got, head = server.get(path), server.request("HEAD", path)
+        same = ("content-type", "content-security-policy") + (("content-length",) if path != "/metrics" else ())
+        assert head[0] == got[0] == 200 and head[2] == b"", path
+        assert [head[1][key] for key in same] == [got[1][key] for key in same]
+    assert "head" not in server.get("/openapi.json")[2]["paths"]["/healthz"]
 
 
 def test_a_client_that_trickles_is_cut_off(server):

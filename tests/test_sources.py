@@ -136,9 +136,18 @@ def test_meta_info_with_the_words_of_koniq(folder):
     [
         ("", 1, "holds no score"),
         ("image,mos\n", 1, "holds no score"),
-        ("a.png,0.5\nb.png,0.6\n", 1, "put a header image,mos above it"),
-        ("image,score\na.png,0.5\n", 1, "has no column mos; its columns are image, score"),
-        ("name,what\na.png,good\n", 2, "neither image,mos"),
+        ("a.png,0.5,train\nb.png,0.6,test\n", 1, "put a header image,mos above it"),
+        (
+            "name,what\na.png,good\n",
+            1,
+            "no column of scores; its columns are name, what; choose one, .*score_column='N",
+        ),
+        ("name,a,b\na.png,0.1,0.2\n", 1, "a, b may all hold the scores; .*score_column='a'"),
+        ("name,mos_a,mos_b\na.png,0.1,0.2\n", 1, "mos_a, mos_b may all hold the scores"),
+        ("name,mos,MOS\na.png,0.1,0.2\n", 1, "mos, MOS may all hold the scores"),
+        ("image,mos\na.png,0,5\n", 2, "holds 3 cells for 2 columns; .*decimal commas"),
+        ('image,mos\na.png,"0,5"\n', 2, "the score '0,5' is not a number; write a decimal point"),
+        ("image;mos\na.png;0,5\nb.png;0.5\n", 2, "decimal comma, others have a point"),
         ("image,mos\na.png,0.5\nb.png,good\n", 3, "the score 'good' is not a number"),
         ("image,mos\na.png,0.5\nb.png,\n", 3, "the score '' is not a number"),
         ("image,mos\na.png,0.5\nb.png\n", 3, "the score '' is not a number"),
@@ -164,7 +173,7 @@ def test_every_defect_is_named_by_file_and_line(folder, text, line, message):
 
 
 def test_a_score_outside_the_stated_scale_and_a_scale_that_is_none(folder):
-    with pytest.raises(DataError, match=r"line 3: mos 6 lies outside mos_range \(1, 5\)"):
+    with pytest.raises(DataError, match=r"line 3: mos 6 lies outside mos_range=\(1, 5\)"):
         opened(folder, "image,mos\na.png,5\nb.png,6\n", mos_range=(1, 5))
     with pytest.raises(ValueError, match="two different numbers"):
         opened(folder, "image,mos\na.png,5\n", mos_range=(5, 5))

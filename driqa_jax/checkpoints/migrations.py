@@ -11,6 +11,9 @@ from driqa_jax.models.driqa import OLDER
 # What was done before there was the key, as JSON has it.
 UNSET: dict[str, Any] = {
     "data.split_file": "",
+    "data.score_column": "",
+    "data.split_column": "",
+    "data.images": "",
     "view.kind": "dual",
     "view.shrink": 1.0,
     "view.quality": 100,

@@ -7,7 +7,9 @@ import pathlib
 import sys
 
 from driqa_jax.cli import data_sets
+from driqa_jax.cli.options import add_label_options, labels
 from driqa_jax.data.datasets import NAMES
+from driqa_jax.errors import UserError
 from driqa_jax.progress import Progress
 
 _SHOWN = 20  # defects said one by one; the rest are counted
@@ -22,8 +24,9 @@ examples:
 Nothing is downloaded: `driqa data list` says where each set comes from; give its folder as its authors made it.
 """
 _CHECK_EXAMPLES = """\
-example:
+examples:
   driqa data check biq2021 --data-dir BIQ2021 --decode
+  driqa data check ratings.csv --mos-range 1 5
 
 exit codes: 0 all is there, 1 something is missing or broken, 2 nothing of the set is there, 130 Ctrl-C, 143
 SIGTERM
@@ -73,11 +76,13 @@ def add_parser(subparsers) -> None:
     )
     prepare.add_argument("--out", metavar="O", help="folder to write to (default: tfds in the data's folder)")
     data_sets.add_actions(actions, style)
+    whose = "the data set's folder, as its authors made it"
+    check.add_argument("name", metavar="NAME|CSV", help=f"the data set: {', '.join(NAMES)}; or a CSV image,mos")
+    check.add_argument("--data-dir", metavar="D", help=f"{whose}; for a CSV, where its images lie (default: beside it)")
+    add_label_options(check)
+    prepare.add_argument("name", choices=NAMES, metavar="NAME", help=f"the data set: {', '.join(NAMES)}")
+    prepare.add_argument("--data-dir", required=True, metavar="D", help=whose)
     for action in (check, prepare):
-        action.add_argument("name", choices=NAMES, metavar="NAME", help=f"the data set: {', '.join(NAMES)}")
-        action.add_argument(
-            "--data-dir", required=True, metavar="D", help="the data set's folder, as its authors made it"
-        )
         action.set_defaults(run=run)
 
 
@@ -106,12 +111,19 @@ def _check(args: argparse.Namespace) -> int:
     from driqa_jax.data.check import check
     from driqa_jax.data.datasets import layout_of
 
+    if args.name not in NAMES:
+        return _check_table(args)
+    if not args.data_dir:
+        raise UserError(f"{args.name}: give --data-dir, the set's folder")
     with Progress() as progress:
         found = check(args.name, pathlib.Path(args.data_dir), args.decode, progress)
     for split, (rated, expected, present) in found.splits.items():
         print(f"{split}: {rated} of {expected} ratings, {present} pictures")
     if found.scores:
-        print(f"raw scores: {found.scores[0]:g} to {found.scores[1]:g} ({layout_of(args.name).scores})")
+        layout = layout_of(args.name)
+        worst, best = layout.scale
+        low, high = found.scores
+        print(f"raw scores: {low:g} to {high:g} ({layout.scores}); {worst:g} is worst, {best:g} best")
     for defect in found.defects[:_SHOWN]:
         print(f"  {defect}")
     if len(found.defects) > _SHOWN:
@@ -120,6 +132,24 @@ def _check(args: argparse.Namespace) -> int:
         return 1
     print(f"{args.name} is complete; next: driqa data prepare {args.name} --data-dir {args.data_dir}")
     return 0
+
+
+def _check_table(args: argparse.Namespace) -> int:
+    from collections import Counter
+
+    from driqa_jax.cli.evaluate import open_data
+    from driqa_jax.data.check import broken
+
+    if not (args.name.lower().endswith(".csv") or pathlib.Path(args.name).exists()):
+        raise UserError(f"{args.name} is no file; the data sets are {', '.join(NAMES)}")
+    source, _ = open_data(args.name, args.data_dir, **labels(args))
+    for split, count in Counter(source.column("split").tolist()).items():
+        print(f"{split}: {count} ratings")
+    with Progress() as progress:
+        defects = list(broken(range(len(source)), source.read, source.said, progress)) if args.decode else []
+    for defect in defects:
+        print(f"  {defect}")
+    return 1 if defects else 0
 
 
 def _prepare(args: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import argparse
 import os
 import pathlib
 
+from driqa_jax.cli.options import add_label_options, labels
 from driqa_jax.errors import UserError
 
 _SPLIT_EXAMPLES = """\
@@ -71,9 +72,7 @@ def add_actions(actions, style: dict) -> None:
         action.add_argument(
             "--data-dir", metavar="D", help="where the sets were prepared; for a CSV, where its images lie"
         )
-        action.add_argument(
-            "--mos-range", type=float, nargs=2, metavar=("WORST", "BEST"), help="scale of a CSV's scores (default: 0 1)"
-        )
+        add_label_options(action)
 
 
 def _split(args: argparse.Namespace) -> int:
@@ -81,7 +80,7 @@ def _split(args: argparse.Namespace) -> int:
     from driqa_jax.data.published import published_split
     from driqa_jax.data.split_file import hash_split, official_split, subset_split
 
-    source, _ = open_data(args.name, args.data_dir, args.mos_range)
+    source, _ = open_data(args.name, args.data_dir, **labels(args))
     if args.official:
         split = official_split(source)
     elif args.without:
@@ -123,7 +122,7 @@ def _opened(args: argparse.Namespace, name: str):
 
     if os.path.isdir(name) and not any(file.lower().endswith(".csv") for file in os.listdir(name)):
         return open_source("photos", name)
-    return open_data(name, args.data_dir, args.mos_range)[0]
+    return open_data(name, args.data_dir, **labels(args))[0]
 
 
 def _say(found, repeat: float, threshold: float) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import sys
 
-from driqa_jax.cli.options import add_model_options, loading, positive
+from driqa_jax.cli.options import add_label_options, add_model_options, labels, loading, positive
 from driqa_jax.errors import UserError
 
 _EXAMPLES = """\
@@ -56,14 +56,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--seed", type=int, default=0, help="of the bootstrap; and the number of the fold in train/val (default: 0)"
     )
-    parser.add_argument(
-        "--mos-range",
-        type=float,
-        nargs=2,
-        metavar=("WORST", "BEST"),
-        help="scale of a CSV's scores (default: 0 1)",
-    )
-    parser.add_argument("--split-column", metavar="C", help="which column of a CSV holds the split, where several do")
+    add_label_options(parser)
     scores = parser.add_argument_group("another metric's scores of the same pictures (a CSV image,score; repeatable)")
     scores.add_argument("--scores", action="append", default=[], metavar="CSV", help="higher is better")
     scores.add_argument("--scores-lower", action="append", default=[], metavar="CSV", help="lower is better")
@@ -100,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--probes: needs a model, and compares no other metric's scores")
     if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
         raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
-    source, kind = open_data(args.data, args.data_dir, args.mos_range, args.split_column)
+    source, kind = open_data(args.data, args.data_dir, **labels(args))
     from driqa_jax.data.open import labels_sha256
     from driqa_jax.data.splits import novel, select
 
@@ -190,9 +183,8 @@ def _score(args: argparse.Namespace, part):
     from driqa_jax.provenance import describe
 
     scorer = load(args.model, **loading(args))
-    images = (part.encoded(i) for i in range(len(part)))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
-    for done, result in enumerate(scorer.stream(images, names=part.column("image_id").tolist())):
+    for done, result in enumerate(scorer.stream(part.pictures(), names=part.column("image_id").tolist())):
         if result.error is None:
             score[done] = result.score / 100
             half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100
@@ -257,17 +249,20 @@ def _draw(folder: str, report, score, mos) -> None:
         save_figure(draw_coverage(report.coverage, title), os.path.join(folder, "coverage.png"))
 
 
-def open_data(data: str, data_dir: str | None, mos_range: list[float] | None, split_column: str | None = None):
-    """The source that `--data` means, and its kind: "fake", "folder" (a CSV) or "tfds". Raises UserError."""
+def open_data(data: str, data_dir: str | None, **options):
+    """The source that `--data` means, and its kind: "fake", "folder" (a CSV) or "tfds". Raises UserError.
+
+    options: as `driqa_jax.cli.options.labels` gives them. Standard error says which column of a CSV is taken.
+    """
     from driqa_jax.data.open import open_source
+    from driqa_jax.data.option_names import in_command
 
     if data == "fake":
         return open_source("fake"), "fake"
     if data.lower().endswith(".csv") or os.path.exists(data):
-        options = {"images": data_dir, "split_column": split_column}
-        if mos_range:
-            options["mos_range"] = tuple(mos_range)
-        return _checked(open_source, "folder", data, **options), "folder"
+        source = _checked(open_source, "folder", data, images=data_dir, option=in_command, **options)
+        print(source.labels_from, file=sys.stderr)
+        return source, "folder"
     if not data_dir:
         raise UserError(f"--data {data}: give --data-dir, the folder that `driqa data prepare {data}` wrote")
     return _checked(open_source, "tfds", data_dir, data), "tfds"

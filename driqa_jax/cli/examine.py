@@ -8,7 +8,7 @@ import os
 import pathlib
 import sys
 
-from driqa_jax.cli.options import positive
+from driqa_jax.cli.options import add_label_options, labels, positive
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_whole
 
@@ -50,6 +50,7 @@ def add_parser(subparsers) -> None:
     given.add_argument("--photos", metavar="DIR", help="a folder of pristine photographs")
     given.add_argument("--data", metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
     parser.add_argument("--data-dir", metavar="D", help="where the set was prepared, or a CSV's images lie")
+    add_label_options(parser)
     parser.add_argument("--split", default="all", metavar="S", help="which pictures of it (default: all)")
     parser.add_argument(
         "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
@@ -194,7 +195,7 @@ def _photographs(args):
     try:
         if args.photos:
             return open_source("photos", args.photos)
-        source, _ = open_data(args.data, args.data_dir, None)
+        source, _ = open_data(args.data, args.data_dir, **labels(args))
         if args.split_file:
             source = Split.load(args.split_file).assigned(source)
         return select(source, args.split, 0, args.min_mos or None)

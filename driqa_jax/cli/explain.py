@@ -57,26 +57,25 @@ def run(args: argparse.Namespace) -> int:
     inside = next((path for path in paths if _is_inside(path, args.output)), None)
     if inside is not None:
         raise UserError(f"{args.output}: holds {inside}, which is to be explained; write to another folder")
-    from driqa_jax.data.errors import UnreadableImage
+    from driqa_jax.data.errors import UnreadableImage, reason
     from driqa_jax.inference.scorer import load
     from driqa_jax.provenance import describe
     from driqa_jax.reports.gallery import Gallery
 
     scorer = load(args.model, **loading(args))
     began, failed = time.monotonic(), 0
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")
     with Gallery(args.output, describe(scorer), args.threshold) as gallery:
         for path in paths:
             try:
                 found = scorer.explain(path)
-            except (UnreadableImage, MemoryError) as error:
-                reason = getattr(error, "reason", "too large for this machine's memory")
+                gallery.add(found)
+            except Exception as error:
+                if isinstance(error, UserError) and not isinstance(error, UnreadableImage):
+                    raise  # the folder cannot be written
                 failed += 1
-                gallery.fail(path, reason)
-                print(f"{path}: {reason}".encode(errors="replace").decode(), file=sys.stderr)
+                gallery.fail(path, reason(error, path))
+                print(f"{path}: {reason(error, path)}".encode(errors="replace").decode(), file=sys.stderr)
                 continue
-            gallery.add(found)
             named = [f"{one.label} {one.probability:.2f}" for one in found.named(args.threshold)]
             print(f"{found.score:6.2f}  {path}  {', '.join(named) or 'none stands out'}", flush=True)
     took = time.monotonic() - began

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from driqa_jax.cli import output
 from driqa_jax.cli.memory import keep_memory
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
@@ -62,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.overrides = rest
     args.words = ["driqa", *(sys.argv[1:] if argv is None else argv)]
     try:
-        with _terminated_as_exit():
+        with _terminated_as_exit(), output.prepared():
             code = args.run(args)
             sys.stdout.flush()
             return code
@@ -72,12 +74,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
-        _signals.append(signal.SIGPIPE)
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except output.Unwritable as error:
+        output.discard()
+        gone = error.errno == errno.EPIPE
+        if gone:
+            _signals.append(signal.SIGPIPE)
+        why = "it is closed" if gone or error.errno == errno.EBADF else error.strerror
+        print(f"driqa {args.command}: standard output cannot be written: {why}", file=sys.stderr)
+        return 1 if gone else 2
 
 
 def entry() -> None:

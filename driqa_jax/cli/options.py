@@ -48,6 +48,28 @@ def loading(args: argparse.Namespace) -> dict:
     }
 
 
+def add_label_options(parser: argparse.ArgumentParser) -> None:
+    """`--mos-range`, `--score-column`, `--split-column`: how a CSV of scores is read; see `labels`."""
+    parser.add_argument(
+        "--mos-range",
+        type=float,
+        nargs=2,
+        metavar=("WORST", "BEST"),
+        help="scale of a CSV's scores; 100 0 where lower is better (default: 0 1)",
+    )
+    parser.add_argument("--score-column", metavar="C", help="which column of a CSV holds the scores, where several may")
+    parser.add_argument("--split-column", metavar="C", help="which column of a CSV holds the split, where several do")
+
+
+def labels(args: argparse.Namespace) -> dict:
+    """The options of `add_label_options` as keywords of `driqa_jax.cli.evaluate.open_data`."""
+    return {
+        "mos_range": tuple(args.mos_range) if args.mos_range else None,
+        "score_column": args.score_column,
+        "split_column": args.split_column,
+    }
+
+
 def positive(text: str) -> int:
     """A whole number of at least 1."""
     try:

@@ -103,7 +103,7 @@ def _labelled(args: argparse.Namespace, reader, part):
     progress = told("reading", "pictures")
     for row, name in enumerate(part.column("image_id").tolist()):
         try:
-            readings.append(reader(part.encoded(row), name))
+            readings.append(reader(part.read(row), name))
             good[row] = True
         except UnreadableImage as error:
             failed[name] = error.reason

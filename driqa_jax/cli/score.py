@@ -19,11 +19,12 @@ examples:
   driqa score photos/ -o scores.csv --resume      the same command, again, goes on where it was stopped
   driqa score 'photos/**/*.png' --model runs/mine | sort -t, -k2 -n
   find photos -name '*.jpg' -newer yesterday | driqa score -
+  find photos -name '*.jpg' -print0 | driqa score -0 -          for names with line ends in them
 
 A score is 100 * MOS on the scale that the model learned, higher is better; rows come in input order. On a
 terminal they are shown as a table; elsewhere they are CSV: path,score,uncertainty,error. Score +- uncertainty is made
 to hold the human score of nine in ten photos like those of the training set. A file given by name is always tried; in
-folders the usual picture extensions are, and names that begin with a dot are passed over.
+folders the usual picture extensions are; names that begin with a dot, pipes, sockets and devices are passed over.
 
 The path - reads standard input: a path a line, or JSON Lines, {"path": ..., other keys}. A row is written as
 soon as its picture is scored. JSON Lines give JSON Lines, with the other keys.
@@ -44,6 +45,7 @@ def add_parser(subparsers) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("paths", nargs="+", metavar="PATH", help="a file, a folder, a glob, or - alone")
+    parser.add_argument("-0", "--null", action="store_true", help="with -: a NUL character ends each name")
     add_model_options(parser)
     parser.add_argument(
         "-o",
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--resume goes on with a file: name it with -o")
     if args.report:
         check_report(args.report)
-    pictures = _pictures(args.paths)
+    pictures = _pictures(args.paths, args.null)
     # Only now what takes a second to start: a wrong path is told at once.
     from driqa_jax.inference.scorer import load
     from driqa_jax.provenance import describe
@@ -110,12 +112,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if progress.failed else 0
 
 
-def _pictures(paths):
+def _pictures(paths, null):
     """What to score, as `Listed`; UserError at once where there is nothing."""
     from driqa_jax.reports.inputs import Listed, list_pictures, read_list
 
     if paths == ["-"]:
-        return read_list(sys.stdin.buffer)
+        return read_list(sys.stdin.buffer, null)
+    if null:
+        raise UserError("-0 is about the names on standard input: driqa score -0 -")
     if "-" in paths:
         raise UserError("- reads standard input and stands alone; name a file called - as ./-")
     return (Listed(path, path) for path in list_pictures(paths))
@@ -137,8 +141,6 @@ def _to_stdout(pictures):
     from driqa_jax.inference.stream import PAUSE
     from driqa_jax.reports import score_file
 
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file name need not be text
     first = next((picture for picture in pictures if picture is not PAUSE), None)
     kind = score_file.JSONLRows if first is not None and first.json else score_file.CSVRows
     return kind(sys.stdout), itertools.chain([first] if first is not None else [], pictures)

@@ -42,7 +42,8 @@ def add_parser(subparsers) -> None:
         ("--max-queue", 256, "pictures that wait; beyond it the answer is 429"),
         ("--max-held-bytes", 512 * _MIB, "of all requests together"),
         ("--timeout", 60, "seconds for an answer"),
-        ("--upload-timeout", 30, "seconds for a request to arrive, header and body each"),
+        ("--upload-timeout", 30, "seconds for a request to arrive, header and body each, or an answer to be taken"),
+        ("--keep-alive", 75, "seconds that a connection may idle; keep it above a proxy's limit, mostly 60"),
         ("--grace", 10, "seconds to finish what runs when told to stop"),
     ):
         limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{about} (default: {default})")
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
             upload_seconds=args.upload_timeout,
             seconds=args.timeout,
             grace_seconds=args.grace,
+            keep_alive_seconds=args.keep_alive,
         )
         serve(load(args.model, **loading(args)), limits, listener)
     return 0

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.errors import reason
 from driqa_jax.degradations import apply
 from driqa_jax.degradations.registry import Degradation, find
 from driqa_jax.errors import UserError
@@ -92,14 +92,11 @@ def degrade_files(
         try:
             image = decode(path)
             key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(pathlib.Path(path).name.encode()))
-            degraded = program(key, image.astype(np.float32) / 255.0)
-        except UnreadableImage as error:
-            yield path, error.reason
+            degraded = np.asarray(program(key, image.astype(np.float32) / 255.0))
+        except Exception as error:
+            yield path, reason(error, path)
             continue
-        except ValueError as error:  # smaller than the kernels
-            yield path, str(error)
-            continue
-        save(Image.fromarray(np.rint(np.asarray(degraded) * 255.0).astype(np.uint8)), target)
+        save(Image.fromarray(np.rint(degraded * 255.0).astype(np.uint8)), target)
         yield path, None
 
 

@@ -143,7 +143,7 @@ def _describe(config, source: Source) -> dict:
     digest = hashlib.sha256()
     for i in range(len(source)):
         digest.update(str(source.column("image_id")[i]).encode() + b"\0")
-        digest.update(hashlib.sha256(source.encoded(i)).digest())
+        digest.update(hashlib.sha256(source.read(i)).digest())
     device = jax.devices()[0]
     code = hashlib.sha256()
     for file in (*sorted(pathlib.Path(degradations.__file__).parent.glob("*.py")), pathlib.Path(pretrain.__file__)):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from driqa_jax.data.datasets import layout_of
 from driqa_jax.data.datasets._layout import Layout, Pictures, Rating
@@ -57,7 +58,7 @@ def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Pro
         ]
     defects += _absent(layout, root, ratings, files)
     if decode:
-        defects += _broken([file for file in files if file], progress)
+        defects += broken([file for file in files if file], lambda file: file, str, progress)
     raw = [rating.raw for rating in ratings]
     return Findings(
         {split: (rated[split], count, there[split]) for split, count in expected.items()},
@@ -78,20 +79,23 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
     ]
 
 
-def _broken(files: list[pathlib.Path], progress: Progress | None) -> Iterator[str]:
+def broken(
+    items: Sequence[Any], read: Callable[[Any], Any], name: Callable[[Any], str], progress: Progress | None = None
+) -> Iterator[str]:
+    """Why pictures cannot be decoded, a line for each such; `read(item)` gives what `decode` takes."""
     from driqa_jax.data.decode import decode
-    from driqa_jax.data.errors import UnreadableImage
+    from driqa_jax.data.errors import UnreadableImage, reason
 
-    def look(file):
+    def look(item):
         try:
-            decode(file)
-        except UnreadableImage as error:
-            return str(error)
+            decode(read(item), name=name(item))
+        except Exception as error:
+            return str(error) if isinstance(error, UnreadableImage) else f"{name(item)}: {reason(error, name(item))}"
         return None
 
     with ThreadPoolExecutor(2) as threads:
-        for done, defect in enumerate(threads.map(look, files), start=1):
+        for done, defect in enumerate(threads.map(look, items), start=1):
             if progress:
-                progress("decoding", done, len(files))
+                progress("decoding", done, len(items))
             if defect:
                 yield defect

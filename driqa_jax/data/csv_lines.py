@@ -2,27 +2,83 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import pathlib
+from collections.abc import Sequence
 
 from driqa_jax.data.errors import DataError
 
+DELIMITERS = (",", ";", "\t")
+Lines = list[tuple[int, list[str]]]
 
-def read_lines(file: pathlib.Path) -> list[tuple[int, list[str]]]:
-    """1-based number and stripped cells of each line that is not blank; a BOM is passed over.
+
+def read_lines(file: pathlib.Path) -> Lines:
+    """1-based number and stripped cells of each line that is not blank, split at commas; a BOM is passed over.
 
     Raises DataError, naming file and line, at what is not UTF-8 or not CSV.
     """
+    return _split(file, _text(file), ",")
+
+
+def read_table(file: pathlib.Path) -> tuple[str, Lines]:
+    """The delimiter, one of DELIMITERS, and the lines as `read_lines` gives them, of a table as spreadsheets write it.
+
+    The delimiter is the one that splits the first line into most cells, a comma where they tie; a line `sep=;` decides.
+    UTF-16 is read where a BOM says so. Raises DataError as `read_lines` does.
+    """
+    text = _text(file)
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if first[:4].lower() == "sep=" and first[4:5] in DELIMITERS:
+        delimiter = first[4]
+        return delimiter, _split(file, text, delimiter)[1:]
+
+    def cells(delimiter: str) -> int:
+        return max((len(row) for row in csv.reader([first[:100_000]], delimiter=delimiter)), default=0)
+
+    delimiter = max(DELIMITERS, key=cells)
+    return delimiter, _split(file, text, delimiter)
+
+
+def number(cell: str, delimiter: str = ",") -> float | None:
+    """The number in a cell, None where it holds none. A decimal comma is read where commas split no cells."""
+    if delimiter != "," and cell.count(",") == 1 and "." not in cell:
+        cell = cell.replace(",", ".")
+    try:
+        return None if "_" in cell else float(cell)
+    except ValueError:
+        return None
+
+
+def require_width(file: pathlib.Path, columns: Sequence[str], lines: Lines) -> None:
+    """Raises DataError at a line with more cells than there are columns, as decimal commas make."""
+    for line, row in lines:
+        if any(row[len(columns) :]):
+            raise DataError(
+                file,
+                line,
+                f"holds {len(row)} cells for {len(columns)} columns; where the numbers have decimal commas, write "
+                "decimal points, or split the columns by semicolons",
+            )
+
+
+def _text(file: pathlib.Path) -> str:
     try:
         # The bytes, because a text stream does not know the line of a byte that it cannot read.
-        text = file.read_bytes().decode("utf-8-sig")
+        data = file.read_bytes()
+    except OSError as error:
+        raise DataError(file, None, f"cannot be read ({error.strerror})") from None
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if wide else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DataError(file, line, "is not UTF-8 text; save the file as CSV in UTF-8") from None
-    except OSError as error:
-        raise DataError(file, None, f"cannot be read ({error.strerror})") from None
-    rows = csv.reader(io.StringIO(text, newline=""))
+
+
+def _split(file: pathlib.Path, text: str, delimiter: str) -> Lines:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         lines = [(rows.line_num, [cell.strip() for cell in row]) for row in rows]
     except csv.Error as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from driqa_jax.errors import UserError
 
@@ -16,6 +17,22 @@ class UnreadableImage(UserError, ValueError):
 
     def __reduce__(self):
         return type(self), (self.path, self.reason)
+
+
+def reason(error: BaseException, name: str = "") -> str:
+    """Why one picture failed: one line, never empty, without the picture's name, which stands beside it."""
+    if isinstance(error, UnreadableImage):
+        said = error.reason
+    elif isinstance(error, MemoryError):
+        said = "too large for this machine's memory"
+    elif isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    else:
+        said = str(error).removeprefix(f"{name}: ")
+        if said and not isinstance(error, (ValueError, OSError, RuntimeError, UserError)):
+            said = f"{type(error).__name__}: {said}"
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).capitalize()  # of an error without a message
+    return " ".join(said.split()) or words
 
 
 class DataError(UserError, ValueError):

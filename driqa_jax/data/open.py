@@ -10,13 +10,14 @@ not known), `level` (int as the authors count, 0 where not known), `row` (int, p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
 from scipy.stats import rankdata
 
-from driqa_jax.data.errors import DataError
+from driqa_jax.data.errors import DataError, UnreadableImage, reason
+from driqa_jax.data.option_names import Spelling, in_python
 
 TEXT_COLUMNS = ("image_id", "group", "subset", "split", "dataset")
 # What some sets know besides; elsewhere this.
@@ -26,10 +27,12 @@ EXTRA_COLUMNS = {"reference": "", "degradation": "", "level": 0, "row": -1}
 class Source:
     """A table of columns, and encoded pictures by row. A kind of source overrides `encoded`.
 
-    `label_files`: sha256 of the files that its scores came from, by name, where they are known.
+    `label_files`: sha256 of the files that its scores came from, by name, where they are known. `labels_from`: which
+    column of a table they are, their range and direction, in words ("": they come from no table).
     """
 
     label_files: Mapping[str, str] = MappingProxyType({})
+    labels_from: str = ""
 
     def __init__(self, name: str, mos: Sequence[float], **columns: Sequence[str] | Sequence[int]):
         self.name = name
@@ -69,6 +72,25 @@ class Source:
         """The bytes of picture `i` as its file holds them."""
         raise NotImplementedError
 
+    def read(self, i: int) -> bytes:
+        """As `encoded`; raises UnreadableImage, naming the picture, where that fails."""
+        try:
+            return self.encoded(i)
+        except Exception as error:
+            raise UnreadableImage(self.said(i), reason(error)) from error
+
+    def said(self, i: int) -> str:
+        """What messages call picture `i`."""
+        return f"{self.column('dataset')[i]}: {self.column('image_id')[i]}"
+
+    def pictures(self) -> Iterator[bytes | UnreadableImage]:
+        """The bytes of every picture, or why it cannot be read, as `Scorer.stream` takes them."""
+        for i in range(len(self)):
+            try:
+                yield self.read(i)
+            except UnreadableImage as error:
+                yield error
+
 
 class Subset(Source):
     """Some rows of a source, in the order given; percentiles are taken anew within them."""
@@ -77,7 +99,7 @@ class Subset(Source):
         self._source, self._rows = source, np.asarray(rows, np.int64)
         columns = {key: source.column(key)[self._rows] for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
         super().__init__(name, source.column("mos")[self._rows], **columns)
-        self.label_files = source.label_files
+        self.label_files, self.labels_from = source.label_files, source.labels_from
 
     def encoded(self, i: int) -> bytes:
         return self._source.encoded(int(self._rows[i]))
@@ -113,7 +135,7 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
     """The source of one kind, for configurations and commands.
 
     `tfds`: `path` is the folder that `driqa data prepare NAME` wrote, `name` the set ("biq2021"). `folder`:
-    `path` is a CSV file, or the folder that holds it (options: `images`, `mos_range`, `split_column`).
+    `path` is a CSV file, or the folder that holds it (options: those of `FolderSource`).
     `photos`: `path` is a folder of photographs without scores. `fake`: generated pictures (options: `count`,
     `size`, `seed`), always named fake.
 
@@ -139,13 +161,20 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
     return kinds[kind](path, **({"name": name} if name else {}), **options)
 
 
-def open_configured(data) -> Source:
-    """The source that a configuration's `data` means: kind, path, name, mos_range, fake_count; raises as above."""
+LABEL_OPTIONS = ("images", "score_column", "split_column")  # of a folder, in a configuration's `data`
+
+
+def open_configured(data, option: Spelling = in_python) -> Source:
+    """The source that a configuration's `data` means: kind, path, name, mos_range, fake_count and LABEL_OPTIONS.
+
+    `option` spells these in errors. Raises as above.
+    """
     options = {}
     if data.kind == "fake":
         options["count"] = data.fake_count
-    if data.kind == "folder" and data.mos_range:
-        options["mos_range"] = tuple(data.mos_range)
+    if data.kind == "folder":
+        options = {name: data.get(name) or None for name in LABEL_OPTIONS} | {"option": option}
+        options["mos_range"] = tuple(data.mos_range) or None
     return open_source(data.kind, data.path or None, data.name or None, **options)
 
 

@@ -138,7 +138,7 @@ def pretrain_batches(
         row = order(position)
         rng = np.random.default_rng([seed, _AUGMENT, position])
         halved = halve if isinstance(halve, bool) else str(datasets[row]) in halve
-        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, _said(source, row))
+        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.said(row))
         photo = np.rot90(photo, int(rng.integers(4)))
         photo = _mirrored(photo) if rng.random() < 0.5 else photo
         return {"photo": np.ascontiguousarray(photo), "index": np.int32(position)}
@@ -209,13 +209,9 @@ def labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batc
     }
 
 
-def _said(source: Source, row: int) -> str:
-    return f"{source.column('dataset')[row]}: {source.column('image_id')[row]}"
-
-
 def _decoded(source: Source, row: int, use: Callable[[Image.Image], Any] | None = None) -> Any:
     # A view is made of Pillow's own image: turning it into an array and back would be two copies more.
-    return decode(source.encoded(row), name=_said(source, row), use=use)
+    return decode(source.read(row), name=source.said(row), use=use)
 
 
 def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str) -> np.ndarray:

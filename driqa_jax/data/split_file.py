@@ -101,7 +101,7 @@ class Assigned(Source):
         self._source = source
         columns = {key: source.column(key) for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
         super().__init__(source.name, source.column("mos"), **{**columns, "split": parts})
-        self.label_files = source.label_files
+        self.label_files, self.labels_from = source.label_files, source.labels_from
 
     def encoded(self, i: int) -> bytes:
         return self._source.encoded(i)

@@ -9,31 +9,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from driqa_jax.data.csv_lines import read_lines
+from driqa_jax.data.csv_lines import number, read_table, require_width
 from driqa_jax.data.errors import DataError
+from driqa_jax.data.label_columns import SCORE_NAMES, image_columns, score_column
 
-_NAMES, _SCORES = ("image", "path", "name", "image_id", "img_name", "file"), ("score", "prediction", "pred")
+_NAMES = ("score", "prediction", "pred", *(name for name in SCORE_NAMES if name != "score"))
 
 
 def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
     """The scores of these pictures, (N,) float64, from a CSV with a header and a line for each picture.
 
-    The columns are found by name (`image` or `path`; `score` or `prediction`), else the first two are taken; that is
-    how `driqa score` and `driqa evaluate --per-image` write. A picture is known by its id, or by the last part of
+    The columns are found by name, see `driqa_jax.data.label_columns` (`image` or `path`; `score` or `prediction`); that
+    is how `driqa score` and `driqa evaluate --per-image` write. A picture is known by its id, or by the last part of
     its path where that is unique. The file may hold other pictures too.
 
     Raises DataError, naming file and line: a score that is no finite number, a picture twice, or one that is absent.
     """
-    lines = read_lines(file)
+    delimiter, lines = read_table(file)
     if not lines:
         raise DataError(file, 1, "is empty; expected a header image,score and a line for each picture")
-    head = [cell.lower() for cell in lines[0][1]]
-    image, score = _place(head, _NAMES, 0), _place(head, _SCORES, 1)
+    (head_line, head), *lines = lines
+    require_width(file, head, lines)
+
+    def numeric(place):
+        cells = [row[place] for _, row in lines if place < len(row)]
+        return 2 * sum(number(cell, delimiter) is not None for cell in cells) > len(lines)
+
+    score = score_column(file, head_line, head, numeric, lambda *unused: "a header that calls it score", names=_NAMES)
+    image, _ = image_columns(file, head_line, head, numeric, score)
     wanted = {name: row for row, name in enumerate(image_ids)}
     short = Counter(_last(name) for name in image_ids)
     wanted |= {_last(name): row for row, name in enumerate(image_ids) if short[_last(name)] == 1}
     found, seen = np.full(len(image_ids), np.nan), {}
-    for line, cells in lines[1:]:
+    for line, cells in lines:
         cells = [*cells, *[""] * len(head)]
         row = wanted.get(cells[image], wanted.get(_last(cells[image])))
         if row is None:
@@ -42,7 +50,7 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
             raise DataError(
                 file, line, f"{cells[image]!r} stands on line {seen[row]} already; keep one score a picture"
             )
-        seen[row], found[row] = line, _number(file, line, cells[score], cells[image])
+        seen[row], found[row] = line, _number(file, line, cells[score], cells[image], delimiter)
     absent = np.flatnonzero(np.isnan(found))
     if len(absent):
         first = image_ids[absent[0]]
@@ -50,19 +58,14 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
     return found
 
 
-def _place(head, names, otherwise):
-    return next((head.index(name) for name in names if name in head), otherwise)
-
-
 def _last(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
 
 
-def _number(file, line, cell, name):
-    try:
-        value = float(cell)
-    except ValueError:
-        raise DataError(file, line, f"the score {cell!r} of {name!r} is not a number") from None
+def _number(file, line, cell, name, delimiter):
+    value = number(cell, delimiter)
+    if value is None:
+        raise DataError(file, line, f"the score {cell!r} of {name!r} is not a number")
     if not math.isfinite(value):
         raise DataError(file, line, f"the score of {name!r} is {cell}; leave the picture out of the split, or score it")
     return value

@@ -32,7 +32,7 @@ def photographs(
         row = order(position)
         name = str(source.column("image_id")[row])
         try:
-            image = decode(source.encoded(row), name=name)
+            image = decode(source.read(row), name=name)
         except (UnreadableImage, OSError) as error:
             failed[name] = " ".join(str(error).split())
             continue

@@ -10,7 +10,7 @@ import numpy as np
 
 # Bounds keep a nearly straight relation from running off to an endless, endlessly flat curve.
 _LOW, _SPAN, _WIDTH = (-1.0, 1.0), (1e-3, 4.0), (1e-3, 10.0)
-_FEWEST = 10
+FEWEST = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +79,8 @@ def fit_calibration(prediction: np.ndarray, mos: np.ndarray) -> Calibration:
         raise ValueError(f"prediction {x.shape} and mos {y.shape} must both have the shape (N,)")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("prediction and mos must be finite")
-    if len(x) < _FEWEST:
-        raise ValueError(f"{len(x)} pictures are too few to calibrate on; give at least {_FEWEST}")
+    if len(x) < FEWEST:
+        raise ValueError(f"{len(x)} pictures are too few to calibrate on; give at least {FEWEST}")
     if np.ptp(x) == 0 or np.ptp(y) == 0 or np.corrcoef(x, y)[0, 1] <= 0:
         raise ValueError("predictions do not rise with mos; there is nothing to calibrate")
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from driqa_jax.data.views import ViewRule, tile_fractions
+from driqa_jax.inference import calibration
 
 LEVEL = 0.9
 FEWEST = 30
@@ -90,6 +91,19 @@ class Interval:
         except TypeError:
             known = ", ".join(field.name for field in dataclasses.fields(cls))
             raise ValueError(f"interval holds {sorted(values)}; expected {known}") from None
+
+
+def lacking(count: int) -> str:
+    """What `driqa export` cannot fit on `count` validation images, and what to do; "" if they are enough."""
+    if count >= FEWEST:
+        return ""
+    without = "interval" if count >= calibration.FEWEST else "calibration and no interval"
+    images = "1 image" if count == 1 else f"{count} images"
+    return (
+        f"warning: {images} to validate on; a calibration needs {calibration.FEWEST}, an interval {FEWEST}, so what "
+        f"`driqa export` writes has no {without}. Add ratings (the fold is a tenth of them), or choose a larger part "
+        "with --config.data.val"
+    )
 
 
 def tile_spread(alone: np.ndarray) -> np.ndarray:

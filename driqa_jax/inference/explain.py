@@ -16,7 +16,7 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import STRIDE, make_view
 from driqa_jax.inference.labels import STANDS_OUT, label
-from driqa_jax.inference.stream import View, views_in_order
+from driqa_jax.inference.stream import ModelFailure, View, views_in_order
 from driqa_jax.inference.tiling import through_tiles
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Explainer:
         picture = decode(_plain(image), self._scorer.max_pixels, name)
         (result,) = self._scorer.stream([picture], names=[name])
         if result.score is None:
-            raise UnreadableImage(name, result.error)
+            raise ModelFailure(result.error) if result.internal else UnreadableImage(name, result.error)
         seen = self._look([make_view(picture, self._scorer.rule)])
         shown = _reduced(picture, shown_pixels)
         restored = self._restored(shown, None if shown is not picture else seen["d"]) if restore else None

@@ -26,7 +26,7 @@ from driqa_jax.checkpoints.weights import (
 )
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.errors import UnreadableImage, reason
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
@@ -35,7 +35,7 @@ from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation
 from driqa_jax.inference.functional import expected_params, model_config, plain_config, predict
 from driqa_jax.inference.program import make_stages
-from driqa_jax.inference.stream import PAUSE, Pause, View, predictions_in_order, views_in_order
+from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.models.driqa import build_model
 
 # On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
@@ -51,13 +51,15 @@ class Result:
     `uncertainty`: half the width, in points, of the interval around the score that holds the human score of nine in
     ten pictures like those the model was validated on; wider where the scores of the picture's tiles disagree, and the
     more so the less of a picture there is to see: widest below the tile's size. None where the model has no such
-    interval: `driqa export` fits one.
+    interval: `driqa export` fits one. `internal`: the error is a fault of the program or the
+    machine, not of the image.
     """
 
     path: str
     score: float | None
     error: str | None = None
     uncertainty: float | None = None
+    internal: bool = False
 
 
 class Scorer:
@@ -169,13 +171,13 @@ class Scorer:
         came before is finished before the next is asked for.
         """
         for name, seen, outcome in self._outcomes(_named(images, names)):
-            if isinstance(outcome, Exception):
-                yield Result(name, None, _reason(outcome, name))
-                continue
-            try:
-                yield self._result(name, seen, outcome)
-            except ValueError as error:
-                yield Result(name, None, _reason(error, name))
+            if not isinstance(outcome, Exception):
+                try:
+                    yield self._result(name, seen, outcome)
+                    continue
+                except ValueError as error:
+                    outcome = error
+            yield Result(name, None, reason(outcome, name), internal=isinstance(outcome, ModelFailure))
 
     def explain(
         self,
@@ -337,14 +339,3 @@ def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterat
         else:
             yield image.path if isinstance(image, UnreadableImage) else f"item {count}", image
         count += 1
-
-
-def _reason(error: Exception, name: str) -> str:
-    """One line without the path, which stands beside it."""
-    if isinstance(error, UnreadableImage):
-        said = error.reason
-    elif isinstance(error, MemoryError):
-        said = "too large for this machine's memory"
-    else:
-        said = str(error).removeprefix(f"{name}: ")
-    return " ".join(said.split())

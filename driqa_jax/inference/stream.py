@@ -8,6 +8,7 @@ however long the input.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from driqa_jax.data.errors import reason
 from driqa_jax.inference.workers import Workers
 
 View = dict[str, np.ndarray]
@@ -31,13 +33,18 @@ PAUSE = Pause()
 def views_in_order(
     items: Iterable[tuple[str, Any] | Pause], see: Callable[[str, Any], View], workers: int
 ) -> Iterator[tuple[str, View | Exception] | Pause]:
-    """`see(name, source)` of every item, made ahead on threads; where that fails, its exception."""
+    """`see(name, source)` of every item, made ahead on threads; where that fails, its exception.
+
+    Where `items` itself raises, what came before is finished first.
+    """
 
     def attempt(name, source):
         try:
             return see(name, source)
-        except (ValueError, MemoryError) as error:  # UnreadableImage is a ValueError
+        except Exception as error:
             return error
+        except BaseException as error:  # as a Rust extension's panic; no signal is raised on this thread
+            return RuntimeError(f"{type(error).__name__}: {error}")
 
     pool = Workers(workers, "driqa-decode")
     waiting: collections.deque = collections.deque()
@@ -47,7 +54,11 @@ def views_in_order(
         return name, future.result()
 
     try:
-        for item in items:
+        for item in _items_then_error(items):
+            if isinstance(item, Exception):
+                while waiting:
+                    yield next_done()
+                raise item
             if item is PAUSE:
                 while waiting:
                     yield next_done()
@@ -60,6 +71,18 @@ def views_in_order(
             yield next_done()
     finally:
         pool.stop()  # reached on Ctrl-C as well: what has not begun to decode never will
+
+
+def _items_then_error(items: Iterable[Any]) -> Iterator[Any]:
+    """The items, and the exception that ended them, if one did."""
+    try:
+        yield from items
+    except Exception as error:
+        yield error
+
+
+class ModelFailure(RuntimeError):
+    """The device or the program failed at a batch, as where memory ran out; the picture is not to blame."""
 
 
 @dataclasses.dataclass
@@ -77,7 +100,14 @@ class _Place:
         return self.error is not None or self.batch is not None
 
     def outcome(self) -> np.ndarray | Exception:
-        return self.error if self.error is not None else np.asarray(self.batch.result())[self.row]
+        if self.error is not None:
+            return self.error
+        try:
+            return np.asarray(self.batch.result())[self.row]
+        except Exception as error:
+            failure = ModelFailure(f"the model failed: {reason(error)}")
+            failure.__cause__ = error
+            return failure
 
 
 def predictions_in_order(
@@ -90,7 +120,8 @@ def predictions_in_order(
 
     `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and
     gives an array (batch_size, ...), which may still be under way; a row of it is a picture's prediction. It is
-    called on `parallel` threads; one batch more waits.
+    called on `parallel` threads; one batch more waits. Where it raises, each picture of the batch gets a ModelFailure.
+    Where `views` raises, what came before is finished first.
     """
     pool, in_flight = Workers(parallel, "driqa-device"), parallel + 1
     order: collections.deque[_Place] = collections.deque()
@@ -104,7 +135,8 @@ def predictions_in_order(
             place.batch, place.row = batch, row
         launched.append(batch)
         if len(launched) > in_flight:
-            np.asarray(launched.popleft().result())  # waits
+            with contextlib.suppress(Exception):  # each picture of the batch reports it
+                np.asarray(launched.popleft().result())  # waits
 
     def all_of_them():
         while order:
@@ -114,10 +146,12 @@ def predictions_in_order(
             yield done.name, done.outcome()
 
     try:
-        for item in views:
-            if item is PAUSE:
+        for item in _items_then_error(views):
+            if item is PAUSE or isinstance(item, Exception):
                 yield from all_of_them()
-                continue
+                if item is PAUSE:
+                    continue
+                raise item
             name, view = item
             place = _Place(name)
             order.append(place)

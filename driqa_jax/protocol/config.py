@@ -59,6 +59,9 @@ OTHER_SET = {
     "name": "",
     "path": "",
     "mos_range": (),
+    "score_column": "",
+    "split_column": "",
+    "images": "",
     "fake_count": 64,
     "split": "all",
     "height": 0,  # where not 0, every picture is brought to this height first, as its viewers saw it

@@ -49,7 +49,7 @@ def as_it_is(weights: str) -> Tested:
 
     def predict(test: Trial, part: Source) -> np.ndarray:
         found = []
-        pictures = (part.encoded(i) for i in range(len(part)))
+        pictures = part.pictures()
         for result in scorer.stream(pictures, names=part.column("image_id").tolist()):
             if result.error:
                 raise UserError(f"{test.name}: {result.path}: {result.error}")

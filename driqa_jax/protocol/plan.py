@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 
 from driqa_jax.checkpoints.migrations import completed
-from driqa_jax.data.open import Source, open_configured
+from driqa_jax.data.open import LABEL_OPTIONS, Source, open_configured
 from driqa_jax.data.published import published_split
 from driqa_jax.data.resized import Resized
 from driqa_jax.data.split_file import Split, hash_split, official_split, subset_split
@@ -20,8 +20,7 @@ from driqa_jax.train.config import set_key
 from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"
-CHOSEN = ("val_selected", PEEKED)  # among a training's evaluations
-CHECKPOINTS = ("last", *CHOSEN)
+CHECKPOINTS = ("last", "val_selected", PEEKED)
 AS_IT_IS = "as it is"  # in place of a checkpoint, for weights that are not trained
 AS_FITTED = "as fitted"  # and for a baseline, which has no steps
 BASELINES = ("ridge",)
@@ -87,7 +86,7 @@ class Run:
         return cls(**{**values, **kept, "config": completed(values["config"])})
 
 
-OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count")  # what `open_configured` reads
+OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count", *LABEL_OPTIONS)  # what `open_configured` reads
 
 
 class Sets:
@@ -177,6 +176,7 @@ def _data_of(given) -> dict[str, Any]:
     return {
         **{key: given[key] for key in ("kind", "name", "path", "fake_count")},
         "mos_range": list(given.mos_range),
+        **{key: given[key] for key in LABEL_OPTIONS if given[key]},
     }
 
 

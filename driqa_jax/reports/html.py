@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from driqa_jax.data.errors import reason
 from driqa_jax.errors import UserError
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import write_whole
@@ -112,8 +113,8 @@ class Report:
             self._progress(done, len(photos))
             try:
                 seen = self._scorer.explain(photo["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
-            except (ValueError, MemoryError) as error:  # it has changed or gone since
-                photo["reason"] = f"cannot be read again: {getattr(error, 'reason', error)}"
+            except Exception as error:  # it has changed or gone since
+                photo["reason"] = f"cannot be read again: {reason(error)}"
                 continue
             photo.update(photo_values(seen, _SIDE, _SIDE))
 

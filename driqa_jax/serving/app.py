@@ -138,12 +138,14 @@ def create_app(
         describe = functools.partial(answers.explanation, kind=image_format)
         return await service.answer(request, "explain", describe)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", response_model=answers.Health, responses={503: {"model": answers.Health}})
     async def healthz():
         """200 once the model is compiled, 503 before."""
         health = service.health()
         return answers.JSON(health, 200 if health["status"] == "ok" else 503)
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics():
         """Counters in Prometheus' text format."""

@@ -22,9 +22,10 @@ MOST = 512
 def patient(seconds: float, most: int = MOST) -> type[H11Protocol]:
     """A protocol class for uvicorn.
 
-    A connection ends where `seconds` pass before the header of its (next) request is whole, and what is left of a
-    body that was refused counts to that; or where a client does not take in its answer for so long. Beyond `most`
-    connections, each new one is told 429 and closed.
+    A connection ends where `seconds` pass before the header of its first request is whole, or from the first byte of
+    what follows a request (the next header, or what is left of a body that was refused) to the next whole header; or
+    where a client does not take in its answer for so long. Between requests it may idle as long as uvicorn lets it.
+    Beyond `most` connections, each new one is told 429 and closed.
     """
 
     class Patient(H11Protocol):
@@ -46,10 +47,10 @@ def patient(seconds: float, most: int = MOST) -> type[H11Protocol]:
             if self.cycle is not before:
                 self._asking = _stopped(self._asking)
 
-        def on_response_complete(self):
-            _stopped(self._asking)
-            self._asking = self.loop.call_later(seconds, self.transport.abort)
-            super().on_response_complete()
+        def data_received(self, data):
+            if self._asking is None and (self.cycle is None or self.cycle.response_complete):
+                self._asking = self.loop.call_later(seconds, self.transport.abort)
+            super().data_received(data)
 
         def send_400_response(self, msg):
             # What follows a good header may still be no HTTP; then whoever works on that request is told to stop,

@@ -22,6 +22,8 @@ class Limits:
       upload_seconds: for a client to send a request, its header and its body each; beyond it, 408 or cut off.
       seconds: from a request's arrival to its answer; beyond it, 504.
       grace_seconds: for what runs when the server is told to stop.
+      keep_alive_seconds: that a connection may idle between requests; a proxy's own limit, 60 s as a rule, must be
+        shorter, or it sends a request into a connection that is being closed.
     """
 
     request_bytes: int = 64 * MIB
@@ -32,6 +34,7 @@ class Limits:
     upload_seconds: float = 30
     seconds: float = 60
     grace_seconds: float = 10
+    keep_alive_seconds: float = 75
 
 
 class Refused(Exception):

@@ -42,6 +42,22 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def server_config(app, limits: Limits) -> uvicorn.Config:
+    """How uvicorn runs the application."""
+    return uvicorn.Config(
+        app,
+        http=patient(limits.upload_seconds),
+        ws="none",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=max(1, round(limits.keep_alive_seconds)),
+        timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
+    )
+
+
 def serve(scorer, limits: Limits, listener: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT; then finish what runs, within `limits.grace_seconds`, and pass the signal on.
 
@@ -49,19 +65,7 @@ def serve(scorer, limits: Limits, listener: socket.socket) -> None:
     """
     app = create_app(scorer, limits, on_failure=lambda: setattr(server, "should_exit", True))
     worker = app.state.service.worker
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            http=patient(limits.upload_seconds),
-            ws="none",
-            loop="asyncio",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=max(1, round(limits.grace_seconds)),
-        )
-    )
+    server = uvicorn.Server(server_config(app, limits))
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # else it has a line for every odd request
     threading.Thread(target=_say_when_ready, args=(worker, url(listener)), daemon=True).start()
     try:

@@ -112,6 +112,8 @@ class Worker:
                 job = taken.popleft()
                 if result.error is None:
                     job.future.set_result(result)
+                elif result.internal:
+                    job.future.set_exception(_unexpected(result.error))
                 else:
                     job.future.set_exception(Failed(422, result.error))
                 yield
@@ -130,6 +132,6 @@ class Worker:
         yield
 
 
-def _unexpected(error: Exception) -> Failed:
-    _log.error("a picture failed", exc_info=error)
+def _unexpected(error: Exception | str) -> Failed:
+    _log.error("a picture failed: %s", error, exc_info=error if isinstance(error, Exception) else None)
     return Failed(500, "the server failed at this picture; its log says more")

@@ -63,7 +63,12 @@ def default() -> ml_collections.ConfigDict:
                 "kind": "tfds",  # tfds | folder | photos | fake
                 "name": "biq2021",
                 "path": "",
-                "mos_range": (),  # of a folder's own scores, where they leave [0, 1]
+                # Of a folder: the (worst, best) score, where scores leave [0, 1]; which columns hold scores and splits,
+                # where the names leave a choice; the folder of the images, where it is not the CSV's.
+                "mos_range": (),
+                "score_column": "",
+                "split_column": "",
+                "images": "",
                 "train": "train/fit",
                 "val": "train/val",
                 "fold": 0,  # which validation fold .../fit and .../val are of; another seed keeps it

@@ -12,8 +12,9 @@ import numpy as np
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, save_weights
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
-from driqa_jax.inference.calibration import fit_calibration
-from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, tile_spread
+from driqa_jax.inference.calibration import FEWEST as FEWEST_TO_CALIBRATE
+from driqa_jax.inference.calibration import IDENTITY, fit_calibration
+from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, lacking, tile_spread
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load, model_config
 
@@ -25,12 +26,14 @@ def export(
     data_path: str | None = None,
     progress=lambda done, count: None,
     average: str | os.PathLike | None = None,
+    warn=lambda text: None,
 ) -> dict:
     """Write the newest checkpoint of a finetuning run as a weights file.
 
     The validation fold is scored with the very numbers that the file will hold (float16) and the view that scoring
-    uses; the calibration is fitted on that, and the interval where there are `interval.FEWEST` pictures. Nothing of it
-    is random.
+    uses; the calibration is fitted on that, and the interval where there are `interval.FEWEST` pictures. Where too few
+    pictures are there, or predictions do not rise with MOS, the file goes without: a score is then 100 times the
+    predicted MOS. Nothing of it is random.
 
     Args:
       workdir: of the run.
@@ -42,8 +45,11 @@ def export(
         from: the mean of the parameters of both is written. Source: Wortsman et al., "Robust fine-tuning of zero-shot
         models", CVPR 2022.
 
+      warn: told, in words, what the file goes without.
+
     Returns:
-      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` and `mae` (MOS, 0 to 1), and `mae_calibrated`.
+      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
+      and `mae_calibrated`.
 
     Raises:
       UserError: no such run, weights instead of a run, a run without a MOS predictor, or its data cannot be opened.
@@ -74,13 +80,13 @@ def export(
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
     predictions, seen = [], []
-    for values, shown in scorer.predict_parts(validation.encoded(i) for i in range(len(validation))):
+    for values, shown in scorer.predict_parts(validation.pictures()):
         predictions.append(values)
         seen.append(shown)
         progress(len(predictions), len(validation))
     parts, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
     predicted = parts[:, 0]
-    calibration = fit_calibration(predicted, mos)
+    calibration = _calibrated(predicted, mos, warn)
     calibrated = np.clip(calibration(parts), 0.0, 1.0)
     interval = {}
     if len(mos) >= FEWEST:
@@ -94,9 +100,22 @@ def export(
         "mae_calibrated": float(np.abs(calibration(predicted) - mos).mean()),
     }
     provenance = {**_without_places(metadata["provenance"]), "validation": found}
-    described = {**metadata, "calibration": calibration.to_dict(), "provenance": provenance, "licence": licence}
+    curve = {} if calibration == IDENTITY else calibration.to_dict()
+    described = {**metadata, "calibration": curve, "provenance": provenance, "licence": licence}
     described["interval"] = interval
     return {"sha256": save_weights(out, params, described), **found}
+
+
+def _calibrated(predicted, mos, warn):
+    """The calibration that the pictures allow, the identity where they allow none; `warn` is told what is lacking."""
+    if few := lacking(len(mos)):
+        warn(few)
+    try:
+        return fit_calibration(predicted, mos)
+    except ValueError as error:
+        if len(mos) >= FEWEST_TO_CALIBRATE:
+            warn(f"warning: the file has no calibration: {error}")
+        return IDENTITY
 
 
 def _require_alike(one, two, workdir, average):

@@ -3,6 +3,7 @@
 So a checkpoint always lies between two batches: what follows from it is what would have followed without the stop.
 """
 
+import contextlib
 import json
 import pathlib
 import sys
@@ -15,11 +16,14 @@ from driqa_jax import distributed
 from driqa_jax.checkpoints import state
 from driqa_jax.checkpoints.manager import Checkpoints
 from driqa_jax.data.apart import require_contents_apart
+from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.open import Source, open_configured
+from driqa_jax.data.option_names import in_config
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import select
 from driqa_jax.distributed import processes
 from driqa_jax.errors import UserError
+from driqa_jax.inference.conformal import lacking
 from driqa_jax.io import write_whole
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
@@ -28,7 +32,7 @@ from driqa_jax.train.config import fixed_on_resume
 from driqa_jax.train.fold import seen_before
 from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.profile import Profile
-from driqa_jax.train.stages import STAGES
+from driqa_jax.train.stages.registry import STAGES
 from driqa_jax.train.step import make_step
 from driqa_jax.train.telemetry import MetricLog
 from driqa_jax.train.timing import Chrono
@@ -86,6 +90,9 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
             f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {hosts} process(es)",
             file=sys.stderr,
         )
+        for line in (train_source.labels_from, "" if stage.predict is None else lacking(len(val_source))):
+            if line:
+                print(line, file=sys.stderr)
 
     # ---- model, optimizer, state
     try:
@@ -121,7 +128,21 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     chrono, saved_at = Chrono(), time.monotonic()
     profile, mark, trouble = Profile(folder / "profile", config.profile), 0, 0
 
-    with Interrupt() as interrupt:
+    def save():
+        with chrono.paused():
+            log.flush()
+            checkpoints.save(run, config, step * config.batch_size)
+
+    def rescue():
+        """Save what was learned before a picture could not be read; the step, None where nothing is saved."""
+        if hosts > 1 or step == start or int(run.trouble):  # other processes, whose pictures are sound, join in no save
+            return None
+        save()
+        checkpoints.close()
+        log.close()
+        return step
+
+    with Interrupt() as interrupt, _rescued(rescue):
         while True:
             done = step >= steps
             # A step that is resumed at has been evaluated before it was saved.
@@ -144,9 +165,7 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
             if done or stopped or late or on_time or trouble:
                 jax.block_until_ready(run)
                 trouble, step = int(run.trouble), int(run.step)
-                with chrono.paused():
-                    log.flush()
-                    checkpoints.save(run, config, step * config.batch_size)
+                save()
                 saved_at = time.monotonic()
             if done or stopped or trouble:
                 break
@@ -182,13 +201,28 @@ def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, pa
     return interrupt.exit_code
 
 
+@contextlib.contextmanager
+def _rescued(rescue):
+    """Where a picture cannot be read, `rescue` first, then UserError saying how to go on."""
+    try:
+        yield
+    except UnreadableImage as error:
+        step = rescue()
+        saved = "" if step is None else f"; the state of step {step} is saved"
+        raise UserError(
+            f"{error}{saved}. Repair the picture and run the same command to go on, or take it out of the data and "
+            "train into a new --workdir"
+        ) from error
+
+
 def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
     """The configured data set under its split, and whether that is its authors' own. Raises as opening does."""
     data = config.data
+    source = open_configured(data, in_config)
     if not data.split_file:
-        return open_configured(data), data.kind == "tfds"
+        return source, data.kind == "tfds"
     split = Split.load(data.split_file)
-    return split.assigned(open_configured(data)), split.official
+    return split.assigned(source), split.official
 
 
 def sources(config: ml_collections.ConfigDict):

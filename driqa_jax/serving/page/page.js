@@ -65,7 +65,7 @@ async function work() {
   for (const item of large) finish(item, { error: `larger than this server's ${megabytes(limits.request_bytes)}` });
   const sent = taken.filter((item) => !large.includes(item));
   if (sent.length) {
-    const said = await ask("/v1/score", formOf(sent));
+    const said = await ask("v1/score", formOf(sent));
     sent.forEach((item, i) => finish(item, said.results?.[i] ?? { error: said.error ?? "the server said nothing" }));
   }
   flying--;
@@ -178,7 +178,7 @@ async function toggle(item) {
   if (panel.hidden || panel.childElementCount) return;
   panel.append(said("Looking closer …", "quiet"));
   panel.firstChild.setAttribute("role", "status");
-  const answer = await ask("/v1/explain", formOf([item]));
+  const answer = await ask("v1/explain", formOf([item]));
   const found = answer.results?.[0];
   if (!found || found.error) {
     panel.replaceChildren(said(found?.error ?? answer.error ?? "the server said nothing", "error"));
@@ -298,7 +298,7 @@ function clear() {
 async function greet() {
   for (;;) {
     try {
-      const health = await (await fetch("/healthz")).json();
+      const health = await (await fetch("healthz")).json();
       limits = health.limits;
       $("server").textContent =
         health.status === "ok" ? `Model ${health.model.name}.` : "The model is being compiled; pictures wait until then.";

@@ -115,7 +115,7 @@ def _fill(config, model, store, params, kept, source, said):
     names = names_of(source)
     known = [row for row, name in enumerate(names.tolist()) if name in kept]
     for row in known[:: max(1, len(known) // _CHECKED)]:
-        if not kept.is_of(str(names[row]), source.encoded(row)):
+        if not kept.is_of(str(names[row]), source.read(row)):
             raise UserError(f"{kept.path} holds features of another picture named {names[row]}; remove that folder")
     missing = np.setdiff1d(np.arange(len(names)), known)
     if not len(missing):
@@ -138,5 +138,5 @@ def _fill(config, model, store, params, kept, source, said):
             # Too large a value becomes an infinity, which the store refuses with a word of advice.
             with np.errstate(over="ignore"):
                 small = {k: x if k in _EXACT else x.astype(config.cache.dtype) for k, x in arrays.items()}
-            kept.add(names_of(part).tolist(), [part.encoded(i) for i in range(len(part))], small)
+            kept.add(names_of(part).tolist(), [part.read(i) for i in range(len(part))], small)
             progress(said, min(start + CHUNK, len(missing)), len(missing))

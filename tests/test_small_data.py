@@ -1,0 +1,41 @@
+"""Few ratings are the normal case: what cannot be fitted is left out and said, and nothing learned is lost."""
+
+import numpy as np
+import pytest
+
+from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.errors import UserError
+from driqa_jax.inference.calibration import IDENTITY
+from driqa_jax.inference.conformal import lacking
+from driqa_jax.train.export import _calibrated
+from driqa_jax.train.loop import _rescued
+
+
+@pytest.mark.parametrize(
+    "count, words",
+    [(1, "1 picture .*no calibration and no interval"), (12, "12 pictures .*has no interval"), (30, "^$")],
+)
+def test_what_the_validation_fold_allows_is_said(count, words):
+    import re
+
+    assert re.search(words, lacking(count))
+
+
+def test_without_enough_pictures_or_agreement_a_calibration_is_the_identity_with_a_warning():
+    rising = np.linspace(0.2, 0.8, 40)
+    for predicted, mos, warned in (
+        (rising[:1], rising[:1], 1),
+        (rising[:12], rising[::-1][:12], 2),
+        (rising, rising, 0),
+    ):
+        said = []
+        found = _calibrated(predicted, mos, said.append)
+        assert len(said) == warned and (found == IDENTITY) == bool(warned)
+
+
+def test_a_picture_that_cannot_be_read_while_training_is_an_error_after_the_save():
+    for step, words in ((7, "the state of step 7 is saved"), (None, "run the same command")):
+        saved = []
+        with pytest.raises(UserError, match=f"set: a.png: gone.*{words}"), _rescued(lambda: saved.append(1) or step):  # noqa: B023
+            raise UnreadableImage("set: a.png", "gone")
+        assert saved == [1]
