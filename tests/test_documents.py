@@ -14,7 +14,7 @@ import documents
 import pytest
 import stand_ins
 
-from driqa_jax.cli.bench import BENCHES
+from benchmarks.__main__ import BENCHMARKS
 from driqa_jax.cli.main import build_parser
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
@@ -25,7 +25,7 @@ PAGES = documents.pages()
 CODE = [block for page in PAGES for block in documents.blocks(page) if block.is_code]
 SHELL = [block for block in CODE if block.language in documents.SHELL]
 EXECUTED = {page: [b for b in CODE if b.page == page and b.kind in ("run", "stand-in")] for page in PAGES}
-IN_REPOSITORY = re.compile(r"(configs|launch|tests|examples|driqa_jax)/\S+|docs/[^/\s]+\.(py|md)")
+IN_REPOSITORY = re.compile(r"(configs|launch|tests|examples|tools|driqa_jax)/\S+|docs/[^/\s]+\.(py|md)")
 
 
 class Parsed(Exception):
@@ -120,7 +120,7 @@ def test_commands_of_a_block_are_its_shell_words():
         "driqa score --nonesuch photos",
         "driqa train --config configs/smoke.py --workdir d --config.nonesuch=1",
         "driqa train --config configs/nonesuch.py --workdir d",
-        "driqa bench step --nonesuch 2",
+        "python -m benchmarks step --nonesuch 2",
         "driqa data nonesuch",
         "python docs/nonesuch.py",
         "pip install '.[nonesuch]'",
@@ -144,6 +144,11 @@ def check_command(words, block):
                 assert (ROOT / part).exists(), f"{block.place}: {part} does not exist"
     if program == "driqa":
         check_driqa(arguments, block)
+    elif arguments[:2] == ["-m", "benchmarks"]:
+        name, *options = arguments[2:]
+        assert name in BENCHMARKS, f"{block.place}: no benchmark {name}"
+        args, rest = parsed_by_benchmark(name, options, block)
+        check_overrides(args, rest)
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         for named in re.findall(r"\[([\w,-]+)\]", " ".join(arguments)):
@@ -162,10 +167,12 @@ def check_driqa(arguments, block):
         arguments = [word for word in arguments if word != "..."]
         relax(parser)
     args, rest = parsed(parser, arguments, block)
-    if args.command == "bench" and args.name:
-        assert args.name in BENCHES, f"{block.place}: no benchmark {args.name}"
-        args, rest = parsed_by_bench(args.name, rest, block)
     assert not rest or hasattr(args, "overrides") or args.command is None, f"{block.place}: unknown arguments {rest}"
+    check_overrides(args, rest)
+
+
+def check_overrides(args, rest):
+    """The configuration keys of `--config.KEY=VALUE` exist."""
     overrides = parse_overrides(rest)
     for config in args.config if isinstance(getattr(args, "config", None), list) else [getattr(args, "config", None)]:
         if config and "/" in config:
@@ -181,13 +188,13 @@ def parsed(parser, arguments, block):
         raise AssertionError(f"{block.place}: driqa {' '.join(arguments)}: {said.getvalue()}") from None
 
 
-def parsed_by_bench(name, arguments, block):
+def parsed_by_benchmark(name, arguments, block):
     """The arguments as the benchmark's own parser reads them, without running it."""
     real = argparse.ArgumentParser.parse_known_args
 
     def stop(parser, *given, **options):
         found = real(parser, *given, **options)
-        if parser.prog.startswith("driqa bench"):
+        if parser.prog.startswith("python -m benchmarks"):
             raise Parsed(*found)
         return found
 
@@ -199,7 +206,7 @@ def parsed_by_bench(name, arguments, block):
         except Parsed as found:
             args, rest = found.args
         except SystemExit:
-            raise AssertionError(f"{block.place}: driqa bench {name}: {said.getvalue()}") from None
+            raise AssertionError(f"{block.place}: benchmarks {name}: {said.getvalue()}") from None
     args.command = None
     return args, rest
 

@@ -20,7 +20,8 @@ from driqa_jax.train.config import set_key
 from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"
-CHECKPOINTS = ("last", "val_selected", PEEKED)
+CHOSEN = ("val_selected", PEEKED)  # selected among the evaluations of a training
+CHECKPOINTS = ("last", *CHOSEN)
 AS_IT_IS = "as it is"  # in place of a checkpoint, for weights that are not trained
 AS_FITTED = "as fitted"  # and for a baseline, which has no steps
 BASELINES = ("ridge",)
