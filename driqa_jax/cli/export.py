@@ -71,20 +71,15 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"--{name} goes with .safetensors: a .stablehlo file is made of one model, without data")
     # Only now what takes a second to start: a wrong name is told at once.
     from driqa_jax.compile_cache import enable_compile_cache
+    from driqa_jax.progress import Progress
     from driqa_jax.train.export import export, export_program
 
     enable_compile_cache()
     if output.suffix == ".stablehlo":
         found = export_program(args.model, output, args.licence)
     else:
-        found = export(args.model, output, args.licence or "not stated", args.data_path, _progress, args.average)
+        with Progress() as progress:
+            found = export(args.model, output, args.licence or "not stated", args.data_path, progress, args.average)
     for name, value in found.items():
         print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
     return 0
-
-
-def _progress(done: int, count: int) -> None:
-    import sys
-
-    if done % 100 == 0 or done == count:
-        print(f"validation: {done} of {count}", file=sys.stderr)

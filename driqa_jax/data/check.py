@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from driqa_jax.data.datasets import layout_of
 from driqa_jax.data.datasets._layout import Layout, Pictures, Rating
 from driqa_jax.data.errors import DataError
-
-Progress = Callable[[str, int, int], None]
+from driqa_jax.progress import ProgressFn, silent
 
 
 @dataclasses.dataclass
@@ -28,7 +27,7 @@ class Findings:
     defects: list[str]
 
 
-def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Progress | None = None) -> Findings:
+def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: ProgressFn = silent) -> Findings:
     """Look at the authors' files of a set; `decode` reads every picture too.
 
     `progress(what, done, total)` is called after each picture decoded. Raises DataError where nothing of the
@@ -78,7 +77,7 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
     ]
 
 
-def _broken(files: list[pathlib.Path], progress: Progress | None) -> Iterator[str]:
+def _broken(files: list[pathlib.Path], progress: ProgressFn) -> Iterator[str]:
     from driqa_jax.data.decode import decode
     from driqa_jax.data.errors import UnreadableImage
 
@@ -91,7 +90,6 @@ def _broken(files: list[pathlib.Path], progress: Progress | None) -> Iterator[st
 
     with ThreadPoolExecutor(2) as threads:
         for done, defect in enumerate(threads.map(look, files), start=1):
-            if progress:
-                progress("decoding", done, len(files))
+            progress("decoding", done, len(files))
             if defect:
                 yield defect

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and GMSD: how far a picture is from its reference."""
+"""Full-reference metrics in JAX: PSNR, SSIM and GMSD."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 
 from driqa_jax.degradations.sharpness import LUMA
 
-PERFECT_MSE = 1e-8  # squared error that counts as none: 80 dB
+PERFECT_MSE = 1e-8  # a smaller mean squared error counts as zero: 80 dB
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window
 C1, C2 = 0.01**2, 0.03**2
 GMSD_C = 170.0 / 255.0**2
@@ -15,24 +15,16 @@ GMSD_C = 170.0 / 255.0**2
 def psnr(image: jax.Array, reference: jax.Array) -> jax.Array:
     """Peak signal-to-noise ratio in dB, at most 80, over all channels.
 
-    Args:
-      image, reference: (..., H, W, 3) float; `image` is clipped to [0, 1] first, the reference lies there.
-
-    Returns:
-      (...), float32.
+    image, reference: (..., H, W, 3) float in [0, 1]; `image` is clipped. Returns (...) float32.
     """
     error = jnp.square(jnp.clip(image, 0.0, 1.0) - reference).mean(axis=(-3, -2, -1))
     return -10.0 * jnp.log10(jnp.maximum(error, PERFECT_MSE))
 
 
 def ssim(image: jax.Array, reference: jax.Array) -> jax.Array:
-    """Structural similarity of luma, at most 1, mean over the pixels whose window lies inside the picture.
+    """Structural similarity of luma, at most 1; the mean over windows inside the image.
 
-    Args:
-      image, reference: (..., H, W, 3) float, sides at least 11; `image` is clipped to [0, 1] first.
-
-    Returns:
-      (...), float32.
+    image, reference: (..., H, W, 3) float in [0, 1], sides at least 11; `image` is clipped. Returns (...) float32.
 
     Source: Wang et al., IEEE TIP 13(4), 2004: Gaussian window of 11x11, sigma 1.5, K1 .01, K2 .03.
     """
@@ -48,14 +40,10 @@ def ssim(image: jax.Array, reference: jax.Array) -> jax.Array:
 def gmsd(image: jax.Array, reference: jax.Array) -> jax.Array:
     """Gradient magnitude similarity deviation of luma, at least 0, lower is better.
 
-    Args:
-      image, reference: (..., H, W, 3) float, sides at least 4; `image` is clipped to [0, 1] first.
+    image, reference: (..., H, W, 3) float in [0, 1], sides at least 4; `image` is clipped. Returns (...) float32.
 
-    Returns:
-      (...), float32.
-
-    Source: Xue et al., IEEE TIP 23(2), 2014, eq. 3 to 6: halved in size, Prewitt's gradients, c 170 (of 255 squared).
-    The rim of one pixel, which the authors fill with zeros, is left out.
+    Source: Xue et al., IEEE TIP 23(2), 2014, eq. 3 to 6: half size, Prewitt gradients, c = 170 / 255^2. The border of
+    one pixel, which the authors fill with zeros, is ignored.
     """
     luma = jnp.asarray(LUMA, jnp.float32)
     x, y = (_gradient(_halved(jnp.tensordot(z, luma, axes=1))) for z in (jnp.clip(image, 0.0, 1.0), reference))
@@ -68,7 +56,7 @@ def _halved(plane: jax.Array) -> jax.Array:
 
 
 def _gradient(plane: jax.Array) -> jax.Array:
-    """Magnitude by Prewitt's kernels, inside: (..., H, W) -> (..., H - 2, W - 2)."""
+    """Gradient magnitude by Prewitt kernels without padding: (..., H, W) -> (..., H - 2, W - 2)."""
 
     def across(x, axis):
         size = x.shape[axis] - 2
@@ -81,7 +69,7 @@ def _gradient(plane: jax.Array) -> jax.Array:
 
 
 def _windowed(plane: jax.Array) -> jax.Array:
-    """Weighted mean over each window that lies inside: (..., H, W) -> (..., H - 10, W - 10)."""
+    """Gaussian-weighted mean of each window without padding: (..., H, W) -> (..., H - 10, W - 10)."""
     offsets = np.arange(-RADIUS, RADIUS + 1)
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
     weights = weights / weights.sum()

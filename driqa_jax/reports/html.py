@@ -12,7 +12,7 @@ import numpy as np
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_bytes
 from driqa_jax.reports.page import name_values, page, photo_values, printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Report:
     Args:
       path: of the page, `.html`.
       scorer: to explain with.
-      provenance: as `driqa_jax.provenance.describe` gives it.
+      provenance: as `driqa_jax.inference.provenance.describe` gives it.
       progress: told (pictures explained, pictures to explain).
 
     Raises UserError for another ending, a folder, a missing folder.
@@ -83,7 +83,7 @@ class Report:
             if kind is None:
                 self._explain([photo for _, photos in groups for photo in photos])
         finally:
-            write_whole(self.path, self._page(groups, complete=kind is None))
+            write_bytes(self.path, self._page(groups, complete=kind is None))
 
     def _count_failure(self, name: str, reason: str) -> None:
         self._failed += 1

@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
-from driqa_jax.io import write_whole
+from driqa_jax.io import to_json, write_json
 from driqa_jax.reports.inputs import Listed
 from driqa_jax.reports.score_rows import COLUMNS, WrittenRow, csv_rows, jsonl_rows
 
@@ -124,7 +124,7 @@ class ScoreFile:
             begun = self._resume and self._keep()
             if not begun:
                 self._file.truncate(0)
-            write_whole(self._part_meta, _as_json(self._provenance))
+            write_json(self._part_meta, self._provenance)
             self._file.seek(0, os.SEEK_END)
             self._writer = self._kind(self._file, header=not begun)
         except BaseException:
@@ -175,7 +175,7 @@ class ScoreFile:
         self._file.close()
         counts = {"rows": self.rows, "failed": self.failed, "complete": kind is None}
         os.replace(self._part, self.path)
-        write_whole(meta_path(self.path), _as_json({"file": self.path.name, **counts, **self._provenance}))
+        write_json(meta_path(self.path), {"file": self.path.name, **counts, **self._provenance})
         # Last: killed before, the next --resume still knows what made the rows.
         self._part_meta.unlink(missing_ok=True)
 
@@ -205,17 +205,13 @@ class ScoreFile:
             raise UserError(
                 f"{rows}: {described.name} is not there, so nothing says what made its rows; score without --resume"
             ) from None
-        now = json.loads(_as_json(self._provenance))
+        now = json.loads(to_json(self._provenance))
         for key in DECISIVE:
             if before.get(key) != now.get(key):
                 raise UserError(
                     f"{rows}: its rows were made with {key} {before.get(key)}, now it is {now.get(key)}; "
                     f"use the same again, or score without --resume"
                 )
-
-
-def _as_json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _lock(file: IO[str], path: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ from driqa_jax.inference.calibration import fit_calibration
 from driqa_jax.inference.conformal import FEWEST, fit_interval, tile_spread
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load, model_config
+from driqa_jax.progress import ProgressFn, silent
 
 
 def export(
@@ -23,7 +24,7 @@ def export(
     out: str | os.PathLike,
     licence: str,
     data_path: str | None = None,
-    progress=lambda done, count: None,
+    progress: ProgressFn = silent,
     average: str | os.PathLike | None = None,
 ) -> dict:
     """Write the newest checkpoint of a finetuning run as a weights file.
@@ -37,7 +38,7 @@ def export(
       out: the file, `.safetensors`.
       licence: of the weights, one line for the header.
       data_path: where the run's data lie now; None: where they lay.
-      progress: told (pictures done, pictures in all).
+      progress: called with ("validation", images done, images in total).
       average: workdir of another run of the same model on the same data and fold, as the one that this one started
         from: the mean of the parameters of both is written. Source: Wortsman et al., "Robust fine-tuning of zero-shot
         models", CVPR 2022.
@@ -76,7 +77,7 @@ def export(
     predictions = []
     for values in scorer.predict_parts(validation.encoded(i) for i in range(len(validation))):
         predictions.append(values)
-        progress(len(predictions), len(validation))
+        progress("validation", len(predictions), len(validation))
     seen, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
     predicted = seen[:, 0]
     calibration = fit_calibration(predicted, mos)

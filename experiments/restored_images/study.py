@@ -23,8 +23,8 @@ from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
 from driqa_jax.evaluation.figures import save_figure
 from driqa_jax.evaluation.pristine import STEP, photographs
 from driqa_jax.inference.scorer import load
-from driqa_jax.io import write_whole
-from driqa_jax.provenance import describe
+from driqa_jax.io import write_json
+from driqa_jax.inference.provenance import describe
 from experiments.restored_images import figures as figures
 from experiments.restored_images import summary as summary
 from experiments.restored_images.contents import METRICS, NONE, Contents, Variant
@@ -117,7 +117,7 @@ def _measured(folder, key, contents, photo, number, name):
             if {**kept, "rows": None} == {**same, "rows": None}:
                 return kept["rows"]
     rows = contents.rows(photo, number)
-    write_whole(file, (json.dumps({**same, "rows": rows}, indent=1, allow_nan=False) + "\n").encode())
+    write_json(file, {**same, "rows": rows})
     return rows
 
 
@@ -155,7 +155,7 @@ def _summarise(folder, config, rows, failed, described) -> None:
         "config": json.loads(config.to_json()),
         "provenance": described,
     }
-    write_whole(folder / "restored.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    write_json(folder / "restored.json", values)
 
 
 def _plain(cell):
