@@ -70,12 +70,11 @@ def test_medians_intervals_spread_and_paired_differences(tmp_path):
     assert not gap.within_noise("srcc") and table["same - full", "set test"].within_noise("srcc")
     assert not full.within_noise("srcc")
     assert table["full", "set test, novel"].n == 40
-    assert tables.to_markdown(report_table(found)).count("within noise") >= 5 and "±" in tables.to_markdown(
-        report_table(found)
-    )
-    rows = {
-        row["scores"]: row for row in csv.DictReader(io.StringIO(tables.to_csv(shown))) if row["pictures"] == "set test"
-    }
+    shown = report_table(found)
+    text = tables.to_markdown(shown)
+    assert text.count("within noise") >= 5 and "±" in text
+    lines = csv.DictReader(io.StringIO(tables.to_csv(shown)))
+    rows = {row["scores"]: row for row in lines if row["pictures"] == "set test"}
     assert float(rows["full"]["srcc_spread"]) == full.spread["srcc"]
     assert (
         "srcc" in rows["same - full"]["within_noise"].split()

@@ -1,6 +1,6 @@
 """Zero-shot: the bundled `lite`, which learned from BIQ2021's training split, on all of every other set at hand.
 
-python docs/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
+python tools/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
 driqa protocol --config configs/protocols/cross.py --workdir cross \
     --config.across.avt.path=image_quality_test/test_1/avt.csv
 

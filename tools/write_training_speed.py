@@ -1,25 +1,21 @@
-"""Write the measured figures into docs/TRAINING_SPEED.md.
+"""Write measurements into docs/TRAINING_SPEED.md.
 
 python -m benchmarks train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --steps 20 \\
     --json docs/results/bench_train.json
-python docs/write_training_speed.py
+python -m tools.write_training_speed
 """
 
 import json
-import pathlib
-
-from blocks import write_blocks
 
 from benchmarks.train import table
-
-DOCS = pathlib.Path(__file__).resolve().parent
+from tools.pages import DOCS, RESULTS, write_blocks
 
 
 def bench_text(found: dict) -> str:
     """The table of one run."""
     machine, config = found["machine"], found["config"]
     height, width = config["canvas"]
-    told = (
+    conditions = (
         f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step",
         f"at {width}x{height}",
         f"with {config['tiles']} tile(s), data {config['data']}; {machine['devices']} x {machine['device']},",
@@ -27,12 +23,12 @@ def bench_text(found: dict) -> str:
         f"{config['steps']} steps of each.",
     )
     rows = [f"| {name} | {value} |" for name, value in table(found)]
-    return "\n".join([" ".join(told), "", "| | |", "|---|---|", *rows])
+    return "\n".join([" ".join(conditions), "", "| | |", "|---|---|", *rows])
 
 
 def main() -> None:
     """Write the block."""
-    found = json.loads((DOCS / "results" / "bench_train.json").read_text())
+    found = json.loads((RESULTS / "bench_train.json").read_text())
     write_blocks(DOCS / "TRAINING_SPEED.md", {"bench_train": bench_text(found)})
 
 

@@ -1,10 +1,10 @@
-"""Write the measured figures into docs/DEGRADATIONS.md, and its pictures beside it.
+"""Write measurements into docs/DEGRADATIONS.md, and its figures into docs/.
 
 python -m benchmarks degradations --config configs/pretrain_lite.py --json docs/results/bench_degradations.json
 driqa examine --model runs/restore_lite_more --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
         --min-mos 0.8 --halve --pairs PolyU/CroppedImages -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
-python docs/write_degradations.py exam sheet.png runs/pretrain_lite runs/restore_lite runs/restore_lite_more
+python -m tools.write_degradations exam sheet.png runs/pretrain_lite runs/restore_lite runs/restore_lite_more
 """
 
 import csv
@@ -13,28 +13,26 @@ import pathlib
 import shutil
 import sys
 
-from blocks import write_blocks
-from palette import save_curves, save_palette
 from PIL import Image
 
-DOCS = pathlib.Path(__file__).resolve().parent
-RESULTS = DOCS / "results"
+from driqa_jax.io import write_json
+from tools.pages import DOCS, RESULTS, save_curves, save_palette, write_blocks
 
 
 def main(exam: str, sheet: str, *runs: str) -> None:
     """Copy the examination of `exam`, shrink `sheet`, draw the curves of `runs`, write the blocks."""
     exam = pathlib.Path(exam)
     found = json.loads((exam / "examination.json").read_text())
-    # Where it lay on this machine is nobody's business.
+    # Only the name of the model, not its folder on this machine.
     found["provenance"]["model"] = pathlib.Path(found["provenance"]["model"]).name
-    (RESULTS / "pretrain_lite_examination.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_json(RESULTS / "pretrain_lite_examination.json", found)
     shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
     for name in ("confusion", "restoration"):
         save_palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
     for run in runs:
         save_curves(run)
-    with Image.open(sheet) as picture:
-        small = picture.convert("RGB").resize((picture.width // 2, picture.height // 2), Image.Resampling.LANCZOS)
+    with Image.open(sheet) as image:
+        small = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
         small.save(DOCS / "degradations.jpg", quality=70)
     bench = json.loads((RESULTS / "bench_degradations.json").read_text())
     blocks = {"examination": examination_text(found, exam / "restoration.csv"), "bench_degradations": bench_text(bench)}
@@ -42,7 +40,7 @@ def main(exam: str, sheet: str, *runs: str) -> None:
 
 
 def examination_text(found: dict, restoration: pathlib.Path) -> str:
-    """The summary of an examination, and the gains a type at the middle level."""
+    """The summary of an examination, and results by type at the middle level."""
     low, high = found["psnr_true_over_shuffled_d_95"]
     given = found["provenance"]
     rows = [
@@ -86,25 +84,25 @@ def examination_text(found: dict, restoration: pathlib.Path) -> str:
 
 
 def bench_text(found: dict) -> str:
-    """The bench's table."""
+    """The table of the benchmark; older results also have a host pipeline."""
+    host = found.get("host_library")
+    pipeline = f"; the host pipeline with {host} on {found['cores']} threads" if host else ""
+    heads = ["operation", "device", "host", "device/host"] if host else ["operation", "images/s"]
     lines = [
         f"`python -m benchmarks degradations`: {found['device']}, {found['cores']} cores, jax {found['jax']}, "
-        f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}; the host pipeline "
-        f"with {found['host_library']} on {found['cores']} threads. Images a second:\n",
-        "| operation | device | host | device/host |",
-        "|---|---|---|---|",
+        f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}{pipeline}. "
+        "Images a second:\n",
+        f"| {' | '.join(heads)} |",
+        "|" + "---|" * len(heads),
     ]
-
-    def row(name, rates):
-        here, there = rates["images_per_second"], rates.get("host_images_per_second")
-        lines.append(
-            f"| {name} | {here:.0f} | {f'{there:.0f}' if there else '-'} | {f'{here / there:.1f}' if there else '-'} |"
-        )
-
-    for name, rates in found["operations"].items():
-        row(f"`{name}`", rates)
-    row(f"recipe `{found['recipe']}`, all types", {"images_per_second": found["recipe_images_per_second"]})
-    row("the same, the host's types", found["shared_types"])
+    rows = {f"`{name}`": rates for name, rates in found["operations"].items()}
+    rows[f"recipe `{found['recipe']}`, all types"] = {"images_per_second": found["recipe_images_per_second"]}
+    if host:
+        rows["the same, the host's types"] = found["shared_types"]
+    for name, rates in rows.items():
+        device, other = rates["images_per_second"], rates.get("host_images_per_second")
+        cells = [f"{device:.0f}", f"{other:.0f}" if other else "-", f"{device / other:.1f}" if other else "-"]
+        lines.append(f"| {' | '.join([name, *cells[: len(heads) - 1]])} |")
     memory = found["peak_rss_mib"]
     lines.append(
         f"\nPeak resident set {memory['after_recipe']} MiB with the recipe compiled ({memory['before']} before)."
