@@ -26,13 +26,13 @@ def count_collectives(hlo: str) -> dict[str, Traffic]:
     Args:
       hlo: `compiled.as_text()` of any backend.
     """
-    found: dict[str, Traffic] = {}
+    result: dict[str, Traffic] = {}
     for line in hlo.splitlines():
         if match := _INSTRUCTION.match(line.strip()):
             shape, kind = match.groups()
-            before = found.get(kind, Traffic(0, 0))
-            found[kind] = Traffic(before.count + 1, before.bytes + _bytes(shape))
-    return {kind: found[kind] for kind in COLLECTIVES if kind in found}
+            before = result.get(kind, Traffic(0, 0))
+            result[kind] = Traffic(before.count + 1, before.bytes + _bytes(shape))
+    return {kind: result[kind] for kind in COLLECTIVES if kind in result}
 
 
 def _bytes(shape):

@@ -119,7 +119,7 @@ def measure(
     """The measurements of the module's docstring as plain values."""
     device = jax.devices()[0]
     images = np.random.default_rng(0).random((BATCH, side, side, 3), np.float32)
-    found = {
+    result = {
         "device": f"{device.platform}: {device.device_kind}",
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
@@ -132,40 +132,40 @@ def measure(
         "peak_rss_mib": {"before": round(peak_mib())},
     }
     program = recipe_program(RECIPES[recipe], images[:PHOTOS])
-    found["recipe_images_per_second"] = BATCH / in_turns([program], repeats)[0]
-    found["peak_rss_mib"]["after_recipe"] = round(peak_mib())
+    result["recipe_images_per_second"] = BATCH / in_turns([program], repeats)[0]
+    result["peak_rss_mib"]["after_recipe"] = round(peak_mib())
     if stats := device.memory_stats():
-        found["peak_device_mib"] = round(stats["peak_bytes_in_use"] / 2**20)
-    found["operations"] = {name: operation(name, images, repeats) for name in names}
+        result["peak_device_mib"] = round(stats["peak_bytes_in_use"] / 2**20)
+    result["operations"] = {name: operation(name, images, repeats) for name in names}
     if config:
         alone, whole = pretraining_share(config, repeats)
-        found["pretraining"] = {"recipe_seconds": alone, "step_seconds": whole, "share": alone / whole}
-    return found
+        result["pretraining"] = {"recipe_seconds": alone, "step_seconds": whole, "share": alone / whole}
+    return result
 
 
-def show(found: dict) -> None:
+def show(result: dict) -> None:
     """Print the measurements as a table."""
     from rich.console import Console
     from rich.table import Table
 
     console, table = Console(), Table("operation", "images/s")
     table.columns[1].justify = "right"
-    for name, rates in found["operations"].items():
+    for name, rates in result["operations"].items():
         table.add_row(name, f"{rates['images_per_second']:.0f}")
     table.add_section()
-    table.add_row(f"recipe {found['recipe']}", f"{found['recipe_images_per_second']:.0f}")
+    table.add_row(f"recipe {result['recipe']}", f"{result['recipe_images_per_second']:.0f}")
     console.print(
-        f"{found['device']}, {found['cores']} cores, jax {found['jax']}; load before: {found['load_before']}\n"
-        f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}",
+        f"{result['device']}, {result['cores']} cores, jax {result['jax']}; load before: {result['load_before']}\n"
+        f"{result['side']}x{result['side']}, batch {result['batch']}, median of {result['repeats']}",
         highlight=False,
     )
     console.print(table)
-    memory = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["peak_rss_mib"].items())
+    memory = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["peak_rss_mib"].items())
     console.print(f"peak resident set, MiB: {memory}", highlight=False)
-    if "peak_device_mib" in found:
-        console.print(f"peak device memory, MiB: {found['peak_device_mib']}", highlight=False)
-    if "pretraining" in found:
-        share = found["pretraining"]
+    if "peak_device_mib" in result:
+        console.print(f"peak device memory, MiB: {result['peak_device_mib']}", highlight=False)
+    if "pretraining" in result:
+        share = result["pretraining"]
         console.print(
             f"pretraining step: {1e3 * share['step_seconds']:.0f} ms, of which the recipe takes "
             f"{1e3 * share['recipe_seconds']:.0f} ms, {100 * share['share']:.1f} %",
@@ -192,8 +192,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unknown degradation {unknown[0]!r}; see driqa degrade list")
     enable_compile_cache()
     config = initialization.with_model(read(args.config)) if args.config else None
-    found = measure(args.side, args.recipe, names, args.repeats, config)
-    show(found)
+    result = measure(args.side, args.recipe, names, args.repeats, config)
+    show(result)
     if args.json:
-        write_json(args.json, found)
+        write_json(args.json, result)
     return 0

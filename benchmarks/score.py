@@ -92,10 +92,10 @@ def starts(photo: str) -> dict[str, float]:
 
 def ours(effort: str, how: str, photos: Sequence[str]) -> dict:
     """The result of `score_once` in a separate process. Raises UserError if it fails."""
-    found = measured([sys.executable, "-m", "benchmarks.score_once", effort, how, *photos])
-    if "error" in found:
-        raise UserError(f"python -m benchmarks score, {effort}: {found['error']}")
-    return found
+    result = measured([sys.executable, "-m", "benchmarks.score_once", effort, how, *photos])
+    if "error" in result:
+        raise UserError(f"python -m benchmarks score, {effort}: {result['error']}")
+    return result
 
 
 def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
@@ -103,15 +103,15 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     small = make_photos(args.folder, folder / "small", args.photos, SMALL)
     middle = make_photos(args.folder, folder / "middle", args.large, ONE_MEGAPIXEL)
     large = make_photos(args.folder, folder / "large", args.large, LARGE)
-    found = {"start": starts(small[0]), "small": {}, "large": {}, "peers": {}}
+    result = {"start": starts(small[0]), "small": {}, "large": {}, "peers": {}}
     for effort in EFFORTS:
         ours(effort, "each", small[:1])  # compile first: compilation needs extra memory
         run = ours(effort, "all", small)
-        found["small"][effort] = {"per_second": len(small) / run["seconds"][0], "peak_mib": run["peak_mib"]}
+        result["small"][effort] = {"per_second": len(small) / run["seconds"][0], "peak_mib": run["peak_mib"]}
     kinds = {"1 megapixel": ("each", middle), "12 megapixels": ("each", large), "decoding 12": ("decode", large)}
     for name, (how, photos) in kinds.items():
         run = ours("default", how, photos)
-        found["large"][name] = {"ms": 1e3 * statistics.median(run["seconds"]), "peak_mib": run["peak_mib"]}
+        result["large"][name] = {"ms": 1e3 * statistics.median(run["seconds"]), "peak_mib": run["peak_mib"]}
     script = str(pathlib.Path(__file__).with_name("peers.py"))
     for name in (*DEEP, *CLASSICAL):
         photos = small[: args.peer_photos] if name in DEEP else small
@@ -120,19 +120,19 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
         else:
             run = measured([args.peers_python, script, name, *photos])
         if "error" in run:
-            found["peers"][name] = {"left_out": run["error"]}
+            result["peers"][name] = {"left_out": run["error"]}
             continue
         seconds = statistics.mean(run["seconds"])
         row = {"photos": len(photos), "per_second": 1 / seconds, "peak_mib": run["peak_mib"], "used": run["used"]}
-        found["peers"][name] = row
-    return found
+        result["peers"][name] = row
+    return result
 
 
-def _table(found: dict) -> list[str]:
-    start, big = found["start"], found["large"]
+def _table(result: dict) -> list[str]:
+    start, big = result["start"], result["large"]
     lines = [f"driqa score one.jpg: first run ever {start['first']:.1f} s, later {start['later']:.1f} s", ""]
     lines.append(f"{'512x384':22}{'images/s':>10}{'ms an image':>13}{'peak MiB':>10}")
-    rows = {f"driqa score, {effort}": row for effort, row in found["small"].items()} | found["peers"]
+    rows = {f"driqa score, {effort}": row for effort, row in result["small"].items()} | result["peers"]
     for name, row in rows.items():
         if "left_out" in row:
             lines.append(f"{name:22}  left out: {row['left_out']}")
@@ -172,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     print("{device}, {cores} cores, jax {jax}, load before: {load_before}".format(**machine))
     with tempfile.TemporaryDirectory() as folder:
-        found = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
-    print("\n".join(_table(found)))
+        result = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
+    print("\n".join(_table(result)))
     if args.json:
-        write_json(args.json, found)
+        write_json(args.json, result)
     return 0

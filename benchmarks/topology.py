@@ -135,7 +135,7 @@ def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
 def describe(compiled) -> dict:
     """Memory in MiB, GFLOP and collectives of one device."""
     memory, mib = compiled.memory_analysis(), 1 / 2**20
-    found = {
+    result = {
         "arguments_mib": memory.argument_size_in_bytes * mib,
         "temporary_mib": memory.temp_size_in_bytes * mib,
         "program_mib": memory.generated_code_size_in_bytes * mib,
@@ -146,8 +146,8 @@ def describe(compiled) -> dict:
         },
     }
     if peak := getattr(memory, "peak_memory_in_bytes", 0):
-        found["peak_mib"] = peak * mib
-    return found
+        result["peak_mib"] = peak * mib
+    return result
 
 
 def measure(name: str, config: ml_collections.ConfigDict, per_device: int) -> dict:

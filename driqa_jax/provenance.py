@@ -15,13 +15,13 @@ PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the packages that a score depends on."""
-    found = {"driqa_jax": VERSION, "python": platform.python_version()}
+    packages = {"driqa_jax": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            packages[package] = "unknown"
+    return packages
 
 
 def hardware() -> dict[str, Any]:

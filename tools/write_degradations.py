@@ -22,10 +22,10 @@ from tools.pages import DOCS, RESULTS, save_curves, save_palette, write_blocks
 def main(exam: str, sheet: str, *runs: str) -> None:
     """Copy the examination of `exam`, shrink `sheet`, draw the curves of `runs`, write the blocks."""
     exam = pathlib.Path(exam)
-    found = json.loads((exam / "examination.json").read_text())
+    result = json.loads((exam / "examination.json").read_text())
     # Only the name of the model, not its folder on this machine.
-    found["provenance"]["model"] = pathlib.Path(found["provenance"]["model"]).name
-    write_json(RESULTS / "pretrain_lite_examination.json", found)
+    result["provenance"]["model"] = pathlib.Path(result["provenance"]["model"]).name
+    write_json(RESULTS / "pretrain_lite_examination.json", result)
     shutil.copy(exam / "restoration.csv", RESULTS / "pretrain_lite_restoration.csv")
     for name in ("confusion", "restoration"):
         save_palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
@@ -35,30 +35,33 @@ def main(exam: str, sheet: str, *runs: str) -> None:
         small = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
         small.save(DOCS / "degradations.jpg", quality=70)
     bench = json.loads((RESULTS / "bench_degradations.json").read_text())
-    blocks = {"examination": examination_text(found, exam / "restoration.csv"), "bench_degradations": bench_text(bench)}
+    blocks = {
+        "examination": examination_text(result, exam / "restoration.csv"),
+        "bench_degradations": bench_text(bench),
+    }
     write_blocks(DOCS / "DEGRADATIONS.md", blocks)
 
 
-def examination_text(found: dict, restoration: pathlib.Path) -> str:
+def examination_text(result: dict, restoration: pathlib.Path) -> str:
     """The summary of an examination, and results by type at the middle level."""
-    low, high = found["psnr_true_over_shuffled_d_95"]
-    given = found["provenance"]
+    low, high = result["psnr_true_over_shuffled_d_95"]
+    given = result["provenance"]
     rows = [
-        ("macro top-1 naming, severity >= .5, 21 classes", f"{found['naming_top1']:.3f}"),
-        ("macro top-3", f"{found['naming_top3']:.3f}"),
-        ("clean called clean", f"{found['clean_called_clean']:.3f}"),
-        ("severity error, mean absolute", f"{found['severity_error']:.3f}"),
-        ("same chain retrieved, of 16", f"{found['retrieval']:.3f}"),
-        ("PSNR gained on noise, middle level", f"{found['psnr_gain_noise']:.2f} dB"),
-        ("on blur", f"{found['psnr_gain_blur']:.2f} dB"),
-        ("on JPEG", f"{found['psnr_gain_jpeg']:.2f} dB"),
-        ("PSNR of restored clean photographs", f"{found['psnr_of_restored_clean']:.1f} dB"),
+        ("macro top-1 naming, severity >= .5, 21 classes", f"{result['naming_top1']:.3f}"),
+        ("macro top-3", f"{result['naming_top3']:.3f}"),
+        ("clean called clean", f"{result['clean_called_clean']:.3f}"),
+        ("severity error, mean absolute", f"{result['severity_error']:.3f}"),
+        ("same chain retrieved, of 16", f"{result['retrieval']:.3f}"),
+        ("PSNR gained on noise, middle level", f"{result['psnr_gain_noise']:.2f} dB"),
+        ("on blur", f"{result['psnr_gain_blur']:.2f} dB"),
+        ("on JPEG", f"{result['psnr_gain_jpeg']:.2f} dB"),
+        ("PSNR of restored clean photographs", f"{result['psnr_of_restored_clean']:.1f} dB"),
         (
             "PSNR, true over shuffled `d`",
-            f"{found['psnr_true_over_shuffled_d']:.2f} dB, 95 % interval {low:.2f} to {high:.2f}",
+            f"{result['psnr_true_over_shuffled_d']:.2f} dB, 95 % interval {low:.2f} to {high:.2f}",
         ),
     ]
-    if real := found.get("real_noise"):
+    if real := result.get("real_noise"):
         rows.append(
             (
                 f"PolyU, {real['pairs']} pairs of real noise: PSNR before, after",
@@ -67,7 +70,7 @@ def examination_text(found: dict, restoration: pathlib.Path) -> str:
             )
         )
     text = (
-        f"{found['photographs']} photographs of {given['data']} (MOS >= {given['min_mos']:g}, halved), crops of "
+        f"{result['photographs']} photographs of {given['data']} (MOS >= {given['min_mos']:g}, halved), crops of "
         f"{given['crop']}, seed {given['seed']}, step {given['step']} of the training.\n\n| measure | |\n|---|---|\n"
     )
     text += "\n".join(f"| {name} | {value} |" for name, value in rows)
@@ -83,31 +86,31 @@ def examination_text(found: dict, restoration: pathlib.Path) -> str:
     return text.rstrip()
 
 
-def bench_text(found: dict) -> str:
+def bench_text(result: dict) -> str:
     """The table of the benchmark; older results also have a host pipeline."""
-    host = found.get("host_library")
-    pipeline = f"; the host pipeline with {host} on {found['cores']} threads" if host else ""
+    host = result.get("host_library")
+    pipeline = f"; the host pipeline with {host} on {result['cores']} threads" if host else ""
     heads = ["operation", "device", "host", "device/host"] if host else ["operation", "images/s"]
     lines = [
-        f"`python -m benchmarks degradations`: {found['device']}, {found['cores']} cores, jax {found['jax']}, "
-        f"{found['side']}x{found['side']}, batch {found['batch']}, median of {found['repeats']}{pipeline}. "
+        f"`python -m benchmarks degradations`: {result['device']}, {result['cores']} cores, jax {result['jax']}, "
+        f"{result['side']}x{result['side']}, batch {result['batch']}, median of {result['repeats']}{pipeline}. "
         "Images a second:\n",
         f"| {' | '.join(heads)} |",
         "|" + "---|" * len(heads),
     ]
-    rows = {f"`{name}`": rates for name, rates in found["operations"].items()}
-    rows[f"recipe `{found['recipe']}`, all types"] = {"images_per_second": found["recipe_images_per_second"]}
+    rows = {f"`{name}`": rates for name, rates in result["operations"].items()}
+    rows[f"recipe `{result['recipe']}`, all types"] = {"images_per_second": result["recipe_images_per_second"]}
     if host:
-        rows["the same, the host's types"] = found["shared_types"]
+        rows["the same, the host's types"] = result["shared_types"]
     for name, rates in rows.items():
         device, other = rates["images_per_second"], rates.get("host_images_per_second")
         cells = [f"{device:.0f}", f"{other:.0f}" if other else "-", f"{device / other:.1f}" if other else "-"]
         lines.append(f"| {' | '.join([name, *cells[: len(heads) - 1]])} |")
-    memory = found["peak_rss_mib"]
+    memory = result["peak_rss_mib"]
     lines.append(
         f"\nPeak resident set {memory['after_recipe']} MiB with the recipe compiled ({memory['before']} before)."
     )
-    if share := found.get("pretraining"):
+    if share := result.get("pretraining"):
         lines.append(
             f"Of the pretraining step of `configs/pretrain_lite.py` ({1e3 * share['step_seconds']:.0f} ms on one "
             f"device) the recipe takes {1e3 * share['recipe_seconds']:.0f} ms, {100 * share['share']:.1f} %."

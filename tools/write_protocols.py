@@ -59,10 +59,10 @@ def main(*given: str) -> None:
 
 def compare(folder: pathlib.Path) -> str:
     """The order results of examinations on the same photographs, and paired differences to the first."""
-    found = {name: json.loads((folder / slug(name) / "order.json").read_text()) for name in ORDERS}
-    if len({tuple(each["photos"]) for each in found.values()}) > 1:
+    result = {name: json.loads((folder / slug(name) / "order.json").read_text()) for name in ORDERS}
+    if len({tuple(each["photos"]) for each in result.values()}) > 1:
         raise SystemExit(f"{folder}: the examinations used different photographs")
-    scores = {name: {key: np.array(x) for key, x in each["scores"].items()} for name, each in found.items()}
+    scores = {name: {key: np.array(x) for key, x in each["scores"].items()} for name, each in result.items()}
     shares = {
         name: (right_pairs(x["levels"]).mean(0), right_against(x["pristine"], x["restored"]).mean(0))
         for name, x in scores.items()

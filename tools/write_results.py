@@ -108,13 +108,13 @@ def weights_text() -> str:
     )
 
 
-def bench_text(found: dict) -> str:
+def bench_text(result: dict) -> str:
     """Speed and memory, compared with other packages."""
-    start, large, machine = found["start"], found["large"], found["machine"]
+    start, large, machine = result["start"], result["large"], result["machine"]
     rows = ["| 512x384 photographs | images/s | peak MiB | |", "|---|---|---|---|"]
-    for name, row in {f"`driqa score --effort {k}`": v for k, v in found["small"].items()}.items():
+    for name, row in {f"`driqa score --effort {k}`": v for k, v in result["small"].items()}.items():
         rows.append(f"| {name} | {row['per_second']:.1f} | {row['peak_mib']:.0f} | |")
-    for name, row in found["peers"].items():
+    for name, row in result["peers"].items():
         if "left_out" not in row:
             cells = f"{row['per_second']:.1f} | {row['peak_mib']:.0f} | {row['used']}, {row['photos']} photographs"
             rows.append(f"| {name} | {cells} |")
@@ -123,7 +123,7 @@ def bench_text(found: dict) -> str:
         [
             f"`python -m benchmarks score`, one run on {machine['cores']} cores ({machine['device']}, "
             f"jax {machine['jax']}; load average {machine['load_before']} when it began), "
-            f"{found['photos']} crops of the example photographs; the deep peers take one image a call, as "
+            f"{result['photos']} crops of the example photographs; the deep peers take one image a call, as "
             "IQA-PyTorch runs them:",
             "",
             *rows,

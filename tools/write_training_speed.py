@@ -11,9 +11,9 @@ from benchmarks.train import table
 from tools.pages import DOCS, RESULTS, write_blocks
 
 
-def bench_text(found: dict) -> str:
+def bench_text(result: dict) -> str:
     """The table of one run."""
-    machine, config = found["machine"], found["config"]
+    machine, config = result["machine"], result["config"]
     height, width = config["canvas"]
     conditions = (
         f"`{config['variant']}`, stage 2, {config['compute']}, {config['batch_size']} pictures a step",
@@ -22,14 +22,14 @@ def bench_text(found: dict) -> str:
         f"{machine['cores']} cores, jax {machine['jax']}, load before {machine['load_before']};",
         f"{config['steps']} steps of each.",
     )
-    rows = [f"| {name} | {value} |" for name, value in table(found)]
+    rows = [f"| {name} | {value} |" for name, value in table(result)]
     return "\n".join([" ".join(conditions), "", "| | |", "|---|---|", *rows])
 
 
 def main() -> None:
     """Write the block."""
-    found = json.loads((RESULTS / "bench_train.json").read_text())
-    write_blocks(DOCS / "TRAINING_SPEED.md", {"bench_train": bench_text(found)})
+    result = json.loads((RESULTS / "bench_train.json").read_text())
+    write_blocks(DOCS / "TRAINING_SPEED.md", {"bench_train": bench_text(result)})
 
 
 if __name__ == "__main__":

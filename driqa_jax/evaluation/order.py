@@ -56,7 +56,8 @@ class OrderEstimates:
     """Means over photographs with intervals.
 
     order: share of adjacent levels in the right order, by type and for "all". restored: share of bad restorations that
-    score below the pristine photograph, likewise. stability: median absolute score change in points, by change.
+    score below the pristine photograph, by type and for "all". stability: median absolute change of the score in
+    points, by change.
     """
 
     order: dict[str, Estimate]

@@ -80,8 +80,8 @@ class Contents:
         rows = []
         for i, (variant, image) in enumerate(zip(variants, images, strict=True)):
             measured = zip(METRICS, np.asarray(self._measure(image, photo)).tolist(), strict=True)
-            given = {model: float(found[i]) for model, found in scores.items()}
-            rows.append({**variant._asdict(), "metrics": dict(measured), "scores": given})
+            by_model = {model: float(values[i]) for model, values in scores.items()}
+            rows.append({**variant._asdict(), "metrics": dict(measured), "scores": by_model})
         return rows
 
     def _degraded_photo(self, photo, number, name, severity) -> np.ndarray:

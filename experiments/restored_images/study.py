@@ -123,14 +123,14 @@ def _measured(folder, key, contents, photo, number, name):
 
 
 def _summarise(folder, config, rows, failed, described) -> None:
-    found = [summary.Content.of(each) for each in rows.values()]
+    measured = [summary.Content.of(each) for each in rows.values()]
     # The agreement among metrics is the reference for that of a score.
     metrics = list(METRICS)
     pairs = [(model, metric) for model in config.models for metric in metrics]
     pairs += [(first, second) for i, second in enumerate(metrics) for first in metrics[i + 1 :]]
-    agreed = {pair: summary.agreement(found, *pair) for pair in pairs}
+    agreed = {pair: summary.agreement(measured, *pair) for pair in pairs}
     judged = {
-        (judge, restorer, metric): summary.punishment(found, judge, metric, restorer)
+        (judge, restorer, metric): summary.punishment(measured, judge, metric, restorer)
         for metric in ("ssim", "gmsd")
         for judge in (*config.models, *metrics)
         if judge != metric
@@ -143,7 +143,7 @@ def _summarise(folder, config, rows, failed, described) -> None:
     ]
     second = [[*place, *figures.values()] for place, figures in judged.items()]
     for name, heads, table_rows in (("agreement", AGREEMENT, first), ("punishment", PUNISHMENT, second)):
-        table = Table(f"{name}, {len(found)} contents", heads, table_rows)
+        table = Table(f"{name}, {len(measured)} contents", heads, table_rows)
         for kind in ("md", "csv", "tex"):
             save_table(table, folder / f"{name}.{kind}")
         Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table))
@@ -163,12 +163,12 @@ def _plain(cell):
 
 
 def _draw(folder, config, contents, photos, rows) -> None:
-    found, names, order = [summary.Content.of(each) for each in rows.values()], list(rows), list(photos)
+    measured, names, order = [summary.Content.of(each) for each in rows.values()], list(rows), list(photos)
     for i, model in enumerate(config.models):
         ending = f"_{i}" if len(config.models) > 1 else ""
-        save_figure(figures.curves_figure(found, model), folder / f"curves{ending}.png")
+        save_figure(figures.curves_figure(measured, model), folder / f"curves{ending}.png")
         lines = []
-        for one in summary.disagreements(found, model, config.pictures):
+        for one in summary.disagreements(measured, model, config.pictures):
             name = names[one.content]
             photo, number = photos[name], order.index(name)
             line = [("the photograph", photo)]
