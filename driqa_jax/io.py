@@ -8,7 +8,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from driqa_jax.errors import UserError
@@ -21,12 +21,12 @@ def part_name(path: str | os.PathLike) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def write_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Turns an OSError in the block into a UserError that names `path`."""
+def write_errors(path: str | os.PathLike, advice: str = "") -> Iterator[None]:
+    """Turns an OSError in the block into a UserError with `path`, the reason and the advice."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice and '; '}{advice}") from None
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -74,11 +74,18 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     return pathlib.Path(path)
 
 
-def require_writable(path: str | os.PathLike) -> pathlib.Path:
-    """The path, checked before long work. Raises UserError if its folder is missing or no file can be written there."""
+def require_writable(path: str | os.PathLike, extensions: Collection[str] = ()) -> pathlib.Path:
+    """The path, checked before long work.
+
+    Raises UserError if its extension is not one of `extensions`, its folder is missing, or it cannot be written.
+    """
     path = pathlib.Path(path)
+    if extensions and path.suffix.lower() not in extensions:
+        raise UserError(f"{path}: the extension must be one of {', '.join(extensions)}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
         raise UserError(f"{path}: the folder {path.parent} does not exist; create it first")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    if not os.access(path.parent, os.W_OK):
         raise UserError(f"{path}: cannot be written")
     return path

@@ -14,7 +14,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation import bootstrap, correlations, tables
 from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
 from driqa_jax.evaluation.other_scores import read_scores
-from driqa_jax.evaluation.report import METRICS, Report, difference, make_report, measure, report_table
+from driqa_jax.evaluation.report import METRICS, Report, difference, make_report, measure
 
 
 def rated(n=60, seed=0, noise=0.25):
@@ -143,7 +143,7 @@ def test_tables_hold_every_row_in_every_format(report, tmp_path):
         ([name] * 4 for name in ("lite", "niqe", "flat", "lite - niqe", "lite - flat")), []
     )
     for ending in ("md", "csv", "tex"):
-        tables.save_table(report_table(report), tmp_path / f"t.{ending}")
+        tables.save_table(report.table(), tmp_path / f"t.{ending}")
     lines = (tmp_path / "t.md").read_text().splitlines()
     assert len(lines) == 2 + 20 and lines[0].startswith("| scores | pictures | n | SRCC |")
     low, high = report.intervals["srcc"]
@@ -161,10 +161,10 @@ def test_tables_hold_every_row_in_every_format(report, tmp_path):
     from rich.console import Console
 
     console = Console(width=160, file=io.StringIO(), record=True)
-    console.print(tables.to_terminal(report_table(report), digits=4))
+    console.print(tables.to_terminal(report.table(), digits=4))
     assert f"{report.metrics['krcc']:.4f}" in console.export_text()
-    with pytest.raises(UserError, match=r"the extension of a table must be one of \.md, \.csv, \.tex"):
-        tables.save_table(report_table(report), tmp_path / "t.doc")
+    with pytest.raises(UserError, match=r"the extension must be one of \.md, \.csv, \.tex"):
+        tables.save_table(report.table(), tmp_path / "t.doc")
 
 
 def test_figures_are_the_same_bytes_each_time(report, tmp_path):
@@ -246,7 +246,7 @@ def test_evaluate_without_a_model_compares_files_of_scores(tmp_path, capsys):
         == report.metrics["srcc"] - report.others["bad"]["all"].metrics["srcc"]
     )
     assert {file.name for file in (tmp_path / "f").iterdir()} == {"scatter.png", "bars.png"}
-    assert (tmp_path / "t.md").read_text() == tables.to_markdown(report_table(report))
+    assert (tmp_path / "t.md").read_text() == tables.to_markdown(report.table())
     again = read_scores(tmp_path / "p.csv", names.tolist())
     assert correlations.srcc(again, mos) == report.metrics["srcc"]
     assert "good - bad" in capsys.readouterr().out

@@ -9,7 +9,7 @@ import scipy.optimize
 import scipy.stats
 
 from driqa_jax.evaluation import correlations
-from driqa_jax.evaluation.report import METRICS, Report, make_report, report_table
+from driqa_jax.evaluation.report import METRICS, Report, make_report
 from driqa_jax.evaluation.tables import to_terminal
 
 ALL = [correlations.srcc, correlations.krcc, correlations.plcc, correlations.plcc_fitted, correlations.rmse]
@@ -106,7 +106,7 @@ def test_report_says_undefined_and_omits_parts_that_are_the_whole():
     from rich.console import Console
 
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(to_terminal(report_table(report)))
+    console.print(to_terminal(report.table()))
     assert "undefined" in console.export_text()
     with pytest.raises(ValueError, match="novel"):
         make_report(np.arange(3), np.arange(3), "d", "all", {}, novel=np.ones(2, bool))

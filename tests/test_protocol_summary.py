@@ -16,7 +16,6 @@ from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation import bootstrap, tables
 from driqa_jax.evaluation.correlations import srcc
-from driqa_jax.evaluation.report import report_table
 from driqa_jax.protocol.config import default
 from driqa_jax.protocol.plan import DataSets, Run, TestSet, make_plan
 from driqa_jax.protocol.record import Scores, claim_folder, load_scores, plain_values, save_scores
@@ -50,7 +49,7 @@ def test_medians_intervals_spread_and_paired_differences(tmp_path):
     runs = [made(tmp_path, row, split, seed, noise) for row, noise in (("full", 0.2), ("less", 0.6), ("same", 0.21))
             for split in "abc" for seed in (0, 1)]  # fmt: skip
     found = summarize(tmp_path, [run for run, *_ in runs], "full")
-    table = {(whose, pictures): part for whose, pictures, part in found.rows()}
+    table = {(whose, pictures): part for whose, pictures, part in found.rows}
     order = ["full", "less", "same", "less - full", "same - full"]
     assert sorted(table) == sorted((whose, f"set test{kind}") for whose in order for kind in ("", ", novel"))
     values = np.array([srcc(p, mos) for run, p, mos in runs if run.row == "full"]).reshape(3, 2)
@@ -70,7 +69,7 @@ def test_medians_intervals_spread_and_paired_differences(tmp_path):
     assert not gap.within_noise("srcc") and table["same - full", "set test"].within_noise("srcc")
     assert not full.within_noise("srcc")
     assert table["full", "set test, novel"].n == 40
-    shown = report_table(found)
+    shown = found.table()
     text = tables.to_markdown(shown)
     assert text.count("within noise") >= 5 and "±" in text
     lines = csv.DictReader(io.StringIO(tables.to_csv(shown)))
@@ -86,18 +85,18 @@ def test_medians_intervals_spread_and_paired_differences(tmp_path):
 def test_a_constant_prediction_is_undefined_in_median_spread_and_difference(tmp_path):
     runs = [made(tmp_path, "full", split, 0, 0.2)[0] for split in "ab"]
     runs += [made(tmp_path, "flat", split, 0, 0.2, constant=split == "b")[0] for split in "ab"]
-    table = {(whose, pictures): part for whose, pictures, part in summarize(tmp_path, runs, "full").rows()}
+    table = {(whose, pictures): part for whose, pictures, part in summarize(tmp_path, runs, "full").rows}
     for key in (("flat", "set test"), ("flat - full", "set test")):
         part = table[key]
         assert part.metrics["srcc"] is None is part.spread["srcc"] and part.intervals["srcc"] is None
         assert part.metrics["rmse"] is not None
-    assert "| undefined |" in tables.to_markdown(report_table(summarize(tmp_path, runs, "full")))
+    assert "| undefined |" in tables.to_markdown(summarize(tmp_path, runs, "full").table())
 
 
 def test_differences_want_the_same_pictures_and_the_first_row(tmp_path):
     runs = [made(tmp_path, "full", "a", 0, 0.2)[0], made(tmp_path, "less", "b", 0, 0.3)[0]]
-    assert not any(" - " in whose for whose, *_ in summarize(tmp_path, runs, "full").rows())
-    assert not any(" - " in whose for whose, *_ in summarize(tmp_path, runs, "failed").rows())
+    assert not any(" - " in whose for whose, *_ in summarize(tmp_path, runs, "full").rows)
+    assert not any(" - " in whose for whose, *_ in summarize(tmp_path, runs, "failed").rows)
 
 
 def configured(rows=None, across=None, **changes):

@@ -116,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
 
     from driqa_jax.evaluation.bootstrap import LEVEL
     from driqa_jax.evaluation.coverage import coverage_line
-    from driqa_jax.evaluation.report import make_report, report_table
+    from driqa_jax.evaluation.report import make_report
     from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
 
     if args.table:
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> int:
         report = dataclasses.replace(report, coverage=held)
     if args.output:
         report.save(args.output)
-    table = report_table(report)
+    table = report.table()
     if args.table:
         save_table(table, args.table)
     if args.per_image:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
 
 _EXAMPLES = """\
 examples:
@@ -58,13 +59,7 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns 0."""
-    import pathlib
-
-    output = pathlib.Path(args.output)
-    if output.suffix not in (".safetensors", ".stablehlo"):
-        raise UserError(f"{output}: the ending says what to write; it must be .safetensors or .stablehlo")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}; make it first")
+    output = require_writable(args.output, (".safetensors", ".stablehlo"))
     for option in ("data_path", "average"):
         if output.suffix == ".stablehlo" and getattr(args, option):
             name = option.replace("_", "-")

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -129,26 +129,17 @@ class Report:
             for images, part in parts.items():
                 yield scores, images, part
 
-
-class HasRows(Protocol):
-    """A `Report`, or a summary of several runs."""
-
-    data: str
-    split: str
-
-    def rows(self) -> Iterable[tuple[str, str, Part]]: ...
+    def table(self) -> Table:
+        """The rows as a table."""
+        return report_table(self.data, self.split, self.rows())
 
 
-def report_table(report: HasRows) -> Table:
-    """The table of a report: one row per source of scores and part."""
-    rows = [[scores, images, part.n, *map(part.cell, METRICS)] for scores, images, part in report.rows()]
-    return Table(
-        f"{report.data}, split {report.split}",
-        ("scores", "pictures", "n", *HEADS.values()),
-        rows,
-        ("scores", "pictures", "n", *METRICS),
-        {"data": report.data, "split": report.split},
-    )
+def report_table(data: str, split: str, rows: Iterable[tuple[str, str, Part]]) -> Table:
+    """The table of `Report.rows`: one row per source of scores and part."""
+    first = ("scores", "pictures", "n")
+    cells = [[scores, images, part.n, *map(part.cell, METRICS)] for scores, images, part in rows]
+    constants = {"data": data, "split": split}
+    return Table(f"{data}, split {split}", (*first, *HEADS.values()), cells, (*first, *METRICS), constants)
 
 
 def measure(prediction: np.ndarray, mos: np.ndarray, draws: int = 0, seed: int = 0, scaled: bool = True) -> Part:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driqa_jax import io
-from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import Estimate
 
 if TYPE_CHECKING:
@@ -102,10 +101,7 @@ _WRITERS: dict[str, Callable[..., str]] = {".md": to_markdown, ".csv": to_csv, "
 
 def check_table(path: str | os.PathLike) -> pathlib.Path:
     """The path, checked before long work. Raises UserError for an unknown extension or a missing folder."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in _WRITERS:
-        raise UserError(f"{path}: the extension of a table must be one of {', '.join(_WRITERS)}")
-    return io.require_writable(path)
+    return io.require_writable(path, _WRITERS)
 
 
 def save_table(table: Table, path: str | os.PathLike, digits: int = 3) -> None:

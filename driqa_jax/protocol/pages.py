@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
-from driqa_jax.evaluation.report import METRICS, report_table
+from driqa_jax.evaluation.report import METRICS
 from driqa_jax.evaluation.tables import UNDEFINED, save_table, to_latex, to_markdown, to_terminal
 from driqa_jax.io import make_folder, to_csv, write_text
 from driqa_jax.protocol.plan import PEEKED, Run, slug
@@ -24,7 +24,7 @@ def write_pages(folder: pathlib.Path, runs: Sequence[Run], failed: Mapping[str, 
         return
     records = [Record.load(folder / run.folder / FILE) for run in done]
     summary = summarize(folder, done, runs[0].row)
-    table = report_table(summary)
+    table = summary.table()
     notes = [*_notes(summary, records), *(f"FAILED, not in the table: {name}: {why}" for name, why in failed.items())]
     save_table(table, folder / "table.csv")
     write_text(folder / "table.tex", "".join(f"% {line}\n" for line in notes) + to_latex(table))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from driqa_jax.evaluation import bootstrap
-from driqa_jax.evaluation.report import METRICS, Gap, Part, measure, subtract
+from driqa_jax.evaluation.report import METRICS, Gap, Part, measure, report_table, subtract
+from driqa_jax.evaluation.tables import Table
 from driqa_jax.protocol.plan import Run
 from driqa_jax.protocol.record import Scores, load_scores
 
@@ -23,15 +24,15 @@ _PARTS: dict[str, Callable[[Scores], np.ndarray]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """A table for `driqa_jax.evaluation.report.report_table`; its rows: source of the scores, images, metrics."""
+    """The rows of a table as in `driqa_jax.evaluation.report.Report.rows`: source of the scores, images, metrics."""
 
     data: str
     split: str
-    table: Sequence[tuple[str, str, Part]]
+    rows: Sequence[tuple[str, str, Part]]
 
-    def rows(self) -> Iterator[tuple[str, str, Part]]:
-        """As `driqa_jax.evaluation.report.Report.rows`."""
-        yield from self.table
+    def table(self) -> Table:
+        """The rows as a table."""
+        return report_table(self.data, self.split, self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
