@@ -21,8 +21,8 @@ from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"
 CHECKPOINTS = ("last", "val_selected", PEEKED)
-AS_IT_IS = "as it is"  # the checkpoint name of weights that are not trained
-AS_FITTED = "as fitted"  # the checkpoint name of a baseline, which has no steps
+AS_IT_IS = "as it is"  # in place of a checkpoint, for weights that are not trained
+AS_FITTED = "as fitted"  # and for a baseline, which has no steps
 BASELINES = ("ridge",)
 
 
