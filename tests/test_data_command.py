@@ -50,8 +50,8 @@ def test_all_there(authors, capsys):
     code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 0 and err == ""
     assert out.splitlines() == [
-        "train: 5 of 5 ratings, 5 pictures",
-        "test: 2 of 2 ratings, 2 pictures",
+        "train: 5 of 5 ratings, 5 images",
+        "test: 2 of 2 ratings, 2 images",
         "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
         f"biq2021 is complete; next: driqa data prepare biq2021 --data-dir {authors}",
     ]
@@ -63,8 +63,8 @@ def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 1 and "complete" not in out
     assert out.splitlines() == [
-        "train: 5 of 6 ratings, 5 pictures",
-        "test: 2 of 2 ratings, 1 pictures",
+        "train: 5 of 6 ratings, 5 images",
+        "test: 2 of 2 ratings, 1 images",
         "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
         "  train: 5 ratings, where the authors give 6",
         "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
@@ -74,12 +74,12 @@ def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
 def test_a_missing_folder_or_file_is_one_defect_and_the_rest_is_looked_at(authors, capsys):
     (authors / "Images").rename(authors / "Pictures")
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
-    assert code == 1 and "train: 5 of 5 ratings, 0 pictures" in out
+    assert code == 1 and "train: 5 of 5 ratings, 0 images" in out
     assert out.count("\n  ") == 1 and f"{authors / 'Images'}: no such folder" in out
     (authors / "Pictures").rename(authors / "Images")
     (authors / biq2021.SPLITS["test"]).unlink()
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
-    assert code == 1 and "train: 5 of 5 ratings, 5 pictures\ntest: 0 of 2 ratings, 0 pictures\n" in out
+    assert code == 1 and "train: 5 of 5 ratings, 5 images\ntest: 0 of 2 ratings, 0 images\n" in out
     assert out.count("\n  ") == 1 and "Test (Images and MOS).csv: no such file" in out
 
 

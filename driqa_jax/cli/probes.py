@@ -1,4 +1,4 @@
-"""The part of `driqa evaluate` that examines how separate the two representations are."""
+"""`driqa evaluate --probes`: how well degradation and quality vectors are separated."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import sys
 
 from driqa_jax.cli.options import loading
+from driqa_jax.cli.sources import report_failures, user_errors
 from driqa_jax.errors import UserError
 from driqa_jax.io import make_folder, write_json
 from driqa_jax.progress import Progress
@@ -15,7 +16,7 @@ PRISTINE_MOS = 0.8
 
 
 def probe(args: argparse.Namespace, part) -> int:
-    """Probe on the scored pictures of `part`; returns 0, or 1 where a picture failed. Raises UserError."""
+    """Probe the images of `part`; returns 0, or 1 if an image failed. Raises UserError."""
     import numpy as np
     from rich.console import Console
 
@@ -37,7 +38,7 @@ def probe(args: argparse.Namespace, part) -> int:
         degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), progress)
         restoration = examiner.restoration(progress, KADID)
     groups, mos = part.column("group")[good], part.column("mos")[good]
-    found = probes.ProbeResults(
+    results = probes.ProbeResults(
         probes.probe_mos(labelled, mos, groups, args.bootstrap, args.seed),
         probes.probe_types(degraded, labels, owners, args.seed),
         int(labels.max()) + 1,
@@ -47,10 +48,10 @@ def probe(args: argparse.Namespace, part) -> int:
         },
         probes.gains(restoration, args.seed),
     )
-    table, failed = Table(f"{scorer.name} on {part.name}", probes.HEADS, found.rows()), {**lost, **failed}
+    table, failed = Table(f"{scorer.name} on {part.name}", probes.HEADS, results.rows()), {**lost, **failed}
     save_table(table, folder / "probes.md")
     values = {
-        **dataclasses.asdict(found),
+        **dataclasses.asdict(results),
         "failed": failed,
         "provenance": {
             **describe(scorer),
@@ -64,22 +65,18 @@ def probe(args: argparse.Namespace, part) -> int:
     }
     write_json(folder / "probes.json", values)
     Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
-    for name, reason in failed.items():
-        print(f"{name}: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    return report_failures(failed.items())
 
 
 def _pristine(args: argparse.Namespace, part):
-    """The name of the pristine photographs' source, they by id, and why others were left out. Raises UserError."""
+    """Name of the source, pristine photographs by id, and the reason of each failure by id. Raises UserError."""
     from driqa_jax.data.open import open_source
     from driqa_jax.data.splits import select
     from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.pristine import photographs
 
-    try:
+    with user_errors("no pristine photographs: {}; give some with --pristine"):
         source = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
-    except ValueError as error:
-        raise UserError(f"no pristine photographs: {error}; give some with --pristine") from error
     photos, failed = photographs(source, args.probe_photos, args.seed, halve=not args.pristine)
     if len(photos) < FOLDS:
         raise UserError(f"{source.name}: {len(photos)} pristine photographs; give at least {FOLDS}")
@@ -87,7 +84,10 @@ def _pristine(args: argparse.Namespace, part):
 
 
 def _labelled(args: argparse.Namespace, reader, part, progress):
-    """Representations of the scored pictures, which of them, (N,) bool, and why others were lost. Raises UserError."""
+    """Representations of the images, which images have them, (N,) bool, and the reason of each failure by id.
+
+    Raises UserError if fewer than `FOLDS` scenes remain.
+    """
     import numpy as np
 
     from driqa_jax.data.errors import UnreadableImage
@@ -101,7 +101,7 @@ def _labelled(args: argparse.Namespace, reader, part, progress):
             good[row] = True
         except UnreadableImage as error:
             failed[name] = error.reason
-        progress("reading pictures", row + 1, len(part))
+        progress("reading images", row + 1, len(part))
     if len(np.unique(part.column("group")[good])) < FOLDS:
-        raise UserError(f"{args.data}: fewer than {FOLDS} scenes to probe on; {len(failed)} pictures failed")
+        raise UserError(f"{args.data}: has fewer than {FOLDS} scenes for probes; {len(failed)} images failed")
     return stacked(readings), good, failed
