@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-from driqa_jax.cli.memory import keep_memory
+from driqa_jax.cli.main import keep_memory
 from driqa_jax.errors import UserError
 
 # Each module has its own parser.
