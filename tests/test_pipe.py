@@ -113,7 +113,7 @@ def test_a_list_pauses_only_where_nothing_is_there():
         assert found == ["a", "b"] and all(item is PAUSE for item in items)
 
 
-@pytest.mark.parametrize("words, said", [(["-", "x.png"], "alone"), (["-"], "no path came")])
+@pytest.mark.parametrize("words, said", [(["-", "x.png"], "only path"), (["-"], "no path")])
 def test_what_cannot_be_read_is_told(photos, monkeypatch, capsys, words, said):
     empty = open(os.devnull, "rb")  # noqa: SIM115
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=empty))
