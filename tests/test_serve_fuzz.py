@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client", reason="needs the extra serve")
 from fake_model import picture  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 
-from driqa_jax.serving.form import pictures_in  # noqa: E402
+from driqa_jax.serving.form import uploads_in  # noqa: E402
 from driqa_jax.serving.limits import Refused  # noqa: E402
 
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp", "tiff", "ppm", "jpeg2000", "ico")
@@ -134,7 +134,7 @@ def test_odd_forms_are_parsed_or_refused():
         kind = rng.choice(("multipart/form-data; boundary=XX", "multipart/form-data; boundary=-", *KINDS))
         kind = mutated(rng, kind.encode()).decode("latin-1") if rng.randrange(3) == 0 else kind
         try:
-            found = pictures_in(a_body(rng), kind, 3)
+            found = uploads_in(a_body(rng), kind, 3)
         except Refused as refused:
             assert refused.status in (400, 413, 415)
         else:

@@ -23,7 +23,7 @@ from PIL import Image  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 
 from driqa_jax.reports.colormap import overlay  # noqa: E402
-from driqa_jax.serving.form import Picture, pictures_in  # noqa: E402
+from driqa_jax.serving.form import Upload, uploads_in  # noqa: E402
 from driqa_jax.serving.limits import Limits, Refused  # noqa: E402
 from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
 
@@ -125,7 +125,7 @@ def test_what_holds_no_pictures_is_refused(server):
         "x",
     ):
         status, _, said = server.post("/v1/score", GOOD, kind)
-        assert status == 415 and "holds no pictures" in said["error"]
+        assert status == 415 and "contains no images" in said["error"]
     assert server.request("POST", "/v1/score", GOOD)[0] == 200  # nothing said: bytes
     assert server.get("/v1/score")[0] == 405 and server.get("/etc/passwd")[0] == 404
 
@@ -137,7 +137,7 @@ def test_what_holds_no_pictures_is_refused(server):
         (form([("a.png", GOOD)])[:60], MULTIPART, 400, "cut off"),
         (form([("a.png", GOOD)]), "multipart/form-data", 400, "boundary"),
         (form([("a.png", GOOD)]), "multipart/form-data; boundary=YY", 400, "damaged"),
-        (b"--XX--\r\n", MULTIPART, 400, "no picture"),
+        (b"--XX--\r\n", MULTIPART, 400, "no image"),
         (b"", MULTIPART, 400, "cut off"),
         (
             b'--XX\r\nContent-Disposition: form-data; name="url"\r\n\r\nhttp://x\r\n--XX--\r\n',
@@ -228,7 +228,7 @@ def test_too_much_at_once_is_429_and_the_rest_is_answered(scorer, slow):
         within(10, lambda: len(client.service.queue) >= 2)
         began = time.monotonic()
         status, headers, said = client.send("/v1/score", [("a.png", GOOD)] * 4)
-        assert status == 429 and int(headers["retry-after"]) >= 1 and "wait already" in said["error"]
+        assert status == 429 and int(headers["retry-after"]) >= 1 and "waiting already" in said["error"]
         assert time.monotonic() - began < 5 and client.healthy()
         slow.set()
         for thread in threads:
@@ -426,11 +426,11 @@ def test_the_queue_serves_requests_in_turn_and_takes_all_or_none():
 
 def test_pictures_are_parsed_whatever_stands_in_them():
     data = b"\r\n--X\r\n--XX\n\r--" + bytes(range(256))
-    assert pictures_in(form([("ä.png", data), ("", b"")]), MULTIPART, 2) == [
-        Picture("ä.png", data),
-        Picture("picture", b""),
+    assert uploads_in(form([("ä.png", data), ("", b"")]), MULTIPART, 2) == [
+        Upload("ä.png", data),
+        Upload("picture", b""),
     ]
-    long = pictures_in(form([("n" * 4000, b"x")]), MULTIPART, 1)[0].name
+    long = uploads_in(form([("n" * 4000, b"x")]), MULTIPART, 1)[0].name
     assert len(long) == 255 and long.endswith("…")
     with pytest.raises(Refused, match="413"):
-        pictures_in(form([("a", b"x")] * 3), MULTIPART, 2)
+        uploads_in(form([("a", b"x")] * 3), MULTIPART, 2)
