@@ -69,7 +69,7 @@ def test_the_bundled_model_starts_answers_and_stops(serving, root):
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
         watch = threading.Timer(500, process.kill)
         watch.start()
-        where = re.match(r"(http://127\.0\.0\.1:\d+) listens", process.stderr.readline())[1]
+        where = re.match(r"(http://127\.0\.0\.1:\d+) will listen", process.stderr.readline())[1]
         assert f"ready: {where}\n" in process.stderr  # a slow machine's compiler complains before that
         assert b'"ok"' in urllib.request.urlopen(f"{where}/healthz", timeout=60).read()
         photo = (root / "examples" / "photos" / "dog.jpg").read_bytes()

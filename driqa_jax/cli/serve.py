@@ -7,6 +7,7 @@ import sys
 
 from driqa_jax.cli.options import add_command, add_model_options, loading, port, positive
 from driqa_jax.errors import UserError
+from driqa_jax.serving.limits import Limits
 
 _EXAMPLES = """\
 examples:
@@ -20,7 +21,17 @@ has no authentication. On an address that other machines can reach, use a proxy 
 
 exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish first; a second Ctrl-C stops at once)
 """
-_MIB = 2**20
+# Options of the fields of `Limits`.
+_LIMITS = (
+    ("--max-bytes", "request_bytes", "bytes of one request"),
+    ("--max-pictures", "pictures", "images in one request"),
+    ("--max-queue", "queue", "waiting images; above it the answer is 429"),
+    ("--max-held-bytes", "held_bytes", "bytes of all requests together"),
+    ("--timeout", "seconds", "seconds for an answer"),
+    ("--upload-timeout", "upload_seconds", "seconds for a client to send a header, send a body, or read an answer"),
+    ("--keep-alive", "keep_alive_seconds", "idle seconds of a connection; must exceed a proxy's limit, usually 60"),
+    ("--grace", "grace_seconds", "seconds for running requests after a stop signal"),
+)
 
 
 def add_parser(subparsers) -> None:
@@ -29,25 +40,17 @@ def add_parser(subparsers) -> None:
     parser = add_command(subparsers, "serve", "score images over HTTP", about, _EXAMPLES, run=run)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 selects a free port (default: 8000)")
-    add_model_options(parser, max_pixels=100e6)
+    add_model_options(parser, max_pixels=Limits().pixels)
     limits = parser.add_argument_group("limits")
-    for option, default, about in (
-        ("--max-bytes", 64 * _MIB, "bytes of one request"),
-        ("--max-pictures", 32, "images in one request"),
-        ("--max-queue", 256, "waiting images; above it the answer is 429"),
-        ("--max-held-bytes", 512 * _MIB, "bytes of all requests together"),
-        ("--timeout", 60, "seconds for an answer"),
-        ("--upload-timeout", 30, "seconds for a client to send the header, to send the body, or to read the answer"),
-        ("--keep-alive", 75, "seconds that a connection may idle; must exceed the proxy's limit, usually 60"),
-        ("--grace", 10, "seconds for running requests after a stop signal"),
-    ):
-        limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{about} (default: {default})")
+    for option, field, about in _LIMITS:
+        default = getattr(Limits(), field)
+        about = f"{about} (default: {default})"
+        limits.add_argument(option, dest=field, type=positive, default=default, metavar="N", help=about)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal."""
+    """Serve until a signal. Raises UserError if the extra `serve` is missing or the address cannot be bound."""
     try:
-        from driqa_jax.serving.limits import Limits
         from driqa_jax.serving.server import bound_socket, is_loopback, serve, url
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("driqa_jax"):
@@ -61,17 +64,7 @@ def run(args: argparse.Namespace) -> int:
         # These imports take a second; a wrong address fails before them.
         from driqa_jax.inference.scorer import load
 
-        limits = Limits(
-            request_bytes=args.max_bytes,
-            pictures=args.max_pictures,
-            pixels=args.max_pixels,
-            queue=args.max_queue,
-            held_bytes=args.max_held_bytes,
-            upload_seconds=args.upload_timeout,
-            seconds=args.timeout,
-            grace_seconds=args.grace,
-            keep_alive_seconds=args.keep_alive,
-        )
+        limits = Limits(pixels=args.max_pixels, **{field: getattr(args, field) for _, field, _ in _LIMITS})
         serve(load(args.model, **loading(args)), limits, listener)
     return 0
 
