@@ -117,18 +117,18 @@ def hammer(server, count, seed):
     return seen
 
 
-def test_a_few_hundred_odd_requests(server, caplog):
+def test_hundreds_of_malformed_requests(server, caplog):
     seen = hammer(server, 300, seed=0)
     assert {200, 400, 404, 415, 422, None} <= set(seen), seen
     assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.long
-def test_thousands_of_odd_requests(server):
+def test_thousands_of_malformed_requests(server):
     print(hammer(server, 5000, seed=1))
 
 
-def test_odd_forms_are_parsed_or_refused():
+def test_malformed_forms_are_parsed_or_refused():
     rng = random.Random(2)
     for _ in range(2000):
         kind = rng.choice(("multipart/form-data; boundary=XX", "multipart/form-data; boundary=-", *KINDS))

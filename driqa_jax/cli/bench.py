@@ -16,8 +16,8 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the command that runs the benchmarks from a checkout. Raises UserError if a benchmark is named."""
-    how = "The benchmarks are in the repository. In a checkout run: python -m benchmarks"
+    where = "The benchmarks are in the driqa_jax repository and are not installed. In a checkout, run"
     if args.name:
-        raise UserError(f"{how} {' '.join([args.name, *args.overrides])}")
-    print(how)
+        raise UserError(f"{where} python -m benchmarks {' '.join([args.name, *args.overrides])}")
+    print(f"{where} python -m benchmarks; for example python -m benchmarks step --help")
     return 0
