@@ -1,17 +1,17 @@
-// Posts dropped pictures a few at a time, shows their scores, and fetches an explanation where a row is opened.
-const TOGETHER = 4; // pictures in one request: enough to keep the server busy, few enough to see progress
-const IN_FLIGHT = 2; // requests at a time: one is scored, one is on its way
+// Posts dropped images in small batches, shows their scores, and fetches an explanation when a row is opened.
+const TOGETHER = 4; // images in one request: enough to keep the server busy, few enough to show progress
+const IN_FLIGHT = 2; // concurrent requests: one is scored while one is sent
 const PICTURE = /\.(jpe?g|jpe|jfif|mpo|a?png|webp|gif|bmp|dib|tiff?|p[pgbn]m|jp2|j2k|avif|heic|heif|ico)$/i;
 
 const $ = (id) => document.getElementById(id);
 const items = []; // {name, file, score, uncertainty, error, done, node}
-let waiting = []; // items that no request has taken yet
+let waiting = []; // items without a request
 let flying = 0;
 let limits = { request_bytes: Infinity, pictures: TOGETHER };
 
 const pause = (seconds) => new Promise((resolve) => setTimeout(resolve, 1000 * seconds));
 
-// One request, tried again while the server is busy, starting or unreachable; the answer is {results} or {error}.
+// One request with retries while the server is busy, starting or unreachable. The answer is {results} or {error}.
 async function ask(path, body) {
   for (let tries = 0; ; tries++) {
     let answer;
@@ -47,7 +47,7 @@ function nextFew() {
   const taken = [];
   let bytes = 0;
   while (waiting.length && taken.length < most) {
-    const size = waiting[0].file.size + 1000; // and what the form says about it
+    const size = waiting[0].file.size + 1000; // plus the form header
     if (taken.length && bytes + size > limits.request_bytes) break;
     bytes += size;
     taken.push(waiting.shift());
@@ -66,7 +66,7 @@ async function work() {
   const sent = taken.filter((item) => !large.includes(item));
   if (sent.length) {
     const said = await ask("v1/score", formOf(sent));
-    sent.forEach((item, i) => finish(item, said.results?.[i] ?? { error: said.error ?? "the server said nothing" }));
+    sent.forEach((item, i) => finish(item, said.results?.[i] ?? { error: said.error ?? "the server sent no answer" }));
   }
   flying--;
   work();
@@ -118,7 +118,7 @@ async function drawThumbnail(item) {
     canvas.getContext("2d").drawImage(image, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
     image.close();
   } catch {
-    // A picture that this browser cannot show may still have a score.
+    // The server may score an image that the browser cannot show.
   }
 }
 
@@ -129,7 +129,7 @@ const ORDERS = {
   worst: (a, b) => (a.score ?? 101) - (b.score ?? 101),
 };
 
-const ordered = () => [...items].sort(ORDERS[$("sort").value]); // stable: ties stay as added
+const ordered = () => [...items].sort(ORDERS[$("sort").value]); // stable: ties keep their order
 
 let due = false;
 function soon() {
@@ -166,9 +166,9 @@ function summarize() {
   $("csv").disabled = !done.length;
 }
 
-const count = (n) => (n === 1 ? "1 picture" : `${n} pictures`);
+const count = (n) => (n === 1 ? "1 image" : `${n} images`);
 
-// ---- why
+// ---- explanations
 
 async function toggle(item) {
   const button = item.node.querySelector(".row");
@@ -176,18 +176,18 @@ async function toggle(item) {
   panel.hidden = !panel.hidden;
   button.setAttribute("aria-expanded", String(!panel.hidden));
   if (panel.hidden || panel.childElementCount) return;
-  panel.append(said("Looking closer …", "quiet"));
+  panel.append(notice("Computing the explanation …", "quiet"));
   panel.firstChild.setAttribute("role", "status");
   const answer = await ask("v1/explain", formOf([item]));
   const found = answer.results?.[0];
   if (!found || found.error) {
-    panel.replaceChildren(said(found?.error ?? answer.error ?? "the server said nothing", "error"));
+    panel.replaceChildren(notice(found?.error ?? answer.error ?? "the server sent no answer", "error"));
     return;
   }
   panel.replaceChildren(explanation(item, found));
 }
 
-function said(text, kind) {
+function notice(text, kind) {
   const line = document.createElement("p");
   line.className = kind;
   line.textContent = text;
@@ -197,17 +197,17 @@ function said(text, kind) {
 function explanation(item, found) {
   const view = $("explanation").content.cloneNode(true);
   const set = (selector, url, alt) => Object.assign(view.querySelector(selector), { src: url, alt });
-  set(".before", found.images.picture, `${item.name}, as it is`);
+  set(".before", found.images.picture, `${item.name}, original`);
   set(".after", found.images.restored, `${item.name}, restored by the model`);
   set(".map", found.images.quality_map, `quality map over ${item.name}`);
   for (const image of view.querySelectorAll(".before, .map")) image.addEventListener("load", fit, { once: true });
   const compare = view.querySelector(".compare");
   const slider = compare.querySelector("input");
-  slider.setAttribute("aria-label", `divider between ${item.name} as it is, on the left, and restored, on the right`);
+  slider.setAttribute("aria-label", `divider between the original ${item.name} on the left and the restored image on the right`);
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
   const cells = found.quality_map.flat();
   const [low, high] = [Math.min(...cells), Math.max(...cells)];
-  const spread = found.uncertainty === null ? "" : ` ± ${found.uncertainty.toFixed(1)} (holds the human score of nine in ten photos)`;
+  const spread = found.uncertainty === null ? "" : ` ± ${found.uncertainty.toFixed(1)} (90 % interval)`;
   view.querySelector("figcaption").textContent = `quality map, from ${low.toFixed(0)} to ${high.toFixed(0)}${spread}`;
   const named = found.degradations.filter((one) => found.named.includes(one.name));
   view.querySelector(".named").hidden = !named.length;
@@ -222,7 +222,7 @@ function explanation(item, found) {
   return view;
 }
 
-// No more than twice its pixels, and no taller than the window.
+// At most twice the image size and the window height.
 function fit({ target: { naturalWidth: width, naturalHeight: height, parentElement: frame } }) {
   for (const box of frame.matches(".compare") ? [frame, frame.nextElementSibling] : [frame]) {
     box.classList.add("fit");
@@ -244,9 +244,9 @@ function share(value, kind) {
   return cell;
 }
 
-// ---- what comes in, what goes out
+// ---- input and output
 
-// Folders are read to their ends; in them only files that look like pictures are taken.
+// Folders are read recursively; only files with an image type or extension are taken.
 async function filesOf(entry, path = "") {
   if (entry.isFile) {
     const file = await new Promise((resolve, reject) => entry.file(resolve, reject));
@@ -256,7 +256,7 @@ async function filesOf(entry, path = "") {
   const found = [];
   for (;;) {
     const some = await new Promise((resolve, reject) => reader.readEntries(resolve, reject));
-    if (!some.length) return found; // a reader gives a hundred at a time
+    if (!some.length) return found; // a reader returns at most 100 entries per call
     for (const one of some) {
       if (!one.name.startsWith(".")) found.push(...(await filesOf(one, `${path}${entry.name}/`)));
     }
@@ -264,7 +264,7 @@ async function filesOf(entry, path = "") {
 }
 
 async function dropped(transfer) {
-  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean); // gone after an await
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean); // not available after an await
   const plain = [...transfer.files];
   if (!entries.length) return add(plain.map((file) => ({ file, name: file.name })));
   for (const entry of entries) add(await filesOf(entry).catch(() => []));
@@ -301,7 +301,7 @@ async function greet() {
       const health = await (await fetch("healthz")).json();
       limits = health.limits;
       $("server").textContent =
-        health.status === "ok" ? `Model ${health.model.name}.` : "The model is being compiled; pictures wait until then.";
+        health.status === "ok" ? `Model ${health.model.name}.` : "The model is being compiled; images wait.";
       if (health.status === "ok") return;
     } catch {
       $("server").textContent = "The server cannot be reached.";
@@ -312,13 +312,13 @@ async function greet() {
 
 $("choose").addEventListener("change", (event) => {
   add([...event.target.files].map((file) => ({ file, name: file.name })));
-  event.target.value = ""; // so that the same picture can be chosen again
+  event.target.value = ""; // so that the same image can be chosen again
 });
 $("sort").addEventListener("change", arrange);
 $("csv").addEventListener("click", download);
 $("clear").addEventListener("click", clear);
 
-let depth = 0; // of the elements that the pointer has entered, which all say so
+let depth = 0; // nested elements under the pointer; each sends its own events
 const over = (inside) => document.body.classList.toggle("over", inside);
 addEventListener("dragenter", () => over(++depth > 0));
 addEventListener("dragleave", () => over(--depth > 0));
