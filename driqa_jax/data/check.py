@@ -81,7 +81,7 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
 def broken(
     items: Sequence[Any], read: Callable[[Any], Any], name: Callable[[Any], str], progress: ProgressFn = silent
 ) -> Iterator[str]:
-    """Why pictures cannot be decoded, a line for each such; `read(item)` gives what `decode` takes."""
+    """Why images cannot be decoded, one line each; `read(item)` gives what `decode` takes."""
     from driqa_jax.data.decode import decode
     from driqa_jax.data.errors import UnreadableImage, reason
 
