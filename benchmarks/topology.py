@@ -34,8 +34,8 @@ from driqa_jax.data.open import open_source
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
 from driqa_jax.train import initialization, optim, rng
+from driqa_jax.train.auxiliary.registry import group_size
 from driqa_jax.train.config import read
-from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages import finetune
 from driqa_jax.train.stages.registry import STAGES
 from driqa_jax.train.step import make_step
@@ -89,7 +89,7 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
 
 def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of `config.batch_size` examples, split over `mesh`: those of a real batch of generated pictures."""
-    unit = max(neighbours(config), 1) * jax.device_count()
+    unit = max(group_size(config), 1) * jax.device_count()
     small = ml_collections.ConfigDict({**config.to_dict(), "batch_size": unit})
     small.data.threads = 1
     source = open_source("fake", count=max(unit, 2))
@@ -111,9 +111,9 @@ def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
       UserError: the step does not fit the devices' memory, or a device's pictures do not make whole groups.
     """
     mesh = distributed.make_mesh(devices)
-    if config.batch_size // mesh.size % max(neighbours(config), 1):
+    if config.batch_size // mesh.size % max(group_size(config), 1):
         raise UserError(
-            f"{config.batch_size // mesh.size} pictures a device are no whole groups of {neighbours(config)}, which "
+            f"{config.batch_size // mesh.size} pictures a device are no whole groups of {group_size(config)}, which "
             "rank pairs, twins, blocks or parts want; give another --batch"
         )
     model = build_model(config.model, config.remat)

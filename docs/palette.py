@@ -5,7 +5,7 @@ import pathlib
 
 from PIL import Image
 
-from driqa_jax.train import curves
+from driqa_jax.train import telemetry
 
 DOCS = pathlib.Path(__file__).resolve().parent
 
@@ -18,5 +18,5 @@ def save_palette(picture: Image.Image, path: pathlib.Path) -> None:
 def save_curves(run: str | os.PathLike) -> None:
     """The curves of a training's folder, as docs/NAME_curves.png."""
     run = pathlib.Path(run)
-    curves.save(run)
+    telemetry.save_curves(run)
     save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")

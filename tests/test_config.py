@@ -136,7 +136,7 @@ def test_what_is_no_config_file_is_refused_naming_it(tmp_path):
     with pytest.raises(UserError, match="absent.py: no such config file"):
         read(tmp_path / "absent.py")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    with pytest.raises(UserError, match=r"empty.py: a config file defines get_config\(\)"):
+    with pytest.raises(UserError, match=r"empty.py: a config file must define get_config\(\)"):
         read(tmp_path / "empty.py")
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(UserError, match="config.yaml: .*Python"):

@@ -11,22 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import ml_collections
 import numpy as np
 
-from driqa_jax.checkpoints.weights import (
-    Params,
-    WeightsError,
-    bundled,
-    bundled_files,
-    check_tensors,
-    decode_metadata,
-    file_sha256,
-    flatten,
-    load_weights,
-    params_sha256,
-)
+from driqa_jax.checkpoints.load import load as load_model
+from driqa_jax.checkpoints.load import require_params
+from driqa_jax.checkpoints.weights import Params, bundled_files, file_sha256, params_sha256
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
@@ -249,51 +238,14 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     from driqa_jax.models.driqa import build_model
 
     options = {"cache": enable_compile_cache(), **options}
-    said, path = os.fspath(model), pathlib.Path(model)
-    if said not in bundled_files() and path.is_dir():
-        from driqa_jax.checkpoints.manager import load_for_scoring
-
-        params, header = load_for_scoring(path)
-        metadata = decode_metadata(header, path)
-        return Scorer(build_model(model_config(metadata, path)), params, metadata, name=said, **options)
-    if said in bundled_files() or (path.suffix != ".safetensors" and not path.exists()):
-        # A test has checked the tensors of these against the model; tracing it costs a second a start.
-        file = bundled(said)
-        params, metadata = load_weights(file)
-        net = build_model(model_config(metadata, file))
-    else:
-        file = path
-        params, metadata = load_weights(file)
-        net = build_model(model_config(metadata, file))
-        check_tensors(file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"]))))
-    return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
-
-
-def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
-    """The model's configuration out of weights' metadata. Raises WeightsError for an unknown variant."""
-    from driqa_jax.models.driqa import VARIANTS
-
-    config = ml_collections.ConfigDict(metadata["config"])
-    config = config.get("model", config)  # a training's whole configuration, or the model's part of it
-    if config.get("variant") not in VARIANTS:
-        raise WeightsError(
-            f"{path}: a model of the variant {config.get('variant')!r}; "
-            f"this version of driqa_jax has {sorted(VARIANTS)}"
-        )
-    return config
-
-
-def expected_params(model: Any, rule: ViewRule) -> Params:
-    """Names and shapes of the parameters of a model, without computing any."""
-    height, width = rule.canvases[0]
-    shapes = {
-        "whole": ((1, height, width, 3), jnp.float32),
-        "valid": ((1, 2), jnp.int32),
-        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
-        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
-    }
-    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
-    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
+    loaded, name = load_model(model), os.fspath(model)
+    net = build_model(loaded.config)
+    if loaded.file is None:
+        return Scorer(net, loaded.params, loaded.metadata, name=name, **options)
+    if loaded.file != bundled_files().get(name):
+        # A test has checked the bundled weights; tracing the model to check them takes a second.
+        require_params(loaded, net)
+    return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=file_sha256(loaded.file), **options)
 
 
 def _plain(config: Any) -> Any:

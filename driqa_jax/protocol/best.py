@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from driqa_jax.checkpoints.state import flatten, merge
+from driqa_jax.checkpoints.weights import flatten, unflatten
 from driqa_jax.io import write_whole
 
 
@@ -31,7 +31,7 @@ class Best:
 
     def load(self) -> tuple[int, dict]:
         """The step and the parameters, nested, float32."""
-        return int(self._header()["step"]), merge(safetensors.numpy.load_file(self._path))
+        return int(self._header()["step"]), unflatten(safetensors.numpy.load_file(self._path))
 
     def _srcc(self) -> float:
         return float(self._header()["srcc"])

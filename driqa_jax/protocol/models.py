@@ -13,7 +13,7 @@ import ml_collections
 import numpy as np
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.weights import file_sha256, params_sha256
 from driqa_jax.data.open import Source
 from driqa_jax.errors import UserError
@@ -24,8 +24,7 @@ from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.plan import AS_IT_IS, PEEKED, Run, Trial
 from driqa_jax.protocol.record import note, noted
 from driqa_jax.provenance import describe
-from driqa_jax.train import initialization
-from driqa_jax.train.loop import train
+from driqa_jax.train.loop import Hooks, train
 from driqa_jax.train.stages.finetune import view_rule
 from driqa_jax.train.stages.registry import STAGES
 
@@ -83,7 +82,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> 
             prepared[test.canvas] = stage.predict(seen, build_model(seen.model), distributed.make_mesh())
         return prepared[test.canvas](params, part)[0]
 
-    def watch(step, params, found):
+    def on_eval(step, params, found):
         if "val_selected" in best:
             best["val_selected"].offer(step, params, found["val_srcc"])
         if PEEKED in best:
@@ -92,12 +91,12 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[Trial, Source]) -> 
 
     if "init" not in noted(folder):
         note(folder, init=_sha256(config.init))
-    code = train(ml_collections.FrozenConfigDict(config), str(work), watch)
+    code = train(ml_collections.FrozenConfigDict(config), str(work), Hooks(on_eval=on_eval))
     if code == 1:  # of this run alone: the others may still be done
         raise UserError(f"{work}: loss or gradients were not finite; standard error names the step and the term")
     if code:
         return Tested(code=code)
-    params, metadata = load_for_scoring(work)
+    params, metadata, _ = load_model(work)
     chosen = {"last": (metadata["provenance"]["step"], params)}
     chosen |= {name: kept.load() for name, kept in best.items()}
     return Tested(
@@ -114,4 +113,4 @@ def _sha256(init: str) -> str | None:
     """Of what a training starts from; None for fresh parameters."""
     if not init:
         return None
-    return file_sha256(init) if os.path.isfile(init) else params_sha256(initialization.load(init)[0])
+    return file_sha256(init) if os.path.isfile(init) else params_sha256(load_model(init).params)

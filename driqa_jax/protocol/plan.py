@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_collections
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.open import Source, open_configured
 from driqa_jax.data.published import published_split
 from driqa_jax.data.resized import Resized
@@ -83,7 +83,7 @@ class Run:
             split = Split(**{**split, "images": images})
         found = tuple(Trial(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
         kept = {"split": split, "tests": found, "checkpoints": tuple(values["checkpoints"])}
-        return cls(**{**values, **kept, "config": completed(values["config"])})
+        return cls(**{**values, **kept, "config": migrate_config(values["config"])})
 
 
 OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count")  # what `open_configured` reads

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
@@ -95,7 +95,7 @@ def _binding(run: dict) -> dict[str, Any]:
     tests = {test["name"]: {**test, "data": {**(test["data"] or {}), "path": ""}} for test in run["tests"]}
     split = {"sha256": run["split"]["sha256"]} if run["split"] else None
     # Runs begun before there were baselines lack the key.
-    run = {"baseline": "", **run, "config": completed(run["config"])}
+    run = {"baseline": "", **run, "config": migrate_config(run["config"])}
     flat = traverse_util.flatten_dict({**run, "tests": tests, "split": split}, sep=".")
     return {key: value for key, value in flat.items() if not key.startswith(_FREE)}
 

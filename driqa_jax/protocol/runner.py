@@ -15,7 +15,7 @@ from driqa_jax.io import write_whole
 from driqa_jax.protocol.execute import carry_out
 from driqa_jax.protocol.pages import write_pages
 from driqa_jax.protocol.plan import Run, Sets, make_plan
-from driqa_jax.train.neighbours import neighbours
+from driqa_jax.train.auxiliary.registry import group_size
 
 
 def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
@@ -32,7 +32,7 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
     sets = Sets()
     runs = make_plan(config, sets)
     trained = [ml_collections.ConfigDict(dict(run.config)) for run in runs if not run.weights]
-    fitting = [distributed.side_by_side(each.batch_size, neighbours(each)) for each in trained]
+    fitting = [distributed.side_by_side(each.batch_size, group_size(each)) for each in trained]
     if fitting:
         distributed.use_cores(config.cpu_devices or math.gcd(*fitting))
     folder, failed = pathlib.Path(workdir), {}
