@@ -8,7 +8,7 @@ All figures come from one run; on a shared machine only their ratios are meaning
 
 compile, cold    s    tracing, lowering and compiling the step with an empty compilation cache
 compile, warm    s    the same with the program in that cache
-step             ms   one call of the compiled step on a synthetic batch, from dispatch to all results ready; median, p95
+step             ms   one call of the compiled step on a synthetic batch, from dispatch to results ready; median, p95
 images/s         1/s  batch_size / median step, of all devices together and per device
 model FLOPs      GF   2 x multiply-adds of all matrix products and convolutions of one step on one device, forward and
                       backward, counted in its jaxpr (without what frozen parts save, what remat or accumulation repeat,

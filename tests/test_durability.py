@@ -313,7 +313,7 @@ def test_a_full_disk_ends_the_run_clearly_and_once_there_is_room_it_goes_on(tmp_
         said = re.escape(
             f"{folder}: a checkpoint could not be saved (No space left on device); the newest one, of step "
         )
-        assert re.search(said + r"\d+ .*run the same command to resume", last), run.said
+        assert re.search(said + r", of step \d+, .*run the same command to resume", last), run.said
         left = integrity.newest(folder)
         assert left[0] and not left[3]
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

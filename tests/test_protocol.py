@@ -23,6 +23,7 @@ from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.config import default
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.runner import run_protocol
+from driqa_jax.train.loop import Hooks
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 # Both rows, and tests/test_train.py, step by one program: it is compiled once.

@@ -136,7 +136,7 @@ def test_a_mirrored_batch_is_that_of_mirrored_pictures():
         (
             "restored",
             rs_terms.OF_SCORES,
-            "needs the clean image and a trainable restorer.*must be one of soft_nce, ratio, none",
+            "needs the clean image and a trainable.*one of soft_nce, ratio, none",
         ),
         ("ratio", rs_terms.OF_FEATURES, "needs a second view.*config.stage=finetune; .*one of soft_nce, none"),
         ("softnce", rs_terms.OF_SCORES, "config.loss.rs must be one of soft_nce, ratio, restored, none, got 'softnce'"),

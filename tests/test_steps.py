@@ -142,9 +142,7 @@ def test_float32_parameters_are_not_touched_and_another_compute_is_refused():
         precision.cast(flat, "half")
 
 
-@pytest.mark.parametrize(
-    "key, value, said", [("compute", "half", "one of float32, bfloat16"), ("accumulate", 0, "at least 1")]
-)
+@pytest.mark.parametrize("key, value, said", [("compute", "half", "one of float32"), ("accumulate", 0, "at least 1")])
 def test_an_invalid_step_setting_is_refused_before_anything_is_written(key, value, said, tmp_path):
     with pytest.raises(UserError, match=rf"config\.{key} must be {said}.*got .?{value}"):
         loop.train(configured(**{key: value}), tmp_path / "run")

@@ -78,8 +78,9 @@ def joined(text: str) -> Iterator[int]:
             yield 1
             return
         last_words(
-            f"driqa train: process {index} of {count} has ended early: it failed, or another one died (see the lines above "
-            "and those of the other processes). Start the same command in all of them to resume from the newest checkpoint."
+            f"driqa train: process {index} of {count} has ended early: it failed, or another one died (see the lines "
+            "above and those of the other processes). Start the same command in all of them to resume from the newest "
+            "checkpoint."
         )
         try:
             yield count
