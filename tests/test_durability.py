@@ -310,9 +310,7 @@ def test_a_full_disk_ends_the_run_clearly_and_once_there_is_room_it_goes_on(tmp_
         run = Run(disk / "run")
         assert run.end() == 2 and "Traceback" not in run.said, run.said
         folder, last = disk / "run" / "checkpoints", run.said.splitlines()[-1]
-        said = re.escape(
-            f"{folder}: a checkpoint could not be saved (No space left on device); the newest one, of step "
-        )
+        said = re.escape(f"{folder}: a checkpoint could not be saved (No space left on device); the newest one")
         assert re.search(said + r", of step \d+, .*run the same command to resume", last), run.said
         left = integrity.newest(folder)
         assert left[0] and not left[3]

@@ -50,7 +50,7 @@ def save_weights(path: str | os.PathLike, params: Mapping[str, Any], metadata: M
     """
     tensors = {name: _as_float16(name, value) for name, value in sorted(flatten(params).items())}
     if not tensors:
-        raise ValueError(f"{path}: there are no parameters to save")
+        raise ValueError(f"{path}: no parameters to save")
     header = _encoded(decode_metadata({"format": FORMAT, **metadata}, path))
     data = _sorted_header(safetensors.numpy.save(tensors, header))
     write_whole(path, data)

@@ -140,7 +140,22 @@ def train(
         profile.stop(run)
         log.close()
         checkpoints.close()
-    return _finish(setup, run, step, code, metrics, interrupt.exit_code)
+        if jax.process_index() == 0:
+            save_curves(setup.folder)
+    if code:
+        return _report_nonfinite(step + 1, nonfinite_name(code, metrics, run.trainable))
+    if interrupt.exit_code:
+        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
+    return interrupt.exit_code
+
+
+def _report_nonfinite(step: int, name: str) -> int:
+    print(
+        f"step {step}: {name} is not finite; the state before it is saved. The same command repeats the step; a "
+        "smaller config.optim.lr needs a new --workdir",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None) -> Setup:
@@ -237,22 +252,6 @@ class _SaveSchedule:
 def _divides(interval: int, step: int) -> bool:
     """Whether a step is a multiple of an interval; never for the interval 0."""
     return bool(interval) and step % interval == 0
-
-
-def _finish(setup: Setup, run: state.TrainState, step: int, code: int, metrics: dict, exit_code: int) -> int:
-    """Draw the curves and say why the run ended; returns the exit code of `train`."""
-    if jax.process_index() == 0:
-        save_curves(setup.folder)
-    if code:
-        print(
-            f"step {step + 1}: {nonfinite_name(code, metrics, run.trainable)} is not finite; the state before it is "
-            "saved. The same command repeats the step; a smaller config.optim.lr needs a new --workdir",
-            file=sys.stderr,
-        )
-        return 1
-    if exit_code:
-        print(f"stopped at step {step} of {setup.steps}, saved", file=sys.stderr)
-    return exit_code
 
 
 def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
