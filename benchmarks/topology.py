@@ -72,8 +72,7 @@ def devices_of(name: str) -> Sequence:
 def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
     """Shapes of a run's state, everywhere on `mesh`; nothing is computed."""
     if config.stage == "pretrain":
-        fresh = ml_collections.ConfigDict({**config.to_dict(), "init": ""})
-        params = jax.eval_shape(lambda: initialization.pretraining_params(fresh, model))
+        params = jax.eval_shape(lambda: initialization.random_pretraining_params(config, model))
     else:
         params = jax.eval_shape(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))["params"]
     optimizer = optim.make_optimizer(config.optim, STEPS)

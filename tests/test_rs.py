@@ -59,7 +59,7 @@ def of_stage_one(weight, batch):
     restored = jnp.tanh(pictures * weight.sum())  # not its multiple: a vector's length does not count
     before = Judge.apply({"params": params}, pictures, "encode_degradation").vector
     degraded = batch["percentile"] > 0.3
-    seen = pretrain.judged(Judge, params, restored, pictures[:, :, ::-1])
+    seen = pretrain.restored_vectors(Judge, params, restored, pictures[:, :, ::-1])
     rows = (seen["restored"], seen["clean"], before, degraded)
     return distributed.share(losses.restored_ratio(*(distributed.gather(x) for x in rows)))
 

@@ -86,17 +86,28 @@ def stop(config, workdir):
 
 @pytest.fixture(scope="module")
 def straight(start, tmp_path_factory):
-    """The workdir of a run without a stop, and its compiled step."""
-    workdir, compiled = tmp_path_factory.mktemp("straight"), []
+    """The workdir of a run without a stop, its compiled step, its events, and how often it loaded `config.init`."""
+    workdir, compiled, events, loads = tmp_path_factory.mktemp("straight"), [], [], []
 
     def map_step(*args):
         compiled.append(distributed.map_step(*args))
         return compiled[0]
 
+    def load_and_count(*args):
+        loads.append(args)
+        return load(*args)
+
+    hooks = loop.Hooks(
+        on_batch=lambda step, requested: events.append(("batch", step)),
+        on_step=lambda step, metrics: events.append(("step", step)),
+        on_eval=lambda step, params, values: events.append(("eval", step)),
+        on_save=lambda step, seconds: events.append(("save", step)),
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "distributed", SimpleNamespace(**{**vars(distributed), "map_step": map_step}))
-        assert loop.train(configured(init=str(start)), workdir) == 0
-    return workdir, compiled[0]
+        patch.setattr(initialization, "load", load_and_count)
+        assert loop.train(configured(init=str(start)), workdir, hooks) == 0
+    return workdir, compiled[0], events, loads
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +177,26 @@ def test_the_step_that_compiles_has_no_speed(straight, resumed):
 
 def test_the_step_is_compiled_once(straight):
     assert straight[1]._cache_size() == 1
+
+
+def test_hooks_are_called_in_the_order_of_the_loop(straight):
+    steps = [[("batch", step), ("step", step)] for step in range(STEPS)]
+    evaluated = {1: [("eval", 2)], 3: [("eval", 4)], 4: [("eval", 5)]}
+    expected = [event for step, pair in enumerate(steps) for event in (*pair, *evaluated.get(step, []))]
+    assert straight[2] == [*expected, ("save", STEPS)]
+
+
+def test_the_initial_model_is_loaded_once(straight, start):
+    assert straight[3] == [(str(start), "tiny")]
+
+
+def test_a_changed_initial_model_is_loaded_again(start, tmp_path):
+    shutil.copy(start, tmp_path / "start.safetensors")
+    config = configured(init=str(tmp_path / "start.safetensors"))
+    first = initialization.load_init(config)
+    assert initialization.load_init(config) is first
+    os.utime(tmp_path / "start.safetensors", (0, 0))
+    assert initialization.load_init(config) is not first
 
 
 def test_a_finished_run_stays_as_it_is(straight, start):

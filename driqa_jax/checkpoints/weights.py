@@ -75,7 +75,7 @@ def load_weights(
             metadata = decode_metadata(file.metadata() or {}, path)
             if variant is not None and metadata["variant"] != variant:
                 raise WeightsError(
-                    f"{path}: expected weights of the variant {variant!r}, got {metadata['variant']!r}; "
+                    f"{path}: holds weights of the variant {metadata['variant']!r}, expected {variant!r}; "
                     f"set the variant of the file, or give another file"
                 )
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
