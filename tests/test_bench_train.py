@@ -107,5 +107,5 @@ def test_what_cannot_be_measured_is_refused(monkeypatch):
     with pytest.raises(UserError, match="measures stage 2, finetune; config.stage is 'pretrain'"):
         train.main([])
     monkeypatch.setattr(train, "read", lambda path, overrides: configured())
-    with pytest.raises(UserError, match="--devices 16: there are 8"):
+    with pytest.raises(UserError, match="--devices 16: this machine has 8"):
         train.main(["--devices", "16"])

@@ -61,6 +61,11 @@ def require_often(often: tuple[tuple[str, int], ...]) -> None:
         raise UserError("config.rank.often leaves no type to draw; give one of them more than 0")
 
 
+def require_valid(config: ml_collections.ConfigDict) -> None:
+    """Raises UserError for an invalid `config.rank.often`."""
+    require_often(config.rank.often)
+
+
 def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
     """Raises UserError unless a device's `count` examples are whole groups of `config.rank.every`."""
     if config.rank.every < 1 or count % config.rank.every:

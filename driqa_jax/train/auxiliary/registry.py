@@ -19,16 +19,18 @@ class AuxiliaryLoss(NamedTuple):
     read: (config, mos of the batch (B,), mos of the extra images) -> arrays to keep, by name.
     compare: (these arrays, gathered over the global batch) -> the loss, a scalar.
     group_size: (config) -> how many consecutive examples the extra images are made from.
+    require_valid: (config) -> None; raises UserError for invalid settings.
     """
 
     views: Callable
     read: Callable
     compare: Callable
     group_size: Callable[[ml_collections.ConfigDict], int]
+    require_valid: Callable[[ml_collections.ConfigDict], None] = lambda config: None
 
 
 AUXILIARY: dict[str, AuxiliaryLoss] = {
-    "rank": AuxiliaryLoss(ranking.views, ranking.read, ranking.compare, ranking.group_size),
+    "rank": AuxiliaryLoss(ranking.views, ranking.read, ranking.compare, ranking.group_size, ranking.require_valid),
     "same": AuxiliaryLoss(consistency.views, consistency.read, consistency.compare, consistency.group_size),
 }
 

@@ -12,7 +12,7 @@ from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import chosen
 from driqa_jax.train import rng
-from driqa_jax.train.auxiliary import consistency, ranking, registry, rs_terms
+from driqa_jax.train.auxiliary import consistency, registry, rs_terms
 from driqa_jax.train.step import Loss
 
 INPUTS = ("whole", "valid", "tiles", "tile_boxes", "index")
@@ -71,10 +71,10 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     """`L_mos`, and by their weights `L_plcc, L_RS, L_aux, L_rank, L_same`, on the global batch; see docs/METHOD.md.
 
     Raises:
-      UserError: an RS loss that this stage does not support, or types of ranking pairs that cannot be drawn.
+      UserError: an RS loss that this stage does not support, or an invalid setting of an auxiliary loss.
     """
-    if config.loss.rank:
-        ranking.require_often(config.rank.often)
+    for auxiliary in registry.active(config).values():
+        auxiliary.require_valid(config)
 
     def look(params, batch, keys):
         return model.apply({"params": params}, *as_inputs(batch), keys)
