@@ -34,8 +34,8 @@ from driqa_jax.errors import UserError
 from driqa_jax.io import write_json
 from driqa_jax.models.driqa import build_model
 from driqa_jax.train import initialization, optim, rng
+from driqa_jax.train.auxiliary.registry import group_size
 from driqa_jax.train.config import read
-from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages import finetune
 from driqa_jax.train.stages.registry import STAGES
 from driqa_jax.train.step import make_step
@@ -72,8 +72,7 @@ def devices_of(name: str) -> Sequence:
 def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
     """Shapes of a run's state, replicated on `mesh`; computes nothing."""
     if config.stage == "pretrain":
-        fresh = ml_collections.ConfigDict({**config.to_dict(), "init": ""})
-        params = jax.eval_shape(lambda: initialization.pretraining_params(fresh, model))
+        params = jax.eval_shape(lambda: initialization.random_pretraining_params(config, model))
     else:
         params = jax.eval_shape(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))["params"]
     optimizer = optim.make_optimizer(config.optim, STEPS)
@@ -89,7 +88,7 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
 
 def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch of generated images of `config.batch_size`, split over `mesh`."""
-    unit = max(neighbours(config), 1) * jax.device_count()
+    unit = max(group_size(config), 1) * jax.device_count()
     small = ml_collections.ConfigDict({**config.to_dict(), "batch_size": unit})
     small.data.threads = 1
     source = open_source("fake", count=max(unit, 2))
@@ -111,9 +110,9 @@ def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
       UserError: the step does not fit the devices' memory, or a device's images do not form whole groups.
     """
     mesh = distributed.make_mesh(devices)
-    if config.batch_size // mesh.size % max(neighbours(config), 1):
+    if config.batch_size // mesh.size % max(group_size(config), 1):
         raise UserError(
-            f"{config.batch_size // mesh.size} images per device do not form whole groups of {neighbours(config)}, "
+            f"{config.batch_size // mesh.size} images per device do not form whole groups of {group_size(config)}, "
             "which rank pairs, copies, blocks or parts need; change --batch"
         )
     model = build_model(config.model, config.remat)

@@ -209,7 +209,7 @@ def test_every_row_of_the_tables_can_be_planned_on_three_splits_within_the_train
     for run in runs:
         assert not (run.split.assigned(FakeSource(200)).column("split")[official == "test"] != "").any()
         chosen(run.config["model"])
-        rs_terms.picked(ml_collections.ConfigDict(run.config), rs_terms.OF_SCORES)
+        rs_terms.selected(ml_collections.ConfigDict(run.config), rs_terms.OF_SCORES)
         finetune.view_rule(ml_collections.ConfigDict(run.config), 1)
 
 

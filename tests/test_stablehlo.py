@@ -186,7 +186,7 @@ def test_command_exports_a_weights_file_and_keeps_its_licence(scorer, tmp_path, 
     assert re.fullmatch(r"sha256 [0-9a-f]{64}\n", capsys.readouterr().out)
     metadata = stablehlo.load(out).metadata
     assert metadata["licence"] == "mine alone" and metadata["model"] == "w.safetensors"
-    with pytest.raises(UserError, match="state a licence"):
+    with pytest.raises(UserError, match="keep their licence"):
         export_program(weights, out, licence="theirs")
 
 

@@ -90,21 +90,21 @@ def run(args: argparse.Namespace) -> int:
 
 def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     """Examine the degradation encoder and the restorer."""
+    from driqa_jax.checkpoints.load import load
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
     from driqa_jax.evaluation import examination, examination_report
     from driqa_jax.evaluation.figures import save_figure
-    from driqa_jax.inference.scorer import model_config
     from driqa_jax.models.driqa import build_model
-    from driqa_jax.train.initialization import load
 
     enable_compile_cache()
-    params, metadata = load(args.model)
+    loaded = load(args.model)
+    params, metadata = loaded.params, loaded.metadata
     count, crop = min(args.count, len(source)), args.crop or CROP
     with user_errors():
         photos = next(pretrain_batches(source, crop, count, args.seed, halve=args.halve))["photo"]
-    model = build_model(model_config(metadata, args.model))
+    model = build_model(loaded.config)
     examiner = examination.Examiner(model, params, metadata["degradations"], photos, args.seed)
     with Progress() as progress:
         naming, restoration = examiner.naming(progress), examiner.restoration(progress)

@@ -17,9 +17,9 @@ import safetensors
 import safetensors.numpy
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.manager import load_for_scoring
-from driqa_jax.checkpoints.state import flatten, merge
-from driqa_jax.checkpoints.weights import file_sha256, params_sha256
+from driqa_jax.checkpoints.load import load as load_model
+from driqa_jax.checkpoints.state import merge
+from driqa_jax.checkpoints.weights import file_sha256, flatten, params_sha256
 from driqa_jax.data.open import Source
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
@@ -29,8 +29,7 @@ from driqa_jax.io import write_bytes
 from driqa_jax.models.driqa import build_model
 from driqa_jax.protocol.plan import AS_IT_IS, PEEKED, Run, TestSet
 from driqa_jax.protocol.record import load_state, save_state
-from driqa_jax.train import initialization
-from driqa_jax.train.loop import train
+from driqa_jax.train.loop import Hooks, train
 from driqa_jax.train.stages.finetune import view_rule
 from driqa_jax.train.stages.registry import STAGES
 
@@ -120,12 +119,12 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[TestSet, Source]) -
 
     if "init" not in load_state(folder):
         save_state(folder, init=_sha256(config.init))
-    code = train(ml_collections.FrozenConfigDict(config), str(workdir), on_eval)
+    code = train(ml_collections.FrozenConfigDict(config), str(workdir), Hooks(on_eval=on_eval))
     if code == 1:  # only this run failed: the others can continue
         raise UserError(f"{workdir}: loss or gradients were not finite; standard error names the step and the term")
     if code:
         return Predictors(code=code)
-    params, metadata = load_for_scoring(workdir)
+    params, metadata, _ = load_model(workdir)
     chosen = {"last": (metadata["provenance"]["step"], params)}
     chosen |= {name: kept.load() for name, kept in best.items()}
     return Predictors(
@@ -144,4 +143,4 @@ def _sha256(init: str) -> str | None:
     """Digest of the initial weights; None for fresh parameters."""
     if not init:
         return None
-    return file_sha256(init) if os.path.isfile(init) else params_sha256(initialization.load(init)[0])
+    return file_sha256(init) if os.path.isfile(init) else params_sha256(load_model(init).params)

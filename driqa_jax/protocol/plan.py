@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_collections
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.open import LABEL_OPTIONS, Source, open_configured
 from driqa_jax.data.published import published_split
 from driqa_jax.data.resized import Resized
@@ -86,7 +86,7 @@ class Run:
             split = Split(**{**split, "images": images})
         sets = tuple(TestSet(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
         changed = {"split": split, "tests": sets, "checkpoints": tuple(values["checkpoints"])}
-        return cls(**{**values, **changed, "config": completed(values["config"])})
+        return cls(**{**values, **changed, "config": migrate_config(values["config"])})
 
 
 OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count", *LABEL_OPTIONS)  # what `open_configured` reads

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
@@ -90,7 +90,7 @@ def _binding(run: dict) -> dict[str, Any]:
     split = {"sha256": run["split"]["sha256"]} if run["split"] else None
     # Runs begun before there were baselines lack the key.
     rest = {"baseline": "", **run, "tests": tests, "split": split}
-    config = completed(rest.pop("config"))
+    config = migrate_config(rest.pop("config"))
     fixed = fixed_on_resume(config)
     if set(run["checkpoints"]) & set(CHOSEN):
         # Such a checkpoint is chosen among the evaluations, so their steps are part of the result.

@@ -15,7 +15,7 @@ from driqa_jax.io import make_folder, write_text
 from driqa_jax.protocol.execute import execute_run
 from driqa_jax.protocol.pages import write_pages
 from driqa_jax.protocol.plan import DataSets, Run, make_plan
-from driqa_jax.train.neighbours import neighbours
+from driqa_jax.train.auxiliary.registry import group_size
 
 
 def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
@@ -32,7 +32,7 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
     sets = DataSets()
     runs = make_plan(config, sets)
     trained = [ml_collections.ConfigDict(dict(run.config)) for run in runs if not run.weights]
-    devices = [distributed.side_by_side(each.batch_size, neighbours(each)) for each in trained]
+    devices = [distributed.side_by_side(each.batch_size, group_size(each)) for each in trained]
     if devices:
         distributed.use_cores(config.cpu_devices or math.gcd(*devices))
     folder, failed = make_folder(workdir), {}
