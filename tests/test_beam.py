@@ -20,7 +20,7 @@ from tiny_scorer import METADATA, tiny_scorer
 
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli.main import main as driqa
-from driqa_jax.inference import beam as scoring
+from driqa_jax.reports import beam as scoring
 from driqa_jax.models.driqa import VARIANTS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
