@@ -31,7 +31,7 @@ import sys
 for name in ("flax", "optax", "PIL", "ml_collections", "safetensors", "tensorflow"):
     sys.modules[name] = None
 import numpy as np
-from driqa_jax.inference import stablehlo
+from driqa_jax.inference.exports import stablehlo
 program = stablehlo.load(sys.argv[1])
 batches = np.load(sys.argv[2])
 found = {}

@@ -42,8 +42,8 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     height, width = panels[0].shape[:2]
     # A tall or tiny image still leaves room for captions below it.
     panel, below = (max(width, 400) / _DPI, max(height, 120) / _DPI), 0.7 + 0.3 * max(len(named), 1)
-    with rc_context({"font.size": 9.5, "text.color": _INK, "svg.fonttype": "none", "text.parse_math": False}):
-        # The object interface shares nothing with other threads or with the caller's figures.
+    with rc_context({"font.size": 9.5, "text.color": _INK, "text.parse_math": False}):
+        # The object interface leaves the caller's figures alone.
         figure = Figure(figsize=(3 * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         grid = figure.add_gridspec(3, 3, height_ratios=(0.7, panel[1] + 0.3, below))
@@ -59,8 +59,8 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
         _draw_scale(figure.add_subplot(grid[2, 1]), lowest, highest)
         note = figure.add_subplot(grid[2, 2])
         note.set_axis_off()
-        said = "The restored image shows what the model reads as damage.\nIt is no improved version of the image."
-        note.text(0, 1, said, va="top", color=_QUIET)
+        words = "The restored image shows what the model reads as damage.\nIt is not an improved version of the image."
+        note.text(0, 1, words, va="top", color=_QUIET)
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
