@@ -80,8 +80,8 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
         from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     except ImportError:
         raise UserError("Apache Beam is not installed; pip install 'driqa_jax[beam]'") from None
-    from driqa_jax.reports import beam as scoring
     from driqa_jax.inference.scorer import load
+    from driqa_jax.reports import beam as scoring
 
     if os.path.splitext(args.output)[1] not in scoring.SUFFIXES:
         raise UserError(f"{args.output}: the ending must be one of {', '.join(scoring.SUFFIXES)}")

@@ -20,8 +20,8 @@ from tiny_scorer import METADATA, tiny_scorer
 
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli.main import main as driqa
-from driqa_jax.reports import beam as scoring
 from driqa_jax.models.driqa import VARIANTS
+from driqa_jax.reports import beam as scoring
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "launch" / "score_beam.py"

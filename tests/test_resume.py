@@ -12,8 +12,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.inference.scorer import Result
 from driqa_jax.inference.stream import PAUSE
 from driqa_jax.reports.inputs import Listed
-from driqa_jax.reports.score_file import ScoreFile
-from driqa_jax.reports.score_file import csv_rows, jsonl_rows
+from driqa_jax.reports.score_file import ScoreFile, csv_rows, jsonl_rows
 
 MADE_BY = {"sha256": "ab", "effort": "default", "view": {"tiles": 4}, "calibration": {}, "jax": "1"}
 ROWS = [
