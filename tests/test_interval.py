@@ -95,7 +95,7 @@ def test_what_is_no_interval_is_refused(values):
 
 def test_a_fit_refuses_too_few_pictures_and_other_shapes():
     score, spread, mos = drawn(29, 0)
-    with pytest.raises(ValueError, match="29 pictures are too few"):
+    with pytest.raises(ValueError, match="29 images are too few"):
         fit_interval(score, spread, mos)
     with pytest.raises(ValueError, match=r"\(N,\)"):
         fit_interval(score, spread[:5], mos)
