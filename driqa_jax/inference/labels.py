@@ -1,6 +1,6 @@
-"""Degradations in plain words, for people who look at a photo and not at a data set."""
+"""Plain names of degradations for display."""
 
-STANDS_OUT = 0.5  # the probability from which on a degradation is named
+STANDS_OUT = 0.5  # the probability from which a degradation is named
 
 LABELS = {
     "gaussian_blur": "blur",
@@ -41,5 +41,5 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """A degradation's name in plain words; a name that is not in the table, with spaces for underscores."""
+    """The display name of a degradation; unknown names get spaces for underscores."""
     return LABELS.get(name, name.replace("_", " "))
