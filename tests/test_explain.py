@@ -92,7 +92,7 @@ def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):
         np.testing.assert_array_equal(scorer.features(image)[key], features[key][1:2])
     with pytest.raises(UnreadableImage, match="item 1"):
         scorer.features([image, b"nothing"])
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         scorer.features([])
 
 
@@ -105,7 +105,7 @@ def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_siz
     for size in ((20, 30), (100, 41), (64, 64)):
         assert scorer.explain(picture(*size, 4)).restored.shape == (*size, 3)
     assert scorer._explainer._restore._cache_size() == 1
-    assert scorer._explainer._look_at._cache_size() <= 2
+    assert scorer._explainer._program._cache_size() <= 2
 
 
 def test_a_large_picture_is_reduced_for_display_alone(scorer, image, found):
