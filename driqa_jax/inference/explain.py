@@ -16,7 +16,7 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import STRIDE, make_view
 from driqa_jax.inference.labels import STANDS_OUT, label
-from driqa_jax.inference.stream import ModelFailure, View, views_in_order
+from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
 from driqa_jax.inference.tiling import through_tiles
 
 if TYPE_CHECKING:
@@ -128,10 +128,11 @@ class Explainer:
         (result,) = self._scorer.stream([image], names=[name])
         if result.score is None:
             raise ModelFailure(result.error) if result.internal else UnreadableImage(name, result.error)
-        batch = self._run([make_view(image, self._scorer.rule)])
+        out = self._run_one(image)
         shown = _reduced(image, shown_pixels)
-        restored = self._restored(shown, None if shown is not image else batch["d"]) if restore else None
-        out = {key: value[0] for key, value in batch.items()}
+        # Reducing an image removes noise and blur, so a reduced image needs its own degradation vector.
+        d = out["d"] if shown is image or not restore else self._run_one(shown)["d"]
+        restored = self._restored(shown, d) if restore else None
         rows, columns = out["valid"] // STRIDE
         weights = out["weights"][:rows, :columns].astype(np.float64)
         calibrated = 100 * self._scorer.calibration(out["scores"][:rows, :columns])
@@ -151,39 +152,33 @@ class Explainer:
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
         """See `Scorer.features`."""
-        rows: list[dict[str, np.ndarray] | None] = []
-        gathered: dict[tuple[int, int], list[tuple[int, View]]] = {}
 
-        def finish(canvas):
-            indices, views = zip(*gathered.pop(canvas), strict=True)
-            out = self._run(list(views))
-            for row, index in enumerate(indices):
-                rows[index] = {key: out[key][row] for key in ("d", "q")}
+        def run(batch):
+            out = self._run(batch)
+            return np.stack([out["d"], out["q"]], axis=1)
 
         named = ((_name(image, i), image) for i, image in enumerate(images))
-        for _, view in views_in_order(named, self._view, self._scorer.workers):
-            if isinstance(view, Exception):
-                raise view
-            canvas = view["whole"].shape[:2]
-            gathered.setdefault(canvas, []).append((len(rows), view))
-            rows.append(None)
-            if len(gathered[canvas]) == self._rows:
-                finish(canvas)
-        for canvas in list(gathered):
-            finish(canvas)
+        views = views_in_order(named, self._view, self._scorer.workers)
+        rows = []
+        for _, row in predictions_in_order(views, run, self._rows):
+            if isinstance(row, Exception):
+                raise row
+            rows.append(row)
         if not rows:
             raise ValueError("features need at least one image, got none")
-        return {key: np.stack([row[key] for row in rows]) for key in ("d", "q")}
+        return dict(zip(("d", "q"), np.stack(rows, axis=1), strict=True))
 
     def _view(self, name: str, source: ImageSource) -> View:
         return make_view(decode(_plain(source), self._scorer.max_pixels, name), self._scorer.rule)
 
-    def _run(self, views: list[View]) -> dict[str, np.ndarray]:
-        """Intermediates of at most `_rows` views of one canvas, one row per image."""
-        padded = views + views[-1:] * (self._rows - len(views))
-        batch = {key: np.stack([view[key] for view in padded]) for key in views[0]}
+    def _run(self, batch: View) -> dict[str, np.ndarray]:
         out = self._program(self._scorer.params, jax.device_put(batch, self._scorer.device))
-        return {key: np.asarray(value)[: len(views)] for key, value in out.items()}
+        return {key: np.asarray(value) for key, value in out.items()}
+
+    def _run_one(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Intermediates of one image, without a batch axis."""
+        batch = stack_views([make_view(image, self._scorer.rule)], self._rows)
+        return {key: value[0] for key, value in self._run(batch).items()}
 
     def _intermediates(self, params, batch):
         whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
@@ -198,11 +193,8 @@ class Explainer:
             "valid": batch["valid"],
         }
 
-    def _restored(self, image: np.ndarray, d: np.ndarray | None) -> np.ndarray:
-        if d is None:
-            # Reducing an image removes noise and blur, so its degradation vector differs from the original's.
-            d = self._run([make_view(image, self._scorer.rule)])["d"]
-        vectors = np.repeat(d, self._tiles, axis=0)
+    def _restored(self, image: np.ndarray, d: np.ndarray) -> np.ndarray:
+        vectors = np.repeat(d[None], self._tiles, axis=0)
 
         def run(tiles):
             return self._restore(self._scorer.params, *jax.device_put((tiles, vectors), self._scorer.device))

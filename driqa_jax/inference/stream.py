@@ -127,7 +127,7 @@ def predictions_in_order(
 
     def launch(canvas: Canvas) -> None:
         rows = gathered.pop(canvas)
-        batch = pool.submit(run, _stacked([view for _, view in rows], batch_size))
+        batch = pool.submit(run, stack_views([view for _, view in rows], batch_size))
         for row, (slot, _) in enumerate(rows):
             slot.batch, slot.row = batch, row
         launched.append(batch)
@@ -170,6 +170,7 @@ def predictions_in_order(
         pool.stop()
 
 
-def _stacked(views: list[View], rows: int) -> View:
+def stack_views(views: list[View], rows: int) -> View:
+    """A batch of `rows` views; the last view is repeated to fill it."""
     views = views + [views[-1]] * (rows - len(views))
     return {key: np.stack([view[key] for view in views]) for key in views[0]}
