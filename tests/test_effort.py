@@ -8,7 +8,7 @@ from fake_model import METADATA, FakeModel, fake_params, fake_scorer, picture
 
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.effort import EFFORTS, look
-from driqa_jax.inference.program import FOUND, make_stages, mirrored
+from driqa_jax.inference.program import PREDICTIONS, make_stages, mirrored
 from driqa_jax.inference.scorer import Scorer
 from driqa_jax.provenance import describe
 
@@ -19,7 +19,7 @@ def stacked(*views):
 
 def predictions(views, mirror):
     (stage,) = make_stages(FakeModel(), mirror, cpu=True)
-    return np.asarray(jax.jit(stage.function)(fake_params(), views)[FOUND])
+    return np.asarray(jax.jit(stage.function)(fake_params(), views)[PREDICTIONS])
 
 
 def test_each_effort_has_its_rule():

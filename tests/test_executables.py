@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driqa_jax.inference.executables import Program
-from driqa_jax.inference.program import FOUND, Stage
+from driqa_jax.inference.program import PREDICTIONS, Stage
 
 PARAMS = {"w": jnp.arange(3.0)}
 
@@ -20,7 +20,7 @@ def stages(traced, factor=2.0, options=None):
 
     def last(params, views):
         traced.append("last")
-        return {FOUND: factor * views["sum"] + views["x"].shape[0]}
+        return {PREDICTIONS: factor * views["sum"] + views["x"].shape[0]}
 
     return Stage(first, options or {}), Stage(last, {})
 

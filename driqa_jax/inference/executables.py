@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from driqa_jax.inference.program import FOUND, Stage
+from driqa_jax.inference.program import PREDICTIONS, Stage
 from driqa_jax.inference.workers import Workers
 
 _SOURCES = ("models/*.py", "inference/program.py", "inference/executables.py")
@@ -59,7 +59,7 @@ class Program:
         arrays = jax.device_put(dict(views), self._device)
         for stage in self._compiled[name]:
             arrays = {**arrays, **stage(params, arrays)}
-        return arrays[FOUND]
+        return arrays[PREDICTIONS]
 
     def _load_or_compile(self, params, views, name) -> list[Callable]:
         params, shapes = self._shapes(params), self._shapes(dict(views))

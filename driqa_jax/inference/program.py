@@ -17,7 +17,7 @@ from driqa_jax.models.quality_encoder import Quality
 from driqa_jax.models.vit import ViT
 
 Views = dict[str, jax.Array]
-FOUND = "found"
+PREDICTIONS = "predictions"
 _QUALITY, _TILES = "quality_", "tiles_"
 # Scoring several images in parallel uses the cores better than multi-threaded matrix products.
 _CPU = {"xla_cpu_multi_thread_eigen": False}
@@ -37,9 +37,9 @@ class Stage(NamedTuple):
 def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
     """The stages for batches of views from `make_view`.
 
-    The last stage adds `FOUND`, (B, 1 + N) float32: the MOS, then the per-tile MOS. N is K, or 2 K with `mirror`, which
-    averages the MOS over each image and its mirror image. With `cpu`, rows are computed one by one, because the bits of
-    a row may otherwise depend on its place in the batch.
+    The last stage adds `PREDICTIONS`, (B, 1 + N) float32: the MOS, then the per-tile MOS. N is K, or 2 K with `mirror`,
+    which averages the MOS over each image and its mirror image. With `cpu`, rows are computed one by one, because the
+    bits of a row may otherwise depend on its place in the batch.
     """
     looks = 2 if mirror else 1
 
@@ -88,7 +88,7 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         if mirror:
             once, again = jnp.split(found, 2)
             found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
-        return {FOUND: found}
+        return {PREDICTIONS: found}
 
     if not hasattr(model, "combine"):
         return (_stage(at_once, cpu),)

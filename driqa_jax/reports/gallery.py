@@ -13,7 +13,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import part_name, write_whole
 from driqa_jax.reports.explanation_png import sheet
-from driqa_jax.reports.html import page, photo_values, printable
+from driqa_jax.reports.html import explanation_values, page, printable
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -42,7 +42,7 @@ class Gallery:
     def __init__(self, folder: str | os.PathLike, provenance: dict[str, Any], threshold: float = STANDS_OUT):
         self.folder, self._provenance, self._threshold = pathlib.Path(folder), provenance, threshold
         self._taken: set[str] = set()
-        self._photos: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
         self._failed: list[tuple[str, str]] = []
         self._pages = 0
 
@@ -56,12 +56,12 @@ class Gallery:
 
     def add(self, explanation: Explanation) -> pathlib.Path:
         """Write the sheet and the line of one image; return the path of the sheet."""
-        if len(self._photos) == PER_PAGE:
+        if len(self._images) == PER_PAGE:
             self._write_page(last=False)
         target = self.folder / f"{self._free_stem(explanation.name)}.png"
         write_whole(target, sheet(explanation, self._threshold))
         self._write_line({**explanation.to_dict(self._threshold), "sheet": target.name})
-        self._photos.append(photo_values(explanation, _SIDE, _MAP_SIDE, self._threshold))
+        self._images.append(explanation_values(explanation, _SIDE, _MAP_SIDE, self._threshold))
         return target
 
     def fail(self, name: str, reason: str) -> None:
@@ -91,10 +91,10 @@ class Gallery:
         links = [("previous page", _page_name(number - 1))] if number > 1 else []
         links += [] if last else [("next page", _page_name(number + 1))]
         title = "Photos, explained" + (f", page {number}" if links else "")
-        values = {"photos": self._photos, "failed": self._failed, "links": links, "threshold": self._threshold}
+        values = {"photos": self._images, "failed": self._failed, "links": links, "threshold": self._threshold}
         html = page("explain.html.j2", self._provenance, title=title, **values)
         write_whole(self.folder / _page_name(number), html)
-        self._photos, self._failed = [], []
+        self._images, self._failed = [], []
 
     def _free_stem(self, name: str) -> str:
         """The image's stem, numbered so that it is unique even on case-insensitive file systems."""

@@ -52,7 +52,9 @@ def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
     return _environment().get_template(template).render(**shared, **values).encode()
 
 
-def photo_values(explanation: Explanation, side: int, map_side: int, threshold: float = STANDS_OUT) -> dict[str, Any]:
+def explanation_values(
+    explanation: Explanation, side: int, map_side: int, threshold: float = STANDS_OUT
+) -> dict[str, Any]:
     """Template values of one explanation. Images are WebP with at most `side`, maps `map_side`, pixels a side."""
     height, width = explanation.size
     shown = explanation.picture.shape
@@ -138,7 +140,7 @@ class Report:
         groups = self._groups()
         try:
             if kind is None:
-                self._explain([photo for _, photos in groups for photo in photos])
+                self._explain([image for _, images in groups for image in images])
         finally:
             write_whole(self.path, self._page(groups, complete=kind is None))
 
@@ -157,22 +159,22 @@ class Report:
         best = [(score, name) for score, _, name in sorted(self._best, reverse=True)[:upper]]
         groups = []
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
-            photos = [
+            images = [
                 {**name_values(name), "source": name, "score": score, "map": None, "reason": "not explained"}
                 for score, name in rows
             ]
-            groups += [(heading, photos)] if photos else []
+            groups += [(heading, images)] if images else []
         return groups
 
-    def _explain(self, photos: list[dict[str, Any]]) -> None:
-        for done, photo in enumerate(photos):
-            self._progress(done, len(photos))
+    def _explain(self, images: list[dict[str, Any]]) -> None:
+        for done, image in enumerate(images):
+            self._progress(done, len(images))
             try:
-                explanation = self._scorer.explain(photo["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
+                explanation = self._scorer.explain(image["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
             except Exception as error:  # the file changed after it was scored
-                photo["reason"] = f"cannot be read again: {reason(error)}"
+                image["reason"] = f"cannot be read again: {reason(error)}"
                 continue
-            photo.update(photo_values(explanation, _SIDE, _SIDE))
+            image.update(explanation_values(explanation, _SIDE, _SIDE))
 
     def _page(self, groups, complete: bool) -> bytes:
         scored = self._scored
