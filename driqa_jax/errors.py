@@ -1,5 +1,5 @@
-"""Errors that the user can mend."""
+"""Errors that the user can fix."""
 
 
 class UserError(Exception):
-    """Said in one line on standard error; the command exits with 2."""
+    """The command prints the message as one line on standard error and exits with 2."""

@@ -117,20 +117,20 @@ def test_all_broken_exits_1(fake, tmp_path, capsys):
     assert code == 1 and "not a picture" in out.splitlines()[1]
 
 
-def test_the_same_bytes_whatever_the_run(fake, photos, tmp_path, capsys):
+def test_two_runs_write_the_same_bytes(fake, photos, tmp_path, capsys):
     for name in ("one.csv", "two.csv"):
         assert driqa("score", photos, "-o", tmp_path / name, capsys=capsys)[0] == 0
     assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
-def test_nothing_to_score_is_told_in_one_line_before_a_model_is_loaded(fake, photos, tmp_path, capsys):
+def test_input_errors_are_one_line_before_a_model_is_loaded(fake, photos, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     for words, said in (
         ([empty], f"{empty}: no picture"),
         ([photos, tmp_path / "absent"], "no such file or folder"),
-        ([photos, "-o", tmp_path / "x.txt"], "x.txt: the ending"),
-        ([photos, "-o", tmp_path / "no" / "x.csv"], "there is no folder"),
+        ([photos, "-o", tmp_path / "x.txt"], "x.txt: the extension must be one of"),
+        ([photos, "-o", tmp_path / "no" / "x.csv"], "does not exist; create it first"),
     ):
         code, out, err = driqa("score", *words, capsys=capsys)
         assert code == 2 and out == "" and said in err and len(err.splitlines()) == 1
@@ -231,7 +231,7 @@ def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, 
         assert code == 2 and said in err and len(err.splitlines()) == 1
 
 
-def test_novel_pictures_are_those_whose_group_is_in_one_split_alone():
+def test_novel_images_have_a_group_in_one_split_only():
     from driqa_jax.data.splits import novel
     from driqa_jax.data.synthetic import FakeSource
 
@@ -241,7 +241,7 @@ def test_novel_pictures_are_those_whose_group_is_in_one_split_alone():
     assert novel(source, source).tolist() == [False, True, False, True]
 
 
-def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
+def test_train_passes_overrides_and_exit_code(monkeypatch, capsys):
     seen, config = {}, default()
     monkeypatch.setattr(
         "driqa_jax.train.config.read", lambda path, overrides: seen.update(p=path, o=overrides) or config
@@ -262,7 +262,7 @@ def test_train_hands_config_overrides_and_exit_code_on(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("words", [["--confg.a=1"], ["stray"], ["--config.a"], ["--config.a", "--config.b=1"]])
-def test_overrides_that_are_none_are_refused(words):
+def test_invalid_overrides_are_refused(words):
     with pytest.raises(UserError, match=r"--config\."):
         parse_overrides(words)
 
@@ -302,7 +302,7 @@ def test_info_names_versions_devices_models_and_parts(tmp_path, capsys, monkeypa
         assert said in out
 
 
-def test_a_file_for_results_is_made_room_for_or_refused_before_the_work(tmp_path):
+def test_a_result_file_is_checked_and_its_folder_created_before_the_work(tmp_path):
     path = result_file(str(tmp_path / "new" / "folder" / "found.json"))
     path.write_text("{}")
     assert result_file(str(path)) == path and path.read_text() == "{}"

@@ -46,40 +46,40 @@ def test_each_help_shows_an_example_and_imports_neither_jax_nor_numpy(root, acti
     assert f":\n  driqa data {action} biq2021 --data-dir" in done.stdout
 
 
-def test_all_there(authors, capsys):
+def test_a_complete_set_passes(authors, capsys):
     code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 0 and err == ""
     assert out.splitlines() == [
-        "train: 5 of 5 ratings, 5 pictures",
-        "test: 2 of 2 ratings, 2 pictures",
+        "train: 5 of 5 ratings, 5 images",
+        "test: 2 of 2 ratings, 2 images",
         "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
         f"biq2021 is complete; next: driqa data prepare biq2021 --data-dir {authors}",
     ]
 
 
-def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
+def test_a_missing_image_and_a_missing_row_are_reported(authors, capsys, monkeypatch):
     monkeypatch.setitem(biq2021.LAYOUT.counts, "train", 6)
     (authors / "Images" / "ss03 (6).jpg").unlink()
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
     assert code == 1 and "complete" not in out
     assert out.splitlines() == [
-        "train: 5 of 6 ratings, 5 pictures",
-        "test: 2 of 2 ratings, 1 pictures",
+        "train: 5 of 6 ratings, 5 images",
+        "test: 2 of 2 ratings, 1 images",
         "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
         "  train: 5 ratings, where the authors give 6",
         "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
     ]
 
 
-def test_a_missing_folder_or_file_is_one_defect_and_the_rest_is_looked_at(authors, capsys):
+def test_a_missing_folder_or_file_is_one_defect_and_the_rest_is_checked(authors, capsys):
     (authors / "Images").rename(authors / "Pictures")
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
-    assert code == 1 and "train: 5 of 5 ratings, 0 pictures" in out
+    assert code == 1 and "train: 5 of 5 ratings, 0 images" in out
     assert out.count("\n  ") == 1 and f"{authors / 'Images'}: no such folder" in out
     (authors / "Pictures").rename(authors / "Images")
     (authors / biq2021.SPLITS["test"]).unlink()
     code, out, _ = driqa_data(capsys, "check", "biq2021", "--data-dir", authors)
-    assert code == 1 and "train: 5 of 5 ratings, 5 pictures\ntest: 0 of 2 ratings, 0 pictures\n" in out
+    assert code == 1 and "train: 5 of 5 ratings, 5 images\ntest: 0 of 2 ratings, 0 images\n" in out
     assert out.count("\n  ") == 1 and "Test (Images and MOS).csv: no such file" in out
 
 
@@ -91,7 +91,7 @@ def test_many_defects_are_counted(authors, capsys, monkeypatch):
     assert code == 1 and out.count("is not in Images") == 2 and out.endswith("  and 5 more\n")
 
 
-def test_broken_pictures_are_found_with_decode_alone(authors, capsys):
+def test_broken_images_are_found_only_with_decode(authors, capsys):
     broken = authors / "Images" / "ss03 (4).jpg"
     broken.write_bytes(broken.read_bytes()[:400])
     assert driqa_data(capsys, "check", "biq2021", "--data-dir", authors)[0] == 0
@@ -100,7 +100,7 @@ def test_broken_pictures_are_found_with_decode_alone(authors, capsys):
     assert "decoding: 7 of 7" in err
 
 
-def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys):
+def test_an_empty_folder_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys):
     for folder in (tmp_path, tmp_path / "absent"):
         code, out, err = driqa_data(capsys, "check", "biq2021", "--data-dir", folder)
         assert code == 2 and out == ""
@@ -115,7 +115,7 @@ def test_nothing_there_an_unknown_name_and_usage_errors_exit_2(tmp_path, capsys)
         assert code == 2 and out == "" and "biq2021" in err and err.count("\n") == 1
 
 
-def test_a_csv_of_ones_own_is_checked_too(tmp_path, capsys):
+def test_a_custom_csv_is_checked(tmp_path, capsys):
     for name, data in (("a.png", None), ("b.png", b"no picture")):
         Image.new("RGB", (8, 8)).save(tmp_path / name) if data is None else (tmp_path / name).write_bytes(data)
     (tmp_path / "r.csv").write_text("image,std,mos\na.png,.1,2\nb.png,.2,4\n")
@@ -128,7 +128,7 @@ def test_a_csv_of_ones_own_is_checked_too(tmp_path, capsys):
     assert code == 2 and "--mos-range 1 5" in err
 
 
-def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tmp_path, capsys):
+def test_prepare_prints_how_to_train_and_keeps_a_prepared_set(authors, tmp_path, capsys):
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors)
     where = f"{authors}/tfds/biq2021/1.2.0; train on it with --config.data.path={authors}/tfds\n"
     assert code == 0 and out == f"biq2021 is in {where}"
@@ -140,7 +140,7 @@ def test_prepare_says_where_and_how_to_train_and_keeps_what_is_there(authors, tm
     assert code == 0 and f"--config.data.path={tmp_path / 'other'}\n" in out
 
 
-def test_what_cannot_be_prepared_says_why_and_exits_2(authors, tmp_path, capsys):
+def test_a_failed_preparation_gives_the_reason_and_exits_2(authors, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     code, out, err = driqa_data(capsys, "prepare", "biq2021", "--data-dir", authors, "--out", tmp_path / "file")
     assert code == 2 and out == "" and "file" in err and "nothing was prepared" in err
@@ -168,7 +168,7 @@ sys.exit(cli.main(["data", "prepare", "biq2021", "--data-dir", sys.argv[1], "--o
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_stopped_half_way_it_leaves_nothing_that_is_read(authors, tmp_path, capsys, number, code):
+def test_an_interrupted_preparation_leaves_no_partial_set(authors, tmp_path, capsys, number, code):
     out = tmp_path / "out"
     running = subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(authors), str(out)], stdout=subprocess.PIPE, text=True

@@ -7,8 +7,9 @@ from PIL import Image
 from skimage import data
 
 from driqa_jax.cli import main as cli
-from driqa_jax.corpus.sheet import SEVERITIES, centre_square, contact_sheet, severity_grid
+from driqa_jax.corpus.sheet import SEVERITIES, contact_sheet, severity_grid
 from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
+from driqa_jax.evaluation.pristine import centre_square
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def read(path):
     return np.asarray(Image.open(path)).astype(np.float64)
 
 
-def test_list_says_of_each_what_the_table_says(capsys):
+def test_list_prints_the_properties_of_each_degradation(capsys):
     assert driqa("list") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [row[0] for row in rows] == list(NAMES) and {len(row) for row in rows} == {5}
@@ -40,7 +41,7 @@ def test_list_says_of_each_what_the_table_says(capsys):
     assert found["ringing"] == ["-", "-"]
 
 
-def test_apply_keeps_the_size_and_degrades_as_asked(photo, tmp_path):
+def test_apply_keeps_the_size_and_applies_the_severity(photo, tmp_path):
     before = read(photo)
     assert driqa("apply", "--name", "brighten", "--severity", 0, photo, "-o", tmp_path / "same.webp") == 0
     np.testing.assert_array_equal(read(tmp_path / "same.webp"), before)
@@ -52,7 +53,7 @@ def test_apply_keeps_the_size_and_degrades_as_asked(photo, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "l.png"), read(tmp_path / "new" / "b.png"))
 
 
-def test_apply_to_many_draws_by_name_and_seed_and_survives_a_broken_file(photo, tmp_path, capsys):
+def test_apply_to_a_folder_is_seeded_by_name_and_skips_a_broken_file(photo, tmp_path, capsys):
     folder = tmp_path / "in"
     folder.mkdir()
     for name in ("a.png", "b.png"):
@@ -98,7 +99,7 @@ def test_apply_refuses_before_it_compiles(words, said, photo, tmp_path, monkeypa
     assert not list(tmp_path.glob("out*"))
 
 
-def test_apply_never_replaces_what_it_reads_nor_joins_two_names(photo, tmp_path, capsys):
+def test_apply_never_overwrites_an_input_or_merges_two_names(photo, tmp_path, capsys):
     jpeg = ("apply", "--name", "jpeg", "--severity", 0.5)
     assert driqa(*jpeg, photo, "-o", photo) == 2
     assert "would replace it" in capsys.readouterr().err

@@ -406,6 +406,6 @@ def test_a_stopped_command_says_how_to_go_on(monkeypatch, capsys, root):
     monkeypatch.setattr("driqa_jax.train.loop.train", lambda config, workdir: 143)
     words = ["train", "--config", str(root / "configs" / "smoke.py"), "--workdir", "my run", "--config.seed=1"]
     assert main(words) == 143
-    assert f"to go on: driqa train --config {root}/configs/smoke.py --workdir 'my run' --config.seed=1" in (
+    assert f"to resume: driqa train --config {root}/configs/smoke.py --workdir 'my run' --config.seed=1" in (
         capsys.readouterr().err
     )

@@ -182,7 +182,7 @@ def test_the_commands_leave_pages_and_report_what_is_broken(scorer, tmp_path, mo
 
     page = tmp_path / "r.html"
     assert cli.main(["score", str(photos), "-o", str(tmp_path / "s.csv"), "--report", str(page)]) == 1
-    assert "explaining 3 pictures" in capsys.readouterr().err
+    assert "explaining 3 images" in capsys.readouterr().err
     assert {"a.png", "b.png", "the file is empty (zero bytes)"} <= set(Page(page).texts)
     assert cli.main(["score", str(photos), "--report", str(tmp_path / "r.txt")]) == 2
 

@@ -99,7 +99,7 @@ def test_many_lines_at_once_come_back_in_order(photos, monkeypatch):
     assert code == 1 and [line.split(",")[0] for line in rest[1:]] == [str(name) for name in names]
 
 
-def test_a_list_pauses_only_where_nothing_is_there():
+def test_a_list_pauses_only_without_input():
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb", buffering=0) as file:
         items = read_list(file)
@@ -113,8 +113,8 @@ def test_a_list_pauses_only_where_nothing_is_there():
         assert found == ["a", "b"] and all(item is PAUSE for item in items)
 
 
-@pytest.mark.parametrize("words, said", [(["-", "x.png"], "alone"), (["-"], "no path came")])
-def test_what_cannot_be_read_is_told(photos, monkeypatch, capsys, words, said):
+@pytest.mark.parametrize("words, said", [(["-", "x.png"], "only path"), (["-"], "no path")])
+def test_invalid_standard_input_is_a_usage_error(photos, monkeypatch, capsys, words, said):
     empty = open(os.devnull, "rb")  # noqa: SIM115
     monkeypatch.setattr(sys, "stdin", types.SimpleNamespace(buffer=empty))
     assert cli.main(["score", *words]) == 2

@@ -19,8 +19,8 @@ from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.protocol import execute, models, rerun
-from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.config import default
+from driqa_jax.protocol.models import Best
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.runner import run_protocol
 
@@ -101,9 +101,9 @@ def test_the_pages_hold_all_rows_with_provenance_and_figures(done):
     for said in ("| full (last) | fake test |", "| no bad ones (val_selected) | other |", "| no bad ones - full |"):
         assert said in text
     for said in (
-        "best_on_test was chosen on the very pictures",
+        "best_on_test was selected on the pictures",
         "split: fake hash 0, sha256",
-        "each picture brought to 80",
+        "each picture resized to 80",
     ):
         assert said in text
     assert r"\begin{tabular}" in (done / "table.tex").read_text() and (done / "table.csv").exists()
@@ -157,7 +157,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
             raise MemoryError("no room\nat all")
         value = {"no bad ones": 0.5, "bad": np.nan}[run.row]
         said = {"view": {}, "init": {}}
-        return models.Tested(
+        return models.Predictors(
             {"last": lambda test, part: np.full(len(part), value)}, {"last": {"step": 1, "sha256": "0"}}, said
         )
 

@@ -15,7 +15,7 @@ import pytest
 from driqa_jax.cli import main as cli
 
 
-def test_without_the_extra_it_says_what_to_install(root):
+def test_a_missing_extra_is_named_with_the_install_command(root):
     code = (
         "import sys\n"
         "from driqa_jax.cli.main import main\n"
@@ -41,7 +41,7 @@ def serving():
         pytest.importorskip(name, reason="needs the extra serve")
 
 
-def test_an_address_that_cannot_be_had_is_told_at_once(serving, capsys, monkeypatch):
+def test_an_unavailable_address_fails_before_loading(serving, capsys, monkeypatch):
     monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: pytest.fail("loaded"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert cli.main(["serve", "--port", str(taken.getsockname()[1])]) == 2
@@ -52,7 +52,7 @@ def test_an_address_that_cannot_be_had_is_told_at_once(serving, capsys, monkeypa
 
 
 @pytest.mark.parametrize("host, warned", [("127.0.0.1", False), ("localhost", False), ("0.0.0.0", True)])
-def test_others_are_warned_of(serving, capsys, monkeypatch, host, warned):
+def test_a_public_address_prints_a_warning(serving, capsys, monkeypatch, host, warned):
     monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: None)
     seen = []
     monkeypatch.setattr("driqa_jax.serving.server.serve", lambda *a: seen.append(a))
@@ -69,7 +69,7 @@ def test_the_bundled_model_starts_answers_and_stops(serving, root):
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True) as process:
         watch = threading.Timer(500, process.kill)
         watch.start()
-        where = re.match(r"(http://127\.0\.0\.1:\d+) listens", process.stderr.readline())[1]
+        where = re.match(r"(http://127\.0\.0\.1:\d+) will listen", process.stderr.readline())[1]
         assert f"ready: {where}\n" in process.stderr  # a slow machine's compiler complains before that
         assert b'"ok"' in urllib.request.urlopen(f"{where}/healthz", timeout=60).read()
         photo = (root / "examples" / "photos" / "dog.jpg").read_bytes()

@@ -15,7 +15,7 @@ pytest.importorskip("prometheus_client", reason="needs the extra serve")
 from fake_model import picture  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 
-from driqa_jax.serving.form import pictures_in  # noqa: E402
+from driqa_jax.serving.form import uploads_in  # noqa: E402
 from driqa_jax.serving.limits import Refused  # noqa: E402
 
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp", "tiff", "ppm", "jpeg2000", "ico")
@@ -117,24 +117,24 @@ def hammer(server, count, seed):
     return seen
 
 
-def test_a_few_hundred_odd_requests(server, caplog):
+def test_hundreds_of_malformed_requests(server, caplog):
     seen = hammer(server, 300, seed=0)
     assert {200, 400, 404, 415, 422, None} <= set(seen), seen
     assert not [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.long
-def test_thousands_of_odd_requests(server):
+def test_thousands_of_malformed_requests(server):
     print(hammer(server, 5000, seed=1))
 
 
-def test_odd_forms_are_parsed_or_refused():
+def test_malformed_forms_are_parsed_or_refused():
     rng = random.Random(2)
     for _ in range(2000):
         kind = rng.choice(("multipart/form-data; boundary=XX", "multipart/form-data; boundary=-", *KINDS))
         kind = mutated(rng, kind.encode()).decode("latin-1") if rng.randrange(3) == 0 else kind
         try:
-            found = pictures_in(a_body(rng), kind, 3)
+            found = uploads_in(a_body(rng), kind, 3)
         except Refused as refused:
             assert refused.status in (400, 413, 415)
         else:

@@ -61,7 +61,7 @@ def sort(window, order):
     )
 
 
-def test_pictures_get_scores_reasons_an_order_and_a_file(window, server, files, tmp_path):
+def test_images_get_scores_reasons_an_order_and_a_file(window, server, files, tmp_path):
     scores = [
         entry["score"]
         for entry in server.send("/v1/score", [(f"{i}.png", file.read_bytes()) for i, file in enumerate(files[:3])])[2][
@@ -89,7 +89,7 @@ def test_pictures_get_scores_reasons_an_order_and_a_file(window, server, files, 
     assert shown(window, "bdi") == [] and window.run("return document.getElementById('results').hidden")
 
 
-def test_a_row_opens_by_keyboard_and_says_why(window, files):
+def test_a_row_opens_by_keyboard_with_an_explanation(window, files):
     window.type("#choose", str(files[0]))
     all_done(window, 1)
     window.type("#list .row", "\ue007")  # Enter
@@ -107,7 +107,7 @@ def test_a_row_opens_by_keyboard_and_says_why(window, files):
     assert window.run("return document.querySelector('.why').hidden")
 
 
-def test_pictures_are_dropped_in_many_and_an_overload_is_waited_out(window, server, files, monkeypatch):
+def test_many_dropped_images_are_sent_again_after_an_overload(window, server, files, monkeypatch):
     refused = []
     queue = server.service.queue
     put = queue.put
@@ -153,7 +153,7 @@ def test_it_fits_a_narrow_window_and_every_control_has_a_name(window, files):
     assert {"slider", "combobox"} <= {role for role, _ in found} and all(name for _, name in found)
 
 
-def test_the_files_of_the_page_come_from_here_alone(server):
+def test_the_page_loads_files_only_from_the_server(server):
     for path, (_, kind) in FILES.items():
         status, headers, body = server.get(path)
         assert status == 200 and headers["content-type"] == kind and headers["content-security-policy"] == POLICY

@@ -23,7 +23,7 @@ from PIL import Image  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 
 from driqa_jax.reports.colormap import overlay  # noqa: E402
-from driqa_jax.serving.form import Picture, pictures_in  # noqa: E402
+from driqa_jax.serving.form import Upload, uploads_in  # noqa: E402
 from driqa_jax.serving.limits import Limits, Refused  # noqa: E402
 from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
 
@@ -73,7 +73,7 @@ def test_a_body_and_a_form_get_the_scores_of_the_scorer(server, scorer):
     assert [entry["score"] for entry in said["results"]] == [result.score for result in expected]
 
 
-def test_an_explanation_has_map_pictures_and_names(server, scorer):
+def test_an_explanation_has_map_images_and_names(server, scorer):
     status, _, said = server.send("/v1/explain?image_format=png", [("a.png", GOOD), ("b.png", b"none")])
     assert status == 200
     entry, broken = said["results"]
@@ -94,19 +94,19 @@ def test_an_explanation_has_map_pictures_and_names(server, scorer):
     assert server.post("/v1/explain?image_format=gif", GOOD)[0] == 422
 
 
-def test_broken_pictures_are_entries_among_the_good(server):
+def test_broken_images_get_error_entries_in_order(server):
     sent = [("a.png", GOOD), ("b.png", b""), ("c.png", GOOD[: len(GOOD) // 2]), ("d.png", b"<svg/>"), ("e.png", GOOD)]
     status, _, said = server.send("/v1/score", sent)
     assert status == 200
     assert [entry["error"] is None for entry in said["results"]] == [True, False, False, False, True]
     assert said["results"][0]["score"] == said["results"][4]["score"]
     for path in ("/v1/score", "/v1/explain"):
-        for data, reason in ((sent[1][1], "empty"), (sent[2][1], "truncated"), (sent[3][1], "not a picture")):
+        for data, reason in ((sent[1][1], "empty"), (sent[2][1], "truncated"), (sent[3][1], "an SVG drawing")):
             status, _, said = server.post(path, data)
             assert status == 422 and reason in said["results"][0]["error"]
 
 
-def test_pixels_are_counted_before_they_are_decoded(server, monkeypatch):
+def test_pixels_are_counted_before_decoding(server, monkeypatch):
     monkeypatch.setattr("driqa_jax.inference.scorer.decode", lambda *a: pytest.fail("decoded"))
     # A bomb: ten gigapixels in a few bytes, and not one of them is looked at.
     header = struct.pack(">4sIIBBBBB", b"IHDR", 100_000, 100_000, 8, 2, 0, 0, 0)
@@ -116,7 +116,7 @@ def test_pixels_are_counted_before_they_are_decoded(server, monkeypatch):
         assert status == 413 and f"{said} megapixels" in answer["results"][0]["error"]
 
 
-def test_what_holds_no_pictures_is_refused(server):
+def test_content_types_without_images_are_refused(server):
     for kind in (
         "text/plain",
         "application/json",
@@ -125,7 +125,7 @@ def test_what_holds_no_pictures_is_refused(server):
         "x",
     ):
         status, _, said = server.post("/v1/score", GOOD, kind)
-        assert status == 415 and "holds no pictures" in said["error"]
+        assert status == 415 and "contains no images" in said["error"]
     assert server.request("POST", "/v1/score", GOOD)[0] == 200  # nothing said: bytes
     assert server.get("/v1/score")[0] == 405 and server.get("/etc/passwd")[0] == 404
 
@@ -137,7 +137,7 @@ def test_what_holds_no_pictures_is_refused(server):
         (form([("a.png", GOOD)])[:60], MULTIPART, 400, "cut off"),
         (form([("a.png", GOOD)]), "multipart/form-data", 400, "boundary"),
         (form([("a.png", GOOD)]), "multipart/form-data; boundary=YY", 400, "damaged"),
-        (b"--XX--\r\n", MULTIPART, 400, "no picture"),
+        (b"--XX--\r\n", MULTIPART, 400, "no image"),
         (b"", MULTIPART, 400, "cut off"),
         (
             b'--XX\r\nContent-Disposition: form-data; name="url"\r\n\r\nhttp://x\r\n--XX--\r\n',
@@ -149,7 +149,7 @@ def test_what_holds_no_pictures_is_refused(server):
         (bytes(2_000_001), "image/png", 413, "longer than 2000000 bytes"),
     ],
 )
-def test_forms_and_bodies_that_are_damaged_or_too_much(server, body, kind, status, reason):
+def test_damaged_or_oversized_forms_and_bodies_are_refused(server, body, kind, status, reason):
     found, _, said = server.post("/v1/score", body, kind)
     assert found == status and reason in said["error"]
     assert server.healthy()
@@ -164,7 +164,7 @@ def test_a_body_of_unknown_length_is_cut_at_the_limit(server):
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "/etc/passwd", "<script>alert(1)</script>", "http://localhost/x", "%00", "é\u202e\x07"]
 )
-def test_names_are_echoed_and_nothing_else(server, name, monkeypatch):
+def test_names_are_returned_and_never_opened(server, name, monkeypatch):
     opened = []
     monkeypatch.setattr("builtins.open", lambda *a, **k: opened.append(a) or pytest.fail("a file was opened"))
     body = form([(name, GOOD)])
@@ -209,7 +209,7 @@ def test_health_metrics_openapi_and_security_headers(server):
     assert server.get("/docs")[0] == 404 and server.get("/redoc")[0] == 404
 
 
-def test_too_much_at_once_is_429_and_the_rest_is_answered(scorer, slow):
+def test_overload_is_429_and_accepted_requests_are_answered(scorer, slow):
     with running(scorer, queue=4, seconds=20) as client:
         slow.clear()
         answers, threads = [], []
@@ -228,7 +228,7 @@ def test_too_much_at_once_is_429_and_the_rest_is_answered(scorer, slow):
         within(10, lambda: len(client.service.queue) >= 2)
         began = time.monotonic()
         status, headers, said = client.send("/v1/score", [("a.png", GOOD)] * 4)
-        assert status == 429 and int(headers["retry-after"]) >= 1 and "wait already" in said["error"]
+        assert status == 429 and int(headers["retry-after"]) >= 1 and "waiting already" in said["error"]
         assert time.monotonic() - began < 5 and client.healthy()
         slow.set()
         for thread in threads:
@@ -246,7 +246,7 @@ def test_bytes_of_all_requests_together_are_bounded(scorer):
         assert client.post("/v1/score", GOOD)[0] == 200
 
 
-def test_what_takes_too_long_is_504_and_forgotten(scorer, slow):
+def test_a_timeout_is_504_and_its_jobs_are_cancelled(scorer, slow):
     with running(scorer, seconds=0.3) as client:
         slow.clear()
         status, _, said = client.post("/v1/score", GOOD)
@@ -255,7 +255,7 @@ def test_what_takes_too_long_is_504_and_forgotten(scorer, slow):
         within(10, lambda: client.post("/v1/score", GOOD)[0] == 200)
 
 
-def test_pictures_of_a_client_that_has_gone_are_not_scored(scorer, slow):
+def test_images_of_a_disconnected_client_are_not_scored(scorer, slow):
     with running(scorer, queue=20) as client:
         slow.clear()
         connection = socket.create_connection(("127.0.0.1", client.port))
@@ -270,7 +270,7 @@ def test_pictures_of_a_client_that_has_gone_are_not_scored(scorer, slow):
         assert b'outcome="done"} 20.0' in client.get("/metrics")[2]
 
 
-def test_what_runs_is_finished_when_told_to_stop(scorer, slow):
+def test_running_requests_finish_after_a_stop_signal(scorer, slow):
     with running(scorer) as client:
         slow.clear()
         answers = []
@@ -336,7 +336,7 @@ def test_head_gives_the_headers_of_get(server):
     assert "head" not in server.get("/openapi.json")[2]["paths"]["/healthz"]
 
 
-def test_a_client_that_trickles_is_cut_off(server):
+def test_a_client_that_sends_too_slowly_is_disconnected(server):
     starts = (
         b"POST /v1/sc",
         b"POST /v1/score HTTP/1.1\r\nhost: x\r\ncontent-type: image/png\r\ncontent-length: 99\r\n\r\n",
@@ -366,7 +366,7 @@ def _still_open(connection):
     return data != b""
 
 
-def test_a_client_that_never_reads_is_cut_off(server):
+def test_a_client_that_never_reads_is_disconnected(server):
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", server.port))
@@ -383,7 +383,7 @@ def _reset(connection):
     return False
 
 
-def test_huge_and_odd_headers_are_refused(server):
+def test_huge_and_invalid_headers_are_refused(server):
     for lines in (
         b"x: " + b"a" * 200_000,
         b"a:b\r\n" * 40_000,
@@ -424,13 +424,13 @@ def test_the_queue_serves_requests_in_turn_and_takes_all_or_none():
         queue.put([one])
 
 
-def test_pictures_are_parsed_whatever_stands_in_them():
+def test_forms_are_parsed_with_any_bytes_in_the_files():
     data = b"\r\n--X\r\n--XX\n\r--" + bytes(range(256))
-    assert pictures_in(form([("ä.png", data), ("", b"")]), MULTIPART, 2) == [
-        Picture("ä.png", data),
-        Picture("picture", b""),
+    assert uploads_in(form([("ä.png", data), ("", b"")]), MULTIPART, 2) == [
+        Upload("ä.png", data),
+        Upload("picture", b""),
     ]
-    long = pictures_in(form([("n" * 4000, b"x")]), MULTIPART, 1)[0].name
+    long = uploads_in(form([("n" * 4000, b"x")]), MULTIPART, 1)[0].name
     assert len(long) == 255 and long.endswith("…")
     with pytest.raises(Refused, match="413"):
-        pictures_in(form([("a", b"x")] * 3), MULTIPART, 2)
+        uploads_in(form([("a", b"x")] * 3), MULTIPART, 2)

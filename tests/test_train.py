@@ -295,7 +295,7 @@ def test_a_command_stopped_by_sigterm_saves_exits_143_and_goes_on_to_the_end(tmp
             if line.startswith("step 1 "):
                 process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 143, said
-    assert f"stopped at step {lines(workdir)[-1]['step']} of 6, saved\nto go on: driqa train --config " in said
+    assert f"stopped at step {lines(workdir)[-1]['step']} of 6, saved\nto resume: driqa train --config " in said
     steps = [line["step"] for line in lines(workdir)]
     assert steps == list(range(1, steps[-1] + 1)) and steps[-1] < 6
     done = subprocess.run(command, capture_output=True, timeout=300, **options)

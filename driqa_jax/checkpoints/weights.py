@@ -21,7 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_bytes
 
 FORMAT = "driqa_jax/1"
 TEXT_KEYS = ("format", "variant", "licence")
@@ -51,7 +51,7 @@ def save_weights(path: str | os.PathLike, params: Mapping[str, Any], metadata: M
         raise ValueError(f"{path}: there are no parameters to save")
     header = _encoded(decode_metadata({"format": FORMAT, **metadata}, path))
     data = _sorted_header(safetensors.numpy.save(tensors, header))
-    write_whole(path, data)
+    write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
 

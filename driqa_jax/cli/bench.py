@@ -1,4 +1,4 @@
-"""`driqa bench`: says where the benchmarks are. They belong to the repository and are not installed."""
+"""`driqa bench`: names the benchmark command. Benchmarks belong to the repository and are not installed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from driqa_jax.errors import UserError
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser("bench", help="say where the benchmarks are", add_help=False, allow_abbrev=False)
+    parser = subparsers.add_parser("bench", help="name the benchmark command", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?", metavar="NAME")
     parser.set_defaults(run=run, overrides=())
 
 
 def run(args: argparse.Namespace) -> int:
-    """Name the command that runs the benchmarks from a checkout of the repository."""
-    how = "The benchmarks are in the repository. In a checkout run: python -m benchmarks"
+    """Print the command that runs the benchmarks from a checkout. Raises UserError if a benchmark is named."""
+    where = "The benchmarks are in the driqa_jax repository and are not installed. In a checkout, run"
     if args.name:
-        raise UserError(f"{how} {' '.join([args.name, *args.overrides])}")
-    print(how)
+        raise UserError(f"{where} python -m benchmarks {' '.join([args.name, *args.overrides])}")
+    print(f"{where} python -m benchmarks; for example python -m benchmarks step --help")
     return 0

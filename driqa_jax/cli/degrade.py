@@ -1,4 +1,4 @@
-"""`driqa degrade`: what the degradations are called, and photographs, sheets and corpora made with them."""
+"""`driqa degrade`: lists degradations and applies them to photographs, contact sheets and corpora."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import argparse
 import pathlib
 import sys
 
-from driqa_jax.cli.options import positive
+from driqa_jax.cli.options import add_command, add_paths, positive
 from driqa_jax.errors import UserError
+from driqa_jax.progress import Progress
 
 _EXAMPLES = """\
 examples:
@@ -17,8 +18,8 @@ examples:
   driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
 """
 _LIST_EXAMPLES = """\
-columns: name; "ordered" where more of it is worse to a person, or "unordered"; group; number in KADID-10k;
-severities of KADID-10k's levels 1 to 5. A dash stands for what a type has not.
+columns: name; "ordered" if a higher severity always looks worse, or "unordered"; group; number in KADID-10k; severities
+of KADID-10k's levels 1 to 5. A dash means that a type has no such value.
 
 example:
   driqa degrade list | awk '$2 == "ordered" {print $1}'
@@ -28,9 +29,9 @@ examples:
   driqa degrade apply --name jpeg --severity 0.5 photo.png -o degraded.png
   driqa degrade apply --name lens_blur --level 3 photos/ -o blurred --format webp
 
-A picture keeps its size. Names are those of `driqa degrade list`.
+Images keep their size. `driqa degrade list` prints the names.
 
-exit codes: 0 all written, 1 some pictures failed, 2 usage error or none written, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 all written, 1 some images failed, 2 usage error or none written, 130 Ctrl-C, 143 SIGTERM
 """
 _SHEET_EXAMPLES = """\
 example:
@@ -40,56 +41,48 @@ _CORPUS_EXAMPLES = """\
 example:
   driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
 
-Any key of the configuration can be set with --config.KEY=VALUE. Stopped, the same command goes on at the first file
-that is missing. A folder that holds another corpus is refused.
+--config.KEY=VALUE sets any key of the configuration. Run the same command again to resume at the first missing file.
+A folder with another corpus is rejected.
 
-exit codes: 0 it is whole, 2 usage error, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 complete, 2 usage error, 130 Ctrl-C, 143 SIGTERM
 """
 
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    style = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-    parser = subparsers.add_parser(
-        "degrade",
-        help="degrade photographs, make corpora",
-        description="Degrade photographs as pretraining does, on the device.",
-        epilog=_EXAMPLES,
-        **style,
-    )
+    about = "Degrade photographs on the device, as pretraining does."
+    parser = add_command(subparsers, "degrade", "degrade photographs, write corpora", about, _EXAMPLES)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
-    def action(name, run, line, examples):
-        found = actions.add_parser(name, help=line, description=f"{line.capitalize()}.", epilog=examples, **style)
-        found.set_defaults(run=run)
-        return found
+    def action(name, run, summary, examples):
+        return add_command(actions, name, summary, f"{summary.capitalize()}.", examples, run=run)
 
-    action("list", _list, "list the degradations, a name a line", _LIST_EXAMPLES)
+    action("list", _list, "list the degradations, one name per line", _LIST_EXAMPLES)
 
-    apply = action("apply", _apply, "put one degradation on pictures", _APPLY_EXAMPLES)
-    apply.add_argument("paths", nargs="+", metavar="IN", help="a file, a folder or a glob")
-    apply.add_argument("--name", required=True, metavar="NAME", help="the degradation")
+    apply = action("apply", _apply, "apply one degradation to images", _APPLY_EXAMPLES)
+    add_paths(apply, "IN")
+    apply.add_argument("--name", required=True, metavar="NAME", help="degradation")
     amount = apply.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--severity", type=float, metavar="S", help="0 (nothing) to 1")
-    amount.add_argument("--level", type=int, metavar="L", help="KADID-10k's level, 1 to 5")
-    apply.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
+    amount.add_argument("--severity", type=float, metavar="S", help="from 0 (none) to 1")
+    amount.add_argument("--level", type=int, metavar="L", help="KADID-10k level, 1 to 5")
     apply.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="a lossless picture file, for several a folder"
+        "-o", "--output", required=True, metavar="OUT", help="lossless image file; for several images a folder"
     )
-    apply.add_argument("--format", choices=("png", "webp"), help="of files in a folder (default: png)")
+    apply.add_argument("--format", choices=("png", "webp"), help="format of files in a folder (default: png)")
 
-    sheet = action("sheet", _sheet, "draw a contact sheet, degradations by severities", _SHEET_EXAMPLES)
-    sheet.add_argument("photo", metavar="PHOTO")
-    sheet.add_argument("-o", "--output", required=True, metavar="S.png")
-    sheet.add_argument("--names", metavar="A,B,...", help="the rows (default: all)")
+    sheet = action("sheet", _sheet, "draw a contact sheet of degradations by severities", _SHEET_EXAMPLES)
+    sheet.add_argument("photo", metavar="PHOTO", help="image file")
+    sheet.add_argument("-o", "--output", required=True, metavar="S.png", help="output file")
+    sheet.add_argument("--names", metavar="A,B,...", help="degradations, one per row (default: all)")
     sheet.add_argument(
-        "--side", type=positive, default=192, metavar="PX", help="of the square cut from the middle (default: 192)"
+        "--side", type=positive, default=192, metavar="PX", help="side of the center square (default: 192)"
     )
-    sheet.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn (default: 0)")
+    for parser in (apply, sheet):
+        parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
     corpus = action("corpus", _corpus, "write a corpus of degraded photographs", _CORPUS_EXAMPLES)
-    corpus.add_argument("--config", required=True, metavar="F.py", help="a Python file with get_config()")
-    corpus.add_argument("-o", "--output", required=True, metavar="DIR", help="the folder to write to")
+    corpus.add_argument("--config", required=True, metavar="F.py", help="Python file with get_config()")
+    corpus.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
     corpus.set_defaults(overrides=[])
 
 
@@ -124,14 +117,16 @@ def _apply(args: argparse.Namespace) -> int:
     targets = files.destinations(paths, args.output, extension)
     enable_compile_cache()
     failed = 0
-    with _Progress("degrading") as progress:
+    with Progress() as progress:
         results = files.degrade_files(args.name, severity, args.seed, paths, targets)
         for done, (path, error) in enumerate(results, 1):
             if error:
                 failed += 1
                 print(f"{path}: {error}", file=sys.stderr)
-            progress(done, len(paths))
-    return 0 if not failed else 1 if failed < len(paths) else 2
+            progress("degrading", done, len(paths))
+    if not failed:
+        return 0
+    return 1 if failed < len(paths) else 2
 
 
 def _sheet(args: argparse.Namespace) -> int:
@@ -139,12 +134,12 @@ def _sheet(args: argparse.Namespace) -> int:
     from driqa_jax.corpus import files, sheet
     from driqa_jax.data.decode import decode
     from driqa_jax.degradations import NAMES
+    from driqa_jax.evaluation.pristine import centre_square
 
     names = [files.known(name.strip()).name for name in args.names.split(",")] if args.names else NAMES
     target = pathlib.Path(args.output)
-    if target.suffix.lower() not in files.LOSSLESS:
-        raise UserError(f"{target}: the extension must be one of {', '.join(files.LOSSLESS)}")
-    square = sheet.centre_square(decode(args.photo), args.side)
+    files.require_lossless(target)
+    square = centre_square(decode(args.photo), args.side)
     enable_compile_cache()
     try:
         grid = sheet.severity_grid(square, names, seed=args.seed)
@@ -164,34 +159,8 @@ def _corpus(args: argparse.Namespace) -> int:
 
     config = read(args.config, settings)
     enable_compile_cache()
-    with _Progress("pictures") as progress:
+    with Progress() as progress:
         manifest = make(config, pathlib.Path(args.output), progress)
     count = sum(shard["records"] for shard in manifest["shards"].values())
-    print(f"{args.output} holds {count} pictures in {len(manifest['shards'])} files")
+    print(f"{args.output} contains {count} images in {len(manifest['shards'])} files")
     return 0
-
-
-class _Progress:
-    """On standard error: a bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, what: str):
-        self._what, self._bar = what, None
-
-    def __enter__(self):
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
-            self._task = self._bar.add_task(self._what, total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *unused) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._bar:
-            self._bar.update(self._task, completed=done, total=total)

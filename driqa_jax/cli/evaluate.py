@@ -1,14 +1,27 @@
-"""`driqa evaluate`: how well a model agrees with human scores on one split of one data set."""
+"""`driqa evaluate`: the agreement of a model with human scores on one split of one data set."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
+import pathlib
 import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from driqa_jax.cli.options import add_label_options, add_model_options, labels, loading, positive
+from driqa_jax.cli.options import (
+    add_command,
+    add_label_options,
+    add_model_options,
+    add_split_file_option,
+    loading,
+    positive,
+)
+from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
 from driqa_jax.errors import UserError
+from driqa_jax.io import make_folder, require_writable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _EXAMPLES = """\
 examples:
@@ -18,104 +31,97 @@ examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --scores other.csv --scores-lower niqe.csv \\
       --table table.tex --figures figures
 
-Prints and writes SRCC, KRCC, PLCC (raw, and after the customary 4-parameter logistic) and RMSE of MOS in [0,
-1]: for the whole split, by subset, by degradation, and for the "novel" pictures, those whose group stands in no other
-split; each with the 95 % interval of a bootstrap over pictures. Other metrics' scores become rows of the same table,
-followed by the difference, with its interval over the same resamples: within noise where that holds 0.
-With --probes the two representations are examined instead, for being separate: MOS and the type of degradation read
-from d, q, d~ and q~ by linear probes that never saw the scene, CKA before and after the interaction, and what the
-restorer gains with the true and with another picture's d. SPLIT is then best one that the model did not learn from.
+Prints and writes SRCC, KRCC, PLCC (raw, and after the usual 4-parameter logistic) and RMSE of MOS in [0, 1]. Rows are
+the whole split, each subset, each degradation, and the "novel" images, whose group occurs in no other split. Each value
+has the 95 % interval of a bootstrap over images. Other metrics' scores add rows to the table and rows of differences,
+with intervals over the same resamples. A difference is within noise if its interval contains 0.
+
+--probes examines how well the two representations are separated. Linear probes predict MOS and degradation type from d,
+q, d~ and q~ on scenes they were not fitted on. CKA is measured before and after the interaction. The gain of the
+restorer is measured with the true d and with the d of another image. Use a SPLIT that the model was not trained on.
+
 SPLIT is a split of the data set, "all", or a part of one: train/val, train/fit, test/novel.
 
-exit codes: 0 evaluated, 1 some pictures failed (they are in no figure), 2 usage error
+exit codes: 0 evaluated, 1 some images failed (results exclude them), 2 usage error
 """
 _NO_MODEL = "none"
 
 
+class Predictions(NamedTuple):
+    """Scores of a model on N images.
+
+    score: (N,) float64 in [0, 1], NaN for a failed image. failed: the reason by image. provenance: of the model.
+    coverage: of its intervals, None without intervals.
+    """
+
+    score: np.ndarray
+    failed: dict[str, str]
+    provenance: dict[str, Any]
+    coverage: dict[str, Any] | None
+
+
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "evaluate",
-        help="compare a model with human scores",
-        description="Compare a model's scores with human scores.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "compare a model with human scores",
+        "Compare a model's scores with human scores.",
+        _EXAMPLES,
+        run=run,
     )
     add_model_options(parser)
-    parser.add_argument("--data", required=True, metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
+    parser.add_argument("--data", required=True, metavar="NAME|CSV", help="prepared data set, or CSV image,mos")
     parser.add_argument(
-        "--data-dir",
-        metavar="D",
-        help="where the set was prepared; for a CSV, where its images lie (default: beside it)",
+        "--data-dir", metavar="D", help="folder of the prepared set; for a CSV, of its images (default: its folder)"
     )
-    parser.add_argument("--split", default="test", metavar="S", help="which pictures (default: test)")
+    parser.add_argument("--split", default="test", metavar="S", help="images to score (default: test)")
+    add_split_file_option(parser)
     parser.add_argument(
-        "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
-    )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="of the bootstrap; and the number of the fold in train/val (default: 0)"
+        "--seed", type=int, default=0, help="seed of the bootstrap, and fold number of train/val (default: 0)"
     )
     add_label_options(parser)
-    scores = parser.add_argument_group("another metric's scores of the same pictures (a CSV image,score; repeatable)")
+    scores = parser.add_argument_group("scores of another metric for the same images (CSV image,score; repeatable)")
     scores.add_argument("--scores", action="append", default=[], metavar="CSV", help="higher is better")
     scores.add_argument("--scores-lower", action="append", default=[], metavar="CSV", help="lower is better")
     parser.add_argument(
         "--bootstrap", type=int, default=1000, metavar="N", help="resamples for the intervals (default: 1000; 0: none)"
     )
-    parser.add_argument("-o", "--output", metavar="R.json", help="write the report, with its provenance, to this file")
+    parser.add_argument("-o", "--output", metavar="R.json", help="write the report and its provenance to this file")
     parser.add_argument("--table", metavar="T", help="write the table to this .md, .csv or .tex file")
     parser.add_argument(
-        "--figures",
-        metavar="DIR",
-        help="draw predicted against human scores, bars by degradation, what the intervals hold",
+        "--figures", metavar="DIR", help="write plots: predicted against human scores, degradations, interval coverage"
     )
-    parser.add_argument("--per-image", metavar="P.csv", help="write each picture's score and MOS to this file")
-    probes = parser.add_argument_group("how separate degradation and quality vectors are")
-    probes.add_argument("--probes", metavar="DIR", help="write probes.json and probes.md to this folder, and no more")
+    parser.add_argument("--per-image", metavar="P.csv", help="write score and MOS of each image to this file")
+    probes = parser.add_argument_group("separation of degradation and quality vectors")
+    probes.add_argument("--probes", metavar="DIR", help="write only probes.json and probes.md, to this folder")
     probes.add_argument(
         "--pristine",
         metavar="DIR",
-        help="photographs to degrade (default: those of SPLIT with a MOS of .8 or more, halved in size)",
+        help="photographs to degrade (default: images of SPLIT with a MOS of at least 0.8, at half size)",
     )
     probes.add_argument(
-        "--probe-photos", type=positive, default=24, metavar="N", help="how many of these to degrade (default: 24)"
+        "--probe-photos", type=positive, default=24, metavar="N", help="number of photographs to degrade (default: 24)"
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; returns 0, or 1 where a picture failed."""
-    for path in (args.output, args.per_image):
-        if path and not os.path.isdir(os.path.dirname(path) or "."):
-            raise UserError(f"{path}: there is no folder {os.path.dirname(path)}; make it first")
-    if args.probes and (args.model == _NO_MODEL or args.scores or args.scores_lower):
-        raise UserError("--probes: needs a model, and compares no other metric's scores")
-    if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
-        raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
-    source, kind = open_data(args.data, args.data_dir, **labels(args))
-    from driqa_jax.data.open import labels_sha256
-    from driqa_jax.data.splits import novel, select
+    """Evaluate; returns 0, or 1 if an image failed."""
+    _check_options(args)
+    source, kind = open_data(args, args.data)
+    from driqa_jax.data.splits import select
+    from driqa_jax.evaluation.tables import check_table
 
-    split = None
-    if args.split_file:
-        from driqa_jax.data.split_file import Split
-
-        split = Split.load(args.split_file)
-        source = split.assigned(source)
-    part = _checked(select, source, args.split, args.seed)
-    import numpy as np
-
-    from driqa_jax.evaluation.bootstrap import LEVEL
-    from driqa_jax.evaluation.coverage import said
-    from driqa_jax.evaluation.report import make_report
-    from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
-
+    source, split = assign_split(source, args.split_file)
+    with user_errors():
+        part = select(source, args.split, args.seed)
     if args.table:
         check_table(args.table)
-    mos = part.column("mos")
-    if not np.isfinite(mos).all():
-        raise UserError(f"{args.data}: {int((~np.isfinite(mos)).sum())} pictures have no score to compare with")
+    import numpy as np
+
+    missing = int((~np.isfinite(part.column("mos"))).sum())
+    if missing:
+        raise UserError(f"{args.data}: {missing} images have no score to compare with")
     if args.probes:
         from driqa_jax.cli.probes import probe
 
@@ -123,13 +129,38 @@ def run(args: argparse.Namespace) -> int:
     others = _other_scores(args, part)
     if args.model == _NO_MODEL:
         name = next(iter(others))
-        score, failed, described, held = others.pop(name), {}, {"model": name}, None
+        predictions = Predictions(others.pop(name), {}, {"model": name}, None)
     else:
-        score, failed, described, held = _score(args, part)
-    good = np.isfinite(score)
+        predictions = _score(args, part)
+    report = _report(args, source, kind, split, part, predictions, others)
+    _write(args, part, report, predictions.score)
+    return report_failures((failure["path"], failure["error"]) for failure in report.failed)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    for path in (args.output, args.per_image):
+        if path:
+            require_writable(path)
+    others = args.scores or args.scores_lower
+    if args.probes and (args.model == _NO_MODEL or others):
+        raise UserError("--probes: needs a model, and cannot be combined with --scores or --scores-lower")
+    if args.model == _NO_MODEL and not others:
+        raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
+
+
+def _report(args: argparse.Namespace, source, kind: str, split, part, predictions: Predictions, others: dict):
+    """The report on the images that have a score."""
+    import numpy as np
+
+    from driqa_jax.data.open import labels_sha256
+    from driqa_jax.data.splits import novel
+    from driqa_jax.evaluation.bootstrap import LEVEL
+    from driqa_jax.evaluation.report import make_report
+
+    good = np.isfinite(predictions.score)
     report = make_report(
-        score[good],
-        mos[good],
+        predictions.score[good],
+        part.column("mos")[good],
         data=source.name,
         split=args.split,
         provenance={
@@ -143,133 +174,94 @@ def run(args: argparse.Namespace) -> int:
                 "split": split and {"id": split.id, "rule": dict(split.rule), "sha256": split.sha256},
             },
             "bootstrap": {"resamples": args.bootstrap, "seed": args.seed, "level": LEVEL},
-            **described,
+            **predictions.provenance,
         },
         subset=part.column("subset")[good],
         novel=novel(source, part)[good],
-        failed=tuple({"path": path, "error": error} for path, error in failed.items()),
+        failed=tuple({"path": path, "error": error} for path, error in predictions.failed.items()),
         degradation=part.column("degradation")[good],
         others={name: values[good] for name, values in others.items()},
         draws=args.bootstrap,
         seed=args.seed,
     )
-    if held:
-        report = dataclasses.replace(report, coverage=held)
-    if args.output:
-        report.save(args.output)
-    if args.table:
-        save_table(report, args.table)
-    if args.per_image:
-        _save_per_image(args.per_image, part, score, good)
-    if args.figures:
-        _draw(args.figures, report, score[good], mos[good])
-    if report.coverage:
-        print(said(report.coverage))
+    return dataclasses.replace(report, coverage=predictions.coverage) if predictions.coverage else report
+
+
+def _write(args: argparse.Namespace, part, report, score) -> None:
+    """Write the files that the options name, then print the table."""
+    import numpy as np
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(report))
-    for failure in report.failed:
-        print(f"{failure['path']}: {failure['error']}", file=sys.stderr)
-    return 1 if report.failed else 0
+    from driqa_jax.evaluation.coverage import coverage_line
+    from driqa_jax.evaluation.tables import save_table, to_terminal
+    from driqa_jax.io import to_csv, write_text
+
+    good = np.isfinite(score)
+    if args.output:
+        report.save(args.output)
+    table = report.table()
+    if args.table:
+        save_table(table, args.table)
+    score, mos, names = (values[good].tolist() for values in (score, part.column("mos"), part.column("image_id")))
+    if args.per_image:
+        write_text(args.per_image, to_csv([("image", "score", "mos"), *zip(names, score, mos, strict=True)]))
+    if args.figures:
+        _draw(args.figures, report, np.array(score), np.array(mos))
+    if report.coverage:
+        print(coverage_line(report.coverage))
+    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table, digits=4))
 
 
-def _score(args: argparse.Namespace, part):
-    """The model's scores of the pictures, (N,) in [0, 1], nan where one failed; what failed and why; the model; and
-    what its intervals hold, None where it has none."""
+def _score(args: argparse.Namespace, part) -> Predictions:
+    """The model's predictions for the images of `part`. Raises UserError if no image can be scored."""
     import numpy as np
 
     from driqa_jax.evaluation.coverage import coverage
+    from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
-    from driqa_jax.provenance import describe
+    from driqa_jax.progress import Progress
 
     scorer = load(args.model, **loading(args))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
-    for done, result in enumerate(scorer.stream(part.pictures(), names=part.column("image_id").tolist())):
-        if result.error is None:
-            score[done] = result.score / 100
-            half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100
-        else:
-            failed[result.path] = result.error
-        if (done + 1) % 100 == 0:
-            print(f"{done + 1} of {len(part)}", file=sys.stderr)
+    with Progress() as progress:
+        for row, result in enumerate(scorer.stream(part.pictures(), names=part.column("image_id").tolist())):
+            if result.error is None:
+                score[row] = result.score / 100
+                half[row] = np.nan if result.uncertainty is None else result.uncertainty / 100
+            else:
+                failed[result.path] = result.error
+            progress("scoring", row + 1, len(part))
     if len(failed) == len(part):
         first = next(iter(failed.values()))
-        raise UserError(f"{args.data}: none of {len(part)} pictures could be scored; the first: {first}")
-    held = None
+        raise UserError(f"{args.data}: none of {len(part)} images could be scored; the first: {first}")
+    measured = None
     if scorer.interval is not None:
         good = np.isfinite(score)
-        held = coverage(score[good], half[good], part.column("mos")[good], scorer.interval.level)
-    return score, failed, describe(scorer), held
+        measured = coverage(score[good], half[good], part.column("mos")[good], scorer.interval.level)
+    return Predictions(score, failed, describe(scorer), measured)
 
 
-def _other_scores(args: argparse.Namespace, part) -> dict:
-    """The other metrics' scores by the names of their files, (N,) each, higher is better."""
-    import pathlib
-
+def _other_scores(args: argparse.Namespace, part) -> dict[str, np.ndarray]:
+    """The scores of other metrics by file stem, (N,) float, negated if lower is better. Raises UserError."""
     from driqa_jax.evaluation.other_scores import read_scores
 
-    found = {}
+    scores = {}
     for sign, paths in ((1, args.scores), (-1, args.scores_lower)):
         for path in map(pathlib.Path, paths):
-            if path.stem in found:
-                raise UserError(
-                    f"{path}: two files of scores are called {path.stem}; the name is the row's, rename one"
-                )
-            found[path.stem] = sign * read_scores(path, part.column("image_id").tolist())
-    return found
-
-
-def _save_per_image(path: str, part, score, good) -> None:
-    import csv
-    import io
-
-    from driqa_jax.io import write_whole
-
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(["image", "score", "mos"])
-    columns = (part.column("image_id"), score, part.column("mos"))
-    rows.writerows(
-        [name, repr(float(x)), repr(float(y))] for name, x, y in zip(*(c[good] for c in columns), strict=True)
-    )
-    write_whole(path, file.getvalue().encode())
+            if path.stem in scores:
+                raise UserError(f"{path}: another file of scores has the name {path.stem}; rename one of them")
+            scores[path.stem] = sign * read_scores(path, part.column("image_id").tolist())
+    return scores
 
 
 def _draw(folder: str, report, score, mos) -> None:
     from driqa_jax.evaluation.coverage import draw_coverage
     from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
 
-    os.makedirs(folder, exist_ok=True)
+    directory = make_folder(folder)
     title = f"{report.provenance['model']} on {report.data}, split {report.split}"
-    save_figure(draw_scatter(score, mos, title), os.path.join(folder, "scatter.png"))
-    bars = draw_bars(report)
-    if bars is not None:
-        save_figure(bars, os.path.join(folder, "bars.png"))
+    save_figure(draw_scatter(score, mos, title), directory / "scatter.png")
+    if (bars := draw_bars(report)) is not None:
+        save_figure(bars, directory / "bars.png")
     if report.coverage:
-        save_figure(draw_coverage(report.coverage, title), os.path.join(folder, "coverage.png"))
-
-
-def open_data(data: str, data_dir: str | None, **options):
-    """The source that `--data` means, and its kind: "fake", "folder" (a CSV) or "tfds". Raises UserError.
-
-    options: as `driqa_jax.cli.options.labels` gives them. Standard error says which column of a CSV is taken.
-    """
-    from driqa_jax.data.open import open_source
-    from driqa_jax.data.option_names import in_command
-
-    if data == "fake":
-        return open_source("fake"), "fake"
-    if data.lower().endswith(".csv") or os.path.exists(data):
-        source = _checked(open_source, "folder", data, images=data_dir, option=in_command, **options)
-        print(source.labels_from, file=sys.stderr)
-        return source, "folder"
-    if not data_dir:
-        raise UserError(f"--data {data}: give --data-dir, the folder that `driqa data prepare {data}` wrote")
-    return _checked(open_source, "tfds", data_dir, data), "tfds"
-
-
-def _checked(action, *args, **options):
-    try:
-        return action(*args, **options)
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
+        save_figure(draw_coverage(report.coverage, title), directory / "coverage.png")

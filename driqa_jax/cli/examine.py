@@ -1,16 +1,23 @@
-"""`driqa examine`: how well a model names, undoes and ranks degradations, on pristine photographs."""
+"""`driqa examine`: how well a model identifies, removes and ranks degradations of pristine photographs."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import sys
 
-from driqa_jax.cli.options import add_label_options, labels, positive
+from driqa_jax.cli.options import (
+    add_command,
+    add_label_options,
+    add_model_option,
+    add_split_file_option,
+    positive,
+)
+from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import make_folder, write_json, write_text
+from driqa_jax.progress import Progress
 
 _EXAMPLES = """\
 examples:
@@ -18,76 +25,71 @@ examples:
   driqa examine --data biq2021 --data-dir BIQ2021/tfds --split train/val --min-mos 0.8 --halve -o exam
   driqa examine --order --photos pristine/ -o exam
 
-Writes examination.json (the figures below, with their provenance), restoration.csv (PSNR and SSIM before and after,
-for every degradation and level), confusion.png and restoration.png.
+Writes examination.json (results and provenance), restoration.csv (PSNR and SSIM before and after restoration, for every
+degradation and level), confusion.png and restoration.png.
 
-The photographs must be pristine, and none that the model learned from; crops are drawn from --seed. Types of KADID-10k
-are named, each alone at severities from .5 to 1; restoring is measured at KADID-10k's five levels where it has the
-type, else at severities .2 to 1. "psnr_gain_*" are at the middle level.
+Use pristine photographs that the model was not trained on. --seed selects the crops. KADID-10k types are classified one
+at a time, at severities from 0.5 to 1. Restoration is measured at KADID-10k's five levels if it has the type, otherwise
+at severities from 0.2 to 1. "psnr_gain_*" are at the middle level.
 
-With --order the score is examined instead: does it fall from level to level of KADID-10k's types that are worse the
-more there is of them, does it put a pristine photograph above a badly restored one, and by how many points does it
-move for a flip, a shift, an encoding, a resize. Writes order.json (the figures with their intervals, every score),
-order.md and order.png. Squares from the middle of the photographs, upright, are looked at.
+--order examines the score. Does it fall from level to level of ordered KADID-10k types? Is a pristine photograph scored
+above a badly restored one? By how many points does a flip, shift, encoding or resize change the score? It uses upright
+center squares of the photographs and writes order.json (results with intervals, all scores), order.md and order.png.
 
-exit codes: 0 written, 1 some photographs failed (they are in no figure), 2 usage error
+exit codes: 0 written, 1 some photographs failed (results exclude them), 2 usage error
 """
 CROP = 224
 
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
+    parser = add_command(
+        subparsers,
         "examine",
-        help="how well a model names, undoes and ranks degradations",
-        description="Examine a model's degradation encoder and restorer, or its score, on pristine photographs.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        "measure how well a model identifies, removes and ranks degradations",
+        "Examine a model's degradation encoder and restorer, or its score, on pristine photographs.",
+        _EXAMPLES,
+        run=run,
     )
-    parser.add_argument("--model", default="lite", metavar="NAME|FILE|WORKDIR", help="what to examine (default: lite)")
+    add_model_option(parser)
     given = parser.add_mutually_exclusive_group(required=True)
-    given.add_argument("--photos", metavar="DIR", help="a folder of pristine photographs")
-    given.add_argument("--data", metavar="NAME|CSV", help="a prepared set's name, or a CSV image,mos")
-    parser.add_argument("--data-dir", metavar="D", help="where the set was prepared, or a CSV's images lie")
+    given.add_argument("--photos", metavar="DIR", help="folder of pristine photographs")
+    given.add_argument("--data", metavar="NAME|CSV", help="prepared data set, or CSV image,mos")
+    parser.add_argument("--data-dir", metavar="D", help="folder of the prepared set or of a CSV's images")
     add_label_options(parser)
-    parser.add_argument("--split", default="all", metavar="S", help="which pictures of it (default: all)")
-    parser.add_argument(
-        "--split-file", metavar="S.json", help="a split that `driqa data split` wrote, not the set's own"
-    )
-    parser.add_argument("--min-mos", type=float, default=0.0, metavar="M", help="of at least this score")
-    parser.add_argument("--halve", action="store_true", help="average 2x2 pixels into one first, to lose JPEG's traces")
+    parser.add_argument("--split", default="all", metavar="S", help="images of the data set (default: all)")
+    add_split_file_option(parser)
+    parser.add_argument("--min-mos", type=float, default=0.0, metavar="M", help="lowest MOS of an image (default: 0)")
+    parser.add_argument("--halve", action="store_true", help="average 2x2 pixels first, to remove JPEG artifacts")
     parser.add_argument("--count", type=positive, default=48, metavar="N", help="photographs (default: 48)")
     parser.add_argument(
         "--crop",
         type=positive,
         metavar="PX",
-        help="side, divisible by 32 (default: 224; with --order what the smallest photograph allows, at most 512)",
+        help="side, divisible by 32 (default: 224; with --order the largest that fits the smallest photograph, at most "
+        "512)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of crops and degradations (default: 0)")
-    parser.add_argument("--pairs", metavar="DIR", help="real noise too: pairs NAME_real.* and NAME_mean.*, as in PolyU")
+    parser.add_argument("--seed", type=int, default=0, help="seed of crops and degradations (default: 0)")
+    parser.add_argument(
+        "--pairs", metavar="DIR", help="also measure real noise: pairs NAME_real.* and NAME_mean.*, as in PolyU"
+    )
     parser.add_argument("--order", action="store_true", help="examine the score: its order and its stability")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder to write to; made if need be")
-    parser.set_defaults(run=run)
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder; created if missing")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine; returns 0, or 1 where the score of a photograph failed."""
+    """Examine; returns 0, or 1 if a photograph failed."""
     if args.crop and args.crop % 32:
-        raise UserError(f"--crop {args.crop}: give a multiple of 32")
+        raise UserError(f"--crop {args.crop}: must be a multiple of 32")
     if args.order and args.pairs:
-        raise UserError("--pairs: real noise is no part of --order; examine it without")
-    folder = pathlib.Path(args.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+        raise UserError("--pairs: cannot be combined with --order; examine real noise without --order")
+    folder = make_folder(args.output)
     source = _photographs(args)
     return _order(args, source, folder) if args.order else _parts(args, source, folder)
 
 
 def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
-    """`E_d` and `R`."""
+    """Examine the degradation encoder and the restorer."""
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
@@ -100,75 +102,70 @@ def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     enable_compile_cache()
     params, metadata = load(args.model)
     count, crop = min(args.count, len(source)), args.crop or CROP
-    try:
+    with user_errors():
         photos = next(pretrain_batches(source, crop, count, args.seed, halve=args.halve))["photo"]
-    except ValueError as error:
-        raise UserError(str(error)) from error
     model = build_model(model_config(metadata, args.model))
     examiner = examination.Examiner(model, params, metadata["degradations"], photos, args.seed)
-    naming = examiner.naming(told("naming", "types"))
-    restoration = examiner.restoration(told("restoring", "types"))
+    with Progress() as progress:
+        naming, restoration = examiner.naming(progress), examiner.restoration(progress)
     retrieval = examiner.retrieval(RECIPES["mixed"])
-    found = examination_report.summary(naming, restoration, retrieval)
+    results = examination_report.summary(naming, restoration, retrieval)
     if args.pairs:
-        found["real_noise"] = examination_report.real_noise(examiner, *_pairs(args.pairs))
-    write_whole(folder / "restoration.csv", examination_report.table(restoration).encode())
+        results["real_noise"] = examination_report.real_noise(examiner, *_pairs(args.pairs))
+    write_text(folder / "restoration.csv", examination_report.restoration_csv(restoration))
     for name, figure in (
         ("confusion", examination_report.confusion_figure(naming)),
         ("restoration", examination_report.restoration_figure(restoration)),
     ):
         save_figure(figure, folder / f"{name}.png")
-    described = _described(args, source, crop, metadata)
-    report = json.dumps({**found, "provenance": described}, indent=1) + "\n"
-    write_whole(folder / "examination.json", report.encode())
-    for name, value in found.items():
+    provenance = _provenance(args, source, crop, metadata)
+    write_json(folder / "examination.json", {**results, "provenance": provenance})
+    for name, value in results.items():
         print(f"{name} {value}")
     return 0
 
 
 def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
-    """The score."""
+    """Examine the score."""
     import dataclasses
 
     from rich.console import Console
 
-    from driqa_jax.evaluation import order_report
-    from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
+    from driqa_jax.evaluation import order
     from driqa_jax.evaluation.figures import save_figure
-    from driqa_jax.evaluation.order import examine_order
     from driqa_jax.evaluation.pristine import photographs
+    from driqa_jax.evaluation.tables import Table, save_table, to_terminal
     from driqa_jax.inference.scorer import load
 
     scorer = load(args.model)
     photos, failed = photographs(source, args.count, args.seed, args.halve, args.crop)
     if not photos:
-        raise UserError(f"{source.name}: no photograph to examine; the first: {next(iter(failed.values()))}")
-    found = examine_order(scorer, photos, args.seed, told("scoring", "photographs"))
-    report, failed = order_report.make_order_report(found), {**failed, **found.failed}
-    # A figure is passed on without the folders that the model lay in.
-    title = f"{pathlib.PurePath(scorer.name).name}, {len(found.photos)} photographs of {source.name}"
-    save_figure(order_report.order_figure(report, title), folder / "order.png")
-    rows = report.rows()
-    save_rows(folder / "order.md", order_report.HEADS, rows)
-    scores = {name: getattr(found, name).tolist() for name in ("pristine", "levels", "restored", "changes")}
+        raise UserError(f"{source.name}: no photograph can be examined; the first: {next(iter(failed.values()))}")
+    with Progress() as progress:
+        measured = order.examine_order(scorer, photos, args.seed, progress)
+    estimates, failed = order.OrderEstimates.of(measured), {**failed, **measured.failed}
+    # The title has no folder names, because figures are shared.
+    title = f"{pathlib.PurePath(scorer.name).name}, {len(measured.photos)} photographs of {source.name}"
+    save_figure(order.order_figure(estimates, title), folder / "order.png")
+    table = Table(title, order.HEADS, estimates.rows())
+    save_table(table, folder / "order.md")
+    scores = {name: getattr(measured, name).tolist() for name in ("pristine", "levels", "restored", "changes")}
     values = {
-        **dataclasses.asdict(report),
-        "photos": found.photos,
+        **dataclasses.asdict(estimates),
+        "photos": measured.photos,
         "scores": scores,
         "failed": failed,
         "provenance": {
-            **_described(args, source, next(iter(photos.values())).shape[0], scorer.metadata),
+            **_provenance(args, source, next(iter(photos.values())).shape[0], scorer.metadata),
             "sha256": scorer.sha256,
         },
     }
-    write_whole(folder / "order.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-    Console(width=None if sys.stdout.isatty() else 120).print(rows_to_terminal(title, order_report.HEADS, rows))
-    for name, reason in failed.items():
-        print(f"{name}: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    write_json(folder / "order.json", values)
+    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
+    return report_failures(failed.items())
 
 
-def _described(args: argparse.Namespace, source, crop: int, metadata) -> dict:
+def _provenance(args: argparse.Namespace, source, crop: int, metadata) -> dict:
     from driqa_jax.provenance import versions
 
     return {
@@ -185,50 +182,36 @@ def _described(args: argparse.Namespace, source, crop: int, metadata) -> dict:
     }
 
 
-def _photographs(args):
-    """The source that the options mean. Raises UserError."""
-    from driqa_jax.cli.evaluate import open_data
+def _photographs(args: argparse.Namespace):
+    """The source of the photographs. Raises UserError."""
     from driqa_jax.data.open import open_source
-    from driqa_jax.data.split_file import Split
     from driqa_jax.data.splits import select
 
-    try:
+    with user_errors():
         if args.photos:
             return open_source("photos", args.photos)
-        source, _ = open_data(args.data, args.data_dir, **labels(args))
-        if args.split_file:
-            source = Split.load(args.split_file).assigned(source)
+        source, _ = assign_split(open_data(args, args.data)[0], args.split_file)
         return select(source, args.split, 0, args.min_mos or None)
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
 
 
 def _pairs(folder: str):
-    """Names, noisy and clean pictures, uint8, cut to sides divisible by 32. Raises UserError."""
+    """Noisy and clean images of the same scenes, two lists of (H, W, 3) uint8; H and W are multiples of 32.
+
+    Raises UserError if a clean image is missing, or if there are no pairs.
+    """
     from driqa_jax.data.decode import EXTENSIONS, decode
 
-    found = sorted(
+    files = sorted(
         path for path in pathlib.Path(folder).rglob("*_real.*") if path.suffix.lower() in EXTENSIONS and path.is_file()
     )
-    if not found:
-        raise UserError(f"{folder}: no pair NAME_real.*, NAME_mean.* in this folder or below it")
+    if not files:
+        raise UserError(f"{folder}: has no pair NAME_real.*, NAME_mean.*")
     noisy, clean = [], []
-    for path in found:
-        twin = path.with_name(path.name.replace("_real.", "_mean."))
-        if not twin.is_file():
-            raise UserError(f"{path}: its clean twin {twin.name} is missing")
-        for pictures, file in ((noisy, path), (clean, twin)):
-            picture = decode(os.fspath(file))
-            pictures.append(picture[: picture.shape[0] // 32 * 32, : picture.shape[1] // 32 * 32])
+    for path in files:
+        partner = path.with_name(path.name.replace("_real.", "_mean."))
+        if not partner.is_file():
+            raise UserError(f"{path}: the clean image {partner.name} is missing")
+        for images, file in ((noisy, path), (clean, partner)):
+            image = decode(os.fspath(file))
+            images.append(image[: image.shape[0] // 32 * 32, : image.shape[1] // 32 * 32])
     return noisy, clean
-
-
-def told(doing: str, what: str):
-    """A `progress(done, count)` that says on stderr how far it is, as "scoring: 3 of 12 photographs"."""
-
-    def progress(done, count):
-        if sys.stderr.isatty() or done == count:
-            end = "\n" if done == count else ""
-            print(f"\r{doing}: {done} of {count} {what}", end=end, file=sys.stderr, flush=True)
-
-    return progress

@@ -1,10 +1,13 @@
-"""`driqa export`: a training run to one calibrated weights file; any model to one StableHLO program."""
+"""`driqa export`: a training run as one calibrated weights file, or any model as one StableHLO program."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 
+from driqa_jax.cli.options import add_command
 from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
 
 _EXAMPLES = """\
 examples:
@@ -12,13 +15,13 @@ examples:
   driqa export --model mine.safetensors -o mine.stablehlo
   driqa score --model mine.safetensors photos/
 
-F.safetensors: the weights of a training, float16; a calibration, which makes a score of 70 mean a MOS of .70 of the
-training scale; and an interval, which makes a score's uncertainty. Both are fitted on the run's own validation fold:
-from 10 pictures on, and from 30 on; with fewer the file goes without, which standard error says.
+F.safetensors contains the weights of a training in float16, a calibration (a score of 70 means a MOS of 0.70 on the
+training scale) and a conformal interval (the uncertainty of a score). Both are fitted on the run's validation fold. The
+calibration needs 10 images, the interval 30; with fewer the file omits it, and standard error says so.
 
-F.stablehlo: the whole program, weights and calibration inside, by jax.export, for CPU, CUDA and TPU, any batch;
-the model is a bundled one, a .safetensors file, or a workdir (as it is: not calibrated). To use it:
-driqa_jax.inference.exports.stablehlo.load, or JAX and numpy alone, see docs/EXPORT.md.
+F.stablehlo contains the whole program with weights and calibration, from jax.export, for CPU, CUDA and TPU and any
+batch size. The model is a bundled model, a .safetensors file or a workdir (not calibrated). Load the program with
+driqa_jax.inference.exports.stablehlo.load, or with JAX and numpy alone; see docs/EXPORT.md.
 
 exit codes: 0 written, 2 usage error
 """
@@ -26,73 +29,53 @@ exit codes: 0 written, 2 usage error
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "export",
-        help="a training run to one weights file; any model to StableHLO",
-        description="Write a training run as one calibrated weights file (safetensors, float16), "
-        "or any model as one program (StableHLO).",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    about = "Write a training run as one calibrated weights file, or any model as one StableHLO program."
+    summary = "write a weights file or a StableHLO program"
+    parser = add_command(subparsers, "export", summary, about, _EXAMPLES, run=run)
     parser.add_argument(
         "--model",
         required=True,
         metavar="NAME|FILE|WORKDIR",
-        help="for .safetensors the workdir of a training; for .stablehlo also a bundled model or a .safetensors file",
+        help="training workdir; for .stablehlo also a bundled model or a .safetensors file",
     )
-    parser.add_argument("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="the file to write")
-    parser.add_argument("--licence", metavar="TEXT", help="of a training's weights (default: not stated)")
+    parser.add_argument("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="output file")
+    parser.add_argument("--licence", metavar="TEXT", help="licence of a training's weights (default: not stated)")
     parser.add_argument(
-        "--data-path",
-        metavar="P",
-        help="for .safetensors: where the run's data lie now (default: where they lay)",
+        "--data-path", metavar="P", help="for .safetensors: current path of the run's data (default: the recorded path)"
     )
     parser.add_argument(
         "--average",
         metavar="WORKDIR",
-        help="for .safetensors: write the mean of the parameters of --model and this training, as of the one that it "
-        "started from",
+        help="for .safetensors: write the mean of the parameters of --model and of this training, for example the one "
+        "it started from",
     )
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns 0."""
-    import pathlib
-
-    output = pathlib.Path(args.output)
-    if output.suffix not in (".safetensors", ".stablehlo"):
-        raise UserError(f"{output}: the ending says what to write; it must be .safetensors or .stablehlo")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}; make it first")
-    for option in ("data_path", "average"):
-        if output.suffix == ".stablehlo" and getattr(args, option):
-            name = option.replace("_", "-")
-            raise UserError(f"--{name} goes with .safetensors: a .stablehlo file is made of one model, without data")
-    # Only now what takes a second to start: a wrong name is told at once.
+    output = require_writable(args.output, (".safetensors", ".stablehlo"))
+    for name, value in (("data-path", args.data_path), ("average", args.average)):
+        if output.suffix == ".stablehlo" and value:
+            raise UserError(
+                f"--{name} goes with .safetensors: a .stablehlo file is written from one model without data"
+            )
+    # These imports take a second; a wrong option fails before them.
     from driqa_jax.compile_cache import enable_compile_cache
+    from driqa_jax.progress import Progress
     from driqa_jax.train.export import export, export_program
 
     enable_compile_cache()
     if output.suffix == ".stablehlo":
-        found = export_program(args.model, output, args.licence)
+        results = export_program(args.model, output, args.licence)
     else:
-        found = export(args.model, output, args.licence or "not stated", args.data_path, _progress, args.average, _say)
-    for name, value in found.items():
-        if value is not None:  # no correlation of one picture
+        licence = args.licence or "not stated"
+        with Progress() as progress:
+            results = export(args.model, output, licence, args.data_path, progress, args.average, _warn)
+    for name, value in results.items():
+        if value is not None:  # a correlation is undefined for one image
             print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
     return 0
 
 
-def _say(text: str) -> None:
-    import sys
-
+def _warn(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def _progress(done: int, count: int) -> None:
-    import sys
-
-    if done % 100 == 0 or done == count:
-        print(f"validation: {done} of {count}", file=sys.stderr)

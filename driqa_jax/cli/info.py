@@ -1,8 +1,10 @@
-"""`driqa info`: what is installed here, and what the bundled models are."""
+"""`driqa info`: versions, devices and bundled models."""
 
 from __future__ import annotations
 
 import argparse
+
+from driqa_jax.cli.options import add_command
 
 _EXAMPLES = """\
 example:
@@ -13,20 +15,13 @@ example:
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "info",
-        help="versions, devices, bundled models",
-        description="Versions, devices, bundled models; parameters, multiply-adds and measured time by part.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--variant", default="lite", metavar="NAME", help="whose parts to show (default: lite)")
-    parser.set_defaults(run=run)
+    about = "Versions, devices, bundled models; parameters, multiply-adds and measured time of each part."
+    parser = add_command(subparsers, "info", "versions, devices, bundled models", about, _EXAMPLES, run=run)
+    parser.add_argument("--variant", default="lite", metavar="NAME", help="variant to show (default: lite)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it; returns 0. Raises UserError for a variant that there is not."""
+    """Print; returns 0. Raises UserError for an unknown variant."""
     import jax
     from rich.console import Console
 
@@ -40,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     for device in jax.devices():
         console.print(f"device {device.id}: {device.platform}, {device.device_kind}", markup=False)
     console.print(f"compiled programs: {jax.config.jax_compilation_cache_dir or f'not kept ({cache_folder()})'}")
-    console.print("licence of the code: Apache-2.0")
+    console.print("code licence: Apache-2.0")
     for name, file in bundled_files().items():
         _print_model(console, name, file)
     _print_parts(console, args.variant)
@@ -67,7 +62,7 @@ def _print_parts(console, variant) -> None:
 
     try:
         parts = summarize(variant)
-    except ValueError as error:  # there is no such variant
+    except ValueError as error:
         raise UserError(f"--variant: {error}") from None
     table = Table("part", "parameters", "multiply-adds", "ms", title=f"{variant}, one photo")
     for column in table.columns[1:]:

@@ -1,4 +1,4 @@
-"""Standard output that takes any file name, and says in one line where it cannot be written."""
+"""Standard output that accepts any file name and raises one error if it cannot be written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _ESCAPED = "driqa_escaped"
 
 
 def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Bytes of a file name that are no text come out as they are, characters that the encoding lacks as escapes."""
+    """Undecodable bytes of a file name are written unchanged; characters outside the encoding become escapes."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start]
@@ -22,11 +22,11 @@ def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 class Unwritable(OSError):
-    """Standard output cannot be written: a full disk, a reader that has gone, a stream that the caller closed."""
+    """Standard output cannot be written: full disk, closed pipe, or stream closed by the caller."""
 
 
 class _Stdout:
-    """Standard output whose errors can be told from those of other files."""
+    """Standard output that raises Unwritable, which other files do not."""
 
     def __init__(self, stream):
         self._stream = stream
@@ -35,16 +35,16 @@ class _Stdout:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        with _told():
+        with _as_unwritable():
             return self._stream.write(text)
 
     def flush(self) -> None:
-        with _told():
+        with _as_unwritable():
             self._stream.flush()
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _as_unwritable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -53,11 +53,11 @@ def _told() -> Iterator[None]:
 
 @contextlib.contextmanager
 def prepared() -> Iterator[None]:
-    """Both standard streams fit to be written within: whatever the encoding, and where the caller closed them."""
+    """Both standard streams can be written in the block, with any encoding, even if the caller closed them."""
     codecs.register_error(_ESCAPED, _escaped)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    if sys.stdout is None:  # closed: every write fails, as it should, and no file opened later takes its number
+    if sys.stdout is None:  # closed: writes must fail, and no file opened later may take its descriptor
         sys.stdout = open(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")  # noqa: SIM115
     stream = sys.stdout
     if hasattr(stream, "reconfigure"):
@@ -70,6 +70,6 @@ def prepared() -> Iterator[None]:
 
 
 def discard() -> None:
-    """Drop what could not be written; Python would complain once more when it flushes at exit."""
+    """Drop unwritten output; otherwise Python reports the error again when it flushes at exit."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,47 +1,44 @@
-"""The part of `driqa evaluate` that examines how separate the two representations are."""
+"""`driqa evaluate --probes`: how well degradation and quality vectors are separated."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import pathlib
 import sys
 
-from driqa_jax.cli.examine import told
 from driqa_jax.cli.options import loading
+from driqa_jax.cli.sources import report_failures, user_errors
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import make_folder, write_json
+from driqa_jax.progress import Progress
 
 PRISTINE_MOS = 0.8
 
 
 def probe(args: argparse.Namespace, part) -> int:
-    """Probe on the scored pictures of `part`; returns 0, or 1 where a picture failed. Raises UserError."""
+    """Probe the images of `part`; returns 0, or 1 if an image failed. Raises UserError."""
     import numpy as np
     from rich.console import Console
 
     from driqa_jax.degradations.recipes import KADID
     from driqa_jax.evaluation import examination, probes
-    from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
     from driqa_jax.evaluation.representations import Reader
+    from driqa_jax.evaluation.tables import Table, save_table, to_terminal
+    from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
-    from driqa_jax.provenance import describe
 
-    folder = pathlib.Path(args.probes)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    folder = make_folder(args.probes)
     pristine, photos, lost = _pristine(args, part)
     scorer = load(args.model, **loading(args))
     reader = Reader(scorer.model, scorer.params, scorer.rule)
-    labelled, good, failed = _labelled(args, reader, part)
-    groups, mos = part.column("group")[good], part.column("mos")[good]
     stack = np.stack(list(photos.values()))
     examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)
-    degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), told("reading", "types"))
-    found = probes.Probed(
+    with Progress() as progress:
+        labelled, good, failed = _labelled(args, reader, part, progress)
+        degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), progress)
+        restoration = examiner.restoration(progress, KADID)
+    groups, mos = part.column("group")[good], part.column("mos")[good]
+    results = probes.ProbeResults(
         probes.probe_mos(labelled, mos, groups, args.bootstrap, args.seed),
         probes.probe_types(degraded, labels, owners, args.seed),
         int(labels.max()) + 1,
@@ -49,12 +46,12 @@ def probe(args: argparse.Namespace, part) -> int:
             "scored pictures": probes.compare(labelled, groups, args.seed),
             "degraded photographs": probes.compare(degraded, owners, args.seed),
         },
-        probes.gains(examiner.restoration(told("restoring", "types"), KADID), args.seed),
+        probes.gains(restoration, args.seed),
     )
-    rows, failed = found.rows(), {**lost, **failed}
-    save_rows(folder / "probes.md", probes.HEADS, rows)
+    table, failed = Table(f"{scorer.name} on {part.name}", probes.HEADS, results.rows()), {**lost, **failed}
+    save_table(table, folder / "probes.md")
     values = {
-        **dataclasses.asdict(found),
+        **dataclasses.asdict(results),
         "failed": failed,
         "provenance": {
             **describe(scorer),
@@ -66,33 +63,31 @@ def probe(args: argparse.Namespace, part) -> int:
             "seed": args.seed,
         },
     }
-    write_whole(folder / "probes.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-    title = f"{scorer.name} on {part.name}"
-    Console(width=None if sys.stdout.isatty() else 120).print(rows_to_terminal(title, probes.HEADS, rows))
-    for name, reason in failed.items():
-        print(f"{name}: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    write_json(folder / "probes.json", values)
+    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
+    return report_failures(failed.items())
 
 
 def _pristine(args: argparse.Namespace, part):
-    """The name of the pristine photographs' source, they by id, and why others were left out. Raises UserError."""
+    """Name of the source, pristine photographs by id, and the reason of each failure by id. Raises UserError."""
     from driqa_jax.data.open import open_source
     from driqa_jax.data.splits import select
     from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.pristine import photographs
 
-    try:
+    with user_errors("no pristine photographs: {}; give some with --pristine"):
         source = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
-    except ValueError as error:
-        raise UserError(f"no pristine photographs: {error}; give some with --pristine") from error
     photos, failed = photographs(source, args.probe_photos, args.seed, halve=not args.pristine)
     if len(photos) < FOLDS:
         raise UserError(f"{source.name}: {len(photos)} pristine photographs; give at least {FOLDS}")
     return source.name, photos, failed
 
 
-def _labelled(args: argparse.Namespace, reader, part):
-    """Representations of the scored pictures, which of them, (N,) bool, and why others were lost. Raises UserError."""
+def _labelled(args: argparse.Namespace, reader, part, progress):
+    """Representations of the images, which images have them, (N,) bool, and the reason of each failure by id.
+
+    Raises UserError if fewer than `FOLDS` scenes remain.
+    """
     import numpy as np
 
     from driqa_jax.data.errors import UnreadableImage
@@ -100,14 +95,13 @@ def _labelled(args: argparse.Namespace, reader, part):
     from driqa_jax.evaluation.representations import stacked
 
     readings, good, failed = [], np.zeros(len(part), bool), {}
-    progress = told("reading", "pictures")
     for row, name in enumerate(part.column("image_id").tolist()):
         try:
             readings.append(reader(part.read(row), name))
             good[row] = True
         except UnreadableImage as error:
             failed[name] = error.reason
-        progress(row + 1, len(part))
+        progress("reading images", row + 1, len(part))
     if len(np.unique(part.column("group")[good])) < FOLDS:
-        raise UserError(f"{args.data}: fewer than {FOLDS} scenes to probe on; {len(failed)} pictures failed")
+        raise UserError(f"{args.data}: has fewer than {FOLDS} scenes for probes; {len(failed)} images failed")
     return stacked(readings), good, failed

@@ -1,11 +1,13 @@
-"""`driqa serve`: scores over HTTP, and a page to drop pictures on."""
+"""`driqa serve`: scores images over HTTP, with a web page."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
-from driqa_jax.cli.options import add_model_options, positive
+from driqa_jax.cli.options import add_command, add_model_options, loading, port, positive
+from driqa_jax.errors import UserError
+from driqa_jax.serving.limits import Limits
 
 _EXAMPLES = """\
 examples:
@@ -14,48 +16,41 @@ examples:
   curl -F image=@a.jpg -F image=@b.png http://127.0.0.1:8000/v1/score
   curl -F image=@a.jpg http://127.0.0.1:8000/v1/explain
 
-/healthz answers 200 once the model is compiled, /metrics is for Prometheus, /openapi.json describes it all. Nobody
-is asked who they are: on an address that others can reach, put a proxy with TLS and a login before it.
+/healthz answers 200 once the model is compiled, /metrics is for Prometheus, /openapi.json describes the API. The server
+has no authentication. On an address that other machines can reach, use a proxy with TLS and a login.
 
-exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (what runs is finished first; a second Ctrl-C ends at once)
+exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish first; a second Ctrl-C stops at once)
 """
-_MIB = 2**20
+# Options of the fields of `Limits`.
+_LIMITS = (
+    ("--max-bytes", "request_bytes", "bytes of one request"),
+    ("--max-pictures", "pictures", "images in one request"),
+    ("--max-queue", "queue", "waiting images; above it the answer is 429"),
+    ("--max-held-bytes", "held_bytes", "bytes of all requests together"),
+    ("--timeout", "seconds", "seconds for an answer"),
+    ("--upload-timeout", "upload_seconds", "seconds for a client to send a header, send a body, or read an answer"),
+    ("--keep-alive", "keep_alive_seconds", "idle seconds of a connection; must exceed a proxy's limit, usually 60"),
+    ("--grace", "grace_seconds", "seconds for running requests after a stop signal"),
+)
 
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "serve",
-        help="score pictures over HTTP, with a page",
-        description="Score and explain pictures over HTTP, with a page to drop them on.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: this machine alone)")
-    parser.add_argument("--port", type=_port, default=8000, metavar="N", help="0 takes a free one (default: 8000)")
-    add_model_options(parser, max_pixels=100e6)
+    about = "Score and explain images over HTTP, with a web page to drop images on."
+    parser = add_command(subparsers, "serve", "score images over HTTP", about, _EXAMPLES, run=run)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 selects a free port (default: 8000)")
+    add_model_options(parser, max_pixels=Limits().pixels)
     limits = parser.add_argument_group("limits")
-    for option, default, about in (
-        ("--max-bytes", 64 * _MIB, "of one request"),
-        ("--max-pictures", 32, "in one request"),
-        ("--max-queue", 256, "pictures that wait; beyond it the answer is 429"),
-        ("--max-held-bytes", 512 * _MIB, "of all requests together"),
-        ("--timeout", 60, "seconds for an answer"),
-        ("--upload-timeout", 30, "seconds for a request to arrive, header and body each, or an answer to be taken"),
-        ("--keep-alive", 75, "seconds that a connection may idle; keep it above a proxy's limit, mostly 60"),
-        ("--grace", 10, "seconds to finish what runs when told to stop"),
-    ):
-        limits.add_argument(option, type=positive, default=default, metavar="N", help=f"{about} (default: {default})")
-    parser.set_defaults(run=run)
+    for option, field, about in _LIMITS:
+        default = getattr(Limits(), field)
+        about = f"{about} (default: {default})"
+        limits.add_argument(option, dest=field, type=positive, default=default, metavar="N", help=about)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Serve until a signal ends it."""
-    from driqa_jax.errors import UserError
-
+    """Serve until a signal. Raises UserError if the extra `serve` is missing or the address cannot be bound."""
     try:
-        from driqa_jax.serving.limits import Limits
         from driqa_jax.serving.server import bound_socket, is_loopback, serve, url
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("driqa_jax"):
@@ -63,32 +58,15 @@ def run(args: argparse.Namespace) -> int:
         missing = error.name.partition(".")[0]
         raise UserError(f"needs {missing}, which is not installed: pip install 'driqa_jax[serve]'") from None
     with bound_socket(args.host, args.port) as listener:
-        _say(f"{url(listener)} listens in a moment; the model is compiled on the first start. Ctrl-C ends it.")
+        _say(f"{url(listener)} will listen soon; the first start compiles the model. Ctrl-C stops the server.")
         if not is_loopback(listener):
-            _say("warning: others can reach this address, and nobody is asked who they are")
-        # Only now what takes a second to start: a wrong address is told at once.
-        from driqa_jax.cli.options import loading
+            _say("warning: other machines can reach this address, and the server has no authentication")
+        # These imports take a second; a wrong address fails before them.
         from driqa_jax.inference.scorer import load
 
-        limits = Limits(
-            request_bytes=args.max_bytes,
-            pictures=args.max_pictures,
-            pixels=args.max_pixels,
-            queue=args.max_queue,
-            held_bytes=args.max_held_bytes,
-            upload_seconds=args.upload_timeout,
-            seconds=args.timeout,
-            grace_seconds=args.grace,
-            keep_alive_seconds=args.keep_alive,
-        )
+        limits = Limits(pixels=args.max_pixels, **{field: getattr(args, field) for _, field, _ in _LIMITS})
         serve(load(args.model, **loading(args)), limits, listener)
     return 0
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port: a number from 0 to 65535")
-    return int(text)
 
 
 def _say(text: str) -> None:

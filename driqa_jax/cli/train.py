@@ -1,4 +1,4 @@
-"""`driqa train`: a config file and a folder to a trained model."""
+"""`driqa train`: trains a model from a config file in a work folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 
-from driqa_jax.cli.options import positive
+from driqa_jax.cli.options import add_command, positive
 from driqa_jax.errors import UserError
 
 _PREFIX = "--config."
@@ -16,47 +16,40 @@ examples:
   driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
   driqa train --config F.py --workdir D --distributed 10.0.0.1:9876,4,0    # and ...,4,1 to ...,4,3 elsewhere
 
-Any key of the configuration can be set with --config.KEY=VALUE. The same command goes on where it was
-stopped, by a signal, a kill or a full disk.
+--config.KEY=VALUE sets any key of the configuration. Run the same command again to resume after a signal, a kill or a
+full disk.
 
-exit codes: 0 trained, 1 loss or gradients were not finite (the last good state is saved), 2 usage error or a disk that
-cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first); of several processes, 143 where another one was told to
-stop, and 1 or 134 where another one died (start all again: they go on)
+exit codes: 0 trained, 1 loss or gradients were not finite (the last finite state is saved), 2 usage error or a disk
+that cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first). With several processes: 143 if another process was
+terminated, 1 or 134 if another process died (restart all of them to resume)
 """
 
 
 def add_parser(subparsers) -> None:
     """Declare the command."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train a model, or go on with a training",
-        description="Train a model as a config file says.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", required=True, metavar="F.py", help="a Python file with get_config()")
+    about = "Train a model from a config file, or resume a training."
+    parser = add_command(subparsers, "train", "train a model or resume", about, _EXAMPLES, run=run, overrides=[])
+    parser.add_argument("--config", required=True, metavar="F.py", help="Python file with get_config()")
     parser.add_argument("--workdir", required=True, metavar="D", help="folder for checkpoints and metrics")
     parser.add_argument(
         "--cpu-devices",
         type=positive,
         metavar="N",
-        help="without an accelerator: parts of a batch that are computed side by side (default: the number of cores, "
-        "or the next below it that divides the batch)",
+        help="without an accelerator: batch parts computed in parallel (default: the largest number up to the core "
+        "count that divides the batch)",
     )
     parser.add_argument(
         "--distributed",
         default="auto",
         metavar="auto|off|HOST:PORT,N,I",
-        help="several processes, one a host or one a GPU, that train together on one shared --workdir: as the cluster "
-        "says, where there is one (auto, the default); not at all (off); or this one being the I-th (from 0) of N that "
-        "meet at process 0's address",
+        help="several processes, one per host or GPU, train together in one shared --workdir. auto (the default): as "
+        "the cluster environment says, if there is one; off: one process; HOST:PORT,N,I: this is process I (from 0) of "
+        "N, and process 0 listens at HOST:PORT",
     )
-    parser.set_defaults(run=run, overrides=[])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; returns the exit code of the loop."""
+    """Train; returns the exit code of the training loop."""
     settings = parse_overrides(args.overrides)
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.distributed import processes, side_by_side, use_cores
@@ -72,21 +65,21 @@ def run(args: argparse.Namespace) -> int:
         enable_compile_cache()
         code = train(config, args.workdir)
         if code:
-            print(f"to go on: {shlex.join(args.words)}", file=sys.stderr)
+            print(f"to resume: {shlex.join(args.words)}", file=sys.stderr)
         return code
 
 
 def parse_overrides(words: list[str]) -> list[str]:
-    """`--config.a.b=value` or `--config.a.b value` to `a.b=value`. Raises UserError for anything else."""
-    found, words = [], list(words)
+    """`--config.a.b=value` or `--config.a.b value` as `a.b=value`. Raises UserError for anything else."""
+    settings, words = [], list(words)
     while words:
         word = words.pop(0)
         if not word.startswith(_PREFIX):
-            raise UserError(f"unrecognized argument {word!r}; a key of the configuration is set by {_PREFIX}KEY=VALUE")
+            raise UserError(f"unrecognized argument {word!r}; set a configuration key with {_PREFIX}KEY=VALUE")
         key, equals, value = word.removeprefix(_PREFIX).partition("=")
         if not equals:
             if not words or words[0].startswith(_PREFIX):
-                raise UserError(f"{word} lacks its value; write {word}=VALUE")
+                raise UserError(f"{word} has no value; write {word}=VALUE")
             value = words.pop(0)
-        found.append(f"{key}={value}")
-    return found
+        settings.append(f"{key}={value}")
+    return settings

@@ -12,8 +12,7 @@ from typing import Any
 from driqa_jax.data.datasets import layout_of
 from driqa_jax.data.datasets._layout import Layout, Pictures, Rating
 from driqa_jax.data.errors import DataError
-
-Progress = Callable[[str, int, int], None]
+from driqa_jax.progress import ProgressFn, silent
 
 
 @dataclasses.dataclass
@@ -29,7 +28,7 @@ class Findings:
     defects: list[str]
 
 
-def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Progress | None = None) -> Findings:
+def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: ProgressFn = silent) -> Findings:
     """Look at the authors' files of a set; `decode` reads every picture too.
 
     `progress(what, done, total)` is called after each picture decoded. Raises DataError where nothing of the
@@ -80,7 +79,7 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
 
 
 def broken(
-    items: Sequence[Any], read: Callable[[Any], Any], name: Callable[[Any], str], progress: Progress | None = None
+    items: Sequence[Any], read: Callable[[Any], Any], name: Callable[[Any], str], progress: ProgressFn = silent
 ) -> Iterator[str]:
     """Why pictures cannot be decoded, a line for each such; `read(item)` gives what `decode` takes."""
     from driqa_jax.data.decode import decode
@@ -95,7 +94,6 @@ def broken(
 
     with ThreadPoolExecutor(2) as threads:
         for done, defect in enumerate(threads.map(look, items), start=1):
-            if progress:
-                progress("decoding", done, len(items))
+            progress("decoding", done, len(items))
             if defect:
                 yield defect

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -15,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from driqa_jax.data import near_duplicates
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import Source, Subset
+from driqa_jax.progress import ProgressFn, silent
 
-Progress = Callable[[str, int, int], None]
 # One picture under two names. Measured between BIQ2021's test and train: the 132 pairs above .99 differ by .02 in MOS,
 # the 29 between .97 and .99 by .08 (next frames, exposures); of web photographs no pair lies between .9 and .99.
 REPEAT = 0.99
@@ -63,7 +62,7 @@ class Leaks:
         return file.getvalue()
 
 
-def describe(source: Source, progress: Progress | None = None) -> np.ndarray:
+def describe(source: Source, progress: ProgressFn = silent) -> np.ndarray:
     """The descriptions of all pictures of a source, (N, 144). Raises DataError naming one that cannot be read."""
 
     def look(row):
@@ -76,20 +75,19 @@ def describe(source: Source, progress: Progress | None = None) -> np.ndarray:
     with ThreadPoolExecutor() as threads:
         for row in threads.map(look, range(len(source))):
             rows.append(row)
-            if progress:
-                progress(f"looking at {source.name}", len(rows), len(source))
+            progress(f"looking at {source.name}", len(rows), len(source))
     return np.stack(rows)
 
 
 def leaks_between(
-    left: Source, right: Source, threshold: float = near_duplicates.THRESHOLD, progress: Progress | None = None
+    left: Source, right: Source, threshold: float = near_duplicates.THRESHOLD, progress: ProgressFn = silent
 ) -> Leaks:
     """The scenes that two sources share."""
     return Leaks(left, right, *near_duplicates.pairs(describe(left, progress), describe(right, progress), threshold))
 
 
 def leaks_within(
-    source: Source, threshold: float = near_duplicates.THRESHOLD, progress: Progress | None = None
+    source: Source, threshold: float = near_duplicates.THRESHOLD, progress: ProgressFn = silent
 ) -> list[Leaks]:
     """The scenes that the splits of a source share, for each pair of splits; the smaller is on the left.
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable
 
 from driqa_jax.data.datasets import layout_of
 from driqa_jax.data.errors import DataError
-
-Progress = Callable[[str, int, int], None]
+from driqa_jax.progress import ProgressFn, silent
 
 
 def prepare(
-    name: str, data_dir: str | os.PathLike, out: str | os.PathLike, progress: Progress | None = None
+    name: str, data_dir: str | os.PathLike, out: str | os.PathLike, progress: ProgressFn = silent
 ) -> pathlib.Path:
     """Write the set under `out` and return its folder; what is there already is kept.
 

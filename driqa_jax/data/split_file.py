@@ -22,7 +22,7 @@ from driqa_jax.data.apart import require_references_apart
 from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import EXTRA_COLUMNS, TEXT_COLUMNS, Source
 from driqa_jax.data.splits import in_validation
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_json
 
 FORMAT = "driqa_jax split 1"
 PARTS = ("train", "val", "test")
@@ -75,7 +75,7 @@ class Split:
     def save(self, path: str | os.PathLike) -> None:
         """Write it as JSON, whole or not at all. Raises UserError where it cannot be written."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
-        write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
+        write_json(path, values)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Split:

@@ -15,9 +15,8 @@ import numpy as np
 
 from driqa_jax.data.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import write_whole
+from driqa_jax.io import require_writable, write_bytes
 from driqa_jax.reports.colormap import colour_stops, encoded, fitted, overlay
-from driqa_jax.reports.score_file import check_file
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -42,7 +41,7 @@ document.addEventListener("input", (event) => {
 def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
     """Render a template of `driqa_jax/reports/templates` as UTF-8; every value is escaped.
 
-    `provenance` comes from `driqa_jax.provenance.describe`.
+    `provenance` comes from `driqa_jax.inference.provenance.describe`.
     """
     # Second line of defence after escaping: the browser runs this script only and loads nothing.
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
@@ -95,7 +94,7 @@ class Report:
     Args:
       path: the page to write, `.html` or `.htm`.
       scorer: explains the images.
-      provenance: from `driqa_jax.provenance.describe`.
+      provenance: from `driqa_jax.inference.provenance.describe`.
       progress: called with (images explained, images to explain).
 
     Raises:
@@ -142,7 +141,7 @@ class Report:
             if kind is None:
                 self._explain([image for _, images in groups for image in images])
         finally:
-            write_whole(self.path, self._page(groups, complete=kind is None))
+            write_bytes(self.path, self._page(groups, complete=kind is None))
 
     def _count_failure(self, name: str, reason: str) -> None:
         self._failed += 1
@@ -203,8 +202,8 @@ class Report:
 
 
 def check_report(path: str | os.PathLike) -> pathlib.Path:
-    """The path, checked as by `check_file`."""
-    return check_file(path, (".html", ".htm"))
+    """The path, checked by `require_writable`, which raises UserError."""
+    return require_writable(path, (".html", ".htm"))
 
 
 def _quantile(cumulative: np.ndarray, share: float) -> float:

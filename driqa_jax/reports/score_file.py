@@ -9,12 +9,12 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, NamedTuple, Protocol
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
-from driqa_jax.io import write_whole
+from driqa_jax.io import require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
 
 COLUMNS = ("path", "score", "uncertainty", "error")
@@ -116,20 +116,8 @@ WRITERS = {".csv": CSVRows, ".jsonl": JSONLRows}
 
 
 def check_output(path: str | os.PathLike) -> pathlib.Path:
-    """The path of a score file, checked as by `check_file`."""
-    return check_file(path, tuple(WRITERS))
-
-
-def check_file(path: str | os.PathLike, extensions: Sequence[str]) -> pathlib.Path:
-    """The path, checked. Raises UserError for another extension, a folder, or a missing parent folder."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in extensions:
-        raise UserError(f"{path}: the ending must be one of {', '.join(extensions)}")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; create it first")
-    return path
+    """The path of a score file, checked by `require_writable`, which raises UserError."""
+    return require_writable(path, WRITERS)
 
 
 def meta_path(path: str | os.PathLike) -> pathlib.Path:
@@ -160,18 +148,16 @@ class ScoreFile:
         self.rows, self.failed, self.kept = 0, 0, 0
 
     def __enter__(self) -> ScoreFile:
-        try:
+        with write_errors(self.path):
             descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666)
             # A file name need not be UTF-8; surrogateescape writes its bytes unchanged.
             self._file = open(descriptor, "r+", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror or error})") from None
         try:
             _lock(self._file, self.path)
             resumed = self._resume and self._keep()
             if not resumed:
                 self._file.truncate(0)
-            write_whole(self._part_meta, _as_json(self._provenance))
+            write_json(self._part_meta, self._provenance)
             self._file.seek(0, os.SEEK_END)
             self._writer = self._kind(self._file, header=not resumed)
         except BaseException:
@@ -201,13 +187,8 @@ class ScoreFile:
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
         """Append one row. Raises UserError if the disk is full."""
-        try:
+        with write_errors(self.path, f"{self.rows} rows are in {self._part}; continue with --resume"):
             self._writer.write(row, others)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror or error}); {self.rows} rows are in {self._part}; "
-                "continue with --resume"
-            ) from None
         self.rows += 1
         self.failed += row.error is not None
 
@@ -222,7 +203,7 @@ class ScoreFile:
         self._file.close()
         counts = {"rows": self.rows, "failed": self.failed, "complete": kind is None}
         os.replace(self._part, self.path)
-        write_whole(meta_path(self.path), _as_json({"file": self.path.name, **counts, **self._provenance}))
+        write_json(meta_path(self.path), {"file": self.path.name, **counts, **self._provenance})
         # Last, so that --resume still finds the provenance if the process is killed before this line.
         self._part_meta.unlink(missing_ok=True)
 
@@ -252,17 +233,13 @@ class ScoreFile:
             raise UserError(
                 f"{rows}: {described.name} cannot be read, so the origin of its rows is unknown; score without --resume"
             ) from None
-        now = json.loads(_as_json(self._provenance))
+        now = json.loads(to_json(self._provenance))
         for key in DECISIVE:
             if before.get(key) != now.get(key):
                 raise UserError(
                     f"{rows}: its rows were made with {key} {before.get(key)}, but now it is {now.get(key)}; "
                     "use the same one, or score without --resume"
                 )
-
-
-def _as_json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _lock(file: IO[str], path: pathlib.Path) -> None:

@@ -1,1 +1,1 @@
-"""Scores over HTTP: one process, one scorer, a bounded queue, one page. Needs the extra `serve`."""
+"""Scoring over HTTP: one process, one scorer, a bounded queue, one web page. Needs the extra `serve`."""

@@ -1,4 +1,4 @@
-"""What the server says: the forms of its JSON, which OpenAPI shows, and how outcomes become it."""
+"""The JSON of the server: its schemas, which OpenAPI shows, and the entries of images."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ if TYPE_CHECKING:
 
 ImageFormat = Literal["webp", "png"]
 _WEBP_SIDE = 16383
-# Near lossless to the eye; method 2 takes a third of the time of the default 4 for a few per cent more bytes.
+# Visually lossless. Method 2 takes a third of the time of the default 4 and adds a few percent of bytes.
 _SAVING = {"webp": {"quality": 92, "method": 2}, "png": {"compress_level": 3}}
 
 
 class Model(BaseModel):
-    """Which model answered."""
+    """The model of the server."""
 
     name: str
     sha256: str
 
 
 class Scored(BaseModel):
-    """One picture: its score, or why it has none."""
+    """One image: its score, or the reason why it has none."""
 
-    name: str = Field(description="as the client called it")
-    score: float | None = Field(description="0 to 100, higher is better; null where there is an error")
-    uncertainty: float | None = Field(None, description="half of the 90 % interval around the score, points")
+    name: str = Field(description="the client's name of the image")
+    score: float | None = Field(description="0 to 100, higher is better; null after an error")
+    uncertainty: float | None = Field(None, description="half width of the 90 % interval around the score, in points")
     error: str | None = None
 
 
 class Scores(BaseModel):
-    """The answer of /v1/score, in the order of the pictures."""
+    """The answer of /v1/score, in the order of the images."""
 
     model: Model
     results: list[Scored]
 
 
 class Degradation(BaseModel):
-    """One type of degradation; a severity means nothing where the probability is small."""
+    """One type of degradation. The severity has no meaning if the probability is small."""
 
     name: str
-    label: str = Field(description="in plain words")
+    label: str = Field(description="readable name")
     probability: float
     severity: float
 
@@ -59,32 +59,32 @@ class Degradation(BaseModel):
 class Images(BaseModel):
     """data: URLs."""
 
-    picture: str = Field(description="the picture as the model saw it, reduced where it is large")
-    restored: str = Field(description="what the restorer makes of it, same size")
-    quality_map: str = Field(description="the quality map in colours, over the picture in grey, same size")
+    picture: str = Field(description="the decoded image, reduced if large")
+    restored: str = Field(description="the restored image, same size")
+    quality_map: str = Field(description="the quality map in color over the image in gray, same size")
 
 
 class Explained(Scored):
-    """One picture and why it has its score; all of it null where there is an error."""
+    """One image and the explanation of its score; all null after an error."""
 
     width: int | None = None
     height: int | None = None
-    named: list[str] | None = Field(None, description="names of the degradations that stand out")
-    degradations: list[Degradation] | None = Field(None, description="all types, the most probable first")
-    quality_map: list[list[float]] | None = Field(None, description="0 to 100, a row of cells at a time, from the top")
-    weights: list[list[float]] | None = Field(None, description="how much each cell counts; the sum is 1")
+    named: list[str] | None = Field(None, description="names of the prominent degradations")
+    degradations: list[Degradation] | None = Field(None, description="all types, most probable first")
+    quality_map: list[list[float]] | None = Field(None, description="0 to 100, rows of cells from the top")
+    weights: list[list[float]] | None = Field(None, description="weight of each cell; the sum is 1")
     images: Images | None = None
 
 
 class Explanations(BaseModel):
-    """The answer of /v1/explain, in the order of the pictures."""
+    """The answer of /v1/explain, in the order of the images."""
 
     model: Model
     results: list[Explained]
 
 
 class Health(BaseModel):
-    """Whether the server can answer, and the limits that it keeps."""
+    """The state and the limits of the server."""
 
     status: Literal["ok", "starting", "failed"]
     version: str
@@ -93,13 +93,13 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was not served."""
+    """The reason why a request failed."""
 
     error: str
 
 
 class JSON(Response):
-    """JSON that holds no character of HTML, so that no reader takes a file name for a tag."""
+    """JSON without the special characters of HTML, so that a file name cannot become a tag."""
 
     media_type = "application/json"
 
@@ -109,35 +109,35 @@ class JSON(Response):
 
 
 def failure(name: str, reason: str) -> dict[str, Any]:
-    """The entry of a picture that has no score."""
+    """The entry of an image without a score."""
     return {"name": name, "score": None, "uncertainty": None, "error": reason}
 
 
 def score(name: str, result: Result) -> dict[str, Any]:
-    """The entry of a picture that was scored."""
+    """The entry of a scored image."""
     return {"name": name, "score": result.score, "uncertainty": result.uncertainty, "error": None}
 
 
-def explanation(name: str, found: Explanation, kind: ImageFormat) -> dict[str, Any]:
-    """The entry of a picture that was explained, its images encoded; takes a while."""
-    said = found.to_dict()
+def explanation(name: str, explained: Explanation, kind: ImageFormat) -> dict[str, Any]:
+    """The entry of an explained image. Slow: encodes three images."""
+    values = explained.to_dict()
     keys = ("width", "height", "named", "degradations", "quality_map", "weights")
     return {
         "name": name,
-        "score": found.score,
-        "uncertainty": found.uncertainty,
+        "score": explained.score,
+        "uncertainty": explained.uncertainty,
         "error": None,
-        **{key: said[key] for key in keys},
+        **{key: values[key] for key in keys},
         "images": {
-            "picture": data_url(found.picture, kind),
-            "restored": data_url(found.restored, kind),
-            "quality_map": data_url(overlay(found), kind),
+            "picture": data_url(explained.picture, kind),
+            "restored": data_url(explained.restored, kind),
+            "quality_map": data_url(overlay(explained), kind),
         },
     }
 
 
 def data_url(image: np.ndarray, kind: ImageFormat) -> str:
-    """An image, uint8 (H, W, 3), as a data: URL; PNG where a side is too long for WebP."""
+    """A (H, W, 3) uint8 image as a data: URL; PNG if a side is too long for WebP."""
     kind = "png" if max(image.shape[:2]) > _WEBP_SIDE else kind
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, **_SAVING[kind])

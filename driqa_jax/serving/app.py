@@ -1,4 +1,4 @@
-"""The application: its routes, and what stands around them."""
+"""The ASGI application: routes, error answers and middleware."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from driqa_jax.serving import answers, page
-from driqa_jax.serving.body import read_body
-from driqa_jax.serving.form import check_content_type, pictures_in
+from driqa_jax.serving.form import check_content_type, read_body, uploads_in
 from driqa_jax.serving.limits import HeldBytes, Limits, Refused, overloaded
 from driqa_jax.serving.metrics import CONTENT_TYPE, Metrics, Observed
 from driqa_jax.serving.outcomes import entries_of
@@ -24,21 +23,21 @@ from driqa_jax.version import VERSION
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
 
-# A quarter of what `driqa explain` shows: a page is no wider, and the restorer takes a quarter of the time.
+# A quarter of the pixels of `driqa explain`: enough for the page, and the restorer needs a quarter of the time.
 SHOWN_PIXELS = 400_000
-_ABOUT = """How good does a photo look, from 0 to 100, with no reference to compare it to.
+_ABOUT = """No-reference image quality assessment: a quality score from 0 to 100 for each image.
 
-Send one picture as the body, or several as the files of a `multipart/form-data`. An entry comes back for each, in
-order: with a score, or with the reason why it has none. Too much at once is answered by 429 and `Retry-After`."""
+Send one image as the body, or several as the files of a `multipart/form-data`. The answer has one entry per image, in
+order: a score, or the reason why there is none. An overloaded server answers 429 with `Retry-After`."""
 _PROBLEMS = {
     400: "a damaged form",
-    408: "the body came too slowly",
-    413: "too many bytes, pictures or pixels",
-    415: "a content type that holds no pictures",
-    422: "no picture could be read; the body is as for 200 where the request itself was in order",
-    429: "too much at once; Retry-After says when to come back",
+    408: "the body arrived too slowly",
+    413: "too many bytes, images or pixels",
+    415: "a content type without images",
+    422: "no image could be read; the body is as for 200 if the request itself was valid",
+    429: "overloaded; try again after Retry-After seconds",
     503: "the server is starting",
-    504: "not done in time",
+    504: "not finished in time",
 }
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FILES = {"type": "object", "properties": {"image": {"type": "array", "items": _BINARY["schema"]}}}
@@ -55,7 +54,7 @@ _BODY = {
 
 
 class Service:
-    """One scorer behind one queue, and what all requests share."""
+    """One scorer, one queue, and the state that all requests share."""
 
     def __init__(self, scorer: Scorer, limits: Limits, shown_pixels: float, on_failure=lambda: None):
         self.limits = limits
@@ -66,10 +65,10 @@ class Service:
         self.metrics = Metrics(
             {"version": VERSION, "model": scorer.name, "sha256": scorer.sha256},
             {
-                "driqa_queue_pictures": ("pictures that wait", lambda: len(self.queue)),
-                "driqa_held_bytes": ("bytes of pictures held", lambda: self.held.now),
-                "driqa_picture_seconds": ("a picture, running mean", lambda: self.worker.seconds_per_picture),
-                "driqa_ready": ("1 once pictures are scored", self.worker.ready.is_set),
+                "driqa_queue_pictures": ("waiting images", lambda: len(self.queue)),
+                "driqa_held_bytes": ("bytes of all requests in memory", lambda: self.held.now),
+                "driqa_picture_seconds": ("seconds per image, running mean", lambda: self.worker.seconds_per_image),
+                "driqa_ready": ("1 once the model is compiled", self.worker.ready.is_set),
             },
         )
 
@@ -82,18 +81,20 @@ class Service:
         return {"status": status, "version": VERSION, "model": self.model, "limits": limits}
 
     async def answer(self, request: Request, kind: Kind, describe) -> Response:
-        """Read the pictures of a request, have them worked on, answer. Raises Refused."""
+        """Read the images of a request, process them, answer. Raises Refused."""
         check_content_type(content_type := request.headers.get("content-type", ""))
         if not self.worker.ready.is_set():
-            raise Refused(503, "the model is being compiled; /healthz says when it is ready", {"retry-after": "5"})
-        if len(self.queue) >= self.limits.queue:  # told at once, before a byte of the body is read
-            wait = len(self.queue) * self.worker.seconds_per_picture
-            raise overloaded(f"{len(self.queue)} pictures wait already", wait)
+            raise Refused(
+                503, "the model is being compiled; /healthz answers 200 when it is ready", {"retry-after": "5"}
+            )
+        if len(self.queue) >= self.limits.queue:  # before the body is read
+            wait = len(self.queue) * self.worker.seconds_per_image
+            raise overloaded(f"{len(self.queue)} images are waiting already", wait)
         with self.held.holding() as take:
             body = await read_body(request, self.limits, take)
-            pictures = await asyncio.to_thread(pictures_in, body, content_type, self.limits.pictures)
+            uploads = await asyncio.to_thread(uploads_in, body, content_type, self.limits.pictures)
             del body
-            status, entries = await entries_of(request, kind, pictures, self.limits, self.queue, self.worker, describe)
+            status, entries = await entries_of(request, kind, uploads, self.limits, self.queue, self.worker, describe)
         for entry in entries:
             self.metrics.pictures.labels(kind, "failed" if entry["error"] else "done").inc()
         return answers.JSON({"model": self.model, "results": entries}, status)
@@ -102,10 +103,10 @@ class Service:
 def create_app(
     scorer: Scorer, limits: Limits | None = None, shown_pixels: float = SHOWN_PIXELS, on_failure=lambda: None
 ):
-    """The ASGI application of one scorer; its lifespan starts and ends the thread that owns the scorer.
+    """The ASGI application of one scorer. Its lifespan starts and stops the worker thread.
 
-    `app.state.service` is the `Service`. `shown_pixels`: explained pictures are restored and shown with at most so
-    many. `on_failure`: called where the scorer fails at its very first pictures.
+    `app.state.service` is the `Service`. shown_pixels: most pixels of a restored and shown image. on_failure: called if
+    the worker ends with an error.
     """
     service = Service(scorer, limits or Limits(), shown_pixels, on_failure)
 
@@ -120,21 +121,21 @@ def create_app(
         version=VERSION,
         description=_ABOUT,
         lifespan=lifespan,
-        docs_url=None,  # these load scripts from elsewhere; /openapi.json is there for any reader
+        docs_url=None,  # the documentation pages load scripts from other hosts
         redoc_url=None,
-        redirect_slashes=False,  # to a host that the client names
+        redirect_slashes=False,  # a redirect would use the Host header of the client
     )
     app.state.service = service
-    problems = {status: {"model": answers.Problem, "description": said} for status, said in _PROBLEMS.items()}
+    problems = {status: {"model": answers.Problem, "description": about} for status, about in _PROBLEMS.items()}
 
     @app.post("/v1/score", response_model=answers.Scores, responses=problems, openapi_extra=_BODY)
     async def score(request: Request):
-        """A score for each picture."""
+        """A score for each image."""
         return await service.answer(request, "score", answers.score)
 
     @app.post("/v1/explain", response_model=answers.Explanations, responses=problems, openapi_extra=_BODY)
     async def explain(request: Request, image_format: answers.ImageFormat = "webp"):
-        """A score for each picture, and why: named degradations, quality map, restored picture."""
+        """A score for each image, with prominent degradations, quality map and restored image."""
         describe = functools.partial(answers.explanation, kind=image_format)
         return await service.answer(request, "explain", describe)
 
@@ -148,13 +149,13 @@ def create_app(
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics():
-        """Counters in Prometheus' text format."""
+        """Metrics in the text format of Prometheus."""
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
 
     app.include_router(page.routes())
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_problem)
-    app.add_exception_handler(ClientDisconnect, _gone)
+    app.add_exception_handler(ClientDisconnect, _disconnected)
     known = frozenset({"/v1/score", "/v1/explain", "/healthz", "/metrics", "/openapi.json", *page.FILES})
     app.add_middleware(page.Guarded)
     app.add_middleware(Observed, metrics=service.metrics, paths=known)
@@ -169,5 +170,5 @@ async def _http_problem(request, error: HTTPException) -> Response:
     return answers.JSON({"error": error.detail}, error.status_code, headers=error.headers)
 
 
-async def _gone(request, error: ClientDisconnect) -> Response:
-    return answers.JSON({"error": "the client has gone"}, 499)
+async def _disconnected(request, error: ClientDisconnect) -> Response:
+    return answers.JSON({"error": "the client has disconnected"}, 499)

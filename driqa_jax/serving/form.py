@@ -1,38 +1,41 @@
-"""The pictures in the body of a request: one as it is, or several in a multipart form. Pure functions of bytes."""
+"""The body of a request and its images: one image as it is, or several in a multipart form."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+from collections.abc import Callable
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
 
-from driqa_jax.serving.limits import Refused
+from driqa_jax.serving.limits import Limits, Refused
 
 _LONGEST_NAME = 255
-_TAKEN = "send one picture as image/* or application/octet-stream, or several as files of a multipart/form-data"
+_ACCEPTED = "send one image as image/* or application/octet-stream, or several as files of a multipart/form-data"
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture as it came: what the client calls it (never a path of ours), and its encoded bytes."""
+class Upload:
+    """An uploaded image: the client's name for it, which is never used as a path, and its encoded bytes."""
 
     name: str
     data: bytes
 
 
-def pictures_in(body: bytes, content_type: str, most: int) -> list[Picture]:
-    """The pictures of a request's body, at least one.
+def uploads_in(body: bytes, content_type: str, most: int) -> list[Upload]:
+    """The images of a request's body, at least one.
 
-    Raises Refused: 415 for another content type, 400 for a form that is damaged or holds no file, 413 for more
-    than `most` files.
+    Raises Refused: 415 for another content type, 400 for a form that is damaged or has no file, 413 for more than
+    `most` files.
     """
     check_content_type(content_type)
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
-        return [Picture("picture", body)]
+        return [Upload("picture", body)]
     if not options.get(b"boundary"):
-        raise Refused(400, "the content type of the form names no boundary")
+        raise Refused(400, "the content type of the form has no boundary")
     form = _Form(most)
     try:
         parser = MultipartParser(options[b"boundary"], form.callbacks())
@@ -42,29 +45,55 @@ def pictures_in(body: bytes, content_type: str, most: int) -> list[Picture]:
         raise Refused(400, f"the form is damaged: {clean(str(error))}") from None
     if not form.ended:
         raise Refused(400, "the form is cut off: its last boundary is missing")
-    if not form.pictures:
-        raise Refused(400, "the form holds no picture")
-    return form.pictures
+    if not form.uploads:
+        raise Refused(400, "the form contains no image")
+    return form.uploads
 
 
 def check_content_type(content_type: str) -> None:
-    """Raises Refused (415) for what cannot hold pictures; nothing said counts as application/octet-stream."""
+    """Raises Refused (415) for a type without images. An empty type counts as application/octet-stream."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind and not kind.startswith("image/") and kind not in ("application/octet-stream", "multipart/form-data"):
-        raise Refused(415, f"the content type {clean(kind)} holds no pictures: {_TAKEN}")
+        raise Refused(415, f"the content type {clean(kind)} contains no images: {_ACCEPTED}")
 
 
 def clean(name: str) -> str:
-    """A client's text, fit to be sent back: one line, whole characters, not endless."""
+    """Text of a client that is safe to return: printable characters on one line, of limited length."""
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     return shown if len(shown) <= _LONGEST_NAME else shown[: _LONGEST_NAME - 1] + "…"
 
 
+async def read_body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
+    """The whole body. `take` is called with the size of each chunk before the chunk is kept, and may raise Refused.
+
+    Raises Refused: 413 above `limits.request_bytes` (at once if the header says so), 408 after `limits.upload_seconds`.
+    """
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:20]) > limits.request_bytes:
+        raise _too_long(limits)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limits.request_bytes:
+                    raise _too_long(limits)
+                take(len(chunk))
+                body += chunk
+    except TimeoutError:
+        reason = f"the body took longer than {limits.upload_seconds:g} s to arrive"
+        raise Refused(408, reason, {"connection": "close"}) from None
+    return bytes(body)
+
+
+def _too_long(limits: Limits) -> Refused:
+    return Refused(413, f"the body is longer than {limits.request_bytes} bytes; send fewer or smaller images")
+
+
 class _Form:
-    """Collects the files of a form as the parser meets them."""
+    """Parser callbacks that collect the files of a form."""
 
     def __init__(self, most: int):
-        self.pictures: list[Picture] = []
+        self.uploads: list[Upload] = []
         self.ended = False
         self._most = most
         self._header, self._value = bytearray(), bytearray()
@@ -76,8 +105,8 @@ class _Form:
         return {f"on_{event}": getattr(self, event) for event in (*events, "part_end", "end")}
 
     def part_begin(self) -> None:
-        if len(self.pictures) == self._most:
-            raise Refused(413, f"more than {self._most} pictures in one request")
+        if len(self.uploads) == self._most:
+            raise Refused(413, f"more than {self._most} images in one request")
         self._name, self._data = None, bytearray()
 
     def header_field(self, data: bytes, start: int, end: int) -> None:
@@ -94,14 +123,14 @@ class _Form:
 
     def headers_finished(self) -> None:
         if self._name is None:
-            raise Refused(400, "a part of the form has no file name: every part must be a picture")
+            raise Refused(400, "a part of the form has no file name; every part must be an image file")
 
     def part_data(self, data: bytes, start: int, end: int) -> None:
         self._data += memoryview(data)[start:end]
 
     def part_end(self) -> None:
         name = clean(self._name.decode("utf-8", "replace")) or "picture"
-        self.pictures.append(Picture(name, bytes(self._data)))
+        self.uploads.append(Upload(name, bytes(self._data)))
 
     def end(self) -> None:
         self.ended = True

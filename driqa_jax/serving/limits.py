@@ -1,4 +1,4 @@
-"""What one client may ask for, and what all of them together may hold; and how a request beyond that is refused."""
+"""Limits of one request and of all requests together, and the refusal of a request that exceeds them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ MIB = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The limits of a server; each is an option of `driqa serve`.
+    """The limits of a server. Each is an option of `driqa serve`.
 
     Args:
-      request_bytes: of one request's body; more is 413.
-      pictures: in one request; more is 413.
-      pixels: of one picture, read from its header before it is decoded; more is 413.
-      queue: pictures that wait; a request for whose pictures there is no room is 429 at once.
-      held_bytes: of all the bodies that are being received, wait or are worked on; beyond it, 429.
-      upload_seconds: for a client to send a request, its header and its body each; beyond it, 408 or cut off.
-      seconds: from a request's arrival to its answer; beyond it, 504.
-      grace_seconds: for what runs when the server is told to stop.
-      keep_alive_seconds: that a connection may idle between requests; a proxy's own limit, 60 s as a rule, must be
-        shorter, or it sends a request into a connection that is being closed.
+      request_bytes: bytes of one body; above it 413.
+      pictures: images in one request; above it 413.
+      pixels: pixels of one image, from its header before decoding; above it 413.
+      queue: waiting images; above it 429.
+      held_bytes: bytes of all bodies that are received, waiting or processed; above it 429.
+      upload_seconds: time to send the header, and time to send the body; above it 408 or a closed connection.
+      seconds: time from the arrival of a request to its answer; above it 504.
+      grace_seconds: time for running requests after a stop signal.
+      keep_alive_seconds: idle time of a connection. A proxy's own limit, usually 60 s, must be shorter; otherwise the
+        proxy may send a request on a closing connection.
     """
 
     request_bytes: int = 64 * MIB
@@ -38,7 +38,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """A request that is not served: `status` of HTTP, `reason` for the client, `headers` of the answer."""
+    """A refused request: HTTP `status`, `reason` for the client, `headers` of the answer."""
 
     def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None):
         self.status, self.reason, self.headers = status, reason, headers or {}
@@ -46,25 +46,25 @@ class Refused(Exception):
 
 
 def overloaded(reason: str, retry_after: float) -> Refused:
-    """429, with the whole seconds (at least one) after which to try again."""
+    """429 with Retry-After in whole seconds, at least one."""
     return Refused(429, reason, {"retry-after": str(max(1, round(retry_after)))})
 
 
 class HeldBytes:
-    """The bytes of all bodies that the server holds; used on the event loop alone, so there is no lock."""
+    """The bytes of all bodies in memory. Only the event loop uses it, so it needs no lock."""
 
     def __init__(self, limit: int):
         self.limit, self.now = limit, 0
 
     @contextlib.contextmanager
     def holding(self) -> Iterator[Callable[[int], None]]:
-        """Gives `take(count)`, which raises Refused (429) beyond the limit; what was taken returns at the end."""
+        """Yields `take(count)`, which raises Refused (429) above the limit. The bytes are released at the end."""
         taken = 0
 
         def take(count: int) -> None:
             nonlocal taken
             if self.now + count > self.limit:
-                raise overloaded("the server holds as many bytes of pictures as it may", 2)
+                raise overloaded("the server has reached its limit of image bytes; try again later", 2)
             self.now += count
             taken += count
 

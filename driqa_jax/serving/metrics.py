@@ -1,4 +1,4 @@
-"""What Prometheus may ask about a server."""
+"""Prometheus metrics of a server."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
 class Metrics:
-    """Counters of one server; `gauges` gives what is read when it is asked for: name -> (help, function)."""
+    """Metrics of one server. gauges: name -> (help, function that reads the value)."""
 
     def __init__(self, info: dict[str, str], gauges: dict[str, tuple[str, Callable[[], float]]]):
         self._registry = registry = CollectorRegistry()
         Gauge("driqa_info", "the model and its version", list(info), registry=registry).labels(**info).set(1)
         for name, (about, function) in gauges.items():
             Gauge(name, about, registry=registry).set_function(function)
-        self.requests = Counter("driqa_requests", "requests answered", ["path", "status"], registry=registry)
+        self.requests = Counter("driqa_requests", "answered requests", ["path", "status"], registry=registry)
         self.seconds = Histogram(
             "driqa_request_seconds",
             "from the header of a request to the end of its answer",
@@ -27,15 +27,15 @@ class Metrics:
             registry=registry,
             buckets=_SECONDS,
         )
-        self.pictures = Counter("driqa_pictures", "pictures answered", ["kind", "outcome"], registry=registry)
+        self.pictures = Counter("driqa_pictures", "answered images", ["kind", "outcome"], registry=registry)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self._registry)
 
 
 class Observed:
-    """ASGI middleware: counts and times the answers of an application, by path; unknown paths are one."""
+    """ASGI middleware: counts and times answers by path. All unknown paths count as "other"."""
 
     def __init__(self, app, metrics: Metrics, paths: frozenset[str]):
         self._app, self._metrics, self._paths = app, metrics, paths

@@ -1,4 +1,4 @@
-"""From the pictures of one request to their entries in the answer, through the queue."""
+"""Sends the images of one request through the queue and returns the entries of the answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from driqa_jax.data.decode import stored_size
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.serving import answers
-from driqa_jax.serving.form import Picture
+from driqa_jax.serving.form import Upload
 from driqa_jax.serving.limits import Limits, overloaded
 from driqa_jax.serving.queue import FairQueue, Job, Kind, QueueFull
 from driqa_jax.serving.worker import Failed, Worker
@@ -24,47 +24,48 @@ Entry = dict[str, Any]
 async def entries_of(
     request: Request,
     kind: Kind,
-    pictures: list[Picture],
+    uploads: list[Upload],
     limits: Limits,
     queue: FairQueue,
     worker: Worker,
     describe: Callable[[str, Any], Entry],
 ) -> tuple[int, list[Entry]]:
-    """The status of the answer and one entry a picture, in order.
+    """The status of the answer and one entry per image, in order.
 
-    The status is 200 where any picture has a score; else what all of them have in common (413 too many pixels, 504
-    no time left, 500), or 422. Raises Refused (429) where the queue has no room, ClientDisconnect where nobody waits
-    any more.
+    The status is 200 if any image has a score; otherwise the common status of all images (413 too many pixels, 504
+    timeout, 500), or 422. Raises Refused (429) if the queue is full, ClientDisconnect if the client has disconnected.
     """
-    refusals = await asyncio.to_thread(lambda: [_refusal(picture, limits.pixels) for picture in pictures])
-    jobs = {i: Job(kind, picture.data) for i, picture in enumerate(pictures) if refusals[i] is None}
+    refusals = await asyncio.to_thread(lambda: [_refusal(upload, limits.pixels) for upload in uploads])
+    jobs = {i: Job(kind, upload.data) for i, upload in enumerate(uploads) if refusals[i] is None}
     try:
         queue.put(list(jobs.values()))
     except QueueFull:
-        wait = len(queue) * worker.seconds_per_picture
-        raise overloaded(f"{len(queue)} pictures wait already; there is no room for {len(jobs)} more", wait) from None
+        wait = len(queue) * worker.seconds_per_image
+        raise overloaded(
+            f"{len(queue)} images are waiting already; the queue has no room for {len(jobs)} more", wait
+        ) from None
     await _until_done(request, [job.future for job in jobs.values()], limits.seconds)
-    found = []
-    for i, picture in enumerate(pictures):
+    outcomes = []
+    for i, upload in enumerate(uploads):
         status, reason = refusals[i] or (200, "")
         if not reason:
             status, value = _outcome(jobs[i].future, limits.seconds)
             if status == 200:
-                found.append((200, await asyncio.to_thread(describe, picture.name, value)))
+                outcomes.append((200, await asyncio.to_thread(describe, upload.name, value)))
                 continue
             reason = value
-        found.append((status, answers.failure(picture.name, reason)))
-    statuses = {status for status, _ in found}
+        outcomes.append((status, answers.failure(upload.name, reason)))
+    statuses = {status for status, _ in outcomes}
     status = 200 if 200 in statuses else statuses.pop() if len(statuses) == 1 else 422
-    return status, [entry for _, entry in found]
+    return status, [entry for _, entry in outcomes]
 
 
-def _refusal(picture: Picture, max_pixels: float) -> tuple[int, str] | None:
-    """Why a picture need not be decoded at all, from its header: rubbish shall not wait among real work."""
-    if not picture.data:
+def _refusal(upload: Upload, max_pixels: float) -> tuple[int, str] | None:
+    """Status and reason of an image that its header rules out, so that it does not occupy the queue; else None."""
+    if not upload.data:
         return 422, "the file is empty (zero bytes)"
     try:
-        height, width = stored_size(picture.data, picture.name)
+        height, width = stored_size(upload.data, upload.name)
     except UnreadableImage as error:
         return 422, error.reason
     except MemoryError:
@@ -77,7 +78,10 @@ def _refusal(picture: Picture, max_pixels: float) -> tuple[int, str] | None:
 
 
 async def _until_done(request: Request, futures: list[Future], seconds: float) -> None:
-    """Wait for all, but not longer than that, nor for a client that has gone; then cancel what has not begun."""
+    """Wait for all futures, at most `seconds`; then cancel those that have not started.
+
+    Raises ClientDisconnect if the client disconnects first.
+    """
     if not futures:
         return
     loop, left, finished = asyncio.get_running_loop(), len(futures), asyncio.Event()
@@ -88,27 +92,27 @@ async def _until_done(request: Request, futures: list[Future], seconds: float) -
         if not left:
             finished.set()
 
-    def tell(future):
-        with contextlib.suppress(RuntimeError):  # the loop has ended: so has whoever waited
+    def notify(future):
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
             loop.call_soon_threadsafe(count)
 
     for future in futures:
-        future.add_done_callback(tell)
-    done, gone = asyncio.ensure_future(finished.wait()), asyncio.ensure_future(request.receive())
+        future.add_done_callback(notify)
+    done, disconnected = asyncio.ensure_future(finished.wait()), asyncio.ensure_future(request.receive())
     try:
-        await asyncio.wait({done, gone}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        if gone.done() and not finished.is_set():
+        await asyncio.wait({done, disconnected}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if disconnected.done() and not finished.is_set():
             raise ClientDisconnect
     finally:
         done.cancel()
-        gone.cancel()
+        disconnected.cancel()
         for future in futures:
             future.cancel()
 
 
 def _outcome(future: Future, seconds: float) -> tuple[int, Any]:
     if future.cancelled() or not future.done():
-        return 504, f"not done within {seconds:g} s"
+        return 504, f"not finished within {seconds:g} s"
     error = future.exception()
     if isinstance(error, Failed):
         return error.status, error.reason

@@ -1,4 +1,4 @@
-"""The page: a few files of the package, held in memory, and the headers that keep it to itself."""
+"""The web page: files of the package, kept in memory, and security headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-# Pictures that the user dropped are blob: URLs, and those of an explanation are data: URLs.
+# Dropped images are blob: URLs; images of an explanation are data: URLs.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -30,7 +30,7 @@ HEADERS = [
 
 
 def routes() -> APIRouter:
-    """The page and what it loads, no other file; STOPS in them is the colour bar of the quality maps."""
+    """The page and the files that it loads. STOPS in a file is replaced by the color bar of the quality maps."""
     router = APIRouter(include_in_schema=False)
     folder = importlib.resources.files("driqa_jax.serving") / "page"
     for path, (name, kind) in FILES.items():
@@ -47,7 +47,7 @@ def _file(content: bytes, kind: str):
 
 
 class Guarded:
-    """ASGI middleware: the security headers on every answer."""
+    """ASGI middleware: adds the security headers to every answer."""
 
     def __init__(self, app):
         self._app = app

@@ -1,4 +1,4 @@
-"""The bounded queue between the requests and the one thread that computes: whoever asks is served in turn."""
+"""The bounded queue between requests and the worker thread; it takes one image of each request in turn."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Kind = Literal["score", "explain"]
 
 
 class QueueFull(Exception):
-    """There is no room for all the jobs of a request."""
+    """The queue has no room for all jobs of a request."""
 
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """One picture to score or explain: its encoded bytes, and where the outcome goes."""
+    """One image to score or explain: its encoded bytes and the future of its outcome."""
 
     kind: Kind
     data: bytes
@@ -25,10 +25,9 @@ class Job:
 
 
 class FairQueue:
-    """Takes the jobs of many requests, gives one of each request in turn.
+    """Holds the jobs of many requests and returns one of each request in turn.
 
-    A request of thirty pictures does not keep one of a single picture waiting for thirty. Any thread may call
-    any method.
+    A request with one image does not wait for all images of an earlier request. Thread-safe.
     """
 
     def __init__(self, limit: int):
@@ -40,7 +39,7 @@ class FairQueue:
         return self._count
 
     def put(self, jobs: list[Job]) -> None:
-        """All the jobs of one request, or none of them: raises QueueFull."""
+        """Add all jobs of one request, or none. Raises QueueFull."""
         with self._changed:
             if self._count + len(jobs) > self._limit:
                 self._forget_cancelled()
@@ -53,7 +52,7 @@ class FairQueue:
             self._changed.notify()
 
     def take(self) -> Job | None:
-        """The next job, waiting for one; None once the queue is closed."""
+        """Wait for the next job; None once the queue is closed."""
         with self._changed:
             while not self._closed:
                 if (job := self._next()) is not None:
@@ -62,12 +61,12 @@ class FairQueue:
             return None
 
     def take_now(self, kind: Kind) -> Job | None:
-        """The next job if it is there and of this kind."""
+        """The next job, if it exists and is of this kind."""
         with self._changed:
             return self._next(kind)
 
     def close(self) -> None:
-        """Cancel what waits; `take` gives None from now on."""
+        """Cancel all waiting jobs; `take` returns None from now on."""
         with self._changed:
             self._closed = True
             waiting = [job for request in self._requests for job in request]
@@ -92,7 +91,7 @@ class FairQueue:
         return None
 
     def _forget_cancelled(self) -> None:
-        """Make room where nobody waits for the outcome any more."""
+        """Remove cancelled jobs."""
         alive = (collections.deque(job for job in request if not job.future.cancelled()) for request in self._requests)
         self._requests = collections.deque(request for request in alive if request)
         self._count = sum(map(len, self._requests))

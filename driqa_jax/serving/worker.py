@@ -1,4 +1,4 @@
-"""The one thread that owns the scorer: whatever waits is scored together, as `Scorer.stream` batches it."""
+"""The thread that owns the scorer. It scores waiting images together, in the batches of `Scorer.stream`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.serving.queue import FairQueue, Job
 
 _log = logging.getLogger("driqa.serve")
-_MEMORY = 0.9  # of the running mean of the time a picture takes
+_DECAY = 0.9  # of the running mean of the seconds per image
 
 
 class Failed(Exception):
-    """A picture that has no outcome: `status` as of HTTP, `reason` for the client."""
+    """An image without an outcome: HTTP `status`, `reason` for the client."""
 
     def __init__(self, status: int, reason: str):
         self.status, self.reason = status, reason
@@ -27,18 +27,18 @@ class Failed(Exception):
 
 
 class Worker:
-    """Takes jobs from a queue and sets their futures, on a thread of its own.
+    """A thread that takes jobs from a queue and sets their futures.
 
-    It is `ready` once it has scored a picture of each canvas: no score waits for the compiler. Another thread then
-    compiles what explaining needs.
+    It is `ready` once it has scored one image per canvas, so that no request waits for the compiler. Another thread
+    then compiles the explanation programs.
 
     Args:
       scorer: a `driqa_jax.Scorer`.
-      queue: where the jobs come from.
-      shown_pixels: explained pictures are shown, and restored, with at most so many.
-      on_failure: called, on the thread, where that must end: the very first pictures failed, say.
+      queue: the jobs.
+      shown_pixels: most pixels of a restored and shown image.
+      on_failure: called on the thread if it ends with an error, for example because the first images failed.
 
-    A future gets the `Result` of a score, the `Explanation` of a picture, or Failed.
+    A future receives a `Result`, an `Explanation`, or the exception Failed.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Worker:
         self._compiler = threading.Thread(target=self._compile_explaining, name="driqa-compiler", daemon=True)
         self.ready = threading.Event()
         self.failure: Exception | None = None
-        self.seconds_per_picture = 0.1  # a guess until the first have been timed
+        self.seconds_per_image = 0.1  # initial guess
 
     def start(self) -> None:
-        """Score a first few pictures, then work until `stop`."""
+        """Score one image per canvas, then process jobs until `stop`."""
         self._thread.start()
 
     def stop(self, seconds: float) -> bool:
-        """Cancel what waits, and let what runs finish; False where a thread is still at work after that."""
+        """Cancel waiting jobs and wait for the running one; returns False if a thread still runs after `seconds`."""
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(seconds)
@@ -65,42 +65,42 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            self._scorer(self._grey())
+            self._scorer(self._gray_images())
             self._compiler.start()
             self.ready.set()
             while (job := self._queue.take()) is not None:
-                self._work_from(job)
+                self._process(job)
         except Exception as error:
-            # A server that answers 503 for ever helps nobody.
-            _log.exception("the worker ends")
+            # End the server: it could only answer 503.
+            _log.exception("the worker failed")
             self.failure = error
             self.ready.clear()
             self._on_failure()
 
-    def _work_from(self, job: Job) -> None:
+    def _process(self, job: Job) -> None:
         began = time.monotonic()
         for _ in self._explained(job) if job.kind == "explain" else self._scored(job):
             ended = time.monotonic()
-            self.seconds_per_picture += (1 - _MEMORY) * (ended - began - self.seconds_per_picture)
+            self.seconds_per_image += (1 - _DECAY) * (ended - began - self.seconds_per_image)
             began = ended
 
-    def _grey(self) -> list[np.ndarray]:
-        """A small picture for each canvas, the commonest form first."""
+    def _gray_images(self) -> list[np.ndarray]:
+        """A small image per canvas, the most common shape first."""
         canvases = sorted(self._scorer.rule.canvases, key=lambda canvas: -canvas[1] / canvas[0])
         return [np.full((height // 4, width // 4, 3), 128, np.uint8) for height, width in canvases]
 
     def _compile_explaining(self) -> None:
         try:
-            for picture in self._grey():
-                self._scorer.explain(picture, shown_pixels=self._shown_pixels)
+            for image in self._gray_images():
+                self._scorer.explain(image, shown_pixels=self._shown_pixels)
         except Exception:
-            _log.exception("explaining could not be compiled ahead")
+            _log.exception("the explanation programs could not be compiled at the start")
 
     def _scored(self, first: Job) -> Iterator[None]:
-        """Score this job and all that wait behind it, up to the first that is none of scoring."""
+        """Score this job and the waiting jobs after it, up to the first job of another kind."""
         taken: collections.deque[Job] = collections.deque()
 
-        def pictures():
+        def images():
             job: Job | None = first
             while job is not None:
                 taken.append(job)
@@ -108,7 +108,7 @@ class Worker:
                 job = self._queue.take_now("score")
 
         try:
-            for result in self._scorer.stream(pictures()):
+            for result in self._scorer.stream(images()):
                 job = taken.popleft()
                 if result.error is None:
                     job.future.set_result(result)
@@ -118,7 +118,7 @@ class Worker:
                     job.future.set_exception(Failed(422, result.error))
                 yield
         except Exception as error:
-            # A device out of memory, say: those who wait are told, and the next may fare better.
+            # For example, the device is out of memory. Fail these jobs; later jobs may succeed.
             for job in taken:
                 job.future.set_exception(_unexpected(error))
 
@@ -133,5 +133,5 @@ class Worker:
 
 
 def _unexpected(error: Exception | str) -> Failed:
-    _log.error("a picture failed: %s", error, exc_info=error if isinstance(error, Exception) else None)
-    return Failed(500, "the server failed at this picture; its log says more")
+    _log.error("an image failed: %s", error, exc_info=error if isinstance(error, Exception) else None)
+    return Failed(500, "the server failed on this image; see its log")

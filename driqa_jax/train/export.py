@@ -17,6 +17,7 @@ from driqa_jax.inference.calibration import IDENTITY, fit_calibration
 from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, lacking, tile_spread
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load, model_config
+from driqa_jax.progress import ProgressFn, silent
 
 
 def export(
@@ -24,7 +25,7 @@ def export(
     out: str | os.PathLike,
     licence: str,
     data_path: str | None = None,
-    progress=lambda done, count: None,
+    progress: ProgressFn = silent,
     average: str | os.PathLike | None = None,
     warn=lambda text: None,
 ) -> dict:
@@ -40,7 +41,7 @@ def export(
       out: the file, `.safetensors`.
       licence: of the weights, one line for the header.
       data_path: where the run's data lie now; None: where they lay.
-      progress: told (pictures done, pictures in all).
+      progress: called with ("validation", images done, images in total).
       average: workdir of another run of the same model on the same data and fold, as the one that this one started
         from: the mean of the parameters of both is written. Source: Wortsman et al., "Robust fine-tuning of zero-shot
         models", CVPR 2022.
@@ -83,7 +84,7 @@ def export(
     for values, shown in scorer.predict_parts(validation.pictures()):
         predictions.append(values)
         seen.append(shown)
-        progress(len(predictions), len(validation))
+        progress("validation", len(predictions), len(validation))
     parts, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
     predicted = parts[:, 0]
     calibration = _calibrated(predicted, mos, warn)

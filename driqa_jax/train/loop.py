@@ -24,7 +24,7 @@ from driqa_jax.data.splits import select
 from driqa_jax.distributed import processes
 from driqa_jax.errors import UserError
 from driqa_jax.inference.conformal import lacking
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_text
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import curves, health, initialization, optim
@@ -249,7 +249,7 @@ def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool,
     text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
     if not begun or not path.exists():
         if first:
-            write_whole(path, text.encode())
+            write_text(path, text)
         return
     before, now = (fixed_on_resume(json.loads(each)) for each in (path.read_text(), text))
     changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))

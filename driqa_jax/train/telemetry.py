@@ -7,7 +7,7 @@ import pathlib
 import sys
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_text
 from driqa_jax.train import event_log
 
 
@@ -27,7 +27,7 @@ class MetricLog:
         path = workdir / "metrics.jsonl"
         text = path.read_text(errors="replace") if path.exists() else ""
         kept = [line for line in text.splitlines() if _step_of(line) <= start_step]
-        write_whole(path, "".join(line + "\n" for line in kept).encode())
+        write_text(path, "".join(line + "\n" for line in kept))
         self._path, self._file = path, path.open("a")
         if event_log.installed():
             with _written(workdir / "tensorboard"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import tensorflow_datasets as tfds
 from driqa_jax.data import near_duplicates
 from driqa_jax.data.datasets._layout import Layout, Pictures, Rating
 from driqa_jax.data.errors import DataError
+from driqa_jax.progress import ProgressFn, counter, silent
 
 # Features that are kept in the metadata too, so that no picture is read for them.
 LABELS = ("mos", "image_id", "subset", "group", "reference", "degradation", "level", "row")
@@ -28,12 +28,12 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     authors count, from 1; 0: not known); row: the place in the authors' list, from 0.
 
     The metadata hold the labels of all pictures by split, and the sha256 of each label file.
-    `progress(what, done, total)` is told how far it has come; set it to see that.
+    Set `progress` to a `driqa_jax.progress.ProgressFn` to see how far it is.
     """
 
     LAYOUT: Layout
     MANUAL_DOWNLOAD_INSTRUCTIONS = "The data set's folder as its authors distribute it."
-    progress = None
+    progress: ProgressFn = staticmethod(silent)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -72,7 +72,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         groups = [rating.reference for rating in ratings]
         if not all(groups):
             names = [rating.image_id for rating in ratings]
-            groups = scenes(names, files, self._told("looking for siblings", len(files)))
+            groups = scenes(names, files, counter(self.progress, "looking for siblings", len(files)))
         examples = [
             {
                 "mos": self.LAYOUT.unit(rating.raw),
@@ -88,7 +88,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             }
             for row, (rating, group) in enumerate(zip(ratings, groups, strict=True))
         ]
-        tell = self._told("writing", len(examples))
+        tell = counter(self.progress, "writing", len(examples))
         tables, generators = {}, {}
         for split in self.LAYOUT.expected({rating.split for rating in ratings}):
             rows = [row for row, rating in enumerate(ratings) if rating.split == split]
@@ -102,11 +102,6 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for number, (file, example) in enumerate(pictures):
             yield number, {"image": file.read_bytes(), **example}
             tell()
-
-    def _told(self, what: str, total: int) -> Callable[[], None]:
-        """To be called after each of `total` items."""
-        done = itertools.count(1)
-        return lambda: self.progress(what, next(done), total) if self.progress else None
 
 
 def builder_class(name: str, layout: Layout) -> type[RatedImages]:

@@ -1,0 +1,65 @@
+"""Image sources from command-line options."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from driqa_jax.cli.options import labels
+from driqa_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from driqa_jax.data.open import Source
+    from driqa_jax.data.split_file import Split
+
+
+@contextlib.contextmanager
+def user_errors(advice: str = "{}") -> Iterator[None]:
+    """Turns ValueError and FileNotFoundError in the block into UserError; `advice` is a format of the message."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(advice.format(error)) from error
+
+
+def open_data(args: argparse.Namespace, data: str) -> tuple[Source, str]:
+    """A data set by name or CSV, and its kind: "fake", "folder" (a CSV) or "tfds".
+
+    args: `data_dir` and the options of `add_label_options`. Standard error names the score column of a CSV.
+    Raises UserError.
+    """
+    from driqa_jax.data.open import open_source
+    from driqa_jax.data.option_names import in_command
+
+    if data == "fake":
+        return open_source("fake"), "fake"
+    with user_errors():
+        if data.lower().endswith(".csv") or os.path.exists(data):
+            source = open_source("folder", data, images=args.data_dir, option=in_command, **labels(args))
+            print(source.labels_from, file=sys.stderr)
+            return source, "folder"
+        if not args.data_dir:
+            raise UserError(f"{data}: give --data-dir, the folder that `driqa data prepare {data}` wrote")
+        return open_source("tfds", args.data_dir, data), "tfds"
+
+
+def assign_split(source: Source, path: str | None) -> tuple[Source, Split | None]:
+    """The source with the split of a file, and that split; without a file, the source itself. Raises UserError."""
+    if not path:
+        return source, None
+    from driqa_jax.data.split_file import Split
+
+    split = Split.load(path)
+    return split.assigned(source), split
+
+
+def report_failures(failed: Any) -> int:
+    """Print (name, reason) pairs to standard error; returns the exit code, 1 if any image failed."""
+    failed = list(failed)
+    for name, reason in failed:
+        print(f"{name}: {reason}", file=sys.stderr)
+    return 1 if failed else 0
