@@ -109,7 +109,7 @@ def test_a_list_of_paths_to_json_lines_and_the_model_loaded_once(script, model, 
 def test_what_is_wrong_is_said_before_anything_runs(script, photos, tmp_path, capsys):
     out = ["-o", str(tmp_path / "s.csv")]
     for arguments, said in [
-        (["--input", str(photos), *out], "is a folder; say which files"),
+        (["--input", str(photos), *out], "is a folder; give a pattern"),
         (["--input", f"{photos}/*.gif", *out], "*.gif: matches nothing"),
         (["--paths-from", str(tmp_path / "absent.txt"), *out], "absent.txt: matches nothing"),
         (["--input", f"{photos}/*.jpg", "-o", "s.txt"], "s.txt: the extension must be one of .csv, .jsonl"),
