@@ -67,7 +67,7 @@ def rows_of(folder, pattern):
     return rows, headers
 
 
-def test_rows_are_those_of_driqa_score(script, model, photos, tmp_path, capsys):
+def test_rows_equal_those_of_driqa_score(script, model, photos, tmp_path, capsys):
     assert driqa(["score", str(photos), "--model", model, "-o", str(tmp_path / "expected.csv")]) == 1
     expected, headers = rows_of(tmp_path, "expected.csv")
     out = tmp_path / "out"
@@ -106,7 +106,7 @@ def test_a_list_of_paths_to_json_lines_and_the_model_loaded_once(script, model, 
     assert loads.total() == 1
 
 
-def test_what_is_wrong_is_said_before_anything_runs(script, photos, tmp_path, capsys):
+def test_invalid_arguments_are_refused_before_the_pipeline_starts(script, photos, tmp_path, capsys):
     out = ["-o", str(tmp_path / "s.csv")]
     for arguments, said in [
         (["--input", str(photos), *out], "is a folder; give a pattern"),
