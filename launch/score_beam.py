@@ -84,7 +84,7 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
     from driqa_jax.reports import beam as scoring
 
     if os.path.splitext(args.output)[1] not in scoring.SUFFIXES:
-        raise UserError(f"{args.output}: the ending must be one of {', '.join(scoring.SUFFIXES)}")
+        raise UserError(f"{args.output}: the extension must be one of {', '.join(scoring.SUFFIXES)}")
     if not args.input and not args.paths_from:
         raise UserError("nothing to score; give --input PATTERN or --paths-from FILE")
     for pattern in (*args.input, *args.paths_from):

@@ -2,10 +2,10 @@
 
 STANDS_OUT = 0.5  # the probability from which a degradation is named
 
+# Names that only need spaces for underscores are left out.
 LABELS = {
     "gaussian_blur": "blur",
     "lens_blur": "out of focus",
-    "motion_blur": "motion blur",
     "color_diffusion": "bleeding colours",
     "color_shift": "shifted colours",
     "color_quantization": "too few colours",
@@ -28,9 +28,6 @@ LABELS = {
     "color_block": "blocks of colour",
     "high_sharpen": "oversharpened",
     "contrast_change": "changed contrast",
-    "sensor_noise": "sensor noise",
-    "low_light": "low light",
-    "haze": "haze",
     "resample": "low resolution",
     "ringing": "ringing at edges",
     "chroma_subsampling": "coarse colour",

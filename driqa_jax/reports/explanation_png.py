@@ -46,6 +46,7 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
         # The object interface leaves the caller's figures alone.
         figure = Figure(figsize=(3 * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.08)  # inches
         grid = figure.add_gridspec(3, 3, height_ratios=(0.7, panel[1] + 0.3, below))
         _draw_heading(figure.add_subplot(grid[0, :]), explanation)
         lowest, highest = explanation.quality_map.min(), explanation.quality_map.max()
