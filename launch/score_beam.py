@@ -80,11 +80,11 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
         from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
     except ImportError:
         raise UserError("Apache Beam is not installed; pip install 'driqa_jax[beam]'") from None
-    from driqa_jax.inference import beam as scoring
     from driqa_jax.inference.scorer import load
+    from driqa_jax.reports import beam as scoring
 
     if os.path.splitext(args.output)[1] not in scoring.SUFFIXES:
-        raise UserError(f"{args.output}: the ending must be one of {', '.join(scoring.SUFFIXES)}")
+        raise UserError(f"{args.output}: the extension must be one of {', '.join(scoring.SUFFIXES)}")
     if not args.input and not args.paths_from:
         raise UserError("nothing to score; give --input PATTERN or --paths-from FILE")
     for pattern in (*args.input, *args.paths_from):
@@ -116,7 +116,7 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
 def _counted(done, name: str) -> int:
     from apache_beam.metrics import MetricsFilter
 
-    from driqa_jax.inference.beam import COUNTERS
+    from driqa_jax.reports.beam import COUNTERS
 
     found = done.metrics().query(MetricsFilter().with_namespace(COUNTERS).with_name(name))["counters"]
     return sum(counter.result for counter in found)

@@ -20,8 +20,8 @@ from tiny_scorer import METADATA, tiny_scorer
 
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli.main import main as driqa
-from driqa_jax.inference import beam as scoring
 from driqa_jax.models.driqa import VARIANTS
+from driqa_jax.reports import beam as scoring
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "launch" / "score_beam.py"
@@ -67,7 +67,7 @@ def rows_of(folder, pattern):
     return rows, headers
 
 
-def test_rows_are_those_of_driqa_score(script, model, photos, tmp_path, capsys):
+def test_rows_equal_those_of_driqa_score(script, model, photos, tmp_path, capsys):
     assert driqa(["score", str(photos), "--model", model, "-o", str(tmp_path / "expected.csv")]) == 1
     expected, headers = rows_of(tmp_path, "expected.csv")
     out = tmp_path / "out"
@@ -106,10 +106,10 @@ def test_a_list_of_paths_to_json_lines_and_the_model_loaded_once(script, model, 
     assert loads.total() == 1
 
 
-def test_what_is_wrong_is_said_before_anything_runs(script, photos, tmp_path, capsys):
+def test_invalid_arguments_are_refused_before_the_pipeline_starts(script, photos, tmp_path, capsys):
     out = ["-o", str(tmp_path / "s.csv")]
     for arguments, said in [
-        (["--input", str(photos), *out], "is a folder; say which files"),
+        (["--input", str(photos), *out], "is a folder; give a pattern"),
         (["--input", f"{photos}/*.gif", *out], "*.gif: matches nothing"),
         (["--paths-from", str(tmp_path / "absent.txt"), *out], "absent.txt: matches nothing"),
         (["--input", f"{photos}/*.jpg", "-o", "s.txt"], "s.txt: the extension must be one of .csv, .jsonl"),

@@ -51,12 +51,12 @@ def test_json_round_trip_is_exact():
 @pytest.mark.parametrize(
     "values", [{"width": 0.0}, {"span": -1.0}, {"low": float("nan")}, {"centre": "0"}, {"slope": 1.0}]
 )
-def test_a_curve_that_falls_or_is_none_is_refused(values):
+def test_invalid_or_falling_curves_are_refused(values):
     with pytest.raises(ValueError, match="calibration"):
         Calibration.from_dict(values)
 
 
-def test_fit_refuses_what_cannot_be_calibrated():
+def test_fit_refuses_unsuitable_predictions():
     x = np.linspace(0, 1, 20)
     for bad in (np.zeros(20), -x):
         with pytest.raises(ValueError, match="do not rise"):

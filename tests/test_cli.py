@@ -164,7 +164,7 @@ def test_sigterm_and_a_closed_pipe_end_a_real_process_in_order(root, photos, tmp
         "            yield scoring.Result('a.png', 50.0)\n"
         "            if 'kill' in sys.argv: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from fake_model import fake_scorer; inner = fake_scorer()\n"
-        "from driqa_jax.inference import listing\n"
+        "from driqa_jax.reports import inputs as listing\n"
         "listing.list_pictures = lambda paths: itertools.repeat('a.png')\n"
         "scoring.load = lambda *a, **k: Endless()\n"
         "from driqa_jax.cli.main import main\n"

@@ -8,7 +8,7 @@ from fake_model import METADATA, FakeModel, fake_params, fake_scorer, picture
 
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.effort import EFFORTS, look
-from driqa_jax.inference.program import FOUND, make_stages, mirrored
+from driqa_jax.inference.program import PREDICTIONS, make_stages, mirrored
 from driqa_jax.inference.provenance import describe
 from driqa_jax.inference.scorer import Scorer
 
@@ -19,10 +19,10 @@ def stacked(*views):
 
 def predictions(views, mirror):
     (stage,) = make_stages(FakeModel(), mirror, cpu=True)
-    return np.asarray(jax.jit(stage.function)(fake_params(), views)[FOUND])
+    return np.asarray(jax.jit(stage.function)(fake_params(), views)[PREDICTIONS])
 
 
-def test_each_effort_has_its_rule():
+def test_each_effort_has_its_view_rule():
     rule = ViewRule()
     looks = {effort: look(rule, effort) for effort in EFFORTS}
     sizes = {effort: (seen.rule.short, seen.rule.tile, seen.rule.tiles) for effort, seen in looks.items()}
@@ -46,7 +46,7 @@ def test_a_photo_of_4_3_gets_a_canvas_without_padding_and_the_same_pixels(size):
     np.testing.assert_array_equal(before["valid"], after["valid"])
 
 
-def test_the_program_gives_the_prediction_and_one_of_each_tile():
+def test_the_program_returns_the_mos_and_per_tile_mos():
     view = stacked(make_view(picture(300, 500, 2), ViewRule()))
     found = predictions(view, mirror=False)
     assert found.shape == (1, 5)
@@ -71,7 +71,7 @@ def test_the_mirrored_view_is_the_view_of_the_mirrored_photo():
         np.testing.assert_allclose(np.asarray(value[0], float), expected, atol=1 if key == "whole" else 1e-6)
 
 
-def test_both_are_averaged_where_the_mirror_image_is_looked_at_too():
+def test_accurate_averages_the_image_and_its_mirror_image():
     view = stacked(make_view(picture(256, 380, 3), ViewRule(tile=96)))
     once, both = (predictions(view, mirror) for mirror in (False, True))
     assert once.shape == (1, 5) and both.shape == (1, 9)
@@ -79,7 +79,7 @@ def test_both_are_averaged_where_the_mirror_image_is_looked_at_too():
     assert both[0, 0] != once[0, 0] and abs(both[0, 0] - once[0, 0]) < np.abs(both[0, 5:] - once[0, 1:]).max()
 
 
-def test_the_uncertainty_grows_with_the_deviation_of_the_scores_of_single_tiles():
+def test_the_uncertainty_grows_with_the_spread_of_per_tile_scores():
     scorer = fake_scorer()
     torn = picture(400, 400, 1)
     torn[:200] = torn[:200] // 4
@@ -96,13 +96,13 @@ def test_the_uncertainty_grows_with_the_deviation_of_the_scores_of_single_tiles(
     assert next(Scorer(FakeModel(), params, without).stream([torn])).uncertainty is None
 
 
-def test_the_effort_is_part_of_what_made_a_score():
+def test_the_effort_is_part_of_the_provenance():
     described = [describe(fake_scorer(effort=effort)) for effort in ("fast", "default")]
     assert [made["effort"] for made in described] == ["fast", "default"]
     assert described[0]["view"] != described[1]["view"]
 
 
-def test_scores_on_ones_own_scale():
+def test_scores_on_a_user_scale():
     scorer = fake_scorer()
     images = [picture(60, 60 + seed, seed) // (1 + seed % 4) for seed in range(16)]
     scores = scorer(images)

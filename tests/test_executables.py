@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from driqa_jax.inference.executables import Program
-from driqa_jax.inference.program import FOUND, Stage
+from driqa_jax.inference.program import PREDICTIONS, Stage
 
 PARAMS = {"w": jnp.arange(3.0)}
 
@@ -20,7 +20,7 @@ def stages(traced, factor=2.0, options=None):
 
     def last(params, views):
         traced.append("last")
-        return {FOUND: factor * views["sum"] + views["x"].shape[0]}
+        return {PREDICTIONS: factor * views["sum"] + views["x"].shape[0]}
 
     return Stage(first, options or {}), Stage(last, {})
 
@@ -40,7 +40,7 @@ def kept(tmp_path_factory):
     return folder, views, found
 
 
-def test_what_is_kept_is_not_traced_again(kept):
+def test_cached_executables_are_not_traced_again(kept):
     folder, views, found = kept
     traced = []
     again = program(folder, traced)
@@ -51,7 +51,7 @@ def test_what_is_kept_is_not_traced_again(kept):
     assert len(again) == 2 and sorted(traced) == ["first", "last"]
 
 
-def test_another_model_another_shape_or_option_is_another_file(kept):
+def test_each_model_shape_and_option_has_its_own_file(kept):
     folder, views, found = kept
     before = {file.name for file in folder.iterdir()}
     for change in ({"identity": 2, "factor": 3.0}, {"options": {"xla_cpu_multi_thread_eigen": False}}):
@@ -61,7 +61,7 @@ def test_another_model_another_shape_or_option_is_another_file(kept):
     assert len({file.name for file in folder.iterdir()} - before) == 4
 
 
-def test_a_torn_file_is_made_anew(kept, tmp_path):
+def test_a_corrupt_file_is_compiled_again(kept, tmp_path):
     folder, views, found = kept
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes()[:100])
@@ -70,7 +70,7 @@ def test_a_torn_file_is_made_anew(kept, tmp_path):
     assert traced
 
 
-def test_without_a_folder_nothing_is_written_and_unknown_options_are_left_out(tmp_path):
+def test_no_folder_disables_the_cache_and_unknown_options_are_dropped(tmp_path):
     traced = []
     views = {"x": np.ones((1, 3), np.float32)}
     found = program(None, traced, options={"xla_no_such_option": True})(PARAMS, views)
@@ -80,7 +80,7 @@ def test_without_a_folder_nothing_is_written_and_unknown_options_are_left_out(tm
     assert not missing.exists()
 
 
-def test_threads_that_meet_a_shape_together_compile_it_once():
+def test_concurrent_threads_compile_a_shape_once():
     traced, found = [], []
     shared, views = program(None, traced), {"x": np.ones((1, 3), np.float32)}
     threads = [threading.Thread(target=lambda: found.append(float(shared(PARAMS, views)[0]))) for _ in range(4)]

@@ -36,7 +36,7 @@ def found(scorer, image):
     return scorer.explain(image, "some.jpg")
 
 
-def test_the_map_is_of_the_score(scorer, image, found):
+def test_the_weighted_map_gives_the_score(scorer, image, found):
     assert found.score == scorer(image) and found.name == "some.jpg" and found.size == (70, 90)
     # 70x90 is brought to 64x96 at most, in whole cells of 32.
     assert found.quality_map.shape == found.weights.shape == (2, 3)
@@ -49,7 +49,7 @@ def test_the_map_is_of_the_score(scorer, image, found):
     assert (found.weights * uncalibrated).sum() == pytest.approx(prediction, abs=1e-4)
 
 
-def test_degradations_are_all_there_the_most_probable_first(found):
+def test_all_degradations_are_listed_most_probable_first(found):
     assert sorted(one.name for one in found.degradations) == sorted(METADATA["degradations"])
     probabilities = [one.probability for one in found.degradations]
     assert probabilities == sorted(probabilities, reverse=True) and 0 < min(probabilities) < max(probabilities) < 1
@@ -59,7 +59,7 @@ def test_degradations_are_all_there_the_most_probable_first(found):
     assert len({label(name) for name in NAMES}) == len(NAMES) and all("_" not in label(name) for name in NAMES)
 
 
-def test_equal_pictures_give_equal_bytes_and_plain_json(scorer, image, found, tmp_path):
+def test_equal_images_give_equal_bytes_and_plain_json(scorer, image, found, tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(image).save(path)
     for same in (path, Image.fromarray(image), path.read_bytes(), jax.numpy.asarray(image)):
@@ -74,7 +74,7 @@ def test_equal_pictures_give_equal_bytes_and_plain_json(scorer, image, found, tm
     assert [one["name"] for one in said["degradations"]] == [one.name for one in found.degradations]
 
 
-def test_a_scale_of_ones_own_changes_no_explanation(scorer, image, found):
+def test_a_user_scale_does_not_change_explanations(scorer, image, found):
     scores = np.linspace(0, 100, 20)
     own = scorer.calibrate(scores, 1 + scores / 25, scale=(1, 5))
     assert own(image) <= 5 < found.score == own.explain(image).score
@@ -92,7 +92,7 @@ def test_features_are_rows_of_d_and_q_in_order(scorer, image, found):
         np.testing.assert_array_equal(scorer.features(image)[key], features[key][1:2])
     with pytest.raises(UnreadableImage, match="item 1"):
         scorer.features([image, b"nothing"])
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="at least one image"):
         scorer.features([])
 
 
@@ -105,10 +105,10 @@ def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_siz
     for size in ((20, 30), (100, 41), (64, 64)):
         assert scorer.explain(picture(*size, 4)).restored.shape == (*size, 3)
     assert scorer._explainer._restore._cache_size() == 1
-    assert scorer._explainer._look_at._cache_size() <= 2
+    assert scorer._explainer._program._cache_size() <= 2
 
 
-def test_a_large_picture_is_reduced_for_display_alone(scorer, image, found):
+def test_a_large_image_is_reduced_only_for_display(scorer, image, found):
     small = scorer.explain(image, shown_pixels=2000)
     assert small.reduced and not found.reduced
     height, width = small.picture.shape[:2]
@@ -120,7 +120,7 @@ def test_a_large_picture_is_reduced_for_display_alone(scorer, image, found):
     assert scorer.explain(image, restore=False).restored is None
 
 
-def test_what_cannot_be_read_is_named(scorer, tmp_path):
+def test_errors_name_the_unreadable_image(scorer, tmp_path):
     path = tmp_path / "b.jpg"
     path.write_bytes(b"no picture")
     with pytest.raises(UnreadableImage, match=r"b\.jpg: not a picture"):
@@ -128,7 +128,7 @@ def test_what_cannot_be_read_is_named(scorer, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (9, 50), (16, 16), (40, 23)])
-def test_tiles_that_change_nothing_leave_the_picture(size):
+def test_identity_tiles_reproduce_the_image(size):
     shapes, image = set(), picture(*size, 5)
 
     def run(tiles):
@@ -139,7 +139,7 @@ def test_tiles_that_change_nothing_leave_the_picture(size):
     assert shapes == {(3, 16, 16, 3)}
 
 
-def test_tiles_that_differ_show_no_seam():
+def test_differing_tiles_blend_without_seams():
     values = itertools.cycle((0.1, 0.1, 0.9, 0.9))
 
     def run(tiles):  # each tile has a brightness of its own
@@ -166,7 +166,7 @@ def test_colours_rise_in_lightness_and_the_overlay_shows_the_photo(found):
     assert np.corrcoef(over.mean(axis=2).ravel(), grey.ravel())[0, 1] > 0.5
 
 
-def test_a_sheet_is_the_same_png_each_time_whatever_the_name(scorer, image, found):
+def test_a_sheet_is_deterministic_and_accepts_any_name(scorer, image, found):
     first = sheet(found, threshold=0.0)
     assert first == sheet(found, threshold=0.0) != sheet(found, threshold=1.0)
     with Image.open(io.BytesIO(first)) as drawn:

@@ -58,14 +58,14 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error, said", ERRORS, ids=lambda value: type(value).__name__)
-def test_an_exception_of_any_class_is_its_items_row(scorer, error, said):
+def test_any_exception_becomes_the_row_of_its_item(scorer, error, said):
     image = picture(40, 50, 1)
     first, lost, last = scorer.stream([image, Lost(error), image])
     assert first.score == last.score is not None
     assert lost.score is None and said in lost.error and not lost.internal
 
 
-def test_a_batch_that_fails_is_the_rows_of_its_pictures_and_the_next_goes_on(monkeypatch):
+def test_a_failing_batch_fails_only_its_images(monkeypatch):
     scorer, calls, run = fake_scorer(batch_size=2), [], type(fake_scorer())._run
 
     def failing(self, batch):
@@ -81,7 +81,7 @@ def test_a_batch_that_fails_is_the_rows_of_its_pictures_and_the_next_goes_on(mon
     assert results[2].internal and results[2].error == "the model failed: RESOURCE_EXHAUSTED"
 
 
-def test_what_came_before_a_failing_iterator_is_not_lost(scorer):
+def test_images_before_a_failing_iterator_are_scored(scorer):
     def images():
         yield picture(40, 50, 1)
         yield picture(40, 50, 2)
@@ -94,7 +94,7 @@ def test_what_came_before_a_failing_iterator_is_not_lost(scorer):
     assert len(found) == 2 and None not in found
 
 
-def test_a_source_names_the_picture_that_it_cannot_read():
+def test_a_source_names_its_unreadable_image():
     class Broken(FakeSource):
         def encoded(self, i):
             if i == 1:
@@ -107,7 +107,7 @@ def test_a_source_names_the_picture_that_it_cannot_read():
     assert pictures[1].path.startswith("fake: ") and reason(pictures[1]) == "Permission denied"
 
 
-def test_a_folder_passes_over_what_is_no_regular_file_and_says_so_once(photos, tmp_path, monkeypatch):
+def test_a_folder_skips_irregular_files_and_reports_them_once(photos, tmp_path, monkeypatch):
     os.mkfifo(photos / "b.jpg")
     (photos / "dir.jpg").mkdir()
     (photos / "link.jpg").symlink_to(photos / "dir.jpg")
@@ -205,7 +205,7 @@ def test_a_full_or_closed_output_is_one_line(root, photos):
     assert done.returncode == 0 and len((photos / "scores.csv").read_text().splitlines()) == 4
 
 
-def test_an_explanation_that_fails_in_any_way_costs_no_other(photos, tmp_path, capsys, monkeypatch, scorer):
+def test_a_failing_explanation_does_not_stop_the_others(photos, tmp_path, capsys, monkeypatch, scorer):
     from driqa_jax.reports import gallery
 
     class Explained:

@@ -62,7 +62,7 @@ def check_harmless(page, scripts):
     assert all(one["alt"] for one in page.every("img"))
 
 
-def test_a_gallery_holds_each_photo_under_a_name_of_its_own(found, tmp_path, monkeypatch):
+def test_a_gallery_gives_each_image_a_unique_name(found, tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "PER_PAGE", 2)
     folder = tmp_path / "new" / "out"
     with Gallery(folder, PROVENANCE, threshold=0.0) as pages:
@@ -104,7 +104,7 @@ class Recording:
         return dataclasses.replace(self.found, name=path)
 
 
-def test_a_report_explains_the_worst_and_the_best_alone(found, tmp_path):
+def test_a_report_explains_only_the_worst_and_the_best(found, tmp_path):
     scores = np.random.default_rng(0).permutation(np.round(np.linspace(1, 99, 1500), 2))
     order = np.argsort(scores)
     worst, best = [f"d/{i}" for i in order[:EXTREMES]], [f"d/{i}" for i in order[::-1][:EXTREMES]]
@@ -127,7 +127,7 @@ def test_a_report_explains_the_worst_and_the_best_alone(found, tmp_path):
     assert len(bars) == 20 and max(bars) == 200 and min(bars) > 150
 
 
-def test_of_few_pictures_none_stands_twice_and_of_none_there_is_a_page(found, tmp_path):
+def test_few_images_appear_once_and_no_image_still_gives_a_page(found, tmp_path):
     recording = Recording(found)
     with Report(tmp_path / "r.html", recording, PROVENANCE) as report:
         for name, score in (("a", 100.0), ("b", 0.0), ("c", 50.0)):
@@ -147,7 +147,7 @@ def test_of_few_pictures_none_stands_twice_and_of_none_there_is_a_page(found, tm
             Report(bad, recording, PROVENANCE)
 
 
-def test_a_report_stays_small_whatever_the_pictures(found, tmp_path):
+def test_the_size_of_a_report_is_bounded(found, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
     loud = dataclasses.replace(found, picture=noise, restored=noise, size=(400, 400))
     with Report(tmp_path / "r.html", Recording(loud), PROVENANCE) as report:

@@ -69,7 +69,7 @@ def test_views_that_are_the_same_give_the_same_prediction(scorer):
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), bound, free)
 
 
-def test_without_a_configuration_it_is_the_bundled_models_with_its_view_rule():
+def test_the_default_is_the_bundled_model_with_its_view_rule():
     bundled = driqa_jax.load()
     model, rule = resolve(bundled.params, None, None)
     assert rule == bundled.rule and model == bundled.model
@@ -82,7 +82,7 @@ def test_without_a_configuration_it_is_the_bundled_models_with_its_view_rule():
     assert resolve(bundled.params, None, fewer)[1] == fewer
 
 
-def test_what_does_not_belong_together_is_refused_saying_what_to_pass(scorer):
+def test_mismatched_arguments_are_refused_with_advice(scorer):
     images = images_of(1) / np.float32(255)
     config = scorer.metadata["config"]
     for call in (

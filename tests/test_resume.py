@@ -12,8 +12,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.inference.scorer import Result
 from driqa_jax.inference.stream import PAUSE
 from driqa_jax.reports.inputs import Listed
-from driqa_jax.reports.score_file import ScoreFile
-from driqa_jax.reports.score_rows import csv_rows, jsonl_rows
+from driqa_jax.reports.score_file import ScoreFile, csv_rows, jsonl_rows
 
 MADE_BY = {"sha256": "ab", "effort": "default", "view": {"tiles": 4}, "calibration": {}, "jax": "1"}
 ROWS = [
@@ -42,7 +41,7 @@ def kill(path, data):
 
 
 @pytest.mark.parametrize("name, reader", [("s.csv", csv_rows), ("s.jsonl", jsonl_rows)])
-def test_a_file_torn_at_any_byte_keeps_its_whole_rows(tmp_path, name, reader):
+def test_a_file_cut_at_any_byte_keeps_its_complete_rows(tmp_path, name, reader):
     write(tmp_path / name)
     data = (tmp_path / name).read_bytes()
     whole = list(reader(io.BytesIO(data)))
@@ -58,7 +57,7 @@ def test_a_file_torn_at_any_byte_keeps_its_whole_rows(tmp_path, name, reader):
 
 
 @pytest.mark.parametrize("name", ["s.csv", "s.jsonl"])
-def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path, name):
+def test_a_killed_run_resumes_to_identical_bytes(tmp_path, name):
     write(tmp_path / name)
     expected = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     data = expected[name]
@@ -70,7 +69,7 @@ def test_killed_anywhere_it_ends_in_the_same_bytes(tmp_path, name):
         assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == expected
 
 
-def test_what_is_done_is_not_done_again(tmp_path):
+def test_finished_rows_are_not_scored_again(tmp_path):
     path = tmp_path / "s.csv"
     with pytest.raises(KeyboardInterrupt), ScoreFile(path, MADE_BY) as file:
         file.write(ROWS[0])
@@ -85,7 +84,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
     assert write(path) == [row.path for row in ROWS]  # without --resume all is done anew
 
 
-def test_rows_of_another_making_are_refused_and_stay(tmp_path):
+def test_rows_of_another_model_are_refused_and_kept(tmp_path):
     path = tmp_path / "s.csv"
     write(path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
@@ -102,7 +101,7 @@ def test_rows_of_another_making_are_refused_and_stay(tmp_path):
         write(path, resume=True)
 
 
-def test_two_runs_do_not_write_one_file(tmp_path):
+def test_two_runs_cannot_write_one_file(tmp_path):
     with ScoreFile(tmp_path / "s.csv", MADE_BY) as file:
         file.write(ROWS[0])
         with pytest.raises(UserError, match="another run"), ScoreFile(tmp_path / "s.csv", MADE_BY):

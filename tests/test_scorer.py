@@ -59,21 +59,21 @@ def test_a_score_is_mos_times_100_calibrated_and_rounded(scorer, alone):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 4])
-def test_neighbours_order_and_batch_size_change_nothing(alone, batch_size):
+def test_a_score_is_independent_of_order_and_batch_size(alone, batch_size):
     scorer = fake_scorer(batch_size=batch_size, workers=3)
     images = pictures()
     for order in ([0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [2, 2, 2, 0, 5], [4]):
         np.testing.assert_array_equal(scorer([images[i] for i in order]), [alone[i] for i in order])
 
 
-def test_each_canvas_is_compiled_once_whatever_comes(scorer, alone):
+def test_each_canvas_is_compiled_once(scorer, alone):
     scorer = fake_scorer(batch_size=4)
     for count in (1, 2, 6):
         scorer(pictures()[:count])
     assert len(scorer._program) == len({make_view(image, scorer.rule)["whole"].shape for image in pictures()})
 
 
-def test_whatever_holds_the_same_pixels_scores_the_same(scorer, alone, tmp_path):
+def test_equal_pixels_score_the_same_from_any_source(scorer, alone, tmp_path):
     image = pictures()[0]
     path = tmp_path / "a.png"
     path.write_bytes(encoded(image))
@@ -84,7 +84,7 @@ def test_whatever_holds_the_same_pixels_scores_the_same(scorer, alone, tmp_path)
     assert scorer([]).shape == (0,)
 
 
-def test_broken_items_have_errors_and_the_rest_goes_on_in_order(scorer, alone, tmp_path):
+def test_broken_items_have_errors_and_the_others_keep_their_order(scorer, alone, tmp_path):
     good = encoded(pictures()[0])
     files = {
         "a.png": good,
@@ -113,7 +113,7 @@ def test_too_many_pixels_are_refused(alone):
     assert result.path == "big" and result.score is None and "megapixels" in result.error
 
 
-def test_a_score_that_is_no_number_is_an_error_of_that_picture():
+def test_a_non_finite_score_is_an_error_of_its_image():
     params = fake_params()
     params["out"]["kernel"][:] = np.nan
     (result,) = Scorer(FakeModel(), params, METADATA).stream([pictures()[0]], names=["p"])
@@ -141,7 +141,7 @@ def test_an_endless_input_is_read_only_as_far_as_needed(scorer):
     assert len(taken) <= 3 + scorer.workers + 4
 
 
-def test_decoding_runs_ahead_but_never_beyond_the_bound():
+def test_decoding_ahead_is_bounded():
     busy, most, lock = 0, 0, threading.Lock()
 
     def see(name, source):

@@ -13,7 +13,7 @@ from driqa_jax.train.loop import _rescued
 
 @pytest.mark.parametrize(
     "count, words",
-    [(1, "1 picture .*no calibration and no interval"), (12, "12 pictures .*has no interval"), (30, "^$")],
+    [(1, "1 image .*no calibration and no interval"), (12, "12 images .*has no interval"), (30, "^$")],
 )
 def test_what_the_validation_fold_allows_is_said(count, words):
     import re

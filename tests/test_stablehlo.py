@@ -31,7 +31,7 @@ import sys
 for name in ("flax", "optax", "PIL", "ml_collections", "safetensors", "tensorflow"):
     sys.modules[name] = None
 import numpy as np
-from driqa_jax.inference import stablehlo
+from driqa_jax.inference.exports import stablehlo
 program = stablehlo.load(sys.argv[1])
 batches = np.load(sys.argv[2])
 found = {}
@@ -133,7 +133,7 @@ def test_the_file_says_what_it_is_and_loses_no_weight(file, scorer, program):
     assert stablehlo._smallest(np.float32([0.5, np.float16(0.1)])).dtype == np.float16
 
 
-def test_what_does_not_fit_is_refused_by_name(program):
+def test_invalid_inputs_are_refused_by_name(program):
     good = stacked([make_view(np.zeros((64, 64, 3), np.uint8), RULE)] * 2)
     for name, wrong in {
         "tiles": good["tiles"][:1],
@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_refused_by_name(program):
         program({name: array[:0] for name, array in good.items()})
 
 
-def test_a_file_that_is_no_export_is_refused_by_name(file, tmp_path):
+def test_files_that_are_not_exports_are_refused(file, tmp_path):
     whole = file.read_bytes()
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as archive:

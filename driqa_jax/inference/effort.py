@@ -1,4 +1,4 @@
-"""How hard to look: one stated rule for each effort, made from the view that the model was trained with."""
+"""View rules per effort, derived from the rule that the model was trained with."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ ACCURATE_TILES = 9
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """A view's rule, and whether the mirror image is looked at too and the two predictions are averaged."""
+    """A view rule, and whether predictions are averaged over the image and its mirror image."""
 
     rule: ViewRule
     mirror: bool = False
 
 
 def look(rule: ViewRule, effort: str) -> Look:
-    """What `effort` makes of a model's own rule.
+    """The view rule of an effort.
 
-    `default`: the rule itself. `fast`: the whole picture at 0.7 of its size, as many tiles of 128x128 (never
-    larger than the rule's own). `accurate`: nine tiles, and everything once more mirrored. All get a canvas of
-    4:3 beside the rule's, which changes no score and saves a fifth of the work on such photos.
+    - `default`: the model's rule.
+    - `fast`: the whole image at 0.7 of its size and tiles of at most 128x128.
+    - `accurate`: nine tiles, averaged with the mirror image.
 
-    Raises ValueError for another effort.
+    Each adds 4:3 canvases, which change no score and save a fifth of the work on 4:3 images. Raises ValueError for
+    another effort.
     """
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, got {effort!r}")
@@ -41,7 +42,7 @@ def look(rule: ViewRule, effort: str) -> Look:
         )
         return Look(_with_4_3(small))
     if effort == "accurate":
-        # A crop is one tile by its definition.
+        # A crop has one tile by definition.
         tiles = rule.tiles if rule.kind == "crop" else max(rule.tiles, ACCURATE_TILES)
         return Look(_with_4_3(dataclasses.replace(rule, tiles=tiles)), mirror=True)
     return Look(_with_4_3(rule))
@@ -54,6 +55,6 @@ def _scaled(side: int) -> int:
 def _with_4_3(rule: ViewRule) -> ViewRule:
     height, width = rule.size_in(3 * rule.long, 4 * rule.long)
     more = [canvas for canvas in ((height, width), (width, height)) if canvas not in rule.canvases]
-    # Only where it saves something: for a rule of one small canvas it would be one more to compile.
+    # Larger canvases would cost a compilation and save nothing.
     larger = max(h * w for h, w in rule.canvases)
     return dataclasses.replace(rule, canvases=(*rule.canvases, *(c for c in more if c[0] * c[1] < larger)))

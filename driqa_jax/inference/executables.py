@@ -1,8 +1,8 @@
-"""Compiled programs, one for each shape of views, kept in the user's cache folder.
+"""Compiled programs, one per shape of views, cached on disk.
 
-A kept executable starts without tracing and without the compiler: that is most of a second run's start. Its name
-says all that it depends on: the sources of the model, the configuration, shapes, options, jax and (through the
-folder) jaxlib and the kind of processor.
+Loading a cached executable skips tracing and compilation, which take most of the start of a run. Its file name is a
+hash of everything it depends on: model sources, configuration, shapes, options, jax and device (the folder adds jaxlib
+and the kind of processor).
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 
 import jax
 
-from driqa_jax.inference.program import FOUND, Stage
+from driqa_jax.inference.program import PREDICTIONS, Stage
 from driqa_jax.inference.workers import Workers
 
 _SOURCES = ("models/*.py", "inference/program.py", "inference/executables.py")
 
 
 class Program:
-    """`program(params, views)`: stages, compiled for `device` where they meet a new shape of views.
+    """`program(params, views)` runs the stages in sequence and compiles them for each new shape of views.
 
     Args:
-      stages: of `driqa_jax.inference.program.make_stages`, computed one after another.
+      stages: from `driqa_jax.inference.program.make_stages`.
       device: where they run.
-      folder: where executables are kept; None: nowhere. They are loaded with pickle, so it must be the user's own.
-      identity: plain values, for JSON, that tell models apart whose sources and shapes are the same.
+      folder: cache of executables; None disables it. Executables are unpickled, so only the user may write there.
+      identity: JSON values that distinguish models with equal sources and shapes; None disables the cache.
     """
 
     def __init__(
@@ -45,35 +45,35 @@ class Program:
         self._locks: dict[str, threading.Lock] = {}
 
     def __len__(self) -> int:
-        """How many shapes have been met."""
+        """The number of shapes compiled or loaded so far."""
         return len(self._compiled)
 
     def __call__(self, params: Any, views: Mapping[str, Any]) -> jax.Array:
-        """What the last stage finds, perhaps still under way; `params` on the device already."""
+        """The predictions of the last stage, possibly still being computed; `params` must be on the device."""
         name = json.dumps({key: [list(views[key].shape), str(views[key].dtype)] for key in sorted(views)})
         if name not in self._compiled:
-            # Threads that meet a shape together wait for one of them to compile it.
+            # One thread compiles a new shape; others that need it wait.
             with self._locks.setdefault(name, threading.Lock()):
                 if name not in self._compiled:
-                    self._compiled[name] = self._made(params, views, name)
-        known = jax.device_put(dict(views), self._device)
+                    self._compiled[name] = self._load_or_compile(params, views, name)
+        arrays = jax.device_put(dict(views), self._device)
         for stage in self._compiled[name]:
-            known = {**known, **stage(params, known)}
-        return known[FOUND]
+            arrays = {**arrays, **stage(params, arrays)}
+        return arrays[PREDICTIONS]
 
-    def _made(self, params, views, name) -> list[Callable]:
-        params, known = self._shapes(params), self._shapes(dict(views))
+    def _load_or_compile(self, params, views, name) -> list[Callable]:
+        params, shapes = self._shapes(params), self._shapes(dict(views))
         files = self._files(params, name)
         pool, jobs = Workers(len(self._stages), "driqa-compile"), []
         reading = [pool.submit(_read, file, self._device) for file in files]
-        kept = [read.result() for read in reading]
-        if kept and None not in kept:
+        cached = [read.result() for read in reading]
+        if cached and None not in cached:
             pool.stop_when_done()
-            return kept
+            return cached
         for stage in self._stages:
-            # The compiler works on one stage while Python traces the next.
-            lowered = jax.jit(_unheard_of(stage.function) if files else stage.function).lower(params, known)
-            known = {**known, **self._shapes(lowered.out_info)}
+            # Compile one stage while Python traces the next.
+            lowered = jax.jit(_uniquely_named(stage.function) if files else stage.function).lower(params, shapes)
+            shapes = {**shapes, **self._shapes(lowered.out_info)}
             jobs.append(pool.submit(_compile, lowered, dict(stage.options)))
         pool.stop_when_done()
         compiled = [job.result() for job in jobs]
@@ -82,25 +82,25 @@ class Program:
         return compiled
 
     def _shapes(self, tree):
-        place = jax.sharding.SingleDeviceSharding(self._device)
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
+        sharding = jax.sharding.SingleDeviceSharding(self._device)
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
     def _files(self, params, name) -> list[pathlib.Path]:
         if self._folder is None or self._identity is None:
             return []
         shapes = [[str(path), leaf.shape, str(leaf.dtype)] for path, leaf in jax.tree.leaves_with_path(params)]
         options = [dict(stage.options) for stage in self._stages]
-        said = [self._identity, name, options, jax.__version__, shapes, os.environ.get("XLA_FLAGS", "")]
-        said += [self._device.platform, self._device.id, self._device.device_kind]
+        key = [self._identity, name, options, jax.__version__, shapes, os.environ.get("XLA_FLAGS", "")]
+        key += [self._device.platform, self._device.id, self._device.device_kind]
         digest = hashlib.sha256(_sources())
-        digest.update(json.dumps(said, sort_keys=True).encode())
+        digest.update(json.dumps(key, sort_keys=True).encode())
         start = digest.hexdigest()[:32]
         return [self._folder / f"score-{start}-{number}.exe" for number in range(len(self._stages))]
 
 
-def _unheard_of(function):
-    # What jax takes from its own cache of compiled programs cannot be serialized again: it loads, and then its
-    # functions are not found. Under a name of its own it is not taken from there.
+def _uniquely_named(function):
+    # An executable from jax's own compilation cache cannot be serialized again: it loads, but its functions are not
+    # found. A unique name avoids that cache.
     def named(*args):
         return function(*args)
 
@@ -121,9 +121,9 @@ def _read(file: pathlib.Path, device: jax.Device) -> Callable | None:
     from jax.experimental import serialize_executable
 
     try:
-        kept = pickle.loads(file.read_bytes())
-        return serialize_executable.deserialize_and_load(*kept, backend=device.client, execution_devices=[device])
-    except Exception:  # absent, torn, of another build: then it is made anew
+        payload = pickle.loads(file.read_bytes())
+        return serialize_executable.deserialize_and_load(*payload, backend=device.client, execution_devices=[device])
+    except Exception:  # absent, corrupt or from another build: compile again
         return None
 
 
@@ -131,7 +131,7 @@ def _write(file: pathlib.Path, compiled) -> None:
     from jax.experimental import serialize_executable
 
     part = file.with_suffix(f".{os.getpid()}.part")
-    # A cache that cannot be written costs time, not scores.
+    # Failing to write the cache costs only time.
     with contextlib.suppress(Exception):
         part.write_bytes(pickle.dumps(serialize_executable.serialize(compiled)))
         os.replace(part, file)

@@ -1,4 +1,4 @@
-"""Why a picture has its score: where it is good, what is wrong with it, what a restorer makes of it."""
+"""Explain a score: a quality map, the degradations found, and the restored image."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import STRIDE, make_view
 from driqa_jax.inference.labels import STANDS_OUT, label
-from driqa_jax.inference.stream import ModelFailure, View, views_in_order
+from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
 from driqa_jax.inference.tiling import through_tiles
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
 
-SHOWN_PIXELS = 1_500_000  # about 70 tiles; a picture with more is reduced before it is restored and shown
-# On a CPU a batch is not faster than its tiles one by one, and the last batch would be padded.
+SHOWN_PIXELS = 1_500_000  # about 70 tiles; larger images are reduced before they are restored and shown
+# On a CPU batches are not faster than single tiles, and the last batch would be padded.
 _TILES = {"cpu": 1}
 _TILES_ON_ACCELERATORS = 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One type of degradation: its name, the probability that it is there, and how severe it is if so.
+    """A degradation of `driqa_jax.degradations.NAMES`: its probability and its severity if present, both in [0, 1].
 
-    `name` as in `driqa_jax.degradations.NAMES`; `probability` and `severity` in [0, 1]. Severity means nothing where
-    the probability is small.
+    The severity is meaningless if the probability is small.
     """
 
     name: str
@@ -42,27 +41,26 @@ class Finding:
 
     @property
     def label(self) -> str:
-        """The name in plain words."""
+        """The display name."""
         return label(self.name)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """What the model sees in one picture; plain numpy.
+    """The model's reading of one image, in numpy.
 
     Attributes:
-      name: the picture's path, or what it was called.
-      score: 0 to 100, the very number that the scorer gives (before a scale of one's own).
-      uncertainty: points, of the score, as `Result` has it; None where there is none.
-      size: height and width of the picture, pixels.
-      picture: uint8 (H, W, 3), sRGB; the picture as shown: whole, or reduced to at most `SHOWN_PIXELS` pixels.
-      restored: uint8 (H, W, 3), what the restorer makes of `picture`, from overlapping tiles, blended; None where that
-        was not asked for.
-      quality_map: float32 (rows, columns), 0 to 100, calibrated; cells of about 32 pixels of the reduced view.
-      weights: float32 (rows, columns), how much each cell counts; sum 1. The mean of the cells so weighted, taken
-        before calibration, is the model's prediction.
-      degradations: all types, the most probable first.
-      d, q: float32 (C,), degradation vector and quality vector.
+      name: path or given name of the image.
+      score: 0 to 100, equal to `Result.score` before any user scale.
+      uncertainty: points, as in `Result`; None if the model has no interval.
+      size: (height, width) of the image, pixels.
+      picture: (H, W, 3) uint8, sRGB; the image, reduced to at most `SHOWN_PIXELS` pixels.
+      restored: (H, W, 3) uint8, `picture` restored in blended overlapping tiles; None with `restore=False`.
+      quality_map: (rows, columns) float32, calibrated, 0 to 100; a cell covers about 32 pixels of the reduced view.
+      weights: (rows, columns) float32, weights of the cells, sum 1. The weighted mean of the uncalibrated cells is the
+        model's prediction.
+      degradations: all types, most probable first.
+      d, q: (C,) float32, degradation vector and quality vector.
     """
 
     name: str
@@ -79,15 +77,15 @@ class Explanation:
 
     @property
     def reduced(self) -> bool:
-        """Whether `picture` and `restored` are smaller than the picture was."""
+        """Whether `picture` and `restored` are smaller than the image."""
         return self.picture.shape[:2] != self.size
 
     def named(self, threshold: float = STANDS_OUT) -> tuple[Finding, ...]:
-        """The degradations at least this probable, the most probable first; may be none."""
-        return tuple(found for found in self.degradations if found.probability >= threshold)
+        """The degradations of at least this probability, most probable first; possibly none."""
+        return tuple(finding for finding in self.degradations if finding.probability >= threshold)
 
     def to_dict(self, threshold: float = STANDS_OUT) -> dict[str, Any]:
-        """All but pixels and vectors, as plain values for JSON; `named` holds names of `degradations`."""
+        """Everything except pixels and vectors as JSON values; `named` holds the names of `named(threshold)`."""
         return {
             "path": self.name,
             "score": self.score,
@@ -97,104 +95,90 @@ class Explanation:
             "shown": {"height": self.picture.shape[0], "width": self.picture.shape[1], "reduced": self.reduced},
             "quality_map": [[round(float(x), 2) for x in row] for row in self.quality_map],
             "weights": [[round(float(x), 6) for x in row] for row in self.weights],
-            "named": [found.name for found in self.named(threshold)],
+            "named": [finding.name for finding in self.named(threshold)],
             "degradations": [
                 {
-                    "name": found.name,
-                    "label": found.label,
-                    "probability": round(found.probability, 4),
-                    "severity": round(found.severity, 4),
+                    "name": finding.name,
+                    "label": finding.label,
+                    "probability": round(finding.probability, 4),
+                    "severity": round(finding.severity, 4),
                 }
-                for found in self.degradations
+                for finding in self.degradations
             ],
         }
 
 
 class Explainer:
-    """Explains the scores of one scorer; programs are compiled once: one a canvas, and one for the restorer.
-
-    Safe to call from several threads.
-    """
+    """Explains the scores of one scorer; thread-safe. It compiles one program per canvas and one for the restorer."""
 
     def __init__(self, scorer: Scorer):
-        # Map, colours and score are of one scale: the model's, whatever scale of one's own the scorer has.
+        # Map, colors and score stay on the model's scale, so a user scale is dropped.
         self._scorer = copy.copy(scorer)
         self._scorer.own_scale = None
         on_cpu = scorer.device.platform == "cpu"
         self._rows = 1 if on_cpu else scorer.batch_size
         self._tiles = _TILES.get(scorer.device.platform, _TILES_ON_ACCELERATORS)
-        self._look_at = jax.jit(self._intermediates)
+        self._program = jax.jit(self._intermediates)
         self._restore = jax.jit(self._restored_tiles)
 
-    def __call__(
-        self,
-        image: ImageSource,
-        name: str | None,
-        shown_pixels: float,
-        restore: bool,
-    ) -> Explanation:
+    def __call__(self, source: ImageSource, name: str | None, shown_pixels: float, restore: bool) -> Explanation:
         """See `Scorer.explain`."""
-        name = name or _name(image)
-        picture = decode(_plain(image), self._scorer.max_pixels, name)
-        (result,) = self._scorer.stream([picture], names=[name])
+        name = name or _name(source)
+        image = decode(_plain(source), self._scorer.max_pixels, name)
+        (result,) = self._scorer.stream([image], names=[name])
         if result.score is None:
             raise ModelFailure(result.error) if result.internal else UnreadableImage(name, result.error)
-        seen = self._look([make_view(picture, self._scorer.rule)])
-        shown = _reduced(picture, shown_pixels)
-        restored = self._restored(shown, None if shown is not picture else seen["d"]) if restore else None
-        seen = {key: value[0] for key, value in seen.items()}
-        rows, columns = seen["valid"] // STRIDE
-        weights = seen["weights"][:rows, :columns].astype(np.float64)
-        calibrated = 100 * self._scorer.calibration(seen["scores"][:rows, :columns])
+        out = self._run_one(image)
+        shown = _reduced(image, shown_pixels)
+        # Reducing an image removes noise and blur, so a reduced image needs its own degradation vector.
+        d = out["d"] if shown is image or not restore else self._run_one(shown)["d"]
+        restored = self._restored(shown, d) if restore else None
+        rows, columns = out["valid"] // STRIDE
+        weights = out["weights"][:rows, :columns].astype(np.float64)
+        calibrated = 100 * self._scorer.calibration(out["scores"][:rows, :columns])
         return Explanation(
             name=name,
             score=result.score,
             uncertainty=result.uncertainty,
-            size=picture.shape[:2],
+            size=image.shape[:2],
             picture=shown,
             restored=restored,
             quality_map=np.clip(calibrated, 0, 100).astype(np.float32),
             weights=(weights / weights.sum()).astype(np.float32),
-            degradations=self._findings(seen["probabilities"], seen["severities"]),
-            d=seen["d"],
-            q=seen["q"],
+            degradations=self._findings(out["probabilities"], out["severities"]),
+            d=out["d"],
+            q=out["q"],
         )
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
         """See `Scorer.features`."""
-        found: list[dict[str, np.ndarray] | None] = []
-        gathered: dict[tuple[int, int], list[tuple[int, View]]] = {}
 
-        def finish(canvas):
-            places, views = zip(*gathered.pop(canvas), strict=True)
-            seen = self._look(list(views))
-            for row, place in enumerate(places):
-                found[place] = {key: seen[key][row] for key in ("d", "q")}
+        def run(batch):
+            out = self._run(batch)
+            return np.stack([out["d"], out["q"]], axis=1)
 
         named = ((_name(image, i), image) for i, image in enumerate(images))
-        for _, view in views_in_order(named, self._see, self._scorer.workers):
-            if isinstance(view, Exception):
-                raise view
-            canvas = view["whole"].shape[:2]
-            gathered.setdefault(canvas, []).append((len(found), view))
-            found.append(None)
-            if len(gathered[canvas]) == self._rows:
-                finish(canvas)
-        for canvas in list(gathered):
-            finish(canvas)
-        if not found:
-            raise ValueError("features of no picture at all; give at least one")
-        return {key: np.stack([row[key] for row in found]) for key in ("d", "q")}
+        views = views_in_order(named, self._view, self._scorer.workers)
+        rows = []
+        for _, row in predictions_in_order(views, run, self._rows):
+            if isinstance(row, Exception):
+                raise row
+            rows.append(row)
+        if not rows:
+            raise ValueError("features need at least one image, got none")
+        return dict(zip(("d", "q"), np.stack(rows, axis=1), strict=True))
 
-    def _see(self, name: str, source: ImageSource) -> View:
+    def _view(self, name: str, source: ImageSource) -> View:
         return make_view(decode(_plain(source), self._scorer.max_pixels, name), self._scorer.rule)
 
-    def _look(self, views: list[View]) -> dict[str, np.ndarray]:
-        """What the model sees in pictures of one canvas, at most `_rows`; a leading axis, one row a picture."""
-        padded = views + views[-1:] * (self._rows - len(views))
-        batch = {key: np.stack([view[key] for view in padded]) for key in views[0]}
-        seen = self._look_at(self._scorer.params, jax.device_put(batch, self._scorer.device))
-        return {key: np.asarray(value)[: len(views)] for key, value in seen.items()}
+    def _run(self, batch: View) -> dict[str, np.ndarray]:
+        out = self._program(self._scorer.params, jax.device_put(batch, self._scorer.device))
+        return {key: np.asarray(value) for key, value in out.items()}
+
+    def _run_one(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """Intermediates of one image, without a batch axis."""
+        batch = stack_views([make_view(image, self._scorer.rule)], self._rows)
+        return {key: value[0] for key, value in self._run(batch).items()}
 
     def _intermediates(self, params, batch):
         whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
@@ -209,37 +193,33 @@ class Explainer:
             "valid": batch["valid"],
         }
 
-    def _restored(self, picture: np.ndarray, d: np.ndarray | None) -> np.ndarray:
-        if d is None:
-            # The restorer must know what is wrong with the pixels it gets; reducing takes noise and blur away.
-            d = self._look([make_view(picture, self._scorer.rule)])["d"]
-        vectors = np.repeat(d, self._tiles, axis=0)
+    def _restored(self, image: np.ndarray, d: np.ndarray) -> np.ndarray:
+        vectors = np.repeat(d[None], self._tiles, axis=0)
 
         def run(tiles):
-            given = jax.device_put((tiles, vectors), self._scorer.device)
-            return self._restore(self._scorer.params, *given)
+            return self._restore(self._scorer.params, *jax.device_put((tiles, vectors), self._scorer.device))
 
-        return through_tiles(picture, run, self._scorer.rule.tile, self._tiles)
+        return through_tiles(image, run, self._scorer.rule.tile, self._tiles)
 
     def _restored_tiles(self, params, tiles, d):
         tiles = tiles.astype(jnp.float32) / 255.0
         return self._scorer.model.apply({"params": params}, tiles, d, method="restore")
 
     def _findings(self, probabilities: np.ndarray, severities: np.ndarray) -> tuple[Finding, ...]:
-        known = self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
-        rows = zip(known, probabilities, severities, strict=True)
-        found = [Finding(name, float(probability), float(severity)) for name, probability, severity in rows]
-        return tuple(sorted(found, key=lambda one: -one.probability))
+        names = self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
+        rows = zip(names, probabilities, severities, strict=True)
+        findings = [Finding(name, float(probability), float(severity)) for name, probability, severity in rows]
+        return tuple(sorted(findings, key=lambda finding: -finding.probability))
 
 
-def _reduced(picture: np.ndarray, most: float) -> np.ndarray:
-    """The picture itself, or a smaller one of at most that many pixels and the same form."""
-    height, width = picture.shape[:2]
+def _reduced(image: np.ndarray, most: float) -> np.ndarray:
+    """The image, reduced to at most `most` pixels with its aspect ratio."""
+    height, width = image.shape[:2]
     if height * width <= most:
-        return picture
+        return image
     scale = (most / (height * width)) ** 0.5
     size = max(int(width * scale), 1), max(int(height * scale), 1)
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
 def _plain(image: Any) -> Any:

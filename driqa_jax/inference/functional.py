@@ -1,4 +1,4 @@
-"""The functional core: parameters and images to MOS, all in JAX, for `jax.jit` and `jax.grad`."""
+"""The functional interface: parameters and images to MOS in JAX, for `jax.jit` and `jax.grad`."""
 
 from __future__ import annotations
 
@@ -28,22 +28,20 @@ def apply(
     config: ml_collections.ConfigDict | Mapping[str, Any] | None = None,
     rule: ViewRule | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """MOS of images, before calibration, and every intermediate; of a loaded model, `Scorer.apply` is this call.
+    """Uncalibrated MOS and intermediates; `Scorer.apply` is this function for a loaded model.
 
     Args:
-      params: parameters of the model (`Scorer.params`).
-      images: (B, H, W, 3) float in [0, 1], sRGB, all of one size. See `views_of` for how they are rounded.
-      config: configuration of the model (`Scorer.metadata["config"]`); None: that of the bundled model.
-      rule: how an image becomes a view (`Scorer.rule`). It must be given with `config`; None without `config`: the
-        bundled model's, at the default effort.
+      params: model parameters (`Scorer.params`).
+      images: (B, H, W, 3) float in [0, 1], sRGB; `views_of` describes their rounding.
+      config: model configuration (`Scorer.metadata["config"]`); None for the bundled model.
+      rule: view rule (`Scorer.rule`), required with `config`; None for the bundled model at the default effort.
 
     Returns:
-      mos (B,) float32 on the training scale (0 to 1, higher is better; `Scorer.calibration` maps it to the scale of
-      the scores), and `out`, see `driqa_jax.models.driqa.DRIQA`.
+      mos (B,) float32 on the training scale (0 to 1, higher is better; `Scorer.calibration` maps it to scores), and
+      `out`, see `driqa_jax.models.driqa.DRIQA`.
 
     Raises:
-      ValueError: images of another shape or dtype, `config` without `rule`, or params that do not fit the
-        configuration.
+      ValueError: images have another shape or dtype, `config` is given without `rule`, or params do not fit.
     """
     model, rule = resolve(params, config, rule)
     return predict(model, params, images, rule)
@@ -54,10 +52,10 @@ def resolve(
     config: ml_collections.ConfigDict | Mapping[str, Any] | None,
     rule: ViewRule | None,
 ) -> tuple[Any, ViewRule]:
-    """The model and the view rule of `apply`'s arguments; nothing is guessed. Raises ValueError as `apply` does."""
+    """The model and the view rule for the arguments of `apply`. Raises ValueError as `apply` does."""
     if config is not None and rule is None:
         raise ValueError(
-            "config is given without rule, and a configuration does not say how an image becomes a view; "
+            "config is given without rule, but a configuration does not hold the view rule; "
             "pass rule=scorer.rule too, or call scorer.apply(images)"
         )
     source = "config" if config is not None else f"the bundled model {BUNDLED!r}"
@@ -68,7 +66,7 @@ def resolve(
     except WeightsError as error:
         raise ValueError(
             f"{error}: the configuration is that of {source}. Call scorer.apply(images) or scorer.quality_loss(), or "
-            'pass config=scorer.metadata["config"] and rule=scorer.rule of the scorer that the params are from'
+            'pass config=scorer.metadata["config"] and rule=scorer.rule of the scorer that owns the params'
         ) from None
     return model, look(ViewRule.from_dict(metadata["view"]), "default").rule if rule is None else rule
 
@@ -76,38 +74,38 @@ def resolve(
 def predict(
     model: Any, params: Mapping[str, Any], images: jax.Array, rule: ViewRule, mirror: bool = False
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What `apply` returns, of a built model; with `mirror` the MOS is the mean over an image and its mirror image."""
-    found = views_of(images, rule)
-    views = found["whole"], found["valid"], found["tiles"], found["tile_boxes"]
+    """`apply` for a built model; with `mirror` the MOS is the mean over each image and its mirror image."""
+    by_name = views_of(images, rule)
+    views = by_name["whole"], by_name["valid"], by_name["tiles"], by_name["tile_boxes"]
     if mirror:
         views = [jnp.concatenate(pair) for pair in zip(views, mirrored(*views), strict=True)]
     mos, out = model.apply({"params": params}, *views)
     if not mirror:
         return mos, out
-    # The intermediates are those of the image itself.
+    # Intermediates are those of the unmirrored image.
     return mos.reshape(2, -1).mean(axis=0), jax.tree.map(lambda x: x[: x.shape[0] // 2], out)
 
 
 def calibrated(mos: jax.Array, calibration: Calibration) -> jax.Array:
-    """MOS of `apply`, any shape, on the scale of the scores (score / 100, not clipped); `Calibration` in JAX."""
+    """`Calibration` in JAX: MOS from `apply`, any shape, to score / 100, not clipped."""
     if calibration.width is None:
         return mos
     return calibration.low + calibration.span * jax.nn.sigmoid((mos - calibration.centre) / calibration.width)
 
 
 def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None = None) -> dict[str, jax.Array]:
-    """The views of images as `driqa_jax.data.views.make_view` cuts them; float32 in [0, 1], multiples of 1 / 255.
+    """`driqa_jax.data.views.make_view` in JAX: views as float32 in [0, 1], multiples of 1 / 255.
 
-    The pixels are rounded to 8 bits where `make_view` rounds them: at first, and after each of the two passes of a
-    resize. The gradient passes through the rounding as if nothing were rounded (a straight-through estimate).
+    Pixels are rounded to 8 bits where `make_view` rounds them: on input and after each of the two resize passes. The
+    gradient ignores the rounding (straight-through estimator).
 
     Args:
       images: (B, H, W, 3) float in [0, 1]; values outside are not clipped.
-      rule: how an image becomes a view.
-      canvas: (height, width) of `whole`; None: `rule.canvas_for`.
+      rule: the view rule.
+      canvas: (height, width) of `whole`; None uses `rule.canvas_for`.
 
     Raises:
-      ValueError: images of another shape or dtype, or a canvas that does not hold a crop.
+      ValueError: images have another shape or dtype, or the canvas does not hold a crop.
     """
     images = jnp.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:
@@ -121,9 +119,9 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
     source = jnp.pad(source, ((0, 0), (0, cut.beyond[0]), (0, cut.beyond[1]), (0, 0)), mode="symmetric")
     tiles = jnp.stack([source[:, y : y + rule.tile, x : x + rule.tile] for y, x in cut.corners], axis=1)
     whole = tiles[:, 0] if rule.kind == "crop" else _resized(pixels, cut.valid)
-    room = [(0, full - held) for full, held in zip(cut.canvas, cut.valid, strict=True)]
+    padding = [(0, full - used) for full, used in zip(cut.canvas, cut.valid, strict=True)]
     return {
-        "whole": jnp.pad(whole, ((0, 0), *room, (0, 0))) / 255.0,
+        "whole": jnp.pad(whole, ((0, 0), *padding, (0, 0))) / 255.0,
         "valid": jnp.broadcast_to(jnp.array([cut.valid], jnp.int32), (batch, 2)),
         "tiles": tiles / 255.0,
         "tile_boxes": jnp.broadcast_to(jnp.asarray(cut.boxes)[None], (batch, *cut.boxes.shape)),
@@ -131,7 +129,7 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
 
 
 def _resized(pixels, size):
-    """As Pillow resizes: columns, then rows, each rounded to 8 bits."""
+    """Resize like Pillow: columns, then rows, each rounded to 8 bits."""
     for axis in (2, 1):
         shape = list(pixels.shape)
         shape[axis] = size[axis - 1]
@@ -153,9 +151,9 @@ def _bundled_metadata() -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=8)
 def _model_and_shapes(config: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
-    """The model and its flat parameters' shapes; kept, since tracing a model takes a second."""
+    """The model and its flat parameter shapes, cached because tracing takes a second."""
     model = build_model(ml_collections.ConfigDict(json.loads(config)))
-    # No parameter's shape depends on the view.
+    # Parameter shapes do not depend on the view.
     return model, flatten(expected_params(model, ViewRule()))
 
 

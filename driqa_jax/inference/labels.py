@@ -1,11 +1,11 @@
-"""Degradations in plain words, for people who look at a photo and not at a data set."""
+"""Plain names of degradations for display."""
 
-STANDS_OUT = 0.5  # the probability from which on a degradation is named
+STANDS_OUT = 0.5  # the probability from which a degradation is named
 
+# Names that only need spaces for underscores are left out.
 LABELS = {
     "gaussian_blur": "blur",
     "lens_blur": "out of focus",
-    "motion_blur": "motion blur",
     "color_diffusion": "bleeding colours",
     "color_shift": "shifted colours",
     "color_quantization": "too few colours",
@@ -28,9 +28,6 @@ LABELS = {
     "color_block": "blocks of colour",
     "high_sharpen": "oversharpened",
     "contrast_change": "changed contrast",
-    "sensor_noise": "sensor noise",
-    "low_light": "low light",
-    "haze": "haze",
     "resample": "low resolution",
     "ringing": "ringing at edges",
     "chroma_subsampling": "coarse colour",
@@ -41,5 +38,5 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """A degradation's name in plain words; a name that is not in the table, with spaces for underscores."""
+    """The display name of a degradation; unknown names get spaces for underscores."""
     return LABELS.get(name, name.replace("_", " "))

@@ -1,7 +1,7 @@
-"""The inference program: a batch of views to predictions, one photo's bits being the same in every batch.
+"""The inference program: a batch of views to predictions, bitwise independent of the rest of the batch.
 
-It has a stage for each part of the model where the parts can run alone, as those of `driqa_jax.models.driqa.DRIQA`
-can: they compile side by side, each with the options that are fast for it, and XLA makes slower code of them together.
+A model whose parts can run alone (`driqa_jax.models.driqa.DRIQA`) gets a stage per part. Stages compile in parallel,
+each with its fastest options; XLA generates slower code for the whole model.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from driqa_jax.models.quality_encoder import Quality
 from driqa_jax.models.vit import ViT
 
 Views = dict[str, jax.Array]
-FOUND = "found"
+PREDICTIONS = "predictions"
 _QUALITY, _TILES = "quality_", "tiles_"
-# Several photos at once use the cores better than several threads for one product of matrices.
+# Scoring several images in parallel uses the cores better than multi-threaded matrix products.
 _CPU = {"xla_cpu_multi_thread_eigen": False}
 _CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
 
 
 class Stage(NamedTuple):
-    """A function of `(params, views)` that gives arrays to add to the views, and options for XLA's compiler.
+    """A function `(params, views) -> arrays`, whose arrays join the views, and XLA compiler options.
 
-    Options are left out where XLA does not know them: they change its speed, not the scores.
+    Options that XLA does not know are dropped; they change the speed, not the scores.
     """
 
     function: Callable[[Any, Views], Views]
@@ -35,12 +35,11 @@ class Stage(NamedTuple):
 
 
 def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
-    """The stages, for views as `make_view` gives them, stacked along a batch.
+    """The stages for batches of views from `make_view`.
 
-    The last adds `FOUND`, (B, 1 + N) float32: first the model's MOS, then what it gives from one tile at a time (N =
-    K, or 2 K with `mirror`, where each photo is seen mirrored too and its MOS is the mean of both). With `cpu`, rows
-    are computed one after another, since nothing promises that the bits of a row are the same in every place of every
-    batch; alone they are.
+    The last stage adds `PREDICTIONS`, (B, 1 + N) float32: the MOS, then the per-tile MOS. N is K, or 2 K with `mirror`,
+    which averages the MOS over each image and its mirror image. With `cpu`, rows are computed one by one, because the
+    bits of a row may otherwise depend on its place in the batch.
     """
     looks = 2 if mirror else 1
 
@@ -49,35 +48,36 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         once = (whole, views["valid"], tiles, views["tile_boxes"])
         return tuple(jnp.concatenate(pair) for pair in zip(once, mirrored(*once), strict=True)) if mirror else once
 
-    def apart(arrays, prefix):
-        """Rows of all looks, one after another, as rows of photos: (B, looks, ...)."""
+    def split_views(arrays, prefix):
+        """Rows (looks * B, ...) as rows of images (B, looks, ...)."""
         split = {key: value.reshape(looks, -1, *value.shape[1:]) for key, value in arrays.items()}
         return {prefix + key: value.swapaxes(0, 1) for key, value in split.items()}
 
-    def joined(views, prefix):
-        found = {key.removeprefix(prefix): value for key, value in views.items() if key.startswith(prefix)}
-        return {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in found.items()}
+    def join_views(views, prefix):
+        """The inverse of `split_views`."""
+        split = {key.removeprefix(prefix): value for key, value in views.items() if key.startswith(prefix)}
+        return {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in split.items()}
 
     def degradation(params, views):
         _, _, tiles, boxes = seen(views)
-        found = model.apply({"params": params}, tiles.reshape(-1, *tiles.shape[2:]), method="encode_degradation")
-        return apart(_by_tile({"vector": found.vector, "tokens": found.tokens}, boxes), _TILES)
+        encoded = model.apply({"params": params}, tiles.reshape(-1, *tiles.shape[2:]), method="encode_degradation")
+        return split_views(_by_tile({"vector": encoded.vector, "tokens": encoded.tokens}, boxes), _TILES)
 
     def restoration(params, views):
         _, _, tiles, boxes = seen(views)
-        vector = joined(views, _TILES)["vector"]
+        vector = join_views(views, _TILES)["vector"]
         flat = vector.reshape(-1, vector.shape[-1])
         tokens = model.apply({"params": params}, tiles, flat, method="read_restoration")
-        return apart(_by_tile({"restoration": tokens}, boxes), _TILES)
+        return split_views(_by_tile({"restoration": tokens}, boxes), _TILES)
 
     def quality(params, views):
         whole, valid, *_ = seen(views)
-        return apart(model.apply({"params": params}, whole, valid, method="encode_quality")._asdict(), _QUALITY)
+        return split_views(model.apply({"params": params}, whole, valid, method="encode_quality")._asdict(), _QUALITY)
 
     def combine(params, views):
         whole, valid, _, boxes = seen(views)
-        tiles = {key: value.reshape(-1, *value.shape[2:]) for key, value in joined(views, _TILES).items()}
-        parts = TileReading(**tiles), boxes, Quality(**joined(views, _QUALITY)), valid, whole.shape[1:3], True
+        tiles = {key: value.reshape(-1, *value.shape[2:]) for key, value in join_views(views, _TILES).items()}
+        parts = TileReading(**tiles), boxes, Quality(**join_views(views, _QUALITY)), valid, whole.shape[1:3], True
         return finished(*model.apply({"params": params}, *parts, method="combine"))
 
     def at_once(params, views):
@@ -88,11 +88,11 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         if mirror:
             once, again = jnp.split(found, 2)
             found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
-        return {FOUND: found}
+        return {PREDICTIONS: found}
 
     if not hasattr(model, "combine"):
         return (_stage(at_once, cpu),)
-    # What is fast for convolutions makes a ViT 1.6 times slower.
+    # The options for convolutions make a ViT 1.6 times slower.
     options = _CPU if isinstance(model.quality_encoder.backbone, ViT) else _CPU_CONVOLUTIONS
     parts = _stage(degradation, cpu), _stage(restoration, cpu), _stage(quality, cpu, options)
     return *parts, _stage(combine, cpu)
@@ -103,26 +103,26 @@ def _by_tile(arrays, boxes):
 
 
 def _stage(function, cpu, options=_CPU):
-    return Stage(_one_by_one(function), options) if cpu else Stage(function, {})
+    return Stage(_row_by_row(function), options) if cpu else Stage(function, {})
 
 
-def _one_by_one(function):
-    def in_turn(params, views):
+def _row_by_row(function):
+    def mapped(params, views):
         if views["valid"].shape[0] == 1:
             return function(params, views)
 
         def one(view):
-            found = function(params, {key: value[None] for key, value in view.items()})
-            return {key: value[0] for key, value in found.items()}
+            arrays = function(params, {key: value[None] for key, value in view.items()})
+            return {key: value[0] for key, value in arrays.items()}
 
         return jax.lax.map(one, views)
 
-    return in_turn
+    return mapped
 
 
 def mirrored(whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array) -> tuple[jax.Array, ...]:
-    """The same views of the mirror images, with the batch axis that `DRIQA` has; tiles keep their order."""
-    # The picture lies at the left of its canvas, and so must its mirror image.
+    """The views of the mirror images, batched as for `DRIQA`; tiles keep their order."""
+    # The mirror image must also lie at the left of its canvas.
     columns = jnp.arange(whole.shape[2])[None, :]
     source = jnp.where(columns < valid[:, 1:], valid[:, 1:] - 1 - columns, columns)
     whole = jnp.take_along_axis(whole, source[:, None, :, None], axis=2)

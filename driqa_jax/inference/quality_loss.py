@@ -1,4 +1,4 @@
-"""The model as a loss: how far images are from the best quality, with a gradient with respect to their pixels."""
+"""The model as a differentiable loss on image pixels."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ def quality_loss(
     config: ml_collections.ConfigDict | Mapping[str, Any] | None = None,
     rule: ViewRule | None = None,
 ) -> Callable[[jax.Array], jax.Array]:
-    """`loss(images)`, 1 minus the mean MOS of the images; pure, for `jax.jit`, `jax.grad` and `jax.vmap`.
+    """A pure `loss(images)`, 1 minus the mean MOS, for `jax.jit`, `jax.grad` and `jax.vmap`.
 
-    An optimiser can fool it: descent on free pixels raises the score and ruins the image. Keep a term that holds the
-    result to its input, or descend on the parameters of a restorer, and look at the result;
-    `examples/quality_loss.py` shows both. Of a loaded model, `Scorer.quality_loss` is this call.
+    An optimiser can exploit it: descent on free pixels raises the score and ruins the image. Add a term that keeps the
+    result near its input, or optimise the parameters of a restorer, and inspect the result. `examples/quality_loss.py`
+    shows both. `Scorer.quality_loss` is this function for a loaded model.
 
     Args:
-      params: parameters of the model (`Scorer.params`).
-      calibration: that of the scores (`Scorer.calibration`): the loss is then 1 - score / 100, before the score
-        is clipped and rounded. None: the model's own MOS, before calibration. Both rise together.
-      config, rule: as for `driqa_jax.apply`: both, of the scorer that the params are from; None: the bundled model's.
+      params: model parameters (`Scorer.params`).
+      calibration: `Scorer.calibration` gives 1 - score / 100, before clipping and rounding; None uses the
+        uncalibrated MOS.
+      config, rule: as for `driqa_jax.apply`; None for the bundled model.
 
     Returns:
-      A function of images, (B, H, W, 3) float in [0, 1], sRGB, all of one size, to a scalar float32: about 0 for
-      the best, about 1 for the worst. Pixels outside [0, 1] are not refused; clip what you optimise. It raises
-      ValueError for images of another shape or dtype.
+      A function from images (B, H, W, 3) float in [0, 1], sRGB, to a scalar float32, about 0 (best) to 1 (worst). It
+      does not check the range of pixels; clip what you optimise. It raises ValueError for another shape or dtype.
 
     Raises:
-      ValueError: `config` without `rule`, or params that do not fit the configuration.
+      ValueError: `config` is given without `rule`, or params do not fit the configuration.
     """
     model, rule = resolve(params, config, rule)
     return loss_of(lambda images: predict(model, params, images, rule), calibration)
 
 
 def loss_of(apply: Callable[[jax.Array], tuple], calibration: Calibration | None) -> Callable[[jax.Array], jax.Array]:
-    """The loss of `apply(images) -> (mos, out)`; `calibration` as in `quality_loss`."""
+    """The loss from `apply(images) -> (mos, out)`; `calibration` as in `quality_loss`."""
     curve = Calibration() if calibration is None else calibration
 
     def loss(images: jax.Array) -> jax.Array:

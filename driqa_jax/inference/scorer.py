@@ -1,4 +1,4 @@
-"""The scorer: pictures in, scores from 0 to 100 out."""
+"""The scorer: images to scores from 0 to 100."""
 
 from __future__ import annotations
 
@@ -30,21 +30,20 @@ from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.models.driqa import build_model
 
-# On a CPU a batch is not faster than its pictures one by one, and a lone picture need not wait for company.
+# On a CPU batches are not faster than single images, and a single image starts at once.
 _BATCH = {"cpu": 1}
 _BATCH_ON_ACCELERATORS = 16
-_MOST_PARALLEL = 8  # each program at work holds its activations
+_MOST_PARALLEL = 8  # each running program holds its activations
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One picture: its path (or name), its score from 0 to 100, or why it has none.
+    """One image: its path or name, and its score from 0 to 100 or the error.
 
-    `uncertainty`: half the width, in points, of the interval around the score that holds the human score of nine in
-    ten pictures like those the model was validated on; wider where the scores of the picture's tiles disagree, and the
-    more so the less of a picture there is to see: widest below the tile's size. None where the model has no such
-    interval: `driqa export` fits one. `internal`: the error is a fault of the program or the
-    machine, not of the image.
+    `uncertainty`: half-width, in points, of the interval that covers the human score of nine in ten images like those
+    of the validation set. It is wider when per-tile scores disagree, and for images smaller than the tiles. None if
+    the model has no interval (`driqa export` fits one). `internal`: the program or the machine caused the error, not
+    the image.
     """
 
     path: str
@@ -55,23 +54,23 @@ class Result:
 
 
 class Scorer:
-    """Scores pictures with one model on one device.
+    """Scores images with one model on one device.
 
-    A score is 100 * MOS on the scale that the model was trained on, calibrated, from 0 to 100, rounded to
-    .01; higher is better. It depends on the picture alone: not on the order, the neighbours or the run.
+    A score is the calibrated 100 * MOS on the training scale, from 0 to 100, rounded to .01; higher is better. It
+    depends only on the image, not on the order, the rest of the batch or the run.
 
     Args:
       model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, alone=True)` gives `(mos,
         out)` as `driqa_jax.models.driqa.DRIQA` does.
       params: its parameters, a nested dict of float32 arrays.
-      metadata: as `load_weights` gives it; `view`, `calibration` and `interval` are used, `degradations` is passed on.
-      effort: "fast", "default" or "accurate"; `driqa_jax.inference.effort.look` says how each looks.
-      batch_size: pictures per call of the device; None: 1 on a CPU, 16 elsewhere.
-      workers: threads that decode.
-      max_pixels: pictures with more are refused.
-      name, sha256: of the weights, for provenance.
-      device: where to compute; None: the first.
-      cache: a folder for compiled programs, where `metadata["config"]` says all about the model; None: none.
+      metadata: from `load_weights`; `view`, `calibration`, `interval`, `degradations` and `config` are read.
+      batch_size: images per device call; None is 1 on a CPU and 16 elsewhere.
+      workers: decoding threads.
+      max_pixels: larger images are refused.
+      name, sha256: identify the weights in the provenance.
+      device: where to compute; None is the first device.
+      effort: "fast", "default" or "accurate", see `driqa_jax.inference.effort.look`.
+      cache: folder of compiled programs; requires `metadata["config"]` to describe the model fully. None disables it.
     """
 
     def __init__(
@@ -115,57 +114,61 @@ class Scorer:
         )
 
     def __call__(self, images: Any) -> float | np.ndarray:
-        """The score of one picture, a float, or of several, float64 (N,).
+        """The score of one image (float) or of several ((N,) float64).
 
-        One picture is whatever `decode` reads: a path, encoded bytes, an open file, a PIL image, an array (H,
-        W), (H, W, 3), ... ; several are a list or tuple of those, an iterator, or an array (N, H, W, C).
+        One image is anything that `decode` reads: a path, encoded bytes, an open file, a PIL image, an array (H, W) or
+        (H, W, 3), ... Several are an iterable of those or an array (N, H, W, C).
 
-        Raises UnreadableImage or ValueError, naming the picture, at the first that cannot be scored; `stream`
-        goes on.
+        Raises UnreadableImage or ValueError, naming the image, at the first failure; `stream` continues instead.
         """
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         several = _is_several(images)
-        scores = [self._result(*found).score for found in self._predictions(images if several else [images])]
+        scores = [self._result(*outcome).score for outcome in self._predictions(images if several else [images])]
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
-        """The model's own MOS of each picture, not calibrated, not rounded, in input order; raises as a call does."""
-        for found, _ in self.predict_parts(images):
-            yield float(found[0])
+        """Uncalibrated, unrounded MOS of each image in input order; raises as a call does."""
+        for predictions, _ in self.predict_parts(images):
+            yield float(predictions[0])
 
     def predict_parts(self, images: Iterable[ImageSource]) -> Iterator[tuple[np.ndarray, Evidence]]:
-        """As `predict`, float32 (1 + K,) each: of the picture, then of each of its K tiles alone; and the evidence."""
-        for _, seen, predictions in self._predictions(images):
-            yield predictions, seen
+        """Per image, (1 + K,) float32: the MOS as in `predict`, then the per-tile MOS; and the evidence."""
+        for _, shown, predictions in self._predictions(images):
+            yield predictions, shown
 
     def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
-        """A scorer like this one whose scores are on one's own scale.
+        """A copy of this scorer that scores on the user's scale.
 
-        scores: (N,), what this scorer gives to at least 10 pictures; own_mos: (N,), one's own ratings of them,
-        higher is better; scale: the lowest and the highest rating that the scale has, None: that were given. No
-        order of pictures changes, but that scores end where the scale does.
+        Args:
+          scores: (N,), this scorer's scores of at least 10 images.
+          own_mos: (N,), the user's ratings of them, higher is better.
+          scale: lowest and highest possible rating; None takes those of `own_mos`. The order of images stays, except
+            that scores are clipped to the scale.
 
-        Raises ValueError for ratings that do not rise with the scores, that lie outside the scale, or are too few.
+        Raises:
+          ValueError: ratings are too few, do not rise with the scores, or lie outside the scale.
         """
         if self.own_scale is not None:
-            raise ValueError("this scorer is on a scale of one's own already; calibrate the one that it was made of")
-        mine = copy.copy(self)
-        mine.own_scale = fit_own_scale(scores, own_mos, scale)
-        return mine
+            raise ValueError("this scorer is already on a user scale; call calibrate on the original scorer")
+        calibrated = copy.copy(self)
+        calibrated.own_scale = fit_own_scale(scores, own_mos, scale)
+        return calibrated
 
     def stream(self, images: Iterable[ImageSource | Pause], names: Iterable[str] | None = None) -> Iterator[Result]:
-        """A `Result` for every picture, in input order, as they are done; the input may be endless.
+        """A `Result` for every image, in input order, as soon as it is known; the input may be endless.
 
-        `names`: what `Result.path` shall say, one a picture; default: its path, or "item i". A picture that
-        cannot be scored has an error in its result, and the rest goes on; an UnreadableImage in place of a
-        picture stands for one that was lost before. With `driqa_jax.inference.stream.PAUSE` among the pictures, what
-        came before is finished before the next is asked for.
+        Args:
+          images: as in a call. An UnreadableImage stands for an image that already failed.
+            `driqa_jax.inference.stream.PAUSE` finishes all earlier images before the next is read.
+          names: `Result.path` of each image; None uses its path or "item i".
+
+        An image that cannot be scored has the error in its result; the others continue.
         """
-        for name, seen, outcome in self._outcomes(_named(images, names)):
+        for name, shown, outcome in self._outcomes(_named(images, names)):
             if not isinstance(outcome, Exception):
                 try:
-                    yield self._result(name, seen, outcome)
+                    yield self._result(name, shown, outcome)
                     continue
                 except ValueError as error:
                     outcome = error
@@ -178,43 +181,44 @@ class Scorer:
         shown_pixels: float = SHOWN_PIXELS,
         restore: bool = True,
     ) -> Explanation:
-        """Why one picture has its score; see `driqa_jax.inference.explain.Explanation`.
+        """Explain the score of one image, see `driqa_jax.inference.explain.Explanation`; raises as a call does.
 
-        `name`: what the explanation shall call it; default: its path. `shown_pixels`: a picture with more is reduced
-        before it is restored and shown (the score, the map and the degradations are of the whole picture).
-        `restore=False`: without the restored picture, which takes most of the time. Equal pictures give equal bytes.
-        Raises as a call does.
+        Args:
+          image: as in a call.
+          name: `Explanation.name`; None uses the path.
+          shown_pixels: larger images are reduced before they are restored and shown. The score, the map and the
+            degradations always describe the whole image.
+          restore: whether to compute the restored image, which takes most of the time.
         """
         return self._explainer(image, name, shown_pixels, restore)
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
-        """Degradation vectors `d` and quality vectors `q`, float32 (N, C) each, of one picture or of several.
+        """Degradation vectors `d` and quality vectors `q`, (N, C) float32 each, of images as in a call.
 
-        `images` as in a call. Raises as a call does, and ValueError where there is no picture.
+        Raises as a call does, and ValueError for no image.
         """
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         return self._explainer.features(images if _is_several(images) else [images])
 
     def apply(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """MOS of images, before calibration, and every intermediate, in JAX, for `jax.jit` and `jax.grad`.
+        """Uncalibrated MOS and intermediates of images in JAX, for `jax.jit` and `jax.grad`.
 
         Args:
-          images: (B, H, W, 3) float in [0, 1], sRGB, all of one size.
+          images: (B, H, W, 3) float in [0, 1], sRGB.
 
         Returns:
-          mos (B,) float32 on the training scale, what `predict` gives for the same images, and `out`, see
-          `driqa_jax.models.driqa.DRIQA`. With effort "accurate" mos is the mean over an image and its mirror image,
-          and `out` is of the image itself. The gradient passes through the views' 8-bit rounding as if nothing were
-          rounded.
+          mos (B,) float32 on the training scale, equal to `predict`, and `out`, see `driqa_jax.models.driqa.DRIQA`.
+          With effort "accurate", mos is averaged over each image and its mirror image, and `out` describes the image.
+          The gradient ignores the 8-bit rounding of views (straight-through estimator).
 
         Raises:
-          ValueError: images of another shape or dtype.
+          ValueError: images have another shape or dtype.
         """
         return self._applied(self.params, images)
 
     def quality_loss(self) -> Callable[[jax.Array], jax.Array]:
-        """`driqa_jax.losses.quality_loss` of this model and its calibration: `loss(images)`, 1 - mean score / 100."""
+        """`driqa_jax.losses.quality_loss` for this model and calibration: `loss(images)`, 1 - mean score / 100."""
         from driqa_jax.inference.quality_loss import loss_of
 
         return loss_of(self.apply, self.calibration)
@@ -228,41 +232,41 @@ class Scorer:
         return Explainer(self)
 
     def _predictions(self, images):
-        """As `_outcomes`, but raises at the first exception."""
-        for name, seen, outcome in self._outcomes(_named(images, None)):
+        """`_outcomes`, raising at the first exception."""
+        for name, shown, outcome in self._outcomes(_named(images, None)):
             if isinstance(outcome, Exception):
                 raise outcome
-            yield name, seen, outcome
+            yield name, shown, outcome
 
     def _outcomes(self, named):
-        """(name, evidence, predictions), or (name, None, exception), of each picture."""
-        views = map(_labelled, views_in_order(named, self._see, self.workers))
-        for (name, seen), outcome in predictions_in_order(views, self._run, self.batch_size, self.parallel):
-            yield name, seen, outcome
+        """(name, evidence, predictions) or (name, None, exception) per image."""
+        views = map(_with_evidence, views_in_order(named, self._view, self.workers))
+        for (name, shown), outcome in predictions_in_order(views, self._run, self.batch_size, self.parallel):
+            yield name, shown, outcome
 
-    def _see(self, name: str, source: ImageSource) -> tuple[View, Evidence]:
+    def _view(self, name: str, source: ImageSource) -> tuple[View, Evidence]:
         if isinstance(source, Exception):
             raise source
 
-        def see(image):
+        def view(image):
             return make_view(image, self.rule), evidence(image.height, image.width, self.rule)
 
-        return decode(source, self.max_pixels, name, use=see)
+        return decode(source, self.max_pixels, name, use=view)
 
     def _run(self, batch: View) -> jax.Array:
-        found = self._program(self.params, batch)
-        # Elsewhere the thread that launched a program is free while the device computes.
-        return jax.block_until_ready(found) if self.device.platform == "cpu" else found
+        predictions = self._program(self.params, batch)
+        # On other devices the thread can launch the next program while this one runs.
+        return jax.block_until_ready(predictions) if self.device.platform == "cpu" else predictions
 
-    def _result(self, name: str, seen: Evidence, predictions: np.ndarray) -> Result:
+    def _result(self, name: str, shown: Evidence, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
             raise ValueError(f"{name}: the model gave {predictions[0]}")
         points = np.clip(self.calibration(predictions.astype(np.float64)) * 100.0, 0.0, 100.0)
-        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0), seen)
+        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0), shown)
         low, score, high = points[0] + half * np.array([-1.0, 0.0, 1.0])
         if self.own_scale is not None:
             low, score, high = self.own_scale(np.array([low, score, high]))
-        # A scale of one's own is bent, and has ends: the wider side is told.
+        # A user scale is nonlinear and bounded, so the two sides differ; report the wider one.
         uncertainty = None if self.interval is None else round(float(max(score - low, high - score)), 2)
         return Result(name, round(float(score), 2), uncertainty=uncertainty)
 
@@ -286,7 +290,7 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -298,13 +302,13 @@ def _is_several(images: Any) -> bool:
     return isinstance(images, Iterable)
 
 
-def _labelled(item):
-    """What `views_in_order` yields, the evidence beside the name: the device does not read it."""
+def _with_evidence(item):
+    """An item of `views_in_order` with the evidence moved beside the name, since the device does not read it."""
     if item is PAUSE:
         return item
-    name, found = item
-    view, seen = (found, None) if isinstance(found, Exception) else found
-    return (name, seen), view
+    name, outcome = item
+    view, shown = (outcome, None) if isinstance(outcome, Exception) else outcome
+    return (name, shown), view
 
 
 def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource] | Pause]:

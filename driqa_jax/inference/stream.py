@@ -1,8 +1,7 @@
-"""From pictures to predictions in input order: decoding ahead on threads, batches of one shape, memory bounded.
+"""Images to predictions in input order: threads decode ahead, batches share one shape, memory is bounded.
 
-At any time there are at most `workers` pictures being decoded (one, where they are large: see
-`driqa_jax.data.decode`), and views (about 1.2 MB each) for `workers + (4 + parallel) * batch_size` pictures,
-however long the input.
+At most `workers` images are decoded at a time (large ones singly, see `driqa_jax.data.decode`), and at most
+`workers + (4 + parallel) * batch_size` views of about 1.2 MB exist, however long the input.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Canvas = tuple[int, int]
 
 
 class Pause:
-    """In place of a picture: none is there now. All that is under way is finished before the next is asked for."""
+    """An item that says that no image is available now: finish all pending images before asking for the next."""
 
 
 PAUSE = Pause()
@@ -33,9 +32,9 @@ PAUSE = Pause()
 def views_in_order(
     items: Iterable[tuple[str, Any] | Pause], see: Callable[[str, Any], View], workers: int
 ) -> Iterator[tuple[str, View | Exception] | Pause]:
-    """`see(name, source)` of every item, made ahead on threads; where that fails, its exception.
+    """`see(name, source)` of every item, or the exception it raised, computed ahead on threads.
 
-    Where `items` itself raises, what came before is finished first.
+    If `items` itself raises, all earlier items are finished first.
     """
 
     def attempt(name, source):
@@ -43,38 +42,34 @@ def views_in_order(
             return see(name, source)
         except Exception as error:
             return error
-        except BaseException as error:  # as a Rust extension's panic; no signal is raised on this thread
+        except BaseException as error:  # e.g. the panic of a Rust extension; signals arrive on the main thread
             return RuntimeError(f"{type(error).__name__}: {error}")
 
     pool = Workers(workers, "driqa-decode")
     waiting: collections.deque = collections.deque()
 
-    def next_done():
-        name, future = waiting.popleft()
-        return name, future.result()
+    def finished(most_waiting=0):
+        while len(waiting) > most_waiting:
+            name, future = waiting.popleft()
+            yield name, future.result()
 
     try:
         for item in _items_then_error(items):
-            if isinstance(item, Exception):
-                while waiting:
-                    yield next_done()
-                raise item
-            if item is PAUSE:
-                while waiting:
-                    yield next_done()
+            if item is PAUSE or isinstance(item, Exception):
+                yield from finished()
+                if item is not PAUSE:
+                    raise item
                 yield PAUSE
                 continue
             waiting.append((item[0], pool.submit(attempt, *item)))
-            if len(waiting) > workers:
-                yield next_done()
-        while waiting:
-            yield next_done()
+            yield from finished(workers)
+        yield from finished()
     finally:
-        pool.stop()  # reached on Ctrl-C as well: what has not begun to decode never will
+        pool.stop()  # also on Ctrl-C: cancels what has not started
 
 
 def _items_then_error(items: Iterable[Any]) -> Iterator[Any]:
-    """The items, and the exception that ended them, if one did."""
+    """The items, then the exception that ended them, if any."""
     try:
         yield from items
     except Exception as error:
@@ -82,12 +77,12 @@ def _items_then_error(items: Iterable[Any]) -> Iterator[Any]:
 
 
 class ModelFailure(RuntimeError):
-    """The device or the program failed at a batch, as where memory ran out; the picture is not to blame."""
+    """The device or the program failed on a batch, for example for lack of memory; the image is not at fault."""
 
 
 @dataclasses.dataclass
-class _Place:
-    """A picture's place in the output: an error, or a row of a batch once that is launched."""
+class _Slot:
+    """An image's place in the output: an error, or a row of a batch once it is launched."""
 
     name: str
     canvas: Canvas | None = None
@@ -116,63 +111,66 @@ def predictions_in_order(
     batch_size: int,
     parallel: int = 1,
 ) -> Iterator[tuple[str, np.ndarray | Exception]]:
-    """Predictions of views, batched by canvas, in input order.
+    """Predictions of views in input order, batched by canvas.
 
-    `run` takes a batch, always of `batch_size` rows (a batch that is not full repeats its last view), and
-    gives an array (batch_size, ...), which may still be under way; a row of it is a picture's prediction. It is
-    called on `parallel` threads; one batch more waits. Where it raises, each picture of the batch gets a ModelFailure.
-    Where `views` raises, what came before is finished first.
+    Args:
+      views: from `views_in_order`. If it raises, all earlier views are finished first.
+      run: maps a batch of `batch_size` views (the last view is repeated to fill it) to an array (batch_size, ...), one
+        row per image, possibly still being computed. If it raises, each image of the batch gets a ModelFailure.
+      batch_size: rows of a batch.
+      parallel: threads that call `run`; one more batch may be queued.
     """
     pool, in_flight = Workers(parallel, "driqa-device"), parallel + 1
-    order: collections.deque[_Place] = collections.deque()
-    gathered: dict[Canvas, list[tuple[_Place, View]]] = {}
+    order: collections.deque[_Slot] = collections.deque()
+    gathered: dict[Canvas, list[tuple[_Slot, View]]] = {}
     launched: collections.deque = collections.deque()
 
     def launch(canvas: Canvas) -> None:
         rows = gathered.pop(canvas)
-        batch = pool.submit(run, _stacked([view for _, view in rows], batch_size))
-        for row, (place, _) in enumerate(rows):
-            place.batch, place.row = batch, row
+        batch = pool.submit(run, stack_views([view for _, view in rows], batch_size))
+        for row, (slot, _) in enumerate(rows):
+            slot.batch, slot.row = batch, row
         launched.append(batch)
         if len(launched) > in_flight:
-            with contextlib.suppress(Exception):  # each picture of the batch reports it
+            with contextlib.suppress(Exception):  # each image of the batch reports it
                 np.asarray(launched.popleft().result())  # waits
 
-    def all_of_them():
+    def finished():
         while order:
             if not order[0].known:
                 launch(order[0].canvas)
-            done = order.popleft()
-            yield done.name, done.outcome()
+            slot = order.popleft()
+            yield slot.name, slot.outcome()
 
     try:
         for item in _items_then_error(views):
             if item is PAUSE or isinstance(item, Exception):
-                yield from all_of_them()
+                yield from finished()
                 if item is PAUSE:
                     continue
                 raise item
             name, view = item
-            place = _Place(name)
-            order.append(place)
+            slot = _Slot(name)
+            order.append(slot)
             if isinstance(view, Exception):
-                place.error = view
+                slot.error = view
             else:
-                place.canvas = view["whole"].shape[:2]
-                rows = gathered.setdefault(place.canvas, [])
-                rows.append((place, view))
+                slot.canvas = view["whole"].shape[:2]
+                rows = gathered.setdefault(slot.canvas, [])
+                rows.append((slot, view))
                 if len(rows) == batch_size:
-                    launch(place.canvas)
+                    launch(slot.canvas)
             if len(order) > 4 * batch_size and not order[0].known:
-                launch(order[0].canvas)  # its like are rare here; the others shall not wait for ever
+                launch(order[0].canvas)  # flush a partial batch so that a rare canvas cannot block the queue
             while order and order[0].known and (order[0].error is not None or len(order) > in_flight * batch_size):
-                done = order.popleft()
-                yield done.name, done.outcome()
-        yield from all_of_them()
+                slot = order.popleft()
+                yield slot.name, slot.outcome()
+        yield from finished()
     finally:
         pool.stop()
 
 
-def _stacked(views: list[View], rows: int) -> View:
+def stack_views(views: list[View], rows: int) -> View:
+    """A batch of `rows` views; the last view is repeated to fill it."""
     views = views + [views[-1]] * (rows - len(views))
     return {key: np.stack([view[key] for view in views]) for key in views[0]}

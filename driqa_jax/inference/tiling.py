@@ -1,4 +1,4 @@
-"""A large picture through a network for tiles: overlapping tiles, blended so that no seam shows."""
+"""Apply a tile network to a large image: overlapping tiles, blended without visible seams."""
 
 from __future__ import annotations
 
@@ -7,40 +7,40 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-OVERLAP = 64  # px, the least two neighbours share; a tile's own border knows nothing of what lies beyond it
+OVERLAP = 64  # px, at least; outputs near a tile's border lack context
 
 
 def tile_starts(side: int, tile: int, overlap: int = OVERLAP) -> list[int]:
-    """Where tiles begin along a side of at least `tile` pixels: the fewest that overlap enough, evenly spaced."""
+    """Tile offsets along a side of at least `tile` pixels: the fewest with enough overlap, evenly spaced."""
     count = 1 + -(-(side - tile) // (tile - min(overlap, tile // 2)))
     return [round(float(x)) for x in np.linspace(0, side - tile, count)]
 
 
-def through_tiles(picture: np.ndarray, run: Callable[[np.ndarray], np.ndarray], tile: int, batch: int) -> np.ndarray:
-    """A picture, every part of it passed through `run`.
+def through_tiles(image: np.ndarray, run: Callable[[np.ndarray], np.ndarray], tile: int, batch: int) -> np.ndarray:
+    """The image with `run` applied to all of it.
 
     Args:
-      picture: uint8 (H, W, 3). Smaller than a tile, it is extended by its mirror image, as views are.
-      run: tiles uint8 (batch, tile, tile, 3), the last repeated where there are fewer, to float in [0, 1] of the same
-        shape (values beyond are clipped at the end); always called with this one shape.
+      image: (H, W, 3) uint8. An image smaller than a tile is extended by mirroring, as in views.
+      run: maps (batch, tile, tile, 3) uint8 to float of the same shape, clipped to [0, 1] afterwards. Always
+        called with this shape: the last tile is repeated to fill the batch.
       tile: side of a tile, pixels.
-      batch: tiles in a call.
+      batch: tiles per call.
 
     Returns:
-      uint8 (H, W, 3). Where tiles overlap, their mean weighted by a Hann window.
+      (H, W, 3) uint8. Overlapping tiles are averaged with a Hann window.
     """
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     below, right = max(tile - height, 0), max(tile - width, 0)
-    padded = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="symmetric")
+    padded = np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")
     rows, columns = (tile_starts(side, tile) for side in padded.shape[:2])
     ramp = np.sin(np.pi * (np.arange(tile, dtype=np.float32) + 0.5) / tile) ** 2
     window = (ramp[:, None] * ramp[None, :])[:, :, None]
     total = np.zeros(padded.shape, np.float32)
     weight = np.zeros((*padded.shape[:2], 1), np.float32)
-    for places in _chunks(itertools.product(rows, columns), batch):
-        cut = [padded[y : y + tile, x : x + tile] for y, x in places]
-        done = run(np.stack(cut + cut[-1:] * (batch - len(cut))))
-        for (y, x), part in zip(places, np.asarray(done, np.float32), strict=False):
+    for corners in _chunks(itertools.product(rows, columns), batch):
+        tiles = [padded[y : y + tile, x : x + tile] for y, x in corners]
+        outputs = run(np.stack(tiles + tiles[-1:] * (batch - len(tiles))))
+        for (y, x), part in zip(corners, np.asarray(outputs, np.float32), strict=False):
             total[y : y + tile, x : x + tile] += window * part
             weight[y : y + tile, x : x + tile] += window
     blended = np.clip(total / weight, 0.0, 1.0)[:height, :width]

@@ -1,4 +1,4 @@
-"""Threads that end with the process: a decoder deep in a large file must not hold up Ctrl-C."""
+"""A pool of daemon threads, so that a slow decoder does not delay Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class Workers:
-    """A pool of daemon threads; `concurrent.futures` has the interpreter wait for its threads when it exits."""
+    """A thread pool that does not block interpreter exit, unlike `concurrent.futures`."""
 
     def __init__(self, count: int, name: str):
         self._tasks: queue.SimpleQueue = queue.SimpleQueue()
@@ -19,13 +19,13 @@ class Workers:
             threading.Thread(target=self._work, name=f"{name}-{i}", daemon=True).start()
 
     def submit(self, action: Callable[..., Any], *arguments: Any) -> Future:
-        """`action(*arguments)` on a thread, in the order of submission."""
+        """Run `action(*arguments)` on a thread; actions start in the order of submission."""
         future: Future = Future()
         self._tasks.put((future, action, arguments))
         return future
 
     def stop(self) -> None:
-        """Nothing that has not begun will; threads end after what they do now. Does not wait."""
+        """Cancel what has not started; threads end after their current action. Does not wait."""
         try:
             while True:
                 self._tasks.get_nowait()[0].cancel()
@@ -33,7 +33,7 @@ class Workers:
             self.stop_when_done()
 
     def stop_when_done(self) -> None:
-        """Threads end after what was submitted so far."""
+        """Threads end after everything submitted so far. Does not wait."""
         for _ in range(self._count):
             self._tasks.put(None)
 
@@ -45,4 +45,4 @@ class Workers:
                     future.set_result(action(*arguments))
                 except BaseException as error:
                     future.set_exception(error)
-            del task, future, action, arguments  # a picture must not live on while the thread waits
+            del task, future, action, arguments  # release the image while the thread waits

@@ -1,4 +1,4 @@
-"""One picture for each photo explained: the photo, the quality map over it, the restored, what is wrong with it."""
+"""One PNG per explained image: the image, its quality map, the restored image and the named degradations."""
 
 from __future__ import annotations
 
@@ -8,159 +8,116 @@ import os
 import pathlib
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import Image
-
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.reports.colormap import colours, overlay
+from driqa_jax.reports.colormap import COLOUR_MAP, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
 
-# Pixels.
-_PANEL, _TALLEST, _NARROWEST = 520, 640, 400
-_MARGIN, _GAP, _TOP, _CAPTION, _ROW = 36, 20, 96, 26, 30
-_LARGEST_ENLARGEMENT = 2.0
+MOST_ROWS = 6  # named degradations; few images have more than two
+_PANEL = 520  # px, the longest side of a panel
 _DPI = 100
 _INK, _QUIET, _TRACK, _ACCENT = "#1b1d20", "#6a6f76", "#e7e9ec", "#3b6ea5"
-MOST_ROWS = 6  # named degradations; there are seldom more than two
+_LONGEST_NAME = 80  # characters
 
 
 def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     """A PNG on white; equal explanations give equal bytes.
 
-    `threshold`: the probability from which on a degradation is named, in [0, 1]. Raises ValueError for an explanation
-    made with `restore=False`.
+    Args:
+      explanation: made with `restore=True`.
+      threshold: probability in [0, 1] from which a degradation is named.
+
+    Raises:
+      ValueError: the explanation has no restored image.
     """
     if explanation.restored is None:
-        raise ValueError(f"{explanation.name}: the sheet shows the restored picture; explain with restore=True")
+        raise ValueError(f"{explanation.name}: the sheet shows the restored image; explain with restore=True")
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = _panels(explanation)
-    height, width = panels[0].shape[:2]
-    column = max(width, _NARROWEST)
-    lefts = [_MARGIN + i * (column + _GAP) for i in range(3)]
-    below = _TOP + _CAPTION + height + 34
     named = explanation.named(threshold)[:MOST_ROWS]
-    total = 2 * _MARGIN + 3 * column + 2 * _GAP, below + max(len(named) * _ROW, 22) + _MARGIN
-    # The object interface: nothing of this is shared with another thread, or with the caller's own figures.
-    figure = Figure(figsize=(total[0] / _DPI, total[1] / _DPI), dpi=_DPI, facecolor="white", edgecolor="white")
-    FigureCanvasAgg(figure)
-    page = _Page(figure, *total)
-    page.text(_MARGIN, 52, _shortened(explanation.name, total[0] - 2 * _MARGIN - 220), 22, bold=True)
-    page.text(_MARGIN, 76, _facts(explanation), 13, colour=_QUIET)
-    page.text(total[0] - _MARGIN, 58, f"{explanation.score:.1f}", 40, bold=True, align="right")
-    page.text(total[0] - _MARGIN, 76, "of 100", 13, colour=_QUIET, align="right")
-    lowest, highest = explanation.quality_map.min(), explanation.quality_map.max()
-    captions = ("Photo", f"Quality map, from {lowest:.1f} to {highest:.1f}", "Restored by the model")
-    for left, caption, panel in zip(lefts, captions, panels, strict=True):
-        page.text(left, _TOP + 14, caption, 13, colour=_QUIET)
-        page.picture(left, _TOP + _CAPTION, panel)
-    _draw_degradations(page, lefts[0], below, column, named, threshold)
-    _draw_colour_bar(page, lefts[1], below, width if width >= 200 else column, explanation)
-    page.text(lefts[2], below, "What the model takes for damage, undone:", 13, colour=_QUIET)
-    page.text(lefts[2], below + 20, "how it reads the photo, not a better photo.", 13, colour=_QUIET)
-    return page.png()
-
-
-class _Page:
-    """A figure drawn on in pixels from the top left."""
-
-    def __init__(self, figure, width: int, height: int):
-        self._figure, self._height = figure, height
-        self._axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
-        self._axes.set_axis_off()
-
-    def text(self, x, y, words, size, colour=_INK, bold=False, align="left"):
-        """`y` is the base line; `size` in pixels."""
-        self._axes.text(
-            x,
-            y,
-            words,
-            font=_font(bold),
-            fontsize=size * 72 / _DPI,
-            color=colour,
-            ha=align,
-            va="baseline",
-            parse_math=False,  # a file name may hold dollars
-            usetex=False,
-        )
-
-    def box(self, x, y, width, height, colour):
-        from matplotlib.patches import Rectangle
-
-        self._axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, edgecolor="none", linewidth=0))
-
-    def picture(self, x, y, pixels):
-        self._figure.figimage(pixels, x, self._height - y - pixels.shape[0], origin="upper")
-
-    def png(self) -> bytes:
+    panels = [fitted(image, _PANEL) for image in (explanation.picture, overlay(explanation), explanation.restored)]
+    height, width = panels[0].shape[:2]
+    # A tall or tiny image still leaves room for captions below it.
+    panel, below = (max(width, 400) / _DPI, max(height, 120) / _DPI), 0.7 + 0.3 * max(len(named), 1)
+    with rc_context({"font.size": 9.5, "text.color": _INK, "text.parse_math": False}):
+        # The object interface leaves the caller's figures alone.
+        figure = Figure(figsize=(3 * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.get_layout_engine().set(w_pad=0.15, h_pad=0.08)  # inches
+        grid = figure.add_gridspec(3, 3, height_ratios=(0.7, panel[1] + 0.3, below))
+        _draw_heading(figure.add_subplot(grid[0, :]), explanation)
+        lowest, highest = explanation.quality_map.min(), explanation.quality_map.max()
+        captions = ("Image", f"Quality map, from {lowest:.1f} to {highest:.1f}", "Restored by the model")
+        for column, (caption, image) in enumerate(zip(captions, panels, strict=True)):
+            axes = figure.add_subplot(grid[1, column])
+            axes.imshow(image, interpolation="lanczos")
+            axes.set_title(caption, loc="left", color=_QUIET, fontsize=9.5)
+            axes.set_axis_off()
+        _draw_degradations(figure.add_subplot(grid[2, 0]), named, threshold)
+        _draw_scale(figure.add_subplot(grid[2, 1]), lowest, highest)
+        note = figure.add_subplot(grid[2, 2])
+        note.set_axis_off()
+        words = "The restored image shows what the model reads as damage.\nIt is not an improved version of the image."
+        note.text(0, 1, words, va="top", color=_QUIET)
         file = io.BytesIO()
-        self._figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
-        return file.getvalue()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
 
 
-def _draw_degradations(page, left, top, width, named, threshold):
-    if not named:
-        page.text(left, top, "No degradation stands out", 15)
-        page.text(left, top + 20, f"none is at least {threshold:.0%} probable", 13, colour=_QUIET)
-        return
-    label, number, gap = int(width * 0.46), 36, 12
-    bar = (width - label - 2 * number - gap) // 2
-    columns = [left + label, left + label + bar + number + gap]
-    page.text(left, top, "Degradations", 13, colour=_QUIET)
-    for x, words in zip(columns, ("probability", "severity"), strict=True):
-        page.text(x, top, words, 13, colour=_QUIET)
-    for row, found in enumerate(named):
-        y = top + 30 + row * _ROW
-        page.text(left, y, found.label, 15)
-        for x, value, colour in zip(columns, (found.probability, found.severity), (_ACCENT, _QUIET), strict=True):
-            page.box(x, y - 10, bar, 8, _TRACK)
-            page.box(x, y - 10, bar * value, 8, colour)
-            page.text(x + bar + 6, y, f"{value:.2f}", 13, colour=_QUIET)
-
-
-def _draw_colour_bar(page, left, top, width, explanation):
-    page.picture(left, top - 10, np.broadcast_to(colours(np.linspace(0, 100, width)), (12, width, 3)))
-    for tick in (0, 25, 50, 75, 100):
-        x = left + tick / 100 * (width - 1)
-        page.box(x - 0.5, top + 2, 1, 5, _QUIET)
-        align = {0: "left", 100: "right"}.get(tick, "center")
-        page.text(x, top + 22, str(tick), 13, colour=_QUIET, align=align)
-    low, high = (
-        left + value / 100 * (width - 1) for value in (explanation.quality_map.min(), explanation.quality_map.max())
-    )
-    page.box(low - 1, top - 17, max(high - low, 0) + 2, 4, _INK)
-
-
-def _panels(explanation):
-    """Photo, map and restored, as they are drawn."""
-    height, width = explanation.picture.shape[:2]
-    scale = min(_PANEL / width, _TALLEST / height, _LARGEST_ENLARGEMENT)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    how = Image.Resampling.LANCZOS
-    pictures = (explanation.picture, overlay(explanation), explanation.restored)
-    return [np.asarray(Image.fromarray(picture).resize(size, how)) for picture in pictures]
-
-
-def _facts(explanation):
+def _draw_heading(axes, explanation: Explanation) -> None:
+    axes.set_axis_off()
     height, width = explanation.size
     shown = explanation.picture.shape
     reduced = f", shown and restored at {shown[1]} x {shown[0]}" if explanation.reduced else ""
-    return f"{width} x {height} pixels{reduced}"
+    # The bundled fonts by file: a name would be looked up among the fonts of the machine.
+    axes.text(0, 1, _drawable_name(explanation.name), font=_font(bold=True), fontsize=15, va="top")
+    axes.text(0, 0, f"{width} x {height} pixels{reduced}", color=_QUIET, va="bottom")
+    score = f"{explanation.score:.1f} of 100"
+    axes.text(1, 1, score, font=_font(bold=True), fontsize=22, va="top", ha="right")
 
 
-def _shortened(name, room):
-    """The file's name, with what the font cannot draw replaced, cut in its middle where it is too long."""
-    drawn = "".join(c if ord(c) in _drawable() else "\N{REPLACEMENT CHARACTER}" for c in os.path.basename(name))
-    most = max(int(room / 14), 12)
-    return drawn if len(drawn) <= most else f"{drawn[: most // 2]} ... {drawn[-(most // 2 - 5) :]}"
+def _draw_degradations(axes, named, threshold: float) -> None:
+    axes.set_axis_off()
+    if not named:
+        axes.text(0, 1, "No degradation stands out", fontsize=11, va="top")
+        axes.text(0, 0.6, f"none is at least {threshold:.0%} probable", color=_QUIET, va="top")
+        return
+    axes.set_xlim(0, 1)
+    axes.set_ylim(len(named) + 0.5, -0.8)
+    for left, words in ((0, "Degradations"), (0.5, "probability"), (0.77, "severity")):
+        axes.text(left, -0.3, words, color=_QUIET)
+    for row, degradation in enumerate(named, start=1):
+        axes.text(0, row - 0.4, degradation.label, va="center")
+        for left, value, color in ((0.5, degradation.probability, _ACCENT), (0.77, degradation.severity, _QUIET)):
+            axes.barh(row - 0.4, 0.16, 0.3, left, color=_TRACK)
+            axes.barh(row - 0.4, 0.16 * value, 0.3, left, color=color)
+            axes.text(left + 0.17, row - 0.4, f"{value:.2f}", color=_QUIET, va="center")
+
+
+def _draw_scale(axes, lowest: float, highest: float) -> None:
+    """The color scale from 0 to 100, with the range of this map marked above it."""
+    from matplotlib import colormaps
+
+    axes.imshow([list(range(101))], cmap=colormaps[COLOUR_MAP], extent=(0, 100, 0, 6), aspect="auto", alpha=0.7)
+    axes.plot((lowest, highest), (9, 9), color=_INK, linewidth=3, marker="|")
+    axes.set(xlim=(0, 100), ylim=(0, 30), yticks=[], xticks=[0, 25, 50, 75, 100])
+    axes.tick_params(colors=_QUIET)
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _drawable_name(name: str) -> str:
+    """The base name; characters that the font lacks are replaced, and the middle of a long name is cut."""
+    drawn = "".join(c if ord(c) in _glyphs() else "\N{REPLACEMENT CHARACTER}" for c in os.path.basename(name))
+    half = _LONGEST_NAME // 2
+    return drawn if len(drawn) <= _LONGEST_NAME else f"{drawn[:half]} ... {drawn[5 - half :]}"
 
 
 @functools.cache
-def _font(bold: bool = False):
-    # By file: a name would be looked up among whatever fonts a machine has.
+def _font(bold: bool):
     from matplotlib import get_data_path
     from matplotlib.font_manager import FontProperties
 
@@ -169,7 +126,7 @@ def _font(bold: bool = False):
 
 
 @functools.cache
-def _drawable() -> frozenset[int]:
+def _glyphs() -> frozenset[int]:
     from matplotlib.font_manager import get_font
 
-    return frozenset(get_font(_font(True).get_file()).get_charmap())
+    return frozenset(get_font(_font(bold=True).get_file()).get_charmap())

@@ -1,4 +1,4 @@
-"""What `driqa explain` leaves in its folder: a sheet a photo, one file of JSON Lines, pages to look through."""
+"""The output folder of `driqa explain`: one sheet per image, one JSON Lines file, HTML pages."""
 
 from __future__ import annotations
 
@@ -10,35 +10,36 @@ from typing import TYPE_CHECKING, Any
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import part_name, write_bytes, write_errors
 from driqa_jax.reports.explanation_png import sheet
-from driqa_jax.reports.page import page, photo_values, printable
+from driqa_jax.reports.html import explanation_values, page, printable
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
 
-PER_PAGE = 40  # photos; a page then has some 10 MB
+PER_PAGE = 40  # images; a page then has about 10 MB
 _SIDE, _MAP_SIDE = 800, 480
-_LONGEST_STEM = 150  # bytes; file systems end at 255
+_LONGEST_STEM = 150  # bytes; file systems allow 255 per name
 
 
 class Gallery:
-    """A folder of explanations that grows photo by photo; a context manager.
+    """A context manager that writes explanations into a folder.
 
-    `NAME.png` for each photo, distinct where names collide; `explanations.jsonl`, a line a photo, with `path` and
-    `error` for one that failed; `index.html`, and `index-2.html`, ... beyond `PER_PAGE` photos. At most one page of
-    photos is held in memory. When the block ends, however it ends, pages and lines hold what there is.
+    It writes `NAME.png` per image (numbered where names collide), `explanations.jsonl` with one line per image (`path`
+    and `error` for failures), and `index.html`, `index-2.html`, ... with `PER_PAGE` images each. Memory holds at most
+    one page. When the block ends, also by an exception, the files hold everything added so far.
 
     Args:
-      folder: made if it is not there; files of the same names in it are replaced.
-      provenance: as `driqa_jax.inference.provenance.describe` gives it.
-      threshold: the probability from which on a degradation is named.
+      folder: created if absent; existing files of the same names are replaced.
+      provenance: from `driqa_jax.inference.provenance.describe`.
+      threshold: probability in [0, 1] from which a degradation is named.
 
-    Raises UserError where the folder cannot be made or written to.
+    Raises:
+      UserError: the folder cannot be created or written.
     """
 
     def __init__(self, folder: str | os.PathLike, provenance: dict[str, Any], threshold: float = STANDS_OUT):
         self.folder, self._provenance, self._threshold = pathlib.Path(folder), provenance, threshold
         self._taken: set[str] = set()
-        self._photos: list[dict[str, Any]] = []
+        self._images: list[dict[str, Any]] = []
         self._failed: list[tuple[str, str]] = []
         self._pages = 0
 
@@ -51,17 +52,17 @@ class Gallery:
         return self
 
     def add(self, explanation: Explanation) -> pathlib.Path:
-        """Write one photo's sheet and line; returns where the sheet is."""
-        if len(self._photos) == PER_PAGE:
+        """Write the sheet and the line of one image; return the path of the sheet."""
+        if len(self._images) == PER_PAGE:
             self._write_page(last=False)
-        target = self.folder / f"{self._stem(explanation.name)}.png"
+        target = self.folder / f"{self._free_stem(explanation.name)}.png"
         write_bytes(target, sheet(explanation, self._threshold))
         self._write_line({**explanation.to_dict(self._threshold), "sheet": target.name})
-        self._photos.append(photo_values(explanation, _SIDE, _MAP_SIDE, self._threshold))
+        self._images.append(explanation_values(explanation, _SIDE, _MAP_SIDE, self._threshold))
         return target
 
     def fail(self, name: str, reason: str) -> None:
-        """Note a photo that cannot be explained."""
+        """Record an image that could not be explained."""
         self._failed.append((printable(name), reason))
         self._write_line({"path": name, "error": reason})
 
@@ -80,14 +81,14 @@ class Gallery:
         links = [("previous page", _page_name(number - 1))] if number > 1 else []
         links += [] if last else [("next page", _page_name(number + 1))]
         title = "Photos, explained" + (f", page {number}" if links else "")
-        values = {"photos": self._photos, "failed": self._failed, "links": links, "threshold": self._threshold}
+        values = {"photos": self._images, "failed": self._failed, "links": links, "threshold": self._threshold}
         html = page("explain.html.j2", self._provenance, title=title, **values)
         write_bytes(self.folder / _page_name(number), html)
-        self._photos, self._failed = [], []
+        self._images, self._failed = [], []
 
-    def _stem(self, name: str) -> str:
-        """The photo's name without its ending, as no other photo here has it on any file system."""
-        # Cut in bytes, and without those that are no text: not every file system takes them.
+    def _free_stem(self, name: str) -> str:
+        """The image's stem, numbered so that it is unique even on case-insensitive file systems."""
+        # Cut by bytes, and drop bytes that are not UTF-8, which some file systems refuse.
         stem = pathlib.PurePath(name).stem.encode("utf-8", "surrogateescape")[:_LONGEST_STEM]
         stem = stem.decode("utf-8", "ignore") or "picture"
         free, number = stem, 1

@@ -1,11 +1,14 @@
-"""One page about many scores: how they lie, the worst and the best pictures, what failed."""
+"""Self-contained HTML pages: rendering, and the report of `driqa score --report`."""
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import heapq
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,34 +16,89 @@ import numpy as np
 from driqa_jax.data.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import require_writable, write_bytes
-from driqa_jax.reports.page import name_values, page, photo_values, printable
+from driqa_jax.reports.colormap import colour_stops, encoded, fitted, overlay
 
 if TYPE_CHECKING:
+    from driqa_jax.inference.explain import Explanation
     from driqa_jax.inference.scorer import Scorer
     from driqa_jax.reports.score_file import Row
 
-EXTREMES = 12  # pictures shown of the worst, and of the best
-_REASONS, _NAMES = 40, 3  # different reasons that are told, and files for each
-_SIDE = 320
-_SHOWN_PIXELS = 400_000
-_BIN = 5
-_BAR_HEIGHT = 200
+EXTREMES = 12  # images shown of the worst, and of the best
+_MOST_REASONS, _NAMES_PER_REASON = 40, 3
+_SIDE, _SHOWN_PIXELS = 320, 400_000
+_BIN, _BAR_HEIGHT = 5, 200
+_QUALITY = 80
+_PROVENANCE = ("model", "variant", "sha256", "effort", "device", "versions")
+# Moves the divider between the image and the restored image. Without scripts it stays in the middle.
+_SCRIPT = """
+document.addEventListener("input", (event) => {
+  if (event.target.matches(".compare input"))
+    event.target.parentNode.style.setProperty("--at", event.target.value + "%");
+});
+"""
+
+
+def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
+    """Render a template of `driqa_jax/reports/templates` as UTF-8; every value is escaped.
+
+    `provenance` comes from `driqa_jax.inference.provenance.describe`.
+    """
+    # Second line of defence after escaping: the browser runs this script only and loads nothing.
+    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    rows = [(key, _as_text(provenance[key])) for key in _PROVENANCE if key in provenance]
+    shared = {"policy": policy, "script": _SCRIPT, "stops": colour_stops(), "provenance": rows}
+    return _environment().get_template(template).render(**shared, **values).encode()
+
+
+def explanation_values(
+    explanation: Explanation, side: int, map_side: int, threshold: float = STANDS_OUT
+) -> dict[str, Any]:
+    """Template values of one explanation. Images are WebP with at most `side`, maps `map_side`, pixels a side."""
+    height, width = explanation.size
+    shown = explanation.picture.shape
+    reduced = f", restored at {shown[1]} × {shown[0]}" if explanation.reduced else ""
+    restored = explanation.restored
+    return {
+        **name_values(explanation.name),
+        "score": explanation.score,
+        "facts": f"{width} × {height} pixels{reduced}",
+        "before": _inline(explanation.picture, side),
+        "after": None if restored is None else _inline(restored, side),
+        "map": _inline(overlay(explanation), map_side),
+        "lowest": round(float(explanation.quality_map.min()), 1),
+        "highest": round(float(explanation.quality_map.max()), 1),
+        "named": explanation.named(threshold),
+    }
+
+
+def name_values(name: str) -> dict[str, str]:
+    """A file's path, base name and folder, as valid text."""
+    path = printable(name)
+    folder, last = os.path.split(path)
+    return {"path": path, "name": last or path, "folder": folder}
+
+
+def printable(name: str) -> str:
+    """A file name as text that UTF-8 can encode; other characters are replaced."""
+    return os.fspath(name).encode(errors="replace").decode()
 
 
 class Report:
-    """A page that is written when the block ends; a context manager.
+    """A context manager that collects rows and writes one HTML page at the end.
 
-    However many rows come, it keeps counts, and the names of `EXTREMES` worst and best pictures: these alone are
-    explained, at the end, from their files. The page holds 48 pictures of at most 320 pixels a side: 5 MB were they
-    noise, about 1 MB in practice. After Ctrl-C or SIGTERM it holds the counts and names so far, and no pictures.
+    Memory is bounded: it keeps counts and the names of the `EXTREMES` worst and best images. At the end it explains
+    these images from their files and embeds them at up to 320 pixels a side (at most 5 MB in all). After Ctrl-C or
+    SIGTERM the page has the counts and names so far, without images. After any other exception no page is written.
 
     Args:
-      path: of the page, `.html`.
-      scorer: to explain with.
-      provenance: as `driqa_jax.inference.provenance.describe` gives it.
-      progress: told (pictures explained, pictures to explain).
+      path: the page to write, `.html` or `.htm`.
+      scorer: explains the images.
+      provenance: from `driqa_jax.inference.provenance.describe`.
+      progress: called with (images explained, images to explain).
 
-    Raises UserError for another ending, a folder, a missing folder.
+    Raises:
+      UserError: the path has another extension, is a folder, or its folder does not exist.
     """
 
     def __init__(
@@ -52,7 +110,7 @@ class Report:
     ):
         self.path = check_report(path)
         self._scorer, self._provenance, self._progress = scorer, provenance, progress
-        # A score is rounded to .01, so a count for each possible one tells every quantile exactly.
+        # Scores have two decimals, so one count per value gives exact quantiles.
         self._counts = np.zeros(10001, np.int64)
         self._worst: list[tuple[float, int, str]] = []
         self._best: list[tuple[float, int, str]] = []
@@ -60,13 +118,13 @@ class Report:
         self._scored = self._failed = 0
 
     def write(self, row: Row) -> None:
-        """Count one row: a picture's score, or why it has none."""
+        """Count one row."""
         if row.score is None:
             self._count_failure(row.path, row.error or "no reason given")
             return
         self._counts[round(row.score * 100)] += 1
         self._scored += 1
-        order = -self._scored  # of equals, the first to come
+        order = -self._scored  # among equal scores, the first row wins
         for heap, sign in ((self._worst, -1), (self._best, 1)):
             heapq.heappush(heap, (sign * row.score, order, row.path))
             if len(heap) > EXTREMES:
@@ -81,51 +139,51 @@ class Report:
         groups = self._groups()
         try:
             if kind is None:
-                self._explain([photo for _, photos in groups for photo in photos])
+                self._explain([image for _, images in groups for image in images])
         finally:
             write_bytes(self.path, self._page(groups, complete=kind is None))
 
     def _count_failure(self, name: str, reason: str) -> None:
         self._failed += 1
-        if reason not in self._reasons and len(self._reasons) >= _REASONS:
+        if reason not in self._reasons and len(self._reasons) >= _MOST_REASONS:
             reason = "other reasons"
         count, names = self._reasons.get(reason, (0, []))
-        self._reasons[reason] = count + 1, names if len(names) == _NAMES else [*names, printable(name)]
+        self._reasons[reason] = count + 1, names if len(names) == _NAMES_PER_REASON else [*names, printable(name)]
 
     def _groups(self) -> list[tuple[str, list[dict[str, Any]]]]:
-        """Heading and photos, no photo twice: of few, the lower half is the worst."""
+        """Headings with their images. No image appears twice: with few images the lower half is the worst."""
         scored = self._scored
         lower, upper = min(EXTREMES, scored - scored // 2), min(EXTREMES, scored // 2)
         worst = [(-score, name) for score, _, name in sorted(self._worst, reverse=True)[:lower]]
         best = [(score, name) for score, _, name in sorted(self._best, reverse=True)[:upper]]
-        found = []
+        groups = []
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
-            photos = [
+            images = [
                 {**name_values(name), "source": name, "score": score, "map": None, "reason": "not explained"}
                 for score, name in rows
             ]
-            found += [(heading, photos)] if photos else []
-        return found
+            groups += [(heading, images)] if images else []
+        return groups
 
-    def _explain(self, photos: list[dict[str, Any]]) -> None:
-        for done, photo in enumerate(photos):
-            self._progress(done, len(photos))
+    def _explain(self, images: list[dict[str, Any]]) -> None:
+        for done, image in enumerate(images):
+            self._progress(done, len(images))
             try:
-                seen = self._scorer.explain(photo["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
-            except Exception as error:  # it has changed or gone since
-                photo["reason"] = f"cannot be read again: {reason(error)}"
+                explanation = self._scorer.explain(image["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
+            except Exception as error:  # the file changed after it was scored
+                image["reason"] = f"cannot be read again: {reason(error)}"
                 continue
-            photo.update(photo_values(seen, _SIDE, _SIDE))
+            image.update(explanation_values(explanation, _SIDE, _SIDE))
 
     def _page(self, groups, complete: bool) -> bytes:
         scored = self._scored
         summary, median = [], 0.0
         if scored:
-            order = np.cumsum(self._counts)
-            lowest, median, highest = (_at(order, share) for share in (0.0, 0.5, 1.0))
+            cumulative = np.cumsum(self._counts)
+            lowest, median, highest = (_quantile(cumulative, share) for share in (0.0, 0.5, 1.0))
             mean = float(self._counts @ np.arange(10001)) / 100 / scored
             summary = [("lowest", lowest), ("median", median), ("mean", mean), ("highest", highest)]
-        reasons = sorted(self._reasons.items(), key=lambda one: -one[1][0])
+        reasons = sorted(self._reasons.items(), key=lambda item: -item[1][0])
         return page(
             "report.html.j2",
             self._provenance,
@@ -134,7 +192,7 @@ class Report:
             scored=scored,
             failed=self._failed,
             summary=summary,
-            described=", ".join(f"{what} {value:.1f}" for what, value in summary),
+            described=", ".join(f"{name} {value:.1f}" for name, value in summary),
             bins=_bins(self._counts),
             median_x=round(median * 10, 1),
             groups=groups,
@@ -144,31 +202,48 @@ class Report:
 
 
 def check_report(path: str | os.PathLike) -> pathlib.Path:
-    """The path, fit to be written to. Raises UserError for another ending, a folder, a missing folder."""
+    """The path, checked by `require_writable`, which raises UserError."""
     return require_writable(path, (".html", ".htm"))
 
 
-def _at(order: np.ndarray, share: float) -> float:
-    """The score at this share of the pictures, out of cumulated counts."""
-    wanted = max(share * order[-1], 1)
-    return float(np.searchsorted(order, wanted)) / 100
+def _quantile(cumulative: np.ndarray, share: float) -> float:
+    return float(np.searchsorted(cumulative, max(share * cumulative[-1], 1))) / 100
 
 
 def _bins(counts: np.ndarray) -> list[dict[str, Any]]:
-    """Bars of the histogram, in units of a 1000 wide drawing."""
+    """Histogram bars in the units of a drawing 1000 wide."""
     per_bin = np.add.reduceat(counts[:-1], np.arange(0, 10000, 100 * _BIN))
-    per_bin[-1] += counts[-1]  # 100 itself
+    per_bin[-1] += counts[-1]  # the score 100
     tallest = max(int(per_bin.max()), 1)
     bins = []
     for number, count in enumerate(per_bin.tolist()):
         height = round(_BAR_HEIGHT * count / tallest, 1)
-        bins.append(
-            {
-                "x": 10 * _BIN * number + 2,
-                "y": round(_BAR_HEIGHT + 30 - height, 1),
-                "height": height,
-                "count": count,
-                "said": f"{_BIN * number} to {_BIN * (number + 1)}: {count:,}",
-            }
-        )
+        title = f"{_BIN * number} to {_BIN * (number + 1)}: {count:,}"
+        y = round(_BAR_HEIGHT + 30 - height, 1)
+        bins.append({"x": 10 * _BIN * number + 2, "y": y, "height": height, "count": count, "title": title})
     return bins
+
+
+def _inline(image: np.ndarray, side: int) -> dict[str, Any]:
+    small = fitted(image, side)
+    data = base64.b64encode(encoded(small, "webp", _QUALITY)).decode()
+    return {"uri": f"data:image/webp;base64,{data}", "width": small.shape[1], "height": small.shape[0]}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_as_text(item)}" for key, item in value.items())
+    return printable(str(value))
+
+
+@functools.cache
+def _environment():
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("driqa_jax.reports"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

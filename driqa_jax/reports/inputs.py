@@ -1,4 +1,4 @@
-"""From what was typed (files, folders, globs), or comes through a pipe, to picture paths, streaming."""
+"""Image paths from the command line (files, folders, globs) or from a pipe, as streams."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
 
-_AHEAD = 1000  # lines of a pipe that are read before they are wanted
+_AHEAD = 1000  # lines of a pipe to read in advance
 _CHUNK = 2**16
-_HOLDS_NUL = "the name holds a NUL character; give the option -0 where NUL separates the names, as find -print0 does"
+_HOLDS_NUL = "the name holds a NUL character; give the option -0 if NUL separates the names, as find -print0 writes"
 
 
 class Listed(NamedTuple):
-    """A picture of a list: its path, what to decode (the path, or why there is none), its line's other keys."""
+    """An image of a list: its path, what to decode (the path or an error), and the other keys of its JSON line."""
 
     path: str
     source: str | UnreadableImage
@@ -33,61 +33,59 @@ class Listed(NamedTuple):
 
 
 def list_pictures(arguments: Sequence[str], say: Callable[[str], None] | None = None) -> Iterator[str]:
-    """Paths of pictures, in the order of the arguments.
+    """Image paths in the order of the arguments.
 
-    A file stands for itself, whatever its name and kind: a named pipe is read. A folder stands for every regular file
-    below it with a picture's extension, sorted by name, folder by folder; names that begin with a dot are passed over.
-    A glob (`**` crosses folders) stands for the regular files that it matches, sorted. A folder below that cannot be
-    read is listed itself, so that it is not lost. Pipes, sockets and devices in folders are skipped; `say` gets one
-    line about them at the end (default: printed on standard error).
+    - A file is taken as it is, whatever its name or kind (a named pipe is read).
+    - A folder stands for all regular files below it that have an image extension, sorted by name within each folder.
+      Names that begin with a dot are skipped. An unreadable subfolder is listed itself, so that its error is reported.
+    - A glob (`**` crosses folders) stands for the regular files it matches, sorted.
 
-    Raises UserError at once, before the first path, for an argument that is not there, an empty folder, a
-    glob without a match. Folders are read as the paths are taken, so a list of millions costs no memory.
+    At the end `say` (default: print to standard error) gets one line about skipped pipes, sockets and devices. Folders
+    are read lazily, so memory does not grow with the list.
+
+    Raises UserError immediately for a missing argument, a folder without images, or a glob without a match.
     """
     skipped: list[str] = []
-    expanded = [_expanded(argument, skipped) for argument in arguments]
-    return itertools.chain(itertools.chain.from_iterable(expanded), _skipped_said(skipped, say))
+    expanded = [_expand(argument, skipped) for argument in arguments]
+    return itertools.chain(itertools.chain.from_iterable(expanded), _report_skipped(skipped, say))
 
 
-def _skipped_said(skipped: list[str], say: Callable[[str], None] | None) -> Iterator[str]:
+def _report_skipped(skipped: list[str], say: Callable[[str], None] | None) -> Iterator[str]:
     if skipped:
-        text = f"skipped: {_are_irregular(skipped)}".encode(errors="backslashreplace").decode()
+        text = f"skipped: {_irregular(skipped)}".encode(errors="backslashreplace").decode()
         say(text) if say else print(text, file=sys.stderr)
     yield from ()
 
 
-def _are_irregular(skipped: list[str]) -> str:
+def _irregular(skipped: list[str]) -> str:
     others = f" and {len(skipped) - 1} more" if len(skipped) > 1 else ""
     return f"{skipped[0]}{others}, not a regular file"
 
 
-def _expanded(argument: str, skipped: list[str]) -> Iterator[str]:
+def _expand(argument: str, skipped: list[str]) -> Iterator[str]:
     if os.path.lexists(argument):
         paths = _below(argument, skipped) if os.path.isdir(argument) else iter([argument])
-        return _not_empty(argument, paths, skipped)
-    if glob.has_magic(argument):
+    elif glob.has_magic(argument):
         names = sorted(glob.glob(argument, recursive=True))
         if not names:
             raise UserError(f"{argument}: matches nothing")
-        found = (_below(name, skipped) if os.path.isdir(name) else _regular(name, skipped) for name in names)
-        return _not_empty(argument, itertools.chain.from_iterable(found), skipped)
-    raise UserError(f"{argument}: no such file or folder")
-
-
-def _not_empty(argument: str, paths: Iterator[str], skipped: list[str]) -> Iterator[str]:
+        parts = (_below(name, skipped) if os.path.isdir(name) else _regular(name, skipped) for name in names)
+        paths = itertools.chain.from_iterable(parts)
+    else:
+        raise UserError(f"{argument}: no such file or folder")
     first = next(paths, None)
     if first is None:
-        why = f" (skipped: {_are_irregular(skipped)})" if skipped else ""
+        why = f" (skipped: {_irregular(skipped)})" if skipped else ""
         raise UserError(f"{argument}: no picture in this folder or below it{why}")
     return itertools.chain([first], paths)
 
 
 def _regular(path: str, skipped: list[str]) -> Iterator[str]:
-    """The path, unless it is a pipe, a socket, a device or a link to a folder: to open one may wait for ever."""
+    """The path, unless it is a pipe, socket, device or link to a folder: opening one can block forever."""
     try:
         regular = stat.S_ISREG(os.stat(path).st_mode)
     except OSError:
-        regular = True  # its row says why it cannot be read
+        regular = True  # decoding reports the error
     if regular:
         yield path
     else:
@@ -102,7 +100,7 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
         yield folder
         return
     for entry in entries:
-        # Links to folders are not followed: they can lead in circles.
+        # Links to folders are not followed: they can form a loop.
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, skipped)
         elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
@@ -110,19 +108,22 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
 
 
 def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
-    """Pictures named by the lines of a pipe: a path each, or a JSON object with the key "path".
+    """Images named by the lines of a pipe: a path each, or a JSON object with the key "path".
 
-    A line that begins with a brace is JSON (a path that does so is given as ./{...). One that is broken becomes
-    a picture that cannot be read, since rows and lines are to match; empty lines are passed over. Where the
-    pipe has nothing more for now, a `PAUSE` comes before it is waited for.
+    A line that begins with a brace is JSON (write such a path as ./{...). A malformed line becomes an unreadable image,
+    so that output rows match input lines. Empty lines are skipped. `PAUSE` is yielded before waiting for more input.
 
-    `nul`: each name ends with a NUL character instead, as `find -print0` writes, and is a path, never JSON. Raises
-    UserError where the first line shows that this is so and `nul` is not set, and where the pipe cannot be read.
+    Args:
+      file: the pipe.
+      nul: names end with NUL, as `find -print0` writes, and are never JSON.
+
+    Raises:
+      UserError: the pipe cannot be read, or its first line holds NUL although `nul` is not set.
     """
     lines: queue.Queue = queue.Queue(_AHEAD)
 
     def read():
-        # A thread of its own: it may wait for ever, and must not keep the process from ending.
+        # A daemon thread: a read can block forever and must not keep the process alive.
         try:
             for line in _split_at_nul(file) if nul else file:
                 lines.put(line)
@@ -150,7 +151,7 @@ def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
 
 
 def _split_at_nul(file: IO[bytes]) -> Iterator[bytes]:
-    """The names between NUL characters, none of them empty."""
+    """The nonempty names between NUL characters."""
     rest = b""
     while data := getattr(file, "read1", file.read)(_CHUNK):
         *names, rest = (rest + data).split(b"\0")
@@ -169,7 +170,7 @@ def _listed(line: bytes) -> Listed:
         others = json.loads(line)
     except ValueError as error:
         return Listed(path, UnreadableImage(path, f"neither a path nor JSON ({error})"), json=True)
-    named = others.pop("path", None)
-    if not isinstance(named, str) or not named:
+    name = others.pop("path", None)
+    if not isinstance(name, str) or not name:
         return Listed(path, UnreadableImage(path, 'the object has no "path"'), json=True)
-    return Listed(named, named, others, json=True)
+    return Listed(name, name, others, json=True)

@@ -1,4 +1,4 @@
-"""Files of scores: CSV or JSON Lines, a row a picture, and a file beside them that says what made them."""
+"""Score files: CSV or JSON Lines with one row per image, and a metadata file beside them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
 from driqa_jax.io import require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
-from driqa_jax.reports.score_rows import COLUMNS, WrittenRow, csv_rows, jsonl_rows
 
-# What a score depends on beside its picture: rows of runs that differ in it do not belong into one file.
+COLUMNS = ("path", "score", "uncertainty", "error")
+# What a score depends on besides its image. Runs that differ in it must not share a file.
 DECISIVE = ("sha256", "effort", "view", "calibration", "own_scale")
 
 
 class Row(Protocol):
-    """What is written: `driqa_jax.inference.scorer.Result` is one."""
+    """A row to write, for example a `driqa_jax.inference.scorer.Result`."""
 
     path: str
     score: float | None
@@ -31,8 +31,56 @@ class Row(Protocol):
     error: str | None
 
 
+class WrittenRow(NamedTuple):
+    """A row read back; `end` is the offset of the byte after it."""
+
+    path: str
+    score: float | None
+    error: str | None
+    end: int
+
+
+def csv_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
+    """Rows of a CSV file up to the first incomplete row; none if the header is not `COLUMNS`."""
+    end = 0
+
+    def lines():
+        nonlocal end
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            end += len(line)
+            yield line.decode("utf-8", "surrogateescape")
+
+    reader = csv.reader(lines(), strict=True)  # strict: an unclosed quote is an error
+    try:
+        if next(reader, None) != list(COLUMNS):
+            return
+        for row in reader:
+            if len(row) != len(COLUMNS) or bool(row[1]) == bool(row[3]):
+                return
+            yield WrittenRow(row[0], float(row[1]) if row[1] else None, row[3] or None, end)
+    except (csv.Error, ValueError):
+        return
+
+
+def jsonl_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
+    """Rows of a JSON Lines file up to the first incomplete row."""
+    end = 0
+    for line in file:
+        end += len(line)
+        try:
+            row = json.loads(line)
+            failed = row["error"] is not None
+            if not line.endswith(b"\n") or set(COLUMNS) - row.keys() or failed == (row["score"] is not None):
+                return
+        except (ValueError, TypeError, KeyError):
+            return
+        yield WrittenRow(row["path"], row["score"], row["error"], end)
+
+
 class CSVRows:
-    """Rows as CSV with a header; a picture without a score has empty cells and its reason in `error`."""
+    """Writes CSV with a header; a failed image has empty numbers and its reason in `error`."""
 
     rows_of = staticmethod(csv_rows)
 
@@ -43,14 +91,14 @@ class CSVRows:
             file.flush()
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
-        """Write one row and flush it, so that whoever reads along sees it; there is no column for `others`."""
+        """Write and flush one row, so that readers see it at once; CSV has no column for `others`."""
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
         self._csv.writerow([row.path, *numbers, row.error or ""])
         self._file.flush()
 
 
 class JSONLRows:
-    """Rows as JSON Lines: an object a line with the keys of `COLUMNS`, null where there is none, and others."""
+    """Writes JSON Lines: an object per line with the keys of `COLUMNS` (null if absent) and any other keys."""
 
     rows_of = staticmethod(jsonl_rows)
 
@@ -58,94 +106,88 @@ class JSONLRows:
         self._file = file
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
-        """Write one row and flush it; keys of `others` that are columns are left out."""
+        """Write and flush one row; keys of `others` that are columns are dropped."""
         own = {key: getattr(row, key) for key in COLUMNS}
         self._file.write(json.dumps({**own, **{k: v for k, v in (others or {}).items() if k not in own}}) + "\n")
         self._file.flush()
 
 
-_KINDS = {".csv": CSVRows, ".jsonl": JSONLRows}
+WRITERS = {".csv": CSVRows, ".jsonl": JSONLRows}
 
 
 def check_output(path: str | os.PathLike) -> pathlib.Path:
-    """The path, fit to be written to. Raises UserError for another ending, a folder, a missing folder."""
-    return require_writable(path, _KINDS)
+    """The path of a score file, checked by `require_writable`, which raises UserError."""
+    return require_writable(path, WRITERS)
 
 
 def meta_path(path: str | os.PathLike) -> pathlib.Path:
-    """Where the provenance of `scores.csv` stands: `scores.meta.json`."""
+    """The metadata file of `scores.csv`: `scores.meta.json`."""
     return pathlib.Path(path).with_suffix(".meta.json")
 
 
 class ScoreFile:
-    """A file of scores that grows beside its place and moves there when it is closed.
+    """A context manager that writes rows to `.NAME.part` and moves it into place when the block ends.
 
-    A context manager. Rows are flushed as they come, into `.NAME.part`. When the block ends, or is interrupted
-    by Ctrl-C or SIGTERM, the rows so far become the file, and `F.meta.json` is written with `provenance` and
-    the counts `rows`, `failed` and `complete`. When it ends in an error, or the process is killed, the part is
-    kept and what stood at the path before as well.
+    Each row is flushed. When the block ends, or Ctrl-C or SIGTERM interrupts it, the part becomes the file, and
+    `NAME.meta.json` records the provenance and the counts `rows`, `failed` and `complete`. After any other exception,
+    or if the process is killed, the part stays and the previous file is untouched.
 
-    With `resume` the rows of the part, or else of the file, are kept, up to the first that is not whole (a
-    process can be killed in the middle of a line), and rows are added after them; `rows` and `failed` count
-    them too.
+    With `resume`, the complete rows of the part (or else of the file) are kept and new rows are appended. `rows` and
+    `failed` include the kept rows.
 
-    Raises UserError where the file cannot be written, where another process writes it, and where the rows to
-    be kept were made by another model, view, effort or calibration.
+    Raises:
+      UserError: the file cannot be written, another process is writing it, or the kept rows come from another model,
+        view, effort or calibration.
     """
 
     def __init__(self, path: str | os.PathLike, provenance: Mapping[str, Any], resume: bool = False):
         self.path, self._provenance, self._resume = check_output(path), dict(provenance), resume
         self._part = self.path.with_name(f".{self.path.name}.part")
         self._part_meta = self.path.with_name(f".{self.path.name}.part.meta.json")
-        self._kind = _KINDS[self.path.suffix.lower()]
+        self._kind = WRITERS[self.path.suffix.lower()]
         self.rows, self.failed, self.kept = 0, 0, 0
 
     def __enter__(self) -> ScoreFile:
         with write_errors(self.path):
-            # A file name need not be text; its bytes are written as they are.
-            self._file = open(  # noqa: SIM115
-                os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666),
-                "r+",
-                encoding="utf-8",
-                errors="surrogateescape",
-                newline="",
-            )
+            descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666)
+            # A file name need not be UTF-8; surrogateescape writes its bytes unchanged.
+            self._file = open(descriptor, "r+", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
         try:
             _lock(self._file, self.path)
-            begun = self._resume and self._keep()
-            if not begun:
+            resumed = self._resume and self._keep()
+            if not resumed:
                 self._file.truncate(0)
             write_json(self._part_meta, self._provenance)
             self._file.seek(0, os.SEEK_END)
-            self._writer = self._kind(self._file, header=not begun)
+            self._writer = self._kind(self._file, header=not resumed)
         except BaseException:
             self._file.close()
             raise
         return self
 
     def rest(self, pictures: Iterator[Listed | Pause]) -> Iterator[Listed | Pause]:
-        """`pictures` without those whose rows are kept, which must be the first of them, in their order.
+        """`pictures` without the leading ones, whose rows are kept.
 
-        Raises UserError where they are not: another input cannot go on with these rows.
+        Raises UserError if the input does not begin with the kept rows in their order.
         """
         for number, row in enumerate(self.kept_rows(), 1):
-            picture = next((picture for picture in pictures if picture is not PAUSE), None)
-            if picture is None or picture.path != row.path:
-                found = f"the input has {picture.path}" if picture else "the input has ended"
+            image = next((item for item in pictures if item is not PAUSE), None)
+            if image is None or image.path != row.path:
+                actual = f"the input has {image.path}" if image else "the input has ended"
                 raise UserError(
-                    f"{self.path}: row {number} is of {row.path}, where {found}; the input has changed, so score it"
-                    f" without --resume"
+                    f"{self.path}: row {number} is {row.path}, but {actual}; the input has changed, so score it "
+                    "without --resume"
                 )
         yield from pictures
 
     def kept_rows(self) -> Iterator[WrittenRow]:
-        """The rows that an earlier run left, read from the file."""
+        """The rows of the earlier run, read from the file."""
         with open(self._part, "rb") as file:
             yield from itertools.islice(self._kind.rows_of(file), self.kept)
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
-        """Add one row. Raises UserError where the disk is full."""
-        with write_errors(self.path, f"{self.rows} rows are in {self._part}; go on with --resume"):
+        """Append one row. Raises UserError if the disk is full."""
+        with write_errors(self.path, f"{self.rows} rows are in {self._part}; continue with --resume"):
             self._writer.write(row, others)
         self.rows += 1
         self.failed += row.error is not None
@@ -162,11 +204,11 @@ class ScoreFile:
         counts = {"rows": self.rows, "failed": self.failed, "complete": kind is None}
         os.replace(self._part, self.path)
         write_json(meta_path(self.path), {"file": self.path.name, **counts, **self._provenance})
-        # Last: killed before, the next --resume still knows what made the rows.
+        # Last, so that --resume still finds the provenance if the process is killed before this line.
         self._part_meta.unlink(missing_ok=True)
 
     def _keep(self) -> bool:
-        """Keep the rows of an earlier run; whether there is anything to keep."""
+        """Keep the complete rows of an earlier run; return whether the file has any."""
         if not os.fstat(self._file.fileno()).st_size and self.path.exists():
             described = self._part_meta if self._part_meta.exists() else meta_path(self.path)
             self._check_same(described, self.path)
@@ -189,19 +231,19 @@ class ScoreFile:
             before = json.loads(described.read_text())
         except (OSError, ValueError):
             raise UserError(
-                f"{rows}: {described.name} is not there, so nothing says what made its rows; score without --resume"
+                f"{rows}: {described.name} cannot be read, so the origin of its rows is unknown; score without --resume"
             ) from None
         now = json.loads(to_json(self._provenance))
         for key in DECISIVE:
             if before.get(key) != now.get(key):
                 raise UserError(
-                    f"{rows}: its rows were made with {key} {before.get(key)}, now it is {now.get(key)}; "
-                    f"use the same again, or score without --resume"
+                    f"{rows}: its rows were made with {key} {before.get(key)}, but now it is {now.get(key)}; "
+                    "use the same one, or score without --resume"
                 )
 
 
 def _lock(file: IO[str], path: pathlib.Path) -> None:
-    """Keep other processes from the file while it is open, where the system can (POSIX)."""
+    """Lock the open file against other processes where the system can (POSIX)."""
     try:
         import fcntl
     except ImportError:
@@ -210,5 +252,5 @@ def _lock(file: IO[str], path: pathlib.Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{path}: another run is writing this file") from None
-    except OSError:  # a file system without locks
+    except OSError:  # the file system has no locks
         return

@@ -1,7 +1,7 @@
-"""A scorer as one file that needs JAX and numpy alone: the program in StableHLO, its weights inside, any batch.
+"""A scorer as one StableHLO file with its weights, for any batch size, that needs only JAX and numpy.
 
-The file is a zip archive, stored: `metadata.json`, and `scorer.jax_export`, which `jax.export.deserialize` reads.
-docs/EXPORT.md says how to prepare its inputs, and how to use it without this package.
+The file is an uncompressed zip archive of `metadata.json` and `scorer.jax_export` (for `jax.export.deserialize`).
+docs/EXPORT.md explains how to prepare inputs and how to use the file without this package.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ from driqa_jax.io import write_bytes
 FORMAT = "driqa_jax/stablehlo/1"
 PLATFORMS = ("cpu", "cuda", "tpu")
 METADATA, PROGRAM = "metadata.json", "scorer.jax_export"
-# Side of a cell of the canvas: its sides are multiples of it. `driqa_jax.data.views.STRIDE`, not imported, since
-# that module needs Pillow.
+# Canvas sides are multiples of this. Equal to `driqa_jax.data.views.STRIDE`, whose module needs Pillow.
 CELL = 32
-_NEEDS = "jax.export needs flatbuffers, which `pip install driqa_jax` brings; pip install flatbuffers"
+_NEEDS = "jax.export needs flatbuffers, a dependency of driqa_jax; pip install flatbuffers"
 
 Views = Mapping[str, np.ndarray]
 
 
 class Program:
-    """A loaded export: batches of views in, scores out, on the first device of JAX.
+    """A loaded export: maps batches of views to scores on JAX's first device.
 
     Attributes:
-      metadata: what stands in `metadata.json`: `format`, `variant`, `licence`, `view` (the rule that cuts views),
-        `calibration`, `degradations` (names of the T types), `provenance`, `model`, `sha256` (of the weights),
-        `inputs`, `outputs`, `platforms`, `jax`.
-      platforms: those that the program was lowered for.
+      metadata: `metadata.json`: `format`, `variant`, `licence`, `view` (the view rule), `calibration`, `degradations`
+        (names of the T types), `provenance`, `model`, `sha256` (of the weights), `inputs`, `outputs`, `platforms`,
+        `jax`.
+      platforms: platforms that the program was lowered for.
     """
 
     def __init__(self, exported: jax.export.Exported, metadata: dict[str, Any]):
@@ -46,50 +45,48 @@ class Program:
         self._call = jax.jit(exported.call)
 
     def __call__(self, views: Views) -> dict[str, np.ndarray]:
-        """Score a batch of views of one canvas; another batch size or canvas compiles once more.
+        """Score a batch of views of one canvas; each new batch size or canvas compiles once.
 
         Args:
-          views: `whole` (B, H, W, 3) uint8, H and W multiples of 32; `valid` (B, 2) int32; `tiles` (B, K, S, S, 3)
-            uint8; `tile_boxes` (B, K, 4) float32; as `driqa_jax.data.views.make_view` cuts them by
-            `metadata["view"]`, stacked.
+          views: stacked views from `driqa_jax.data.views.make_view` with the rule `metadata["view"]`: `whole`
+            (B, H, W, 3) uint8, H and W multiples of 32; `valid` (B, 2) int32; `tiles` (B, K, S, S, 3) uint8;
+            `tile_boxes` (B, K, 4) float32.
 
         Returns:
-          `score` (B,) float32, 0 to 100, calibrated, not rounded; `mos` (B,), the model's own, before calibration;
-          `degradations` (B, T), probabilities of the types that `metadata["degradations"]` names; `severity`
-          (B, T), 0 to 1; `patch_scores`, `patch_weights` (B, H / 32, W / 32), the quality map (MOS) and how much
-          each patch counts, 0 beyond the picture.
+          `score` (B,) float32, 0 to 100, calibrated, not rounded; `mos` (B,), uncalibrated; `degradations` (B, T),
+          probabilities of `metadata["degradations"]`; `severity` (B, T), 0 to 1; `patch_scores` and `patch_weights`
+          (B, H / 32, W / 32), the quality map (MOS) and the patch weights, 0 outside the image.
 
         Raises:
-          ValueError: an input is missing, or of another shape or dtype; the message names it.
+          ValueError: an input is missing or has another shape or dtype; the message names it.
         """
         self._check(views)
-        found = self._call(*(views[name] for name in self.metadata["inputs"]))
-        return {name: np.asarray(value) for name, value in found.items()}
+        outputs = self._call(*(views[name] for name in self.metadata["inputs"]))
+        return {name: np.asarray(value) for name, value in outputs.items()}
 
     def _check(self, views: Views) -> None:
         expected = self.metadata["inputs"]
         if missing := sorted(expected.keys() - views.keys()):
             raise ValueError(f"views lack {', '.join(missing)}; give {', '.join(expected)}")
         batch = np.shape(views["whole"])[:1]
-        for name, said in expected.items():
-            array, free = views[name], ("B", "H", "W")
-            shape, dtype = np.shape(array), np.asarray(array).dtype
-            fits = len(shape) == len(said["shape"]) and all(
-                want in free or want == size for want, size in zip(said["shape"], shape, strict=True)
+        for name, spec in expected.items():
+            shape, dtype = np.shape(views[name]), np.asarray(views[name]).dtype
+            fits = len(shape) == len(spec["shape"]) and all(
+                want in ("B", "H", "W") or want == size for want, size in zip(spec["shape"], shape, strict=True)
             )
-            if not fits or dtype != said["dtype"] or shape[:1] != batch or not shape[0]:
-                wanted = f"{said['dtype']} ({', '.join(map(str, said['shape']))})"
-                raise ValueError(f"{name} is {dtype} {shape}, but must be {wanted}, of one batch B of at least 1")
+            if not fits or dtype != spec["dtype"] or shape[:1] != batch or not shape[0]:
+                wanted = f"{spec['dtype']} ({', '.join(map(str, spec['shape']))})"
+                raise ValueError(f"{name} is {dtype} {shape}, but must be {wanted} with the same B of at least 1")
         height, width = views["whole"].shape[1:3]
         if not height or not width or height % CELL or width % CELL:
             raise ValueError(f"whole is {height} x {width}, but its sides must be multiples of {CELL}")
 
 
 def load(path: str | os.PathLike) -> Program:
-    """The program of a file that `driqa export -o F.stablehlo` wrote; of this package it needs nothing else.
+    """Load a file written by `driqa export -o F.stablehlo`.
 
-    Raises UserError, naming the file: absent, no such export, of another format, damaged, or of a JAX whose programs
-    this one cannot read.
+    Raises UserError if the file is absent, damaged, not an export, of another format, or written by a JAX whose
+    programs this JAX cannot read.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -100,8 +97,8 @@ def load(path: str | os.PathLike) -> Program:
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise UserError(f"{path}: not a whole export of driqa_jax to StableHLO ({error})") from None
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        said = metadata.get("format") if isinstance(metadata, dict) else metadata
-        raise UserError(f"{path}: format {said!r}, expected {FORMAT!r}; export the model again with this version")
+        actual = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise UserError(f"{path}: format {actual!r}, expected {FORMAT!r}; export the model again with this version")
     try:
         exported = jax.export.deserialize(bytearray(data))
     except ImportError:
@@ -114,18 +111,18 @@ def load(path: str | os.PathLike) -> Program:
 
 
 def save(path: str | os.PathLike, scorer: Any) -> None:
-    """Write a `driqa_jax.Scorer` as one file; it appears whole or not at all.
+    """Write a `driqa_jax.Scorer` as one file, atomically, with free batch size and canvas.
 
-    The batch and the canvas stay free; the picture's uint8 views go in. Weights that are float16 numbers are stored
-    as such, the rest as float32, so nothing is lost. Raises UserError where the file cannot be written.
+    Weights that float16 represents exactly are stored as float16, others as float32, so the export is lossless. Raises
+    UserError if the file cannot be written.
     """
     inputs = _inputs(scorer.rule)
     program = jax.jit(_program(scorer))
     b, h, w = jax.export.symbolic_shape("b, h, w")
     free = {"B": b, "H": CELL * h, "W": CELL * w}
     arguments = [
-        jax.ShapeDtypeStruct(tuple(free.get(size, size) for size in said["shape"]), said["dtype"])
-        for said in inputs.values()
+        jax.ShapeDtypeStruct(tuple(free.get(size, size) for size in spec["shape"]), spec["dtype"])
+        for spec in inputs.values()
     ]
     exported = jax.export.export(program, platforms=PLATFORMS)(*arguments)
     try:
@@ -135,7 +132,7 @@ def save(path: str | os.PathLike, scorer: Any) -> None:
     metadata = {
         **scorer.metadata,
         "format": FORMAT,
-        "model": os.path.basename(os.path.normpath(scorer.name)),  # where it lay is nobody's business
+        "model": os.path.basename(os.path.normpath(scorer.name)),  # the folder is private
         "sha256": scorer.sha256,
         "inputs": inputs,
         "outputs": list(exported.out_tree.unflatten(exported.out_avals)),
@@ -145,12 +142,12 @@ def save(path: str | os.PathLike, scorer: Any) -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in ((METADATA, json.dumps(metadata, indent=2).encode()), (PROGRAM, bytes(data))):
-            archive.writestr(zipfile.ZipInfo(name), content)  # a fixed date: the time of day is no part of a model
+            archive.writestr(zipfile.ZipInfo(name), content)  # fixed date, so equal models give equal bytes
     write_bytes(path, buffer.getvalue())
 
 
 def _inputs(rule: Any) -> dict[str, dict[str, Any]]:
-    """Names, shapes and dtypes of the program's arguments, in order; B, H and W are free."""
+    """Names, shapes and dtypes of the program's arguments in order; B, H and W are free."""
     return {
         "whole": {"shape": ["B", "H", "W", 3], "dtype": "uint8"},
         "valid": {"shape": ["B", 2], "dtype": "int32"},

@@ -30,7 +30,7 @@ def names(folder):
     return sorted(file.name for file in folder.iterdir())
 
 
-def test_csv_rows_come_back_as_they_were(tmp_path):
+def test_csv_rows_round_trip(tmp_path):
     write(tmp_path / "s.csv")
     with open(tmp_path / "s.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -44,7 +44,7 @@ def test_csv_rows_come_back_as_they_were(tmp_path):
     assert b"latin\xe9.jpg" in (tmp_path / "s.csv").read_bytes()
 
 
-def test_jsonl_rows_come_back_as_they_were(tmp_path):
+def test_jsonl_rows_round_trip(tmp_path):
     write(tmp_path / "s.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
     assert rows[2] == {"path": "broken.png", "score": None, "uncertainty": None, "error": "truncated"}
@@ -52,7 +52,7 @@ def test_jsonl_rows_come_back_as_they_were(tmp_path):
     assert [row["score"] for row in rows] == [71.5, 0.0, None, 100.0]
 
 
-def test_meta_stands_beside_and_bytes_repeat(tmp_path):
+def test_metadata_is_written_and_bytes_are_reproducible(tmp_path):
     write(tmp_path / "s.csv")
     assert names(tmp_path) == ["s.csv", "s.meta.json"]
     meta = json.loads(meta_path(tmp_path / "s.csv").read_text())
@@ -62,7 +62,7 @@ def test_meta_stands_beside_and_bytes_repeat(tmp_path):
     assert ((tmp_path / "s.csv").read_bytes(), (tmp_path / "s.meta.json").read_bytes()) == first
 
 
-def test_rows_are_flushed_beside_the_place_before_the_end(tmp_path):
+def test_rows_are_flushed_to_the_part_file(tmp_path):
     with ScoreFile(tmp_path / "s.csv", {}) as file:
         file.write(ROWS[0])
         assert not (tmp_path / "s.csv").exists() and "a.jpg,71.50" in (tmp_path / ".s.csv.part").read_text()
@@ -77,14 +77,14 @@ def test_an_interrupt_keeps_the_rows_so_far(tmp_path, error):
     assert names(tmp_path) == ["s.csv", "s.meta.json"]
 
 
-def test_an_error_leaves_what_stood_there(tmp_path):
+def test_an_error_keeps_the_previous_file(tmp_path):
     (tmp_path / "s.csv").write_text("before")
     with pytest.raises(RuntimeError):
         write(tmp_path / "s.csv", ROWS[:1], RuntimeError("out of luck"))
     assert (tmp_path / "s.csv").read_text() == "before"
 
 
-def test_places_that_cannot_be_written_are_refused_at_once(tmp_path):
+def test_unwritable_paths_are_refused_immediately(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     for path, reason in (
         (tmp_path / "s.txt", r"\.csv, \.jsonl"),

@@ -29,7 +29,7 @@ def test_the_factor_is_the_conformal_quantile():
     np.testing.assert_allclose(found(spread), found.factor * (spread + np.median(spread)))
 
 
-def test_nine_in_ten_of_other_pictures_are_held_on_average_over_fits():
+def test_coverage_of_unseen_images_is_90_percent_on_average():
     held = []
     for seed in range(60):
         interval = fit_interval(*drawn(300, seed))
@@ -38,7 +38,7 @@ def test_nine_in_ten_of_other_pictures_are_held_on_average_over_fits():
     assert abs(np.mean(held) - 0.9) < 0.01
 
 
-def test_where_the_error_grows_with_the_spread_so_does_the_interval_and_holds_everywhere():
+def test_the_interval_adapts_to_errors_that_grow_with_the_spread():
     interval = fit_interval(*drawn(4000, 1))
     score, spread, mos = drawn(20_000, 2)
     found = coverage(score, interval(spread), mos, 0.9)
@@ -48,7 +48,7 @@ def test_where_the_error_grows_with_the_spread_so_does_the_interval_and_holds_ev
     assert sum(group["n"] for group in found["groups"]) == 20_000
 
 
-def test_coverage_counts_what_lies_within():
+def test_coverage_counts_scores_inside_the_interval():
     score = np.full(10, 0.5)
     mos = 0.5 + np.arange(10) / 100
     found = coverage(score, np.full(10, 0.0401), mos, 0.9)
@@ -88,14 +88,14 @@ def test_json_round_trip_is_exact():
         {"level": 0.9, "width": 1.0},
     ],
 )
-def test_what_is_no_interval_is_refused(values):
+def test_invalid_intervals_are_refused(values):
     with pytest.raises(ValueError, match="interval"):
         Interval.from_dict(values)
 
 
-def test_a_fit_refuses_too_few_pictures_and_other_shapes():
+def test_a_fit_refuses_too_few_images_and_mismatched_shapes():
     score, spread, mos = drawn(29, 0)
-    with pytest.raises(ValueError, match="29 pictures are too few"):
+    with pytest.raises(ValueError, match="29 images are too few"):
         fit_interval(score, spread, mos)
     with pytest.raises(ValueError, match=r"\(N,\)"):
         fit_interval(score, spread[:5], mos)
@@ -117,14 +117,14 @@ def half(height, width, rule, spread=0.0):
     "size", [(512, 384), (384, 512), (512, 512), (500, 500), (768, 512), (1080, 1920), (3000, 4000)]
 )
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_at_normal_sizes_the_interval_is_that_of_the_spread_alone(size, rule):
+def test_at_normal_sizes_the_interval_depends_only_on_the_spread(size, rule):
     assert evidence(*size, rule) == FULL
     assert half(*size, rule, 0.03) == pytest.approx(2.0 * (0.03 + 0.02))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4), (9, 16), (4, 1)])
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_the_interval_grows_as_the_picture_gets_smaller(rule, shape):
+def test_the_interval_grows_as_the_image_shrinks(rule, shape):
     scale = 1 / max(shape)
     sides = range(1, 800)
     widths = [half(*(max(round(side * part * scale), 1) for part in shape), rule) for side in sides]
@@ -132,7 +132,7 @@ def test_the_interval_grows_as_the_picture_gets_smaller(rule, shape):
     assert widths[0] == 1.0 and widths[-1] < 0.25
 
 
-def test_below_the_tiles_size_it_is_wider_than_where_tiles_disagree():
+def test_images_below_the_tile_size_have_wider_intervals_than_disagreeing_tiles():
     rule = RULES["default"]
     disagreeing = half(512, 512, rule, 3 * 0.02)  # a spread of three floors
     assert half(224, 224, rule) == pytest.approx(disagreeing)
@@ -140,7 +140,7 @@ def test_below_the_tiles_size_it_is_wider_than_where_tiles_disagree():
     assert half(96, 300, rule) > disagreeing > half(300, 300, rule) > half(512, 512, rule)
 
 
-def test_a_fit_on_small_pictures_holds_what_it_promises_on_them():
+def test_a_fit_on_small_images_covers_small_images():
     rng, held = np.random.default_rng(0), []
     for seed in range(60):
         seen = Evidence(rng.uniform(0, 1, 300), rng.uniform(0.1, 1, 300))

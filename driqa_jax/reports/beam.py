@@ -1,10 +1,10 @@
-"""Scoring on Apache Beam (extra `beam`): file names in, rows out, on whatever engine Beam runs on.
+"""Scoring on Apache Beam (extra `beam`): file names in, rows out, on any runner.
 
     pipeline | beam.Create(["gs://photos/a.jpg"]) | ScoreFiles(ScorerHandler("lite")) -> scored, failed
 
-The pictures' bytes are read through Beam's file systems and decoded by the scorer, on its threads, in the worker that
-scores them: no decoded picture is ever sent anywhere, and a score is that of `driqa score`. Between stages a path is
-bytes (`os.fsencode`): a file's name need not be text, and Beam sends none that is not.
+Beam's file systems read the files; the scorer decodes them in the worker that scores them, so no decoded image is
+sent between workers, and scores equal those of `driqa score`. Paths are bytes (`os.fsencode`) between stages, because
+a file name need not be UTF-8 and Beam transmits only valid text.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.scorer import Result, Scorer, load
-from driqa_jax.reports.score_file import CSVRows, JSONLRows
+from driqa_jax.reports.score_file import WRITERS
 
 COUNTERS = "driqa"  # the namespace of the counters `scored` and `failed`
-SUFFIXES = (".csv", ".jsonl")
-_BYTES = 2_000_000  # a file of so many bytes counts as one picture more of a batch: its bytes lie in memory
-_ROWS = {".csv": CSVRows, ".jsonl": JSONLRows}
+SUFFIXES = tuple(WRITERS)
+_BYTES = 2_000_000  # a batch holds encoded files in memory, so each 2 MB count as one more image
 
-Picture = tuple[bytes, bytes]  # its path, and the file's bytes
+EncodedImage = tuple[bytes, bytes]  # path, content of the file
 
 
-class ScorerHandler(ModelHandler[Picture, Result, Scorer]):
-    """A scorer for `RunInference`, loaded once a worker process, shared by its threads: (path, bytes) -> `Result`.
+class ScorerHandler(ModelHandler[EncodedImage, Result, Scorer]):
+    """A scorer for `RunInference`, loaded once per worker process and shared by its threads.
 
     Args:
-      model: a bundled name, or a path that every worker can read, of a .safetensors file or a workdir.
-      gather: at most so many pictures are handed to the scorer at once, fewer where their files are large.
-      options: of `driqa_jax.load`: batch_size, workers, max_pixels, ...
+      model: a bundled name, or a .safetensors file or workdir that every worker can read.
+      gather: most images per call of the scorer; fewer if their files are large.
+      options: options of `driqa_jax.load`: batch_size, workers, max_pixels, ...
     """
 
     def __init__(self, model: str = "lite", gather: int = 64, **options: Any):
@@ -50,29 +49,29 @@ class ScorerHandler(ModelHandler[Picture, Result, Scorer]):
         self._model, self._options = model, options
 
     def load_model(self) -> Scorer:
-        """The scorer; called in each worker process."""
+        """Load the scorer; Beam calls this in each worker process."""
         return load(self._model, **self._options)
 
     def run_inference(
-        self, batch: Sequence[Picture], model: Scorer, inference_args: dict[str, Any] | None = None
+        self, batch: Sequence[EncodedImage], model: Scorer, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Result]:
-        """A result for every picture, its path as bytes; one that cannot be scored has its reason in it."""
+        """A result per image, its path as bytes; a failed image has its reason in `error`."""
         results = model.stream([data for _, data in batch], [os.fsdecode(path) for path, _ in batch])
         return [dataclasses.replace(result, path=os.fsencode(result.path)) for result in results]
 
-    def get_num_bytes(self, batch: Sequence[Picture]) -> int:
-        """Bytes of the encoded pictures."""
+    def get_num_bytes(self, batch: Sequence[EncodedImage]) -> int:
+        """Bytes of the encoded images."""
         return sum(len(data) for _, data in batch)
 
     def get_metrics_namespace(self) -> str:
-        """Where Beam's own figures (batches, latencies) stand."""
+        """The namespace of Beam's own metrics (batches, latencies)."""
         return "driqa_inference"
 
 
 class ScoreFiles(beam.PTransform):
-    """Paths, as bytes or text, to two collections of `Result`, whose paths are bytes: `scored` and `failed`.
+    """Maps paths (bytes or text) to two collections of `Result` with bytes paths: `scored` and `failed`.
 
-    What cannot be read, decoded or scored is a failed row with its reason; the rest goes on.
+    A file that cannot be read, decoded or scored becomes a failed row with its reason.
     """
 
     def __init__(self, handler: ScorerHandler):
@@ -80,44 +79,46 @@ class ScoreFiles(beam.PTransform):
         self._handler = handler
 
     def expand(self, paths):
-        """A tuple: scored, failed."""
-        # Without it a folder of a million files would be read by the one worker that listed it.
+        """Returns (scored, failed)."""
+        # Without a reshuffle, the worker that listed a folder would also read all of its files.
         read = paths | beam.Reshuffle() | beam.ParDo(_Read()).with_outputs("failed", main="pictures")
         done = read.pictures | RunInference(self._handler) | beam.ParDo(_Part()).with_outputs("failed", main="scored")
         return done.scored, (read.failed, done.failed) | beam.Flatten()
 
 
 def matched(pattern: str) -> Iterator[bytes]:
-    """Paths that a pattern of Beam's file systems matches (`*` within a folder, `**` across), as bytes."""
-    (found,) = FileSystems.match([pattern])
-    yield from (os.fsencode(file.path) for file in found.metadata_list)
+    """Paths, as bytes, that match a pattern of Beam's file systems (`*` within a folder, `**` across folders)."""
+    (match,) = FileSystems.match([pattern])
+    yield from (os.fsencode(file.path) for file in match.metadata_list)
 
 
 def check_pattern(pattern: str) -> None:
-    """Raises UserError, before any worker starts, for a folder and for a pattern that matches nothing."""
+    """Raises UserError, before any worker starts, for a folder or a pattern without a match."""
     if os.path.isdir(pattern):
-        raise UserError(f"{pattern}: is a folder; say which files, for example '{os.path.join(pattern, '**.jpg')}'")
+        raise UserError(f"{pattern}: is a folder; give a pattern, for example '{os.path.join(pattern, '**.jpg')}'")
     try:
-        (found,) = FileSystems.match([pattern], limits=[1])
-    except Exception as error:  # each file system has its own
+        (match,) = FileSystems.match([pattern], limits=[1])
+    except Exception as error:  # each file system raises its own types
         raise UserError(f"{pattern}: cannot be listed ({error})") from None
-    if not found.metadata_list:
+    if not match.metadata_list:
         raise UserError(f"{pattern}: matches nothing")
 
 
 def write_rows(scored, failed, output: str, shards: int = 0) -> None:
-    """Shards of the rows of `driqa score`, `scores-00000-of-00004.csv`, ..., and `scores.failed-...` of path,error.
+    """Write shards with the rows of `driqa score`, `scores-00000-of-00004.csv`, and `scores.failed-...` (path, error).
 
-    `output`: .csv or .jsonl, on any of Beam's file systems. `shards`: files to write; 0: as many as the runner likes.
+    Args:
+      output: .csv or .jsonl on any of Beam's file systems.
+      shards: number of files; 0 leaves it to the runner.
     """
     base, suffix = os.path.splitext(output)
-    header = {".csv": _lines(Result("", None), suffix)[0], ".jsonl": None}[suffix]
+    header = _lines(Result("", None), suffix)[0] if suffix == ".csv" else None
     (
         scored
         | "scored rows" >> beam.Map(row_of, suffix)
         | "write scores" >> WriteToText(base, suffix, num_shards=shards, header=header)
     )
-    header = {".csv": "path,error", ".jsonl": None}[suffix]
+    header = "path,error" if suffix == ".csv" else None
     (
         failed
         | "failed rows" >> beam.Map(failed_row_of, suffix)
@@ -127,12 +128,12 @@ def write_rows(scored, failed, output: str, shards: int = 0) -> None:
 
 
 def row_of(result: Result, suffix: str) -> bytes:
-    """The row of `driqa score` for a result of `ScoreFiles`, without its line's end."""
+    """The row of `driqa score` for a result of `ScoreFiles`, without the newline."""
     return _lines(result, suffix)[1].encode("utf-8", "surrogateescape")
 
 
 def failed_row_of(result: Result, suffix: str) -> bytes:
-    """path and error of a result of `ScoreFiles`, as CSV or JSON, without the line's end."""
+    """Path and error of a result of `ScoreFiles` as CSV or JSON, without the newline."""
     path = os.fsdecode(result.path)
     if suffix == ".jsonl":
         return json.dumps({"path": path, "error": result.error}).encode()
@@ -142,26 +143,26 @@ def failed_row_of(result: Result, suffix: str) -> bytes:
 
 
 def _lines(result: Result, suffix: str) -> tuple[str, str]:
-    """Header and row, by the code that writes the rows of `driqa score`."""
+    """Header and row from the writer of `driqa score`."""
     file = io.StringIO()
-    rows = _ROWS[suffix](file)
+    rows = WRITERS[suffix](file)
     header = file.getvalue()
     rows.write(dataclasses.replace(result, path=os.fsdecode(result.path)))
     return header.removesuffix("\n"), file.getvalue().removeprefix(header).removesuffix("\n")
 
 
-def _weight(picture: Picture) -> int:
-    return 1 + len(picture[1]) // _BYTES
+def _weight(image: EncodedImage) -> int:
+    return 1 + len(image[1]) // _BYTES
 
 
 class _Read(beam.DoFn):
     def process(self, path):
         path = os.fsencode(path)
         try:
-            # As it is: a picture's name that ends in .gz or .bz2 is a mistake to report, not a file to unpack.
+            # Uncompressed: an image named .gz or .bz2 is an error to report, not an archive to unpack.
             with FileSystems.open(os.fsdecode(path), compression_type=CompressionTypes.UNCOMPRESSED) as file:
                 data = file.read()
-        except Exception as error:  # each file system has its own
+        except Exception as error:  # each file system raises its own types
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             yield beam.pvalue.TaggedOutput("failed", _failed(Result(path, None, " ".join(reason.split()))))
             return
