@@ -10,8 +10,15 @@ from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax import distributed
 from driqa_jax.data.synthetic import FakeSource
-from driqa_jax.models.ablations import DEFAULTS, SWITCHES, chosen
-from driqa_jax.models.controls import ForeignDegradation, LearnedDegradation, LearnedMaps, LearnedTokens
+from driqa_jax.models.ablations import (
+    DEFAULTS,
+    SWITCHES,
+    ForeignDegradation,
+    LearnedDegradation,
+    LearnedMaps,
+    LearnedTokens,
+    chosen,
+)
 from driqa_jax.models.driqa import SIZES, assemble, build_model
 from driqa_jax.models.interaction import READERS, InteractionBlock
 from driqa_jax.models.layers import Add
@@ -88,9 +95,9 @@ def test_the_defaults_are_the_whole_model_and_older_configurations_lack_them():
 
 
 @pytest.mark.parametrize("key", SWITCHES)
-def test_an_unknown_value_is_refused_naming_the_key_and_the_choices(key):
+def test_an_unknown_value_is_refused_with_the_key_and_the_choices(key):
     choices = ", ".join(map(str, SWITCHES[key]))
-    with pytest.raises(ValueError, match=f"model.{key} is 'both ways'; the choices are {choices}$"):
+    with pytest.raises(ValueError, match=f"model.{key} must be one of {choices}, got 'both ways'$"):
         tiny(config(**{key: "both ways"}))
 
 
@@ -153,7 +160,7 @@ def test_what_lies_outside_the_picture_is_read_by_no_reader():
         np.testing.assert_allclose(q1[:, :-1], q2[:, :-1], atol=1e-6)
 
 
-def test_controls_have_the_shapes_of_what_they_replace_and_see_nothing_of_it():
+def test_controls_have_the_shapes_of_what_they_replace_and_ignore_the_image():
     rng = np.random.default_rng(0)
 
     @jax.jit
@@ -223,7 +230,7 @@ def test_a_shift_is_the_identity_at_the_start_and_adds_after():
     np.testing.assert_allclose(Add().apply(variables, x, condition), x + (condition @ kernel)[:, None, None], rtol=1e-5)
 
 
-def test_an_unconditioned_restorer_does_not_hear_the_vector():
+def test_an_unconditioned_restorer_ignores_the_vector():
     from driqa_jax.models.restoration import RestorationNet
 
     images = np.random.default_rng(0).random((1, 16, 16, 3)).astype(np.float32)

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from driqa_jax.models.efficientnet import EfficientNetLite0, imagenet_weights
-from driqa_jax.models.torch_file import read_torch_file
+from driqa_jax.models.efficientnet import EfficientNetLite0
+from driqa_jax.models.pretrained import imagenet_weights, read_torch_file
 
 SIDE = 224
 CATS, ESPRESSO = (281, 282, 285), 967  # tabby, tiger cat, Egyptian cat

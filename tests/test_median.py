@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from driqa_jax.models.median import median3
+from driqa_jax.models.ops import median3
 from driqa_jax.models.restoration import RestorationNet
 
 RNG = np.random.default_rng(0)

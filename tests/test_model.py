@@ -143,7 +143,7 @@ COUNTABLE = {
 
 
 @pytest.mark.parametrize("name", COUNTABLE)
-def test_multiply_adds_of_what_can_be_counted_by_hand(name):
+def test_multiply_adds_equal_a_count_by_hand(name):
     function, by_hand = COUNTABLE[name]
     assert multiply_adds(function, IMAGE) == by_hand
 
@@ -242,6 +242,6 @@ def test_dropout_of_an_example_depends_on_its_key_alone():
         np.testing.assert_array_equal(untouched, x)
 
 
-def test_an_unknown_variant_is_refused_listing_those_there_are():
-    with pytest.raises(ValueError, match="'large'; the variants are b, lite, s"):
+def test_an_unknown_variant_is_refused_and_the_variants_are_listed():
+    with pytest.raises(ValueError, match="must be one of b, lite, s, got 'large'"):
         build_model(ml_collections.ConfigDict({"variant": "large", "dropout": 0.0}))

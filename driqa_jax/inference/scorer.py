@@ -67,7 +67,7 @@ class Scorer:
     .01; higher is better. It depends on the picture alone: not on the order, the neighbours or the run.
 
     Args:
-      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, alone=True)` gives `(mos,
+      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos,
         out)` as `driqa_jax.models.driqa.DRIQA` does.
       params: its parameters, a nested dict of float32 arrays.
       metadata: as `load_weights` gives it; `view`, `calibration` and `interval` are used, `degradations` is passed on.
