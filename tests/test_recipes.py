@@ -91,7 +91,7 @@ def test_names_and_config_narrow_the_draw():
         ({"name": "second_order", "names": ("pixelate",)}, "recipe.sequence"),
         ({"names": ("jpg",)}, "did you mean 'jpeg'"),
         ({"names": ("jpeg",)}, "1 groups"),
-        ({"names": ()}, "recipe.names must have"),
+        ({"names": ()}, "recipe.names must be"),
         ({"step_weights": (1.0,)}, "step_weights"),
         ({"p_clean": 1.5}, "p_clean"),
         ({"severity_low": 0.9, "severity_high": 0.5}, "severity_low"),

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from driqa_jax.degradations.entry import degradation, severities
-from driqa_jax.degradations.filters import convolve, gaussian_kernel
+from driqa_jax.degradations.filters import apply_matrices, convolve, gaussian_kernel
 from driqa_jax.degradations.lab import lab_to_srgb, srgb_to_lab
 
 DIFFUSION_AMOUNT = 12.0  # KADID-10k level 5
@@ -40,9 +40,7 @@ def color_diffusion(key: jax.Array, image: jax.Array, severity: jax.Array) -> ja
     sigma = jnp.minimum(3.5 * amount, 1.5 * amount + 2.0)
     # Two matrix products, since the FFT would need padding to three times the area for a blur this wide.
     rows, columns = (blur_matrix(length, sigma) for length in image.shape[:2])
-    exact = lax.Precision.HIGHEST
-    chroma = jnp.einsum("ij,jwc->iwc", rows, lab[..., 1:], precision=exact)
-    chroma = jnp.einsum("vw,iwc->ivc", columns, chroma, precision=exact) * jnp.maximum(amount, 1.0)
+    chroma = apply_matrices(lab[..., 1:], rows, columns) * jnp.maximum(amount, 1.0)
     out = lab_to_srgb(jnp.concatenate([lab[..., :1], chroma], axis=-1))
     return jnp.where(severity > 0, out, image)
 

@@ -1,5 +1,6 @@
 """One type of degradation, and the decorator that declares it beside its function."""
 
+import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -82,3 +83,10 @@ def declared() -> tuple[Degradation, ...]:
 def severities(values: Iterable[float], full: float, power: float = 1.0) -> list[float]:
     """The severities s at which `full * s**power` equals each value."""
     return [(value / full) ** (1 / power) for value in values]
+
+
+def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
+    """The error for a `name` of this `kind` that is not among `choices`; it suggests the closest one."""
+    choices = tuple(choices)
+    closest = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.0)[0]
+    return ValueError(f"unknown {kind} {name!r}; did you mean {closest!r}? Must be one of {', '.join(choices)}")

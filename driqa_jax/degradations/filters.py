@@ -60,6 +60,12 @@ def convolve(image: jax.Array, kernel: jax.Array) -> jax.Array:
     return filter_spectrum(image, radius, transfer)
 
 
+def apply_matrices(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
+    """Multiply (H, W, C) by one matrix (H, H) along its rows and one (W, W) along its columns, at full precision."""
+    out = jnp.einsum("ij,jwc->iwc", rows, image, precision=lax.Precision.HIGHEST)
+    return jnp.einsum("vw,iwc->ivc", columns, out, precision=lax.Precision.HIGHEST)
+
+
 def offsets(radius: int) -> tuple[jax.Array, jax.Array]:
     """Row and column offsets from the centre of a (2r+1)-wide kernel, float32 (2r+1, 1) and (1, 2r+1)."""
     line = jnp.arange(-radius, radius + 1, dtype=jnp.float32)

@@ -1,11 +1,11 @@
 """Recipes: the distributions of degradation chains. `sampling` draws from them."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from driqa_jax.degradations.entry import unknown_name
 from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, find
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(entry.group for entry in DEGRADATIONS))
@@ -54,21 +54,12 @@ class Recipe:
         object.__setattr__(self, "sequence", tuple((float(p), tuple(names)) for p, names in self.sequence))
         for name in (*self.names, *dict(self.weights), *(name for _, names in self.sequence for name in names)):
             find(name)
-        if not self.names:
-            raise ValueError(f"recipe.names must have at least one of {', '.join(NAMES)}, got none")
-        if any(not 0.0 <= value < float("inf") for _, value in self.weights):
-            raise ValueError(f"recipe.weights must be finite and at least 0, got {dict(self.weights)}")
-        if not any(self.type_weights()):
-            raise ValueError(
-                "recipe.weights leaves no type to draw; set a weight above 0 for at least one of recipe.names"
-            )
-        if not 0.0 <= self.p_clean <= 1.0:
-            raise ValueError(f"recipe.p_clean must be in [0, 1], got {self.p_clean}")
-        if not 0.0 <= self.severity_low <= self.severity_high <= 1.0:
-            raise ValueError(
-                "recipe.severity_low and severity_high must satisfy 0 <= low <= high <= 1, "
-                f"got {self.severity_low}, {self.severity_high}"
-            )
+        low, high, weights = self.severity_low, self.severity_high, dict(self.weights)
+        _require(self.names, "names", f"at least one of {', '.join(NAMES)}", self.names)
+        _require(all(0.0 <= w < float("inf") for w in weights.values()), "weights", "finite and at least 0", weights)
+        _require(any(self.type_weights()), "weights", "above 0 for one of recipe.names (no type to draw)", weights)
+        _require(0.0 <= self.p_clean <= 1.0, "p_clean", "in [0, 1]", self.p_clean)
+        _require(0.0 <= low <= high <= 1.0, "severity_low, severity_high", "in order, in [0, 1]", (low, high))
         if self.sequence:
             self._check_sequence()
         else:
@@ -77,26 +68,19 @@ class Recipe:
     def _check_sequence(self) -> None:
         object.__setattr__(self, "max_steps", len(self.sequence))
         for place, (p, names) in enumerate(self.sequence):
-            if not 0.0 <= p <= 1.0 or not names:
-                raise ValueError(
-                    f"recipe.sequence[{place}] must be a probability and at least one type, got {(p, names)}"
-                )
+            good = 0.0 <= p <= 1.0 and names
+            _require(good, f"sequence[{place}]", "a probability and at least one type", (p, names))
         drawn = {name for name, weight in zip(NAMES, self.type_weights(), strict=True) if weight}
-        if not any(drawn.intersection(names) for _, names in self.sequence):
-            raise ValueError("recipe.names and recipe.weights leave no type of recipe.sequence to draw")
+        possible = any(drawn.intersection(names) for _, names in self.sequence)
+        _require(possible, "sequence", f"steps of types that names and weights allow, {sorted(drawn)}", self.sequence)
 
     def _check_steps(self) -> None:
         drawn = {entry.group for entry, weight in zip(DEGRADATIONS, self.type_weights(), strict=True) if weight}
-        if not 1 <= self.max_steps <= len(drawn):
-            raise ValueError(
-                f"recipe.max_steps must be 1 to {len(drawn)}, got {self.max_steps}: a chain holds one type per group, "
-                f"and recipe.names cover {len(drawn)} groups"
-            )
-        if len(self.step_weights) != self.max_steps or min(self.step_weights) < 0 or sum(self.step_weights) <= 0:
-            raise ValueError(
-                f"recipe.step_weights must be {self.max_steps} (max_steps) non-negative weights, not all 0, "
-                f"got {self.step_weights}"
-            )
+        needed = f"1 to {len(drawn)}, since a chain holds one type per group and the types form {len(drawn)} groups"
+        _require(1 <= self.max_steps <= len(drawn), "max_steps", needed, self.max_steps)
+        weights = self.step_weights
+        good = len(weights) == self.max_steps and min(weights) >= 0 and sum(weights) > 0
+        _require(good, "step_weights", f"{self.max_steps} (max_steps) non-negative weights, not all 0", weights)
 
     def type_weights(self) -> tuple[float, ...]:
         """The relative frequency of every type of NAMES; 0 if the recipe excludes it."""
@@ -119,11 +103,7 @@ class Recipe:
         known = ["name", "mixture", *(each.name for each in dataclasses.fields(cls))]
         unknown = [key for key in config if key not in known]
         if unknown:
-            near = difflib.get_close_matches(str(unknown[0]), known, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"unknown recipe key {', '.join(map(repr, unknown))}; did you mean {near!r}? "
-                f"Must be one of {', '.join(known)}"
-            )
+            raise unknown_name("recipe key", unknown[0], known)
         given = {key: _frozen(value) for key, value in config.items() if value is not None}
         name, mixture = given.pop("name", None), given.pop("mixture", None)
         try:
@@ -156,10 +136,10 @@ class Mixture:
         ]
         object.__setattr__(self, "parts", tuple(flat))
         probabilities = [p for _, p in self.parts]
-        if not probabilities or min(probabilities) < 0 or not 0 < sum(probabilities) < float("inf"):
-            raise ValueError(f"recipe.mixture must have non-negative probabilities, not all 0, got {probabilities}")
-        if len({part.eight_bit for part, _ in self.parts}) > 1:
-            raise ValueError("recipe.mixture joins recipes with and without eight_bit; set eight_bit for all of them")
+        good = probabilities and min(probabilities) >= 0 and 0 < sum(probabilities) < float("inf")
+        _require(good, "mixture", "recipes with non-negative probabilities, not all 0", probabilities)
+        depths = [part.eight_bit for part, _ in self.parts]
+        _require(len(set(depths)) == 1, "mixture", "recipes that agree in eight_bit; set eight_bit for all", depths)
 
     @property
     def max_steps(self) -> int:
@@ -177,12 +157,16 @@ class Mixture:
         return self.parts[0][0].eight_bit
 
 
+def _require(good: object, field_name: str, needed: str, value: Any) -> None:
+    if not good:
+        raise ValueError(f"recipe.{field_name} must be {needed}, got {value}")
+
+
 def named(name: str) -> Recipe | Mixture:
     """The recipe called `name`. Raises ValueError, with the available names, if there is none."""
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(str(name), RECIPES, n=1, cutoff=0.0)[0]
-    raise ValueError(f"unknown recipe {name!r}; did you mean {near!r}? Must be one of {', '.join(RECIPES)}")
+    raise unknown_name("recipe", name, RECIPES)
 
 
 def _changed(recipe: Recipe | Mixture, changes: Mapping[str, Any]) -> Recipe | Mixture:

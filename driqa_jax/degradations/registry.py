@@ -1,7 +1,5 @@
 """The bank of degradations, and `apply`, which runs one of them on one image."""
 
-import difflib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +19,7 @@ from driqa_jax.degradations import (  # noqa: F401
     spatial,
     tone,
 )
-from driqa_jax.degradations.entry import Degradation, declared
+from driqa_jax.degradations.entry import Degradation, declared, unknown_name
 
 SMALLEST_SIDE = 32  # px; the widest kernels span 31
 
@@ -33,8 +31,7 @@ def find(name: str) -> Degradation:
     """The degradation called `name`. Raises ValueError, with the closest name, if there is none."""
     if name in NAMES:
         return DEGRADATIONS[NAMES.index(name)]
-    closest = difflib.get_close_matches(str(name), NAMES, n=1, cutoff=0.0)[0]
-    raise ValueError(f"unknown degradation {name!r}; did you mean {closest!r}? Must be one of {', '.join(NAMES)}")
+    raise unknown_name("degradation", name, NAMES)
 
 
 def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | float) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.filters import apply_matrices
 
 KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos3")
 SMOOTH = 2  # kernels from this index on enlarge without square pixels
@@ -67,13 +68,6 @@ def down_up_matrix(length: int, factor: jax.Array, down: jax.Array, up: jax.Arra
     return jnp.matmul(enlarge, shrink, precision=lax.Precision.HIGHEST)
 
 
-def _rows_and_columns(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Apply one matrix along the rows and one along the columns of (H, W, 3), clipped to [0, 1]."""
-    exact = lax.Precision.HIGHEST
-    out = jnp.einsum("ij,jwc->iwc", rows, image, precision=exact)
-    return jnp.clip(jnp.einsum("vw,iwc->ivc", columns, out, precision=exact), 0.0, 1.0)
-
-
 def down_up(image: jax.Array, factor: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
     """Shrink an image (H, W, 3) by a traced factor >= 1 and enlarge it back, clipped to [0, 1].
 
@@ -82,7 +76,7 @@ def down_up(image: jax.Array, factor: jax.Array, down: jax.Array, up: jax.Array)
     height, width, _ = image.shape
     rows = down_up_matrix(height, factor, down, up)
     columns = rows if width == height else down_up_matrix(width, factor, down, up)
-    return _rows_and_columns(image, rows, columns)
+    return jnp.clip(apply_matrices(image, rows, columns), 0.0, 1.0)
 
 
 @degradation(28, "resolution", chain_key=True)
@@ -123,4 +117,5 @@ def pixelate(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
     keeps one pixel of each block, which displaces half of the image even at the lowest level; the mean starts gently.
     """
     block = PIXEL_SIZE ** jnp.asarray(severity, jnp.float32)
-    return _rows_and_columns(image, mosaic_matrix(image.shape[0], block), mosaic_matrix(image.shape[1], block))
+    rows, columns = (mosaic_matrix(length, block) for length in image.shape[:2])
+    return jnp.clip(apply_matrices(image, rows, columns), 0.0, 1.0)

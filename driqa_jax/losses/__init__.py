@@ -1,5 +1,7 @@
 """Losses: pure functions on global arrays. They gather nothing and know no mesh; the caller gathers.
 
+Every loss computes in float32 at least, and raises ValueError if an argument does not have the documented shape: losses
+do not broadcast, because `(B,)` against `(B, 1)` would silently give `(B, B)`.
 `quality_loss(params)` is the whole model as a loss on images, for restorers, codecs and generators.
 """
 

@@ -1,7 +1,4 @@
-"""Shape checks, similarities between vectors, and a softmax over admissible entries.
-
-No loss broadcasts: `(B,)` against `(B, 1)` would silently give `(B, B)`, the classic MOS bug.
-"""
+"""Shape checks, similarities between vectors, and a softmax over admissible entries."""
 
 import jax
 import jax.numpy as jnp

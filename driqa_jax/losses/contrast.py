@@ -27,9 +27,6 @@ def supcon(z: jax.Array, chain: jax.Array, photo: jax.Array, tau: float = 0.1) -
     Returns:
       Scalar float32, at least 0; 0 with zero gradient if no anchor has a positive.
 
-    Raises:
-      ValueError: `z` is not `(M, C)`, or `chain` or `photo` is not `(M,)`.
-
     Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2 (the "out" form). The choice of
     pairs is ours.
     """

@@ -10,11 +10,7 @@ SMALLEST_VARIANCE = 1e-6
 
 
 def mos_l1(pred: jax.Array, mos: jax.Array) -> jax.Array:
-    """Mean absolute error of `(B,)` predictions against `(B,)` MOS -> scalar float32, in units of MOS.
-
-    Raises:
-      ValueError: `pred` is not `(B,)`, or `mos` has another shape.
-    """
+    """Mean absolute error of `(B,)` predictions against `(B,)` MOS -> scalar float32, in units of MOS."""
     _require_scores("mos_l1", pred, mos)
     return jnp.mean(jnp.abs(wide(pred) - wide(mos)))
 
@@ -24,9 +20,6 @@ def plcc_loss(pred: jax.Array, mos: jax.Array) -> jax.Array:
 
     It compares samples, so pass the global batch. Constant predictions or scores, and a batch of one, count as
     `r = 0`, which gives 0.5 with a finite gradient.
-
-    Raises:
-      ValueError: `pred` is not `(B,)`, or `mos` has another shape.
     """
     _require_scores("plcc_loss", pred, mos)
     pred, mos = wide(pred), wide(mos)
@@ -42,9 +35,6 @@ def rank_hinge(better: jax.Array, worse: jax.Array, margin: float = 0.03) -> jax
 
     `better[i]` and `worse[i]` are predictions for one photo at two severities. R = 0 gives 0. The margin is in units
     of MOS.
-
-    Raises:
-      ValueError: `better` is not `(R,)`, or `worse` has another shape.
     """
     require_rank("rank_hinge", "better", better, "(R,)")
     require_shape("rank_hinge", "worse", worse, "better", jnp.shape(better))

@@ -26,9 +26,6 @@ def naming_loss(
     Returns:
       `(type_loss, severity_loss)`, scalars float32: sigmoid cross-entropy averaged over all M*T questions, and
       smooth-L1 averaged over the present types (0 with zero gradient if there are none).
-
-    Raises:
-      ValueError: `logits` is not `(M, T)`, or another argument has another shape.
     """
     require_rank("naming_loss", "logits", logits, "(M, T)")
     others = {"severity_hat": severity_hat, "present": present, "severity": severity}

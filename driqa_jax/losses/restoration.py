@@ -17,9 +17,6 @@ def charbonnier(restored: jax.Array, clean: jax.Array, eps: float = 1e-3) -> jax
     Returns:
       Scalar float32, at least `eps`.
 
-    Raises:
-      ValueError: the shapes differ.
-
     Source: Charbonnier et al., ICIP 1994; eps 1e-3 as in Lai et al., LapSRN, CVPR 2017.
     """
     require_shape("charbonnier", "clean", clean, "restored", jnp.shape(restored))
@@ -37,9 +34,6 @@ def psnr_loss(restored: jax.Array, clean: jax.Array, eps: float = 1e-5) -> jax.A
 
     Returns:
       Scalar float32, at least 0: `10 log10((MSE + eps) / eps)`.
-
-    Raises:
-      ValueError: the shapes differ, or do not have four axes.
 
     Source: HINet (Chen et al., CVPRW 2021) and NAFNet (ECCV 2022) train on PSNR; the bound is ours.
     """

@@ -53,9 +53,6 @@ def soft_nce(
 
     Returns:
       Scalar float32, at least 0; 0 with zero gradient if no row has a partner.
-
-    Raises:
-      ValueError: `u` is not `(B, P)`, `v` has another shape, or a label is not `(B,)`.
     """
     require_rank("soft_nce", "u", u, "(B, P)")
     require_shape("soft_nce", "v", v, "u", jnp.shape(u))
@@ -96,9 +93,6 @@ def ratio(z: jax.Array, positive: jax.Array, y: jax.Array, dataset: jax.Array, e
 
     Returns:
       Scalar float32, above 0; 0 with zero gradient if no row counts.
-
-    Raises:
-      ValueError: `z` is not `(B, C)`, or another argument has another shape.
     """
     require_rank("ratio", "z", z, "(B, C)")
     require_shape("ratio", "positive", positive, "z", jnp.shape(z))
@@ -125,9 +119,6 @@ def restored_ratio(
 
     Returns:
       Scalar float32, above 0; 0 with zero gradient if no row counts.
-
-    Raises:
-      ValueError: `restored` is not `(M, C)`, or another argument has another shape.
     """
     require_rank("restored_ratio", "restored", restored, "(M, C)")
     for name, array in {"clean": clean, "degraded": degraded}.items():

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 
 from driqa_jax.models.layers import MLP, CrossAttention, Dense
 
+Mask = jax.Array | None  # (B, N) bool, true for valid tokens; None: all are valid
+
 
 class ReadsOther(CrossAttention):
     """Attention over the other representation."""
 
-    def __call__(
-        self, own: jax.Array, other: jax.Array, own_mask: jax.Array | None = None, other_mask: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """`own` (B, N, C), `other` (B, M, C), masks (B, N) and (B, M) bool -> (B, N, C), like every reader."""
         del own_mask
         return super().__call__(own, other, other_mask)
@@ -27,9 +27,7 @@ class ReadsOther(CrossAttention):
 class ReadsItself(CrossAttention):
     """The control: attention over its own representation, with the same number of parameters."""
 
-    def __call__(
-        self, own: jax.Array, other: jax.Array, own_mask: jax.Array | None = None, other_mask: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """As `ReadsOther`, without reading `other`."""
         del other, other_mask
         return super().__call__(own, own, own_mask)
@@ -41,9 +39,7 @@ class Gate(nn.Module):
     heads: int
 
     @nn.compact
-    def __call__(
-        self, own: jax.Array, other: jax.Array, own_mask: jax.Array | None = None, other_mask: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """As `ReadsOther`."""
         del own_mask, other_mask
         return own * nn.sigmoid(MLP(name="gate")(other[:, :1]))
@@ -55,9 +51,7 @@ class Concatenation(nn.Module):
     heads: int
 
     @nn.compact
-    def __call__(
-        self, own: jax.Array, other: jax.Array, own_mask: jax.Array | None = None, other_mask: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """As `ReadsOther`."""
         del own_mask, other_mask
         width = own.shape[-1]

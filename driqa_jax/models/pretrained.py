@@ -91,6 +91,12 @@ def _all_used(take, vit, convert):
     return params
 
 
+def _block(attention, norms, dense_layers):
+    """The parameters of `vit.Block`."""
+    mlp = dict(zip(("hidden", "out"), dense_layers, strict=True))
+    return {"attention_norm": norms[0], "attention": attention, "mlp_norm": norms[1], "mlp": mlp}
+
+
 def _with_embedding(params, token, positions, kernel, bias):
     """Add the first position to the class token; the others go to their cells."""
     width = token.shape[-1]
@@ -128,15 +134,9 @@ def _from_augreg(take, vit):
             "bias": take(f"{place}/out/bias", width),
         }
         mlp = f"Transformer/{name}/MlpBlock_3"
-        params[f"block{number + 1}"] = {
-            "attention_norm": norm(f"{name}/LayerNorm_0"),
-            "attention": attention,
-            "mlp_norm": norm(f"{name}/LayerNorm_2"),
-            "mlp": {
-                "hidden": dense(f"{mlp}/Dense_0", width, 4 * width),
-                "out": dense(f"{mlp}/Dense_1", 4 * width, width),
-            },
-        }
+        norms = norm(f"{name}/LayerNorm_0"), norm(f"{name}/LayerNorm_2")
+        dense_layers = dense(f"{mlp}/Dense_0", width, 4 * width), dense(f"{mlp}/Dense_1", 4 * width, width)
+        params[f"block{number + 1}"] = _block(attention, norms, dense_layers)
     return _with_embedding(
         params,
         take("cls", 1, 1, width),
@@ -167,15 +167,9 @@ def _from_timm(take, vit):
             for key, kernel, bias in zip(("query", "key", "value"), kernels, biases, strict=True)
         }
         attention["out"] = dense(f"{name}.attn.proj", width, width)
-        params[f"block{number + 1}"] = {
-            "attention_norm": norm(f"{name}.norm1"),
-            "attention": attention,
-            "mlp_norm": norm(f"{name}.norm2"),
-            "mlp": {
-                "hidden": dense(f"{name}.mlp.fc1", width, 4 * width),
-                "out": dense(f"{name}.mlp.fc2", 4 * width, width),
-            },
-        }
+        norms = norm(f"{name}.norm1"), norm(f"{name}.norm2")
+        dense_layers = dense(f"{name}.mlp.fc1", width, 4 * width), dense(f"{name}.mlp.fc2", 4 * width, width)
+        params[f"block{number + 1}"] = _block(attention, norms, dense_layers)
     return _with_embedding(
         params,
         take("cls_token", 1, 1, width),
