@@ -26,7 +26,7 @@ COMPONENT_NORMS = (3**0.5, (0.344136**2 + 1.772**2) ** 0.5, (1.402**2 + 0.714136
 FINEST_STEP, COARSEST_STEP = 4.0, 400.0  # gray levels of 255; ours
 
 
-def _neighbours(band: np.ndarray, length: int, odd: bool) -> np.ndarray:
+def _neighbor_sums(band: np.ndarray, length: int, odd: bool) -> np.ndarray:
     """The sum of both neighbors of each of `length` samples, mirrored at the ends.
 
     `band` (n, ...) holds the samples of the other parity. With `odd`, sample i lies between band[i] and band[i + 1];
@@ -42,9 +42,9 @@ def analyse(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     even, odd = line[0::2], line[1::2]
     for index, weight in enumerate(LIFTING):
         if index % 2 == 0:
-            odd = odd + weight * _neighbours(even, odd.shape[0], odd=True)
+            odd = odd + weight * _neighbor_sums(even, odd.shape[0], odd=True)
         else:
-            even = even + weight * _neighbours(odd, even.shape[0], odd=False)
+            even = even + weight * _neighbor_sums(odd, even.shape[0], odd=False)
     return even / SCALE, odd * (SCALE / 2)
 
 
@@ -53,9 +53,9 @@ def synthesise(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     even, odd = low * SCALE, high * (2 / SCALE)
     for index, weight in reversed(list(enumerate(LIFTING))):
         if index % 2 == 0:
-            odd = odd - weight * _neighbours(even, odd.shape[0], odd=True)
+            odd = odd - weight * _neighbor_sums(even, odd.shape[0], odd=True)
         else:
-            even = even - weight * _neighbours(odd, even.shape[0], odd=False)
+            even = even - weight * _neighbor_sums(odd, even.shape[0], odd=False)
     line = np.empty((even.shape[0] + odd.shape[0], *even.shape[1:]))
     line[0::2], line[1::2] = even, odd
     return line
