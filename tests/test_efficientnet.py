@@ -57,7 +57,7 @@ def test_the_public_network_names_a_cat_and_an_espresso(features, weights):
 
 
 @pytest.mark.parametrize("fill", ["zeros", "noise", "huge"])
-def test_the_canvas_and_what_lies_outside_change_no_feature(backbone, photos, features, fill):
+def test_canvas_and_pixels_outside_the_image_change_no_feature(backbone, photos, features, fill):
     rng = np.random.default_rng(1)
     canvas = np.zeros((2, SIDE + 32, SIDE + 64, 3), np.float32)
     if fill != "zeros":

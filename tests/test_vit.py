@@ -134,7 +134,7 @@ def by_numpy(tensors, picture):
     return [*maps[:-1], norm("norm", maps[-1])]
 
 
-def test_every_picture_of_a_batch_has_the_tokens_that_numpy_finds_for_it_alone(encode, tensors, pictures):
+def test_each_image_of_a_batch_has_the_tokens_of_a_numpy_reference(encode, tensors, pictures):
     features, _ = encode(*on_canvas(pictures, CANVAS, 0.0))
     for number, picture in enumerate(pictures):
         for mine, expected in zip(features, by_numpy(tensors, picture), strict=True):
@@ -142,7 +142,7 @@ def test_every_picture_of_a_batch_has_the_tokens_that_numpy_finds_for_it_alone(e
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5 * np.abs(expected).max())
 
 
-def test_the_canvas_and_what_lies_outside_change_nothing(encode, pictures):
+def test_canvas_and_pixels_outside_the_image_change_nothing(encode, pictures):
     features, quality = encode(*on_canvas(pictures, CANVAS, 0.0))
     for canvas, fill in ((CANVAS, 0.7), (CANVAS, 1e4), (LARGER, 0.3)):
         others, other = encode(*on_canvas(pictures, canvas, fill))
@@ -163,7 +163,7 @@ def test_the_canvas_and_what_lies_outside_change_nothing(encode, pictures):
 
 
 @pytest.mark.long
-def test_a_picture_of_224_gets_the_learned_positions_as_they_are():
+def test_an_image_of_224_gets_the_learned_positions_unchanged():
     grid = np.random.default_rng(0).standard_normal((14, 14, 8)).astype(np.float32)
     found = positions_at(grid, np.array([[14, 14], [7, 14]]), 16, 20)
     np.testing.assert_array_equal(found[0, :14, :14], grid)
@@ -285,7 +285,7 @@ def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth
 
 
 @pytest.mark.long
-def test_blocks_computed_again_give_the_same_gradients_and_all_is_in_the_dtype_of_the_parameters(files):
+def test_remat_keeps_the_gradients_and_the_dtype_of_the_parameters(files):
     params = read_vit(files["timm"], TINY)
     images, valid = np.random.default_rng(1).random((3, *CANVAS, 3)).astype(np.float32), np.array(SIZES, np.int32)
 
@@ -341,7 +341,7 @@ def test_without_a_file_the_vit_starts_fresh_and_says_so(config, capsys):
 
 
 @pytest.mark.long
-def test_a_file_that_would_be_of_no_use_is_refused(config, files, tmp_path):
+def test_a_file_that_the_run_would_not_use_is_refused(config, files, tmp_path):
     config.backbone = str(files["timm"])
     lite = config.copy_and_resolve_references()
     lite.model.variant = "lite"
