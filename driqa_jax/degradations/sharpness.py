@@ -25,7 +25,8 @@ def high_sharpen(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.A
 
     Range: KADID-10k #24 has amounts 1, 2, 3, 6, 12 on CIELAB lightness; sigma is ours.
     """
-    return jnp.clip(image + SHARPEN_AMOUNT * severity**1.5 * luma_detail(image, SHARPEN_SIGMA, 6), 0.0, 1.0)
+    detail = luma_detail(image, SHARPEN_SIGMA, 6)
+    return jnp.clip(image + SHARPEN_AMOUNT * severity**1.5 * detail, 0.0, 1.0)
 
 
 @degradation(29, "sharpness")
