@@ -22,7 +22,7 @@ METADATA = {
 class FakeModel:
     """Sees brightness and contrast of the picture (not of the padding) and of its tiles."""
 
-    def apply(self, variables, whole, valid, tiles, tile_boxes, alone=False):
+    def apply(self, variables, whole, valid, tiles, tile_boxes, per_tile=False):
         params = variables["params"]
         rows = jnp.arange(whole.shape[1])[None, :] < valid[:, :1]
         columns = jnp.arange(whole.shape[2])[None, :] < valid[:, 1:]
@@ -39,9 +39,9 @@ class FakeModel:
 
         together = hidden(tiles, tile_boxes)
         out = {"d": together, "q": together}
-        if alone:
+        if per_tile:
             each = [mos(hidden(tiles[:, [k]], tile_boxes[:, [k]])) for k in range(tiles.shape[1])]
-            out["mos_alone"] = jnp.stack(each, axis=1)
+            out["per_tile_mos"] = jnp.stack(each, axis=1)
         return mos(together), out
 
 

@@ -23,10 +23,10 @@ from driqa_jax.serving.server import bound_socket, server_config
 class ExplainableModel(FakeModel):
     """The fake model with what an explanation reads; its restorer inverts."""
 
-    def apply(self, variables, *inputs, alone=False, method=None):
+    def apply(self, variables, *inputs, per_tile=False, method=None):
         if method == "restore":
             return 1 - inputs[0]
-        mos, out = super().apply(variables, *inputs, alone=alone)
+        mos, out = super().apply(variables, *inputs, per_tile=per_tile)
         whole = inputs[0]
         cells = whole.mean(axis=3).reshape(len(whole), whole.shape[1] // 32, 32, -1, 32).mean(axis=(2, 4))
         logits = jnp.tile(jnp.array([[2.0, -2.0]]), (len(whole), 1))

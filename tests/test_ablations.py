@@ -1,4 +1,4 @@
-"""The ablations: one key each, of the same shapes, of nearly as many parameters, and blind to what they took away."""
+"""Ablations: one switch each, same shapes, nearly as many parameters, and blind to the part they remove."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,15 @@ from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax import distributed
 from driqa_jax.data.synthetic import FakeSource
-from driqa_jax.models.ablations import DEFAULTS, SWITCHES, chosen
-from driqa_jax.models.controls import ForeignDegradation, LearnedDegradation, LearnedMaps, LearnedTokens
+from driqa_jax.models.ablations import (
+    DEFAULTS,
+    SWITCHES,
+    ForeignDegradation,
+    LearnedDegradation,
+    LearnedMaps,
+    LearnedTokens,
+    chosen,
+)
 from driqa_jax.models.driqa import SIZES, assemble, build_model
 from driqa_jax.models.interaction import READERS, InteractionBlock
 from driqa_jax.models.layers import Add
@@ -59,7 +66,7 @@ def test_a_row_has_nearly_as_many_parameters_and_changes_no_other_part(key, valu
     assert set(found) - set(full) <= {"degradation_read"}
 
 
-def test_without_the_backbone_the_read_outs_keep_their_shapes(full):
+def test_without_the_backbone_the_heads_keep_their_shapes(full):
     size = SIZES["lite"]
     model = assemble(size, config(quality="none"))
     found = jax.eval_shape(model.init, jax.random.key(0), *views_of_noise(1, 1))["params"]
@@ -68,7 +75,7 @@ def test_without_the_backbone_the_read_outs_keep_their_shapes(full):
     assert jax.tree.map(lambda leaf: leaf.shape, found) == full
 
 
-def test_learned_maps_have_nothing_to_compute_again(tiny_variant):
+def test_learned_maps_have_no_blocks_to_recompute(tiny_variant):
     full, without = (build_model(config(quality=value), remat=True) for value in ("full", "none"))
     assert full.quality_encoder.backbone.remat and full.restoration.remat and without.restoration.remat
     assert without.quality_encoder.backbone == LearnedMaps(full.quality_encoder.backbone.channels)
@@ -88,9 +95,9 @@ def test_the_defaults_are_the_whole_model_and_older_configurations_lack_them():
 
 
 @pytest.mark.parametrize("key", SWITCHES)
-def test_an_unknown_value_is_refused_naming_the_key_and_the_choices(key):
+def test_an_unknown_value_is_refused_with_the_key_and_the_choices(key):
     choices = ", ".join(map(str, SWITCHES[key]))
-    with pytest.raises(ValueError, match=f"model.{key} is 'both ways'; the choices are {choices}$"):
+    with pytest.raises(ValueError, match=f"model.{key} must be one of {choices}, got 'both ways'$"):
         tiny(config(**{key: "both ways"}))
 
 
@@ -107,7 +114,7 @@ def test_nothing_of_a_tile_reaches_the_baseline_and_another_photos_tile_reaches_
     assert np.flatnonzero(moved).tolist() == expected
 
 
-def test_who_reads_whom():
+def test_each_form_of_interaction_reads_its_documented_side():
     rng = np.random.default_rng(0)
     d, q = (rng.standard_normal((2, n, 8)).astype(np.float32) for n in (4, 5))
     mask = np.ones((2, 5), bool)
@@ -132,7 +139,7 @@ def test_who_reads_whom():
         assert (dq > 0) == (name not in ("d2q", "none")), name
 
 
-def test_what_lies_outside_the_picture_is_read_by_no_reader():
+def test_no_reader_reads_outside_the_image():
     rng = np.random.default_rng(0)
     d, q = (rng.standard_normal((1, n, 8)).astype(np.float32) for n in (4, 5))
     other = q.copy()
@@ -153,7 +160,7 @@ def test_what_lies_outside_the_picture_is_read_by_no_reader():
         np.testing.assert_allclose(q1[:, :-1], q2[:, :-1], atol=1e-6)
 
 
-def test_controls_have_the_shapes_of_what_they_replace_and_see_nothing_of_it():
+def test_controls_have_the_shapes_of_what_they_replace_and_ignore_the_image():
     rng = np.random.default_rng(0)
 
     @jax.jit
@@ -184,7 +191,7 @@ def test_controls_have_the_shapes_of_what_they_replace_and_see_nothing_of_it():
 
 
 @pytest.mark.parametrize("devices", [1, 2, 8])
-def test_another_photos_vector_is_the_same_photos_on_any_number_of_devices(devices):
+def test_the_shuffled_vector_is_independent_of_the_number_of_devices(devices):
     vectors, tokens = np.arange(16.0).reshape(8, 1, 2), np.arange(32.0).reshape(8, 1, 2, 2)
     split = PartitionSpec(distributed.AXIS)
     mesh = distributed.make_mesh(jax.devices()[:devices])
@@ -223,7 +230,7 @@ def test_a_shift_is_the_identity_at_the_start_and_adds_after():
     np.testing.assert_allclose(Add().apply(variables, x, condition), x + (condition @ kernel)[:, None, None], rtol=1e-5)
 
 
-def test_an_unconditioned_restorer_does_not_hear_the_vector():
+def test_an_unconditioned_restorer_ignores_the_vector():
     from driqa_jax.models.restoration import RestorationNet
 
     images = np.random.default_rng(0).random((1, 16, 16, 3)).astype(np.float32)

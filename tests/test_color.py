@@ -1,4 +1,4 @@
-"""Colour and tone against scikit-image, scipy and numpy."""
+"""Color and tone against scikit-image, scipy and numpy."""
 
 import functools
 import warnings

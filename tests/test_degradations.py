@@ -10,8 +10,9 @@ import scipy.ndimage
 from skimage import data
 
 from driqa_jax import degradations
-from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
-from driqa_jax.degradations.recipes import GROUPS
+from driqa_jax.checkpoints.weights import bundled_files, load_weights
+from driqa_jax.degradations import DEGRADATIONS, NAMES, apply, entry
+from driqa_jax.degradations.recipes import GROUPS, KADID
 
 KEY = jax.random.key(7)
 
@@ -42,18 +43,53 @@ def degrade(name: str, severities: list[float]) -> np.ndarray:
     return np.asarray(compiled(name)(KEY, photos(), jnp.asarray(severities, jnp.float32)))
 
 
+def test_type_indices_never_change():
+    """Trained weights store a type as its index, so this order is data: append new names, never reorder."""
+    assert (
+        *("gaussian_blur", "lens_blur", "motion_blur", "color_diffusion", "color_shift", "color_quantization"),
+        *("color_saturation_1", "color_saturation_2", "jpeg2000", "jpeg", "white_noise"),
+        *("white_noise_color_component", "impulse_noise", "multiplicative_noise", "denoise", "brighten", "darken"),
+        *("mean_shift", "jitter", "non_eccentricity_patch", "pixelate", "quantization", "color_block"),
+        *("high_sharpen", "contrast_change", "sensor_noise", "low_light", "haze", "resample", "ringing"),
+        *("chroma_subsampling", "double_jpeg", "over_smoothing", "halo"),
+    ) == NAMES
+    assert NAMES[:25] == KADID
+
+
+def test_the_bundled_weights_name_the_types_of_the_bank():
+    for file in bundled_files().values():
+        metadata = load_weights(file)[1]
+        assert tuple(metadata["degradations"]) == tuple(metadata["config"]["types"]) == NAMES
+
+
+def test_a_declared_function_joins_the_bank_and_an_index_is_used_once(monkeypatch):
+    monkeypatch.setattr(entry, "_DECLARED", dict(entry._DECLARED))
+
+    def invert(key, image, severity):
+        return image + severity * (1 - 2 * image)
+
+    assert entry.degradation(len(NAMES), "tone", ordered=False, kadid_levels=[0.123456])(invert) is invert
+    added = entry.declared()[-1]
+    assert (added.name, added.fn, added.ordered, added.kadid_levels) == ("invert", invert, False, (0.1235,))
+    with pytest.raises(ValueError, match="'invert': index 9 already belongs to 'jpeg'"):
+        entry.degradation(9, "tone")(invert)
+    entry.degradation(len(NAMES) + 2, "tone")(lambda key, image, severity: image)
+    with pytest.raises(ValueError, match="without a gap"):
+        entry.declared()
+
+
 def test_table_is_consistent():
     assert len(set(NAMES)) == len(NAMES) == len(DEGRADATIONS) >= 12
-    assert {entry.group for entry in DEGRADATIONS} == set(GROUPS)
-    for entry in DEGRADATIONS:
-        levels = entry.kadid_levels
+    assert {each.group for each in DEGRADATIONS} == set(GROUPS)
+    for each in DEGRADATIONS:
+        levels = each.kadid_levels
         if levels is not None:
-            assert len(levels) == 5 and min(levels) >= 0.0 and max(levels) <= 1.0, entry.name
-            if entry.ordered:
-                assert list(levels) == sorted(set(levels)) and levels[0] > 0.0, entry.name
+            assert len(levels) == 5 and min(levels) >= 0.0 and max(levels) <= 1.0, each.name
+            if each.ordered:
+                assert list(levels) == sorted(set(levels)) and levels[0] > 0.0, each.name
     # KADID-10k's own human scores are not ordered on these.
     unordered = {"brighten", "darken", "mean_shift", "contrast_change", "color_block", "non_eccentricity_patch"}
-    assert unordered <= {entry.name for entry in DEGRADATIONS if not entry.ordered}
+    assert unordered <= {each.name for each in DEGRADATIONS if not each.ordered}
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
@@ -107,7 +143,7 @@ def test_white_noise_has_its_moments_and_is_white():
         assert abs(pairs.mean()) < 4 * sigma**2 / count**0.5
 
 
-def test_impulse_noise_hits_its_share_with_both_colours():
+def test_impulse_noise_hits_its_share_half_black_half_white():
     grey = jnp.full((256, 256, 3), 0.5)
     out = np.asarray(once("impulse_noise", KEY, grey, 0.4))
     count = out.size
@@ -170,7 +206,7 @@ def test_bad_input_is_refused(change, error, words):
         degradations.apply(**{**good, **change})
 
 
-def test_a_picture_that_a_traced_function_closes_over_is_checked_too():
+def test_an_image_that_a_traced_function_closes_over_is_checked_too():
     good, bad = jnp.full((32, 32, 3), 0.5), jnp.full((32, 32, 3), 2.0)
     assert jax.jit(lambda severity: apply("darken", KEY, good, severity))(0.5).shape == (32, 32, 3)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):

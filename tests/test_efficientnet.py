@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from driqa_jax.models.efficientnet import EfficientNetLite0, imagenet_weights
-from driqa_jax.models.torch_file import read_torch_file
+from driqa_jax.models.efficientnet import EfficientNetLite0
+from driqa_jax.models.pretrained import imagenet_weights, read_torch_file
 
 SIDE = 224
 CATS, ESPRESSO = (281, 282, 285), 967  # tabby, tiger cat, Egyptian cat
@@ -57,7 +57,7 @@ def test_the_public_network_names_a_cat_and_an_espresso(features, weights):
 
 
 @pytest.mark.parametrize("fill", ["zeros", "noise", "huge"])
-def test_the_canvas_and_what_lies_outside_change_no_feature(backbone, photos, features, fill):
+def test_canvas_and_pixels_outside_the_image_change_no_feature(backbone, photos, features, fill):
     rng = np.random.default_rng(1)
     canvas = np.zeros((2, SIDE + 32, SIDE + 64, 3), np.float32)
     if fill != "zeros":

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from driqa_jax.inference import executables
 from driqa_jax.inference.executables import Program
 from driqa_jax.inference.program import PREDICTIONS, Stage
 
@@ -27,6 +28,14 @@ def stages(traced, factor=2.0, options=None):
 
 def program(folder, traced, identity=1, **kwargs):
     return Program(stages(traced, **kwargs), jax.devices()[0], folder, identity)
+
+
+def test_the_name_of_an_executable_covers_every_source_of_the_model(monkeypatch):
+    before = executables._sources()
+    assert len(before) > 32 * 15  # one sha256 per file
+    monkeypatch.setattr(executables, "_SOURCES", (*executables._SOURCES, "moved_away/*.py"))
+    with pytest.raises(RuntimeError, match=r"no source files match moved_away/\*\.py"):
+        executables._sources()
 
 
 @pytest.fixture(scope="module")

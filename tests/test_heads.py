@@ -198,7 +198,7 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
             "its R was trained with model.inject=film.*pretrain another",
             marks=pytest.mark.long,
         ),
-        ({"model.interaction": "all"}, "config.model.interaction is 'all'; the choices are both, d2q"),
+        ({"model.interaction": "all"}, "config.model.interaction must be one of both, d2q"),
         ({"loss.rs": "ratio"}, "config.loss.rs='ratio' needs a second view"),
         ({"loss.rank": 0.2}, "config.loss.rank needs pixels"),
         ({"loss.same": 0.2}, "config.loss.same needs pixels"),

@@ -60,7 +60,7 @@ def test_tables_are_libjpegs():
             assert ours.ravel().tolist() == list(tables[slot]), (quality, slot)
 
 
-def test_severity_runs_over_the_qualities():
+def test_severity_covers_the_quality_range():
     qualities = np.asarray(jpeg_quality(jnp.linspace(0, 1, 101)))
     assert qualities[0] == pytest.approx(95, abs=1e-3) and qualities[-1] == pytest.approx(4, abs=1e-3)
     assert (np.diff(qualities) < 0).all()

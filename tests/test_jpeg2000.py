@@ -24,7 +24,7 @@ PHOTOS = {
 
 @pytest.mark.skipif(not features.check("jpg_2000"), reason="this Pillow has no OpenJPEG")
 @pytest.mark.parametrize("photo", PHOTOS)
-def test_looks_as_openjpegs_at_the_same_psnr(photo):
+def test_ssim_matches_openjpeg_at_the_same_psnr(photo):
     pixels = np.ascontiguousarray(PHOTOS[photo]())
     image = jnp.asarray(pixels, jnp.float32) / 255
     for ratio in (16, 32, 45, 120):

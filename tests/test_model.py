@@ -1,4 +1,4 @@
-"""The assembled model: what it returns, what it weighs, and what a photo's score does not depend on."""
+"""The assembled model: its outputs, its size, and what a score must not depend on."""
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,7 @@ def test_every_named_output_has_its_shape(scored):
     assert (out["severity"] >= 0).all() and (out["severity"] <= 1).all()
 
 
-def test_mos_is_the_weighted_mean_of_the_patches_inside_the_picture(scored):
+def test_mos_is_the_weighted_mean_of_the_patches_inside_the_image(scored):
     mos, out = scored
     np.testing.assert_array_equal(out["patch_mask"], np.tile([[[True, False], [True, False]]], (B, 1, 1)))
     weights = out["patch_weights"].astype(np.float64)
@@ -83,7 +83,7 @@ def test_a_score_does_not_depend_on_the_other_photos_of_the_batch(lite, scored):
     assert abs(lite(*other)[0][0] - scored[0][0]) > 1e-3
 
 
-def test_nothing_outside_the_picture_changes_a_score(lite, scored):
+def test_pixels_outside_the_image_change_no_score(lite, scored):
     whole, valid, tiles, boxes = views()
     for garbage in (0.0, 1.0, 1e4):
         filled = whole.copy()
@@ -143,7 +143,7 @@ COUNTABLE = {
 
 
 @pytest.mark.parametrize("name", COUNTABLE)
-def test_multiply_adds_of_what_can_be_counted_by_hand(name):
+def test_multiply_adds_equal_a_count_by_hand(name):
     function, by_hand = COUNTABLE[name]
     assert multiply_adds(function, IMAGE) == by_hand
 
@@ -192,7 +192,7 @@ def test_average_pool_is_the_mean_of_blocks():
     np.testing.assert_allclose(average_pool(x, 2)[0, 1, 2], x[0, 2:4, 4:6].mean(axis=(0, 1)), rtol=1e-6)
 
 
-def test_deviation_is_numpys_and_its_gradient_is_finite_where_nothing_varies():
+def test_deviation_is_numpys_with_a_finite_gradient_for_constant_features():
     x = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
     x[0, :, 1] = 0.25
     np.testing.assert_allclose(deviation(x), x.std(axis=1), rtol=1e-6)
@@ -202,7 +202,7 @@ def test_deviation_is_numpys_and_its_gradient_is_finite_where_nothing_varies():
     assert not np.asarray(jax.grad(lambda x: deviation(x).sum())(x[:, :1])).any()
 
 
-def test_masked_moments_are_numpys_over_the_valid_places():
+def test_masked_moments_are_numpys_over_the_valid_pixels():
     x = np.random.default_rng(0).standard_normal((2, 4, 6, 3)).astype(np.float32)
     mask = np.zeros((2, 4, 6, 1), bool)
     mask[0, :2, :5] = mask[1, :4, :1] = True
@@ -214,7 +214,7 @@ def test_masked_moments_are_numpys_over_the_valid_places():
     assert np.isfinite(np.asarray(flat)).all()
 
 
-def test_one_place_seen_through_two_boxes_has_one_position():
+def test_a_place_has_the_same_position_in_every_box():
     # The second cell of a row of four over [0, 1] is centred at 3/8, as is the only cell of [1/4, 1/2].
     wide = grid_coordinates(jnp.array([[0.0, 0.0, 1.0, 1.0]]), 4, 4)
     narrow = grid_coordinates(jnp.array([[0.25, 0.25, 0.5, 0.5]]), 1, 1)
@@ -242,6 +242,6 @@ def test_dropout_of_an_example_depends_on_its_key_alone():
         np.testing.assert_array_equal(untouched, x)
 
 
-def test_an_unknown_variant_is_refused_listing_those_there_are():
-    with pytest.raises(ValueError, match="'large'; the variants are b, lite, s"):
+def test_an_unknown_variant_is_refused_and_the_variants_are_listed():
+    with pytest.raises(ValueError, match="must be one of b, lite, s, got 'large'"):
         build_model(ml_collections.ConfigDict({"variant": "large", "dropout": 0.0}))

@@ -8,7 +8,7 @@ import scipy.ndimage
 from skimage import color as sk_color
 from skimage import data
 
-from driqa_jax.degradations import apply, bayer, draws, noise, restorer
+from driqa_jax.degradations import apply, camera, noise, restorer
 from driqa_jax.degradations.lab import srgb_to_linear
 from driqa_jax.degradations.registry import find
 
@@ -59,7 +59,7 @@ def test_impulse_levels_are_kadids_densities():
 
 def test_a_flat_draw_is_the_draw_in_the_images_shape():
     shape = (5, 7, 3)
-    ours = jax.jit(lambda key: (draws.normal(key, shape), draws.uniform(key, shape)))(KEY)
+    ours = jax.jit(lambda key: (noise.normal(key, shape), noise.uniform(key, shape)))(KEY)
     theirs = jax.jit(lambda key: (jax.random.normal(key, shape), jax.random.uniform(key, shape)))(KEY)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -95,7 +95,7 @@ def test_speckle_is_uniform_and_in_proportion(level):
 def test_sensor_noise_is_affine_in_light_and_spread_by_the_mosaic(level):
     out = np.asarray(to_linear(noisy_grey("sensor_noise", level, 0.2).astype(np.float32)), np.float64)
     light = ((level + 0.055) / 1.055) ** 2.4
-    variance = 0.2**2 * (noise.SHOT_GAIN * light + noise.READ_SIGMA**2)
+    variance = 0.2**2 * (camera.SHOT_GAIN * light + camera.READ_SIGMA**2)
     field = out - light
     native = {"red": field[::2, ::2, 0], "blue": field[1::2, 1::2, 2], "green": field[::2, 1::2, 1]}
     for plane in native.values():
@@ -113,7 +113,7 @@ def test_sensor_noise_is_affine_in_light_and_spread_by_the_mosaic(level):
 
 def test_demosaicking_is_scipys_convolution():
     image = data.coffee()[100:164, 200:296].astype(np.float32) / 255
-    ours = np.asarray(jax.jit(lambda x: bayer.demosaic(bayer.mosaic(x)))(image))
+    ours = np.asarray(jax.jit(lambda x: camera.demosaic(camera.mosaic(x)))(image))
     rows, columns = np.indices(image.shape[:2]) % 2
     sites = np.stack([(rows == 0) & (columns == 0), rows != columns, (rows == 1) & (columns == 1)], axis=-1)
     cross = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]]) / 4
@@ -130,10 +130,10 @@ def test_sensor_noise_adds_a_share_of_the_demosaicking_residue():
     keys = jax.random.split(KEY, 512)
     run = jax.jit(jax.vmap(lambda key: to_linear(apply("sensor_noise", key, image, 0.2))))
     light = np.asarray(to_linear(image), np.float64)
-    seen = jax.jit(lambda x: bayer.demosaic(bayer.mosaic(x)))(light.astype(np.float32))
+    seen = jax.jit(lambda x: camera.demosaic(camera.mosaic(x)))(light.astype(np.float32))
     residue = 0.2 * (np.asarray(seen) - light)
     found = np.asarray(run(keys), np.float64).mean(axis=0) - light
-    noise_left = 0.2 * (noise.SHOT_GAIN * light.max() + noise.READ_SIGMA**2) ** 0.5 / 512**0.5
+    noise_left = 0.2 * (camera.SHOT_GAIN * light.max() + camera.READ_SIGMA**2) ** 0.5 / 512**0.5
     assert residue.std() > noise_left
     assert np.abs(found - residue).max() < 5.5 * noise_left
 

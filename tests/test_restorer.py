@@ -10,7 +10,7 @@ import scipy.ndimage
 import scipy.signal
 from skimage import data
 
-from driqa_jax.degradations import apply, draws, restorer
+from driqa_jax.degradations import apply, noise, restorer
 from driqa_jax.degradations.filters import box_mean
 
 KEY = jax.random.key(5)
@@ -32,7 +32,7 @@ def test_box_mean_is_scipys_uniform_filter(radius):
 def test_denoise_is_white_noise_and_scipys_wiener_filter():
     severity, inner = 0.25, slice(4, -4)
     sigma = restorer.DENOISED_SIGMA * severity
-    noisy = np.clip(photo() + sigma * np.asarray(draws.normal(KEY, photo().shape)), 0, 1).astype(np.float64)
+    noisy = np.clip(photo() + sigma * np.asarray(noise.normal(KEY, photo().shape)), 0, 1).astype(np.float64)
     ours = np.asarray(jax.jit(functools.partial(apply, "denoise"))(KEY, photo(), severity))
     for channel in range(3):
         expected = scipy.signal.wiener(noisy[..., channel], 9, noise=sigma**2)

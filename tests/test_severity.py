@@ -1,4 +1,4 @@
-"""The rule of the whole bank, on twenty pristine crops: severity 0 is the picture, and more is farther from it."""
+"""The contract of the whole bank on twenty pristine crops: severity 0 is the identity, and distance grows with it."""
 
 import functools
 import pathlib
@@ -78,7 +78,7 @@ def distances(name: str, out: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_zero_is_the_picture_and_more_is_farther(name):
+def test_severity_zero_is_the_identity_and_distance_grows_with_severity(name):
     out, _ = probed(name)
     assert out.dtype == np.float32 and out.min() >= 0.0 and out.max() <= 1.0
     assert np.abs(out[0] - crops()).max() <= 1e-6
@@ -95,7 +95,7 @@ def test_zero_is_the_picture_and_more_is_farther(name):
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in DEGRADATIONS])
-def test_gradients_are_finite_and_reach_the_picture(name):
+def test_gradients_are_finite_and_reach_the_image(name):
     _, gradient = probed(name)
     assert np.isfinite(gradient).all()
     if name not in STEPPED:

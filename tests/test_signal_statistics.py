@@ -33,7 +33,7 @@ def test_spectra_are_those_of_scipy(photos):
     np.testing.assert_allclose(found[0, 2], (np.abs(coefficients) < 0.002).mean(axis=1), atol=2e-3)
 
 
-def test_correlations_are_the_sums_written_out(photos):
+def test_correlations_equal_the_explicit_sums(photos):
     signal = np.asarray(statistics.high_pass(jnp.asarray(photos)))[0]
     found = np.asarray(statistics.correlations(jnp.asarray(signal[None])))[0]
     lines = signal.reshape(96 * 3, 32, 3)
@@ -61,7 +61,7 @@ def test_a_shifted_channel_peaks_at_its_shift():
 
 
 @pytest.mark.parametrize("period,place", [(8, 0), (4, 1), (2, 3)])
-def test_grids_find_the_period_wherever_it_begins(period, place):
+def test_grids_find_the_period_at_any_offset(period, place):
     for begin in (0, 1):
         lines = (np.arange(96) + begin) // period % 2 * 0.5
         picture = jnp.asarray(np.broadcast_to(lines[None, None, :, None], (1, 96, 96, 1)), jnp.float32)
@@ -80,7 +80,7 @@ def test_histograms_are_those_of_numpy(photos):
         np.testing.assert_allclose(found[1, channel, 35:], np.log(counts[[0, 255]] + 1e-4), atol=1e-4)
 
 
-def test_few_levels_are_seen_as_few(photos):
+def test_few_levels_show_in_the_histogram(photos):
     coarse = np.round(photos * 7) / 7
     before, after = (np.asarray(statistics.histograms(jnp.asarray(x)))[0, 32] for x in (photos, coarse))
     assert after <= 8 / 256 < before
@@ -98,14 +98,14 @@ def test_size_and_place_change_little():
     np.testing.assert_allclose(small[0, spectra], large[0, spectra], atol=0.3)
 
 
-def test_every_picture_has_finite_statistics_and_gradients():
+def test_every_image_has_finite_statistics_and_gradients():
     pictures = jnp.stack([jnp.zeros((64, 64, 3)), jnp.ones((64, 64, 3)), jnp.full((64, 64, 3), 0.5)])
     assert np.isfinite(np.asarray(statistics.signal_statistics(pictures))).all()
     slope = jax.grad(lambda x: statistics.signal_statistics(x).sum())(pictures)
     assert np.isfinite(np.asarray(slope)).all()
 
 
-def test_what_is_smooth_has_its_true_slope(photos):
+def test_smooth_statistics_have_their_true_gradient(photos):
     def smooth(x):
         strength = statistics.spectra(x).reshape(2, 3, -1)[:, :2]
         alike = statistics.correlations(statistics.high_pass(x))

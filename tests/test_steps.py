@@ -138,7 +138,7 @@ def products(jaxpr):
 def test_float32_parameters_are_not_touched_and_another_compute_is_refused():
     flat = {"a/kernel": np.ones(3, np.float32)}
     assert jax.make_jaxpr(lambda x: precision.cast(x, "float32"))(flat).eqns == []
-    with pytest.raises(ValueError, match="compute is 'half'; there are float32, bfloat16"):
+    with pytest.raises(ValueError, match="compute must be one of float32, bfloat16, got 'half'"):
         precision.cast(flat, "half")
 
 

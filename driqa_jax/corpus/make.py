@@ -145,9 +145,12 @@ def _describe(config, source: Source) -> dict:
         digest.update(hashlib.sha256(source.read(i)).digest())
     device = jax.devices()[0]
     code = hashlib.sha256()
-    bank = sorted(pathlib.Path(degradations.__file__).parent.glob("*.py"))
-    assert bank, "the degradations have no source files"
-    for file in (*bank, pathlib.Path(pretrain.__file__)):
+    sources = sorted(pathlib.Path(degradations.__file__).parent.glob("*.py"))
+    if not sources:
+        raise RuntimeError(
+            f"no source files of degradations beside {degradations.__file__}; the corpus cannot name them"
+        )
+    for file in (*sources, pathlib.Path(pretrain.__file__)):
         code.update(file.read_bytes())
     described = {
         "format": FORMAT,

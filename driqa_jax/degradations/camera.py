@@ -1,26 +1,94 @@
-"""What the scene and the exposure do to a photograph: haze, and too little light."""
+"""Degradations of scene, exposure and sensor: haze, low light, and noise under a color filter array."""
 
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.degradations import draws
-from driqa_jax.degradations.bayer import demosaic, mosaic
+from driqa_jax.degradations.entry import degradation
 from driqa_jax.degradations.lab import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.noise import normal
 
 HAZE_DENSITY = 2.0  # optical depth of the farthest point at severity 1; ours
-NEAREST_DEPTH = 0.3  # of the farthest; ours
+NEAREST_DEPTH = 0.3  # relative to the farthest; ours
 AIRLIGHT_LOW, AIRLIGHT_HIGH = 0.6, 0.9  # linear light; ours
-DEPTH_CELLS = 3  # knots of the depth map along a side
-LOST_STOPS = 4.0  # of light at severity 1; ours
-GAINED_STOPS = 2.0  # of them brought back by gain; ours
+DEPTH_CELLS = 3  # knots of the depth map along each side
+LOST_STOPS = 4.0  # stops of light lost at severity 1; ours
+GAINED_STOPS = 2.0  # stops of those that gain restores; ours
 FULL_WELL = 300.0  # electrons at white in full light; ours
 READ_ELECTRONS = 3.0  # ours
+SHOT_GAIN = 0.05  # variance per unit of linear light; ours
+READ_SIGMA = 0.01  # linear light; ours
+
+
+def _parity(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Parity of each pixel's row and column, int32 (H, W) both."""
+    return jnp.indices(shape[:2])[0] % 2, jnp.indices(shape[:2])[1] % 2
+
+
+def mosaic(image: jax.Array) -> jax.Array:
+    """Sample an image (H, W, 3) through an RGGB filter array: (H, W), one color per pixel.
+
+    Red where row and column are even, blue where both are odd, green elsewhere.
+    """
+    rows, columns = _parity(image.shape)
+    return jnp.where(rows == columns, jnp.where(rows == 0, image[..., 0], image[..., 2]), image[..., 1])
+
+
+def demosaic(raw: jax.Array) -> jax.Array:
+    """Bilinear demosaicking of an RGGB image (H, W) to (H, W, 3).
+
+    A missing color is the mean of the two or four nearest pixels that sampled it. Mirrored borders keep the pattern.
+    """
+    rows, columns = _parity(raw.shape)
+    wide = jnp.pad(raw, 1, mode="reflect")
+    beside = (wide[1:-1, :-2] + wide[1:-1, 2:]) / 2
+    above = (wide[:-2, 1:-1] + wide[2:, 1:-1]) / 2
+    corners = (wide[:-2, :-2] + wide[:-2, 2:] + wide[2:, :-2] + wide[2:, 2:]) / 4
+    green = jnp.where(rows != columns, raw, (beside + above) / 2)
+
+    def sparse(parity: int) -> jax.Array:
+        on_row, on_column = rows == parity, columns == parity
+        return jnp.where(on_row, jnp.where(on_column, raw, beside), jnp.where(on_column, above, corners))
+
+    return jnp.stack([sparse(0), green, sparse(1)], axis=-1)
+
+
+@degradation(25, "noise")
+def sensor_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Photon and read noise of a high-gain camera, in linear light under its color filter array.
+
+    Each RGGB pixel has variance (0.05 * light + 0.01**2) * severity**2, about 20 photons at white for severity 1
+    (normal approximation of the Poisson law). Bilinear demosaicking spreads the noise to the other colors in blotches.
+    A share `severity` of demosaicking's own error (softness, color fringes) is added.
+    Range: ours; not a KADID-10k type.
+    """
+    light = srgb_to_linear(image)
+    raw = mosaic(light)
+    noise = jnp.sqrt(SHOT_GAIN * raw + READ_SIGMA**2) * normal(key, raw.shape)
+    change = severity * (demosaic(raw + noise) - light)
+    return jnp.clip(linear_to_srgb(jnp.clip(light + change, 0.0, 1.0)), 0.0, 1.0)
+
+
+@degradation(26, "camera")
+def low_light(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Low light: 4 * severity stops are lost, and gain restores half of them together with the noise.
+
+    White is 300 * 2**(-4 * severity) electrons. Photon noise (normal approximation) and 3 electrons of read noise on
+    the RGGB sensor are demosaicked bilinearly, then amplified. The noise is weighted by the severity, since the
+    input in full light counts as noise-free.
+    Range: ours; not a KADID-10k type.
+    """
+    electrons = FULL_WELL * jnp.exp2(-LOST_STOPS * severity)
+    light = srgb_to_linear(image)
+    sigma = severity * jnp.sqrt(electrons * mosaic(light) + READ_ELECTRONS**2) / electrons
+    noise = demosaic(sigma * normal(key, image.shape[:2]))
+    gain = jnp.exp2((GAINED_STOPS - LOST_STOPS) * severity)
+    return jnp.clip(linear_to_srgb(jnp.clip(gain * (light + noise), 0.0, 1.0)), 0.0, 1.0)
 
 
 def _knots_to_pixels(length: int) -> jax.Array:
-    """Linear interpolation of DEPTH_CELLS knots to pixels: (length, DEPTH_CELLS), rows that sum to 1."""
+    """Smooth interpolation of DEPTH_CELLS knots to pixels: (length, DEPTH_CELLS), each row sums to 1."""
     place = jnp.linspace(0.0, DEPTH_CELLS - 1.0, length)
-    # Smoothstep between knots: no creases for an eye to see.
+    # Smoothstep between knots avoids visible creases.
     whole = jnp.clip(jnp.floor(place), 0.0, DEPTH_CELLS - 2.0)
     part = place - whole
     place = whole + part * part * (3.0 - 2.0 * part)
@@ -28,40 +96,23 @@ def _knots_to_pixels(length: int) -> jax.Array:
 
 
 def haze_scene(key: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
-    """What `haze` draws: depth (H, W) in [0.3, 1], smooth; airlight (3,), linear light, near grey. float32."""
+    """What `haze` draws: a smooth depth map (H, W) in [0.3, 1] and near-gray airlight (3,) in linear light; float32."""
     k_depth, k_light, k_tint = jax.random.split(key, 3)
     knots = jax.random.uniform(k_depth, (DEPTH_CELLS, DEPTH_CELLS))
     relief = _knots_to_pixels(size[0]) @ knots @ _knots_to_pixels(size[1]).T
     depth = NEAREST_DEPTH + (1.0 - NEAREST_DEPTH) * relief
-    grey = jax.random.uniform(k_light, minval=AIRLIGHT_LOW, maxval=AIRLIGHT_HIGH)
-    return depth, grey * (1.0 + 0.08 * (jax.random.uniform(k_tint, (3,)) - 0.5))
+    gray = jax.random.uniform(k_light, minval=AIRLIGHT_LOW, maxval=AIRLIGHT_HIGH)
+    return depth, gray * (1.0 + 0.08 * (jax.random.uniform(k_tint, (3,)) - 0.5))
 
 
+@degradation(27, "camera", chain_key=True)
 def haze(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Fog between the camera and the scene: J * t + A * (1 - t) in linear light, t = exp(-depth * 2 * severity**1.5).
+    """Fog: J * t + A * (1 - t) in linear light, with t = exp(-depth * 2 * severity**1.5).
 
-    The key draws a smooth depth in [0.3, 1] and the airlight A in [.58, .94] (see `haze_scene`).
-    image: float32 (H, W, 3) sRGB in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Source: Koschmieder's law, as He, Sun and Tang (2009) write it. Range: ours. Not among KADID-10k's types.
+    The key draws a smooth depth in [0.3, 1] and the airlight A in [0.58, 0.94], see `haze_scene`.
+    Source: Koschmieder's law as in He, Sun and Tang (2009). Range: ours; not a KADID-10k type.
     """
     depth, airlight = haze_scene(key, (image.shape[0], image.shape[1]))
     veil = -jnp.expm1(-HAZE_DENSITY * severity**1.5 * depth)[..., None]
     light = srgb_to_linear(image)
     return jnp.clip(linear_to_srgb(light + veil * (airlight[None, None, :] - light)), 0.0, 1.0)
-
-
-def low_light(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Too little light: 4 * severity stops are lost and half of them brought back by gain, with the noise.
-
-    White gives 300 * 2**(-4 * severity) electrons; photon noise (normal approximation) and 3 electrons of read
-    noise on the RGGB sensor, demosaicked bilinearly, then the gain. The noise is weighed by the severity, since the
-    photograph in full light is taken as it is.
-    image: float32 (H, W, 3) sRGB in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Range: ours. Not among KADID-10k's types.
-    """
-    electrons = FULL_WELL * jnp.exp2(-LOST_STOPS * severity)
-    light = srgb_to_linear(image)
-    sigma = severity * jnp.sqrt(electrons * mosaic(light) + READ_ELECTRONS**2) / electrons
-    noise = demosaic(sigma * draws.normal(key, image.shape[:2]))
-    gain = jnp.exp2((GAINED_STOPS - LOST_STOPS) * severity)
-    return jnp.clip(linear_to_srgb(jnp.clip(gain * (light + noise), 0.0, 1.0)), 0.0, 1.0)

@@ -1,7 +1,7 @@
-"""Chains: sequences of degradations, many photographs under each, in one compiled program.
+"""Chains: sequences of degradations, each applied to many photos, in one compiled program.
 
-A `vmap` over a `switch` runs every branch for every picture. So chains are scanned, the switch inside sees
-one unbatched type, and only within its branch does a `vmap` run over the photographs that share the chain.
+A `vmap` over a `switch` would run every branch for every image. Chains are therefore scanned, the switch sees one
+unbatched type, and only inside its branch does a `vmap` run over the photos of the chain.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, SMALLEST_SIDE, Degradation
+from driqa_jax.degradations.entry import Degradation
+from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, SMALLEST_SIDE
 
 CLEAN = -1  # the type of an empty step: identity
 
 
 class Chain(NamedTuple):
-    """Steps in the order in which they are applied; a stack of K chains has a leading axis K on both.
+    """Steps in order of application; K stacked chains have a leading axis K on both fields.
 
-    types: int32 (S,), places in NAMES, or CLEAN for an empty step. severities: float32 (S,), 0 where empty.
+    types: (S,) int32, indices into NAMES, or CLEAN for an empty step.
+    severities: (S,) float32 in [0, 1], 0 for an empty step.
     """
 
     types: jax.Array
@@ -27,7 +29,7 @@ class Chain(NamedTuple):
 
 
 def _branch(entry: Degradation) -> Callable[..., jax.Array]:
-    """The switch's branch of one type: all photographs of a chain at once, (P, H, W, 3) -> (P, H, W, 3)."""
+    """The switch branch of one type: all photos of a chain at once, (P, H, W, 3) -> (P, H, W, 3)."""
 
     def run(key: jax.Array, photos: jax.Array, severity: jax.Array, photo_ids: jax.Array) -> jax.Array:
         if entry.chain_key:
@@ -46,27 +48,39 @@ def apply_chains(
     eight_bit: bool = True,
     names: Sequence[str] = NAMES,
 ) -> jax.Array:
-    """Put every photograph through every chain.
+    """Apply every chain to every photo.
 
-    photos: float32 (P, H, W, 3) in [0, 1], sides at least 32. chains: K of them (types int32 (K, S),
-    severities float32 (K, S)). photo_ids: int32 (P,), global over hosts and devices. eight_bit: see `Recipe`.
-    names: the types that chains may hold (`Recipe.drawn`); only these are compiled, and a step of another type does
-    nothing.
-    Returns float32 (K, P, H, W, 3). What is random in a picture hangs on (key, chain's place, step, photo id)
-    alone, and a drawn parameter (motion's angle, contrast's sign) on (key, chain's place, step): slices of
-    the photographs on many devices come out as on one, up to float32 rounding between two compilations (which
-    JPEG or quantization can enlarge to one of their steps, for a value that lies on the edge of two).
-    Raises ValueError for wrong shapes, before anything is compiled.
+    Randomness in an image depends only on (key, index of the chain, step, photo id). A drawn parameter (the angle of
+    motion, the sign of contrast) depends only on (key, index of the chain, step). Slices of the photos on many devices
+    therefore give the result of one device, up to float32 rounding between two compilations. JPEG and quantization can
+    enlarge that rounding to one of their steps.
+
+    Args:
+      key: a random key.
+      photos: (P, H, W, 3) float32 in [0, 1], sides at least 32.
+      chains: K chains: types (K, S) int32, severities (K, S) float32.
+      photo_ids: (P,) int32, unique over hosts and devices.
+      eight_bit: see `Recipe`.
+      names: the types that chains may hold (`Recipe.drawn`). Only these are compiled; a step of another type is the
+        identity.
+
+    Returns:
+      (K, P, H, W, 3) float32 in [0, 1].
+
+    Raises:
+      ValueError: wrong shapes, before compilation.
+      TypeError: the photos are not float32.
     """
     if photos.ndim != 4 or photos.shape[-1] != 3 or min(photos.shape[1:3]) < SMALLEST_SIDE:
-        raise ValueError(f"photos have shape {photos.shape}; give (photos, H, W, 3), sides {SMALLEST_SIDE} or more")
+        raise ValueError(f"photos must be (P, H, W, 3) with sides of at least {SMALLEST_SIDE}, got {photos.shape}")
     if photos.dtype != jnp.float32:
-        raise TypeError(f"photos are {photos.dtype}; give float32 in [0, 1]")
+        raise TypeError(f"photos must be float32 in [0, 1], got {photos.dtype}")
     if photo_ids.shape != photos.shape[:1]:
-        raise ValueError(f"photo_ids have shape {photo_ids.shape} and photos {photos.shape}; give one id a photo")
+        raise ValueError(f"photo_ids must have one id per photo, got {photo_ids.shape} for photos {photos.shape}")
     if chains.types.ndim != 2 or chains.types.shape != chains.severities.shape:
         raise ValueError(
-            f"chains have types {chains.types.shape} and severities {chains.severities.shape}; give (K, S) for both"
+            f"chains.types and chains.severities must both be (K, S), got {chains.types.shape} "
+            f"and {chains.severities.shape}"
         )
     drawn = [entry for entry in DEGRADATIONS if entry.name in names]
     branches = [lambda key, photos, severity, photo_ids: photos, *(_branch(entry) for entry in drawn)]
@@ -91,6 +105,6 @@ def apply_chains(
 
 
 def labels(chains: Chain) -> tuple[jax.Array, jax.Array]:
-    """What chains hold: present (K, T) in {0, 1} and severity (K, T), both float32; T = len(NAMES)."""
+    """The types in each chain: present (K, T) in {0, 1} and severity (K, T) in [0, 1], float32, T = len(NAMES)."""
     hits = (chains.types[..., None] == jnp.arange(len(NAMES))[None, None, :]).astype(jnp.float32)
     return hits.max(axis=1), (hits * chains.severities[..., None]).max(axis=1)

@@ -1,10 +1,11 @@
-"""Colour: diffusion and shift of colours, and two scales of saturation."""
+"""Color: diffusion, channel shift, and two scales of saturation."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from driqa_jax.degradations.filters import convolve, gaussian_kernel
+from driqa_jax.degradations.entry import degradation, severities
+from driqa_jax.degradations.filters import apply_matrices, convolve, gaussian_kernel
 from driqa_jax.degradations.lab import lab_to_srgb, srgb_to_lab
 
 DIFFUSION_AMOUNT = 12.0  # KADID-10k level 5
@@ -14,10 +15,10 @@ SATURATION_GAIN = 8.0  # KADID-10k level 5: factor 9
 
 
 def blur_matrix(length: int, sigma: jax.Array) -> jax.Array:
-    """Matrix (length, length) that blurs a line by a Gaussian, mirrored twice at either end; sigma < length."""
+    """Matrix (length, length) that blurs a line by a Gaussian, with two reflections at each end; sigma < length."""
     index = jnp.arange(length, dtype=jnp.float32)
     there, back = index[:, None] - index[None, :], index[:, None] + index[None, :] + 1.0
-    # As in `gaussian_kernel`: no division by 0, and sigma 0 is the identity.
+    # As in `gaussian_kernel`, sigma 0 is the identity and needs no division by 0.
     scale = -0.5 / jnp.maximum(sigma, 1e-2) ** 2
     terms = (
         jnp.exp(scale * (distance + turn * 2 * length) ** 2)
@@ -28,46 +29,42 @@ def blur_matrix(length: int, sigma: jax.Array) -> jax.Array:
     return weights / weights.sum(axis=1, keepdims=True)
 
 
+@degradation(3, "color", kadid_levels=severities((1, 3, 6, 8, 12), DIFFUSION_AMOUNT))
 def color_diffusion(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Colours run: CIELAB's a and b are blurred (sigma 1.5 A + 2 px) and scaled by A = 12 * severity.
+    """Blur CIELAB's a and b (sigma 1.5 A + 2 px) and scale them by A = 12 * severity; lightness stays.
 
-    Below A = 1 the scale stays 1 and sigma is 3.5 A, which leads to the image itself. Lightness stays.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
+    Below A = 1 the scale is 1 and sigma is 3.5 A, which makes severity 0 the identity.
     Range and curve: KADID-10k #04, A of 1, 3, 6, 8, 12 (its kernel ends at two sigma).
     """
-    del key
     amount = DIFFUSION_AMOUNT * jnp.asarray(severity, jnp.float32)
     lab = srgb_to_lab(image)
     sigma = jnp.minimum(3.5 * amount, 1.5 * amount + 2.0)
-    # Two matrix products: so wide a blur would pad the FFT to three times the area.
+    # Two matrix products, since the FFT would need padding to three times the area for a blur this wide.
     rows, columns = (blur_matrix(length, sigma) for length in image.shape[:2])
-    exact = lax.Precision.HIGHEST
-    chroma = jnp.einsum("ij,jwc->iwc", rows, lab[..., 1:], precision=exact)
-    chroma = jnp.einsum("vw,iwc->ivc", columns, chroma, precision=exact) * jnp.maximum(amount, 1.0)
+    chroma = apply_matrices(lab[..., 1:], rows, columns) * jnp.maximum(amount, 1.0)
     out = lab_to_srgb(jnp.concatenate([lab[..., :1], chroma], axis=-1))
     return jnp.where(severity > 0, out, image)
 
 
 def _edges(image: jax.Array) -> jax.Array:
-    """How much edge is near each pixel: blurred magnitude of luma's gradient over its maximum, (H, W, 1)."""
+    """Edge strength near each pixel: blurred magnitude of the luma gradient over its maximum, (H, W, 1)."""
     luma = 0.2989 * image[..., 0] + 0.5870 * image[..., 1] + 0.1140 * image[..., 2]
     padded = jnp.pad(luma, 1, mode="edge")
     dy = padded[2:, 1:-1] - padded[:-2, 1:-1]
     dx = padded[1:-1, 2:] - padded[1:-1, :-2]
-    # 1e-8: the root has no derivative in a flat place.
+    # 1e-8 keeps the derivative of the root finite where the image is flat.
     magnitude = jnp.sqrt(dy * dy + dx * dx + 1e-8)
     near = convolve(magnitude[..., None], gaussian_kernel(4.0, radius=8))
     return near / near.max()
 
 
+@degradation(4, "color", kadid_levels=severities((1, 3, 6, 8, 12), SHIFT_LENGTH), chain_key=True)
 def color_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Green is displaced by 12 * severity pixels, in a direction that the key draws, where edges are near.
+    """Displace green by 12 * severity pixels near edges. The key draws the direction.
 
-    Near an edge the displaced channel replaces the green one, in flat places it does not (weights: `_edges`).
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Range: KADID-10k #05 displaces by 1, 3, 6, 8, 12 px, whole pixels in one quadrant, and clips the weights at
-    their 1st and 99th percentile.
+    `_edges` weights the displaced channel against the original one, so flat regions stay unchanged.
+    Range: KADID-10k #05 displaces by 1, 3, 6, 8, 12 whole pixels within one quadrant, and clips the weights at their
+    1st and 99th percentile.
     """
     angle = jax.random.uniform(key, maxval=2 * jnp.pi)
     length = SHIFT_LENGTH * jnp.asarray(severity, jnp.float32)
@@ -84,27 +81,23 @@ def color_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
     return jnp.clip(jnp.stack([image[..., 0], green, image[..., 2]], axis=-1), 0.0, 1.0)
 
 
+@degradation(6, "color", ordered=False, kadid_levels=severities((0.6, 0.8, 0.9, 1.0, 1.4), SATURATION_LOSS))
 def color_saturation_1(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Scale HSV saturation by 1 - 1.4 * severity: pale, then grey (severity .71), then hues turned over.
+    """Scale HSV saturation by 1 - 1.4 * severity: pale, then gray (severity 0.71), then inverted hues.
 
-    With hue and value fixed, a channel is max - S * k, so scaling S scales the distance to the maximum.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
-    Range: KADID-10k #07, factors .6, .8, .9, 1 and 1.4 taken from 1.
+    For fixed hue and value a channel is max - S * k, so scaling S scales the distance to the maximum.
+    Range: KADID-10k #07 subtracts 0.6, 0.8, 0.9, 1 and 1.4 from a factor of 1.
     """
-    del key
     value = image.max(axis=-1, keepdims=True)
     return jnp.clip(value - (1.0 - SATURATION_LOSS * severity) * (value - image), 0.0, 1.0)
 
 
+@degradation(7, "color", ordered=False, kadid_levels=severities((0, 1, 2, 5, 8), SATURATION_GAIN))
 def color_saturation_2(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Scale CIELAB's a and b by 1 + 8 * severity: gaudy colours, clipped to sRGB.
+    """Scale CIELAB's a and b by 1 + 8 * severity, clipped to sRGB.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
-    Range: KADID-10k #08, factors 1 (the image itself), 2, 3, 6, 9.
+    Range: KADID-10k #08 has factors 1 (the identity), 2, 3, 6, 9.
     """
-    del key
     factor = 1.0 + SATURATION_GAIN * jnp.asarray(severity, jnp.float32)
     lab = srgb_to_lab(image)
     out = lab_to_srgb(jnp.concatenate([lab[..., :1], lab[..., 1:] * factor], axis=-1))

@@ -1,7 +1,8 @@
-"""Baseline JPEG as libjpeg does it: integer planes, standard tables, 4:2:0, triangle chroma upsampling.
+"""JPEG once and twice, and chroma subsampling.
 
-Entropy coding loses nothing and is left out. The DCT is taken in float32 where libjpeg uses scaled integers,
-so a coefficient that lies on a rounding edge may differ by one quantiser step.
+Baseline JPEG follows libjpeg: integer planes, standard tables, 4:2:0, triangle chroma upsampling. Entropy coding is
+lossless and left out. The DCT runs in float32 where libjpeg uses scaled integers, so a coefficient on a rounding
+boundary may differ by one quantizer step.
 """
 
 import math
@@ -10,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+
+from driqa_jax.degradations.entry import degradation
 
 # ITU-T T.81, tables K.1 and K.2, in natural order.
 LUMA_TABLE = np.array(
@@ -28,14 +31,12 @@ LUMA_TABLE = np.array(
 CHROMA_TABLE = np.full((8, 8), 99, np.float32)
 CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [47, 66, 99, 99]]
 
-BEST_SCALE, WORST_SCALE = (
-    10.0,
-    1250.0,
-)  # per cent of the standard tables: quality 95 and KADID-10k's level 5, 4
+BEST_SCALE, WORST_SCALE = 10.0, 1250.0  # percent of the standard tables: quality 95 and KADID-10k's level 5, 4
+MOST_SUBSAMPLING = 16.0  # ours; video has 2 and 4
 
 
 def _dct_basis() -> np.ndarray:
-    """Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix: 64 wide keeps matmul units busy."""
+    """Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix, wide enough to keep matmul units busy."""
     k, n = np.arange(8)[:, None], np.arange(8)[None, :]
     line = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
     return np.kron(line, line).astype(np.float32)
@@ -45,7 +46,7 @@ DCT = _dct_basis()
 
 
 def jpeg_quality(severity: jax.Array | float) -> jax.Array:
-    """The JPEG quality of a severity in (0, 1]: the tables' scale grows as 10 * 125**severity per cent.
+    """The JPEG quality of a severity in (0, 1]: the scale of the tables grows as 10 * 125**severity percent.
 
     95 just above 0, then 87, 65, 28, 10 and 4 at .2, .4, .6, .8 and 1.
     """
@@ -60,22 +61,21 @@ def jpeg_severity(quality: float) -> float:
 
 
 def scaled_table(table: np.ndarray, quality: jax.Array | float) -> jax.Array:
-    """A quantisation table (8, 8) at a quality in [1, 100], as jpeg_set_quality makes it: whole, 1 to 255."""
+    """A quantization table (8, 8) at a quality in [1, 100], as jpeg_set_quality makes it: integers, 1 to 255."""
     quality = jnp.asarray(quality, jnp.float32)
-    # + 1e-3: 5000 / 4 must not become 1249 by a rounding of the division.
+    # + 1e-3, so that rounding cannot turn 5000 / 4 into 1249.
     scale = jnp.floor(jnp.where(quality < 50.0, 5000.0 / quality, 200.0 - 2.0 * quality) + 1e-3)
     return jnp.clip(jnp.floor((table * scale + 50.5) / 100.0), 1.0, 255.0)
 
 
 def _code_plane(plane: jax.Array, table: jax.Array) -> jax.Array:
-    """One plane (8a, 8b), whole numbers in 0..255, through DCT, quantisation and back to whole numbers."""
+    """Code one plane (8a, 8b) of integers in 0..255: DCT, quantization, and back to integers."""
     rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
     blocks = plane.reshape(rows, 8, columns, 8).transpose(0, 2, 1, 3).reshape(rows * columns, 64) - 128.0
     exact = lax.Precision.HIGHEST
     table = table.reshape(1, 64)
     steps = jnp.matmul(blocks, DCT.T, precision=exact) / table
-    # Halves go away from zero, as in libjpeg; DC coefficients lie on them often, hence the margin for
-    # float32.
+    # Halves round away from zero, as in libjpeg. DC coefficients are often halves, hence the margin for float32.
     coefficients = jnp.sign(steps) * jnp.floor(jnp.abs(steps) + 0.5 + 1e-4) * table
     blocks = jnp.clip(jnp.round(jnp.matmul(coefficients, DCT, precision=exact)) + 128.0, 0.0, 255.0)
     return blocks.reshape(rows, columns, 8, 8).transpose(0, 2, 1, 3).reshape(plane.shape)
@@ -95,7 +95,7 @@ def _halve(plane: jax.Array) -> jax.Array:
 
 
 def _double(plane: jax.Array) -> jax.Array:
-    """libjpeg's h2v2_fancy_upsample: 3/4 of the near sample, 1/4 of the far. (a, b) -> (2a, 2b)."""
+    """libjpeg's h2v2_fancy_upsample: 3/4 of the near sample, 1/4 of the far one. (a, b) -> (2a, 2b)."""
     rows, columns = plane.shape
     tall = jnp.pad(plane, ((1, 1), (0, 0)), mode="edge")
     near = 3.0 * plane
@@ -108,11 +108,15 @@ def _double(plane: jax.Array) -> jax.Array:
 
 
 def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
-    """What a JPEG file of this quality (1 to 100, may be traced and fractional) decodes to.
+    """The decoded pixels of a baseline 4:2:0 JPEG file with standard tables.
 
-    image: float32 (H, W, 3) sRGB in [0, 1], rounded to 8 bits first; any size (edges are extended as libjpeg
-    does).
-    Returns float32 (H, W, 3), multiples of 1/255. 4:2:0, baseline, standard tables.
+    Args:
+      image: (H, W, 3) float32 sRGB in [0, 1], rounded to 8 bits first; any size, edges extended as in libjpeg.
+      quality: 1 to 100, may be traced and fractional.
+
+    Returns:
+      (H, W, 3) float32, multiples of 1/255.
+
     Source: ITU-T T.81, JFIF 1.02, and libjpeg's documented rounding.
     """
     height, width, _ = image.shape
@@ -126,7 +130,7 @@ def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
     table = scaled_table(CHROMA_TABLE, quality)
 
     def chroma(plane: jax.Array) -> jax.Array:
-        # libjpeg extends columns before the downsampling and rows after it.
+        # libjpeg extends columns before downsampling and rows after it.
         small = _pad_to(_halve(_pad_to(plane, (2, 16))), (8, 8))
         small = _code_plane(small, table)[: half[0], : half[1]]
         return _double(small)[:height, :width] - 128.0
@@ -138,25 +142,22 @@ def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
     return jnp.clip(jnp.stack([red, green, blue], axis=-1), 0.0, 255.0) / 255.0
 
 
+@degradation(9, "compression", kadid_levels=map(jpeg_severity, (43, 36, 24, 7, 4)))
 def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG at `jpeg_quality(severity)`: 95 just above 0, 4 at severity 1; severity 0 is the image itself.
+    """JPEG at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
     Range: KADID-10k #10 has qualities 43, 36, 24, 7, 4.
     """
-    del key
     severity = jnp.asarray(severity, jnp.float32)
     return jnp.where(severity > 0, jpeg_at_quality(image, jpeg_quality(severity)), image)
 
 
+@degradation(31, "compression", chain_key=True)
 def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG twice: the second time on a grid of blocks that is displaced, at another quality.
+    """JPEG twice, the second time on a displaced block grid and at another quality.
 
-    The key draws the displacement (0 to 7 px each way, not both 0), the milder of the two severities (.5 to 1
-    times the stated one) and which of the two comes first.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Range: ours, qualities as `jpeg`. Not among KADID-10k's types.
+    The key draws the displacement (0 to 7 px each way, not both 0), the milder of the two severities (0.5 to 1 times
+    the given one) and which of the two comes first. Range: ours, qualities as `jpeg`; not a KADID-10k type.
     """
     k_place, k_ratio, k_order = jax.random.split(key, 3)
     place = jax.random.randint(k_place, (), 1, 64)
@@ -170,8 +171,38 @@ def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
         window = lax.dynamic_slice(wider, (row, column, 0), (height + 8, width + 8, 3))
         return lax.dynamic_update_slice(wider, jpeg_at_quality(window, quality), (row, column, 0)), None
 
-    # A grid begins anywhere once the picture goes on beyond its edges: at 8 it is the picture's own.
+    # Extending the image by 8 px lets a block grid start anywhere; at 8 it is the image's own grid.
     wider = jnp.pad(image, ((8, 8), (8, 8), (0, 0)), mode="edge")
     rows, columns = jnp.stack([8, place // 8]), jnp.stack([8, place % 8])
     wider, _ = lax.scan(code, wider, (rows, columns, jpeg_quality(severity * both)))
     return jnp.where(severity > 0, wider[8 : 8 + height, 8 : 8 + width], image)
+
+
+def subsample_matrix(length: int, factor: jax.Array) -> jax.Array:
+    """Matrix (length, length): box means of a traced width >= 1, interpolated linearly back to the full length."""
+    index = jnp.arange(length, dtype=jnp.float32)
+    samples = jnp.ceil(length / factor - 1e-4)
+    start = (index * factor)[:, None]
+    overlap = jnp.minimum(index[None, :] + 1.0, start + factor) - jnp.maximum(index[None, :], start)
+    overlap = jnp.maximum(overlap, 0.0)
+    box = overlap / jnp.maximum(overlap.sum(axis=1, keepdims=True), 1e-6)
+    place = jnp.clip((index + 0.5) / factor - 0.5, 0.0, samples - 1.0)
+    tent = jnp.maximum(1.0 - jnp.abs(place[:, None] - index[None, :]), 0.0)
+    return jnp.matmul(tent, box, precision=lax.Precision.HIGHEST)
+
+
+@degradation(30, "compression")
+def chroma_subsampling(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Keep Cb and Cr at 1 / 16**severity of the resolution, by box means and linear interpolation; luma stays.
+
+    The 4:2:0 of JPEG and video is severity 1/4; a quarter of the resolution is 1/2. Range: ours; not a KADID-10k type.
+    """
+    factor = MOST_SUBSAMPLING ** jnp.asarray(severity, jnp.float32)
+    red, green, blue = image[..., 0], image[..., 1], image[..., 2]
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    chroma = jnp.stack([blue - y, red - y])
+    rows, columns = (subsample_matrix(length, factor) for length in image.shape[:2])
+    chroma = jnp.einsum("ij,cjw->ciw", rows, chroma, precision=lax.Precision.HIGHEST)
+    blue, red = y[None] + jnp.einsum("chj,wj->chw", chroma, columns, precision=lax.Precision.HIGHEST)
+    green = (y - 0.299 * red - 0.114 * blue) / 0.587
+    return jnp.clip(jnp.stack([red, green, blue], axis=-1), 0.0, 1.0)

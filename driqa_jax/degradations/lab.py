@@ -1,19 +1,19 @@
-"""CIELAB and sRGB's transfer curves."""
+"""CIELAB and the transfer curves of sRGB."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# IEC 61966-2-1, linear sRGB to CIE XYZ; each row is divided by D65 white (2 degrees), so white is (1, 1, 1).
+# IEC 61966-2-1, linear sRGB to CIE XYZ, with each row divided by D65 white (2 degrees): white is (1, 1, 1).
 _WHITE = np.array([0.95047, 1.0, 1.08883])
 _TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
 TO_XYZ = _TO_XYZ / _WHITE[:, None]
 FROM_XYZ = np.linalg.inv(TO_XYZ)
-_EDGE = 6 / 29  # CIE 15: below it the cube root is replaced by its tangent
+_EDGE = 6 / 29  # CIE 15: the cube root's tangent replaces it below this value
 
 
 def _power(x: jax.Array, exponent: float) -> jax.Array:
-    """x ** exponent for x > 0: on a CPU a quarter of the price of `**`, and as exact for exponents below 1."""
+    """x ** exponent for x > 0; a quarter of the cost of `**` on a CPU, and as exact for exponents below 1."""
     return jnp.exp(exponent * jnp.log(x))
 
 
@@ -30,7 +30,7 @@ def linear_to_srgb(light: jax.Array) -> jax.Array:
 
 
 def _mix(matrix: np.ndarray, image: jax.Array) -> jax.Array:
-    """A 3x3 matrix on the last axis, without a matrix product (which a GPU may round to TF32)."""
+    """Apply a 3x3 matrix to the last axis without a matrix product, which a GPU may round to TF32."""
     planes = [image[..., channel] for channel in range(3)]
     rows = [sum(float(w) * plane for w, plane in zip(row, planes, strict=True)) for row in matrix]
     return jnp.stack(rows, axis=-1)
@@ -46,7 +46,7 @@ def srgb_to_lab(image: jax.Array) -> jax.Array:
 
 
 def lab_to_srgb(lab: jax.Array) -> jax.Array:
-    """CIELAB under D65 (..., 3) to sRGB (..., 3); float32; what lies outside of sRGB is clipped to [0, 1]."""
+    """CIELAB under D65 (..., 3) to sRGB (..., 3), float32; out-of-gamut values are clipped to [0, 1]."""
     y = (lab[..., 0] + 16.0) / 116.0
     f = jnp.stack([y + lab[..., 1] / 500.0, y, y - lab[..., 2] / 200.0], axis=-1)
     xyz = jnp.where(f > _EDGE, f * f * f, (f - 4 / 29) * (3 * _EDGE**2))

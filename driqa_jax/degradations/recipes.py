@@ -1,48 +1,40 @@
-"""Recipes: what chains of degradations are drawn from. How they are drawn stands in `sampling`."""
+"""Recipes: the distributions of degradation chains. `sampling` draws from them."""
 
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
 
+from driqa_jax.degradations.entry import unknown_name
 from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, find
 
 GROUPS: tuple[str, ...] = tuple(dict.fromkeys(entry.group for entry in DEGRADATIONS))
 
-# What restorers leave where they do too much; even of a type that is not `ordered` a pristine photograph looks better.
+# Artifacts of too strong a restorer. A pristine image looks better than any of them, even if the type is not `ordered`.
 BADLY_RESTORED: tuple[str, ...] = ("over_smoothing", "halo", "ringing")
-# KADID-10k's 25 types in its order: the first is #01.
-KADID: tuple[str, ...] = (
-    *("gaussian_blur", "lens_blur", "motion_blur"),
-    *("color_diffusion", "color_shift", "color_quantization", "color_saturation_1", "color_saturation_2"),
-    *("jpeg2000", "jpeg"),
-    *("white_noise", "white_noise_color_component", "impulse_noise", "multiplicative_noise", "denoise"),
-    *("brighten", "darken", "mean_shift"),
-    *("jitter", "non_eccentricity_patch", "pixelate", "quantization", "color_block"),
-    *("high_sharpen", "contrast_change"),
-)
+# KADID-10k's 25 types in its order, from #01.
+KADID: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS if entry.kadid_levels is not None)
 
-Slot = tuple[float, tuple[str, ...]]  # the probability that the step is there, and the types to draw it from
+Slot = tuple[float, tuple[str, ...]]  # the probability of the step, and the types to draw it from
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How chains are drawn: steps in random order, one of a group; or, with a `sequence`, steps in that order.
+    """The distribution of one chain: steps of different groups in random order, or the steps of a `sequence`.
 
-    max_steps: S, the steps a chain has room for; the length of the `sequence` where there is one.
-    step_weights: relative frequency of 1, 2, ... max_steps steps; unused with a `sequence`.
-    p_clean: probability that a chain is empty.
-    severity_low, severity_high: severities are uniform between them.
+    max_steps: S, the capacity of a chain; with a `sequence`, its length.
+    step_weights: relative frequencies of 1, 2, ..., max_steps steps; unused with a `sequence`.
+    p_clean: probability of an empty chain.
+    severity_low, severity_high: bounds of the uniform distribution of severities.
     names: the types to draw from.
-    weights: relative frequency of types, 1 for those not named; a mapping, kept as sorted pairs.
-    levels: severities are KADID-10k's five levels, each equally often, whatever the range above; types that have
-      none keep the range.
-    sequence: steps in the order in which they are applied, each a probability of being there and the types it
-      is drawn from; a type may come again in a later step. Empty: order is drawn.
-    eight_bit: round the final picture to multiples of 1/255, as a stored file is (hand it to `apply_chains`).
+    weights: relative frequency by type, 1 if absent; a mapping, kept as sorted pairs.
+    levels: draw severities uniformly from KADID-10k's five levels instead; types without levels keep the range.
+    sequence: steps in order of application, each with its probability and its candidate types. A type may repeat. If
+      empty, the order is random.
+    eight_bit: round the final image to multiples of 1/255, like a stored file (pass it to `apply_chains`).
 
-    Raises ValueError, naming the field, for what cannot be drawn.
+    Raises:
+      ValueError: a field has an invalid value; the message names the field.
     """
 
     max_steps: int = 4
@@ -62,19 +54,12 @@ class Recipe:
         object.__setattr__(self, "sequence", tuple((float(p), tuple(names)) for p, names in self.sequence))
         for name in (*self.names, *dict(self.weights), *(name for _, names in self.sequence for name in names)):
             find(name)
-        if not self.names:
-            raise ValueError(f"recipe.names is empty; give some of {', '.join(NAMES)}")
-        if any(not 0.0 <= value < float("inf") for _, value in self.weights):
-            raise ValueError(f"recipe.weights is {dict(self.weights)}; give numbers of at least 0")
-        if not any(self.type_weights()):
-            raise ValueError("recipe.weights leaves no type to draw; give one of the names a weight above 0")
-        if not 0.0 <= self.p_clean <= 1.0:
-            raise ValueError(f"recipe.p_clean is {self.p_clean}; give a probability")
-        if not 0.0 <= self.severity_low <= self.severity_high <= 1.0:
-            raise ValueError(
-                f"recipe.severity_low, severity_high are {self.severity_low}, {self.severity_high}; "
-                "give 0 <= low <= high <= 1"
-            )
+        low, high, weights = self.severity_low, self.severity_high, dict(self.weights)
+        _require(self.names, "names", f"at least one of {', '.join(NAMES)}", self.names)
+        _require(all(0.0 <= w < float("inf") for w in weights.values()), "weights", "finite and at least 0", weights)
+        _require(any(self.type_weights()), "weights", "above 0 for one of recipe.names (no type to draw)", weights)
+        _require(0.0 <= self.p_clean <= 1.0, "p_clean", "in [0, 1]", self.p_clean)
+        _require(0.0 <= low <= high <= 1.0, "severity_low, severity_high", "in order, in [0, 1]", (low, high))
         if self.sequence:
             self._check_sequence()
         else:
@@ -83,51 +68,42 @@ class Recipe:
     def _check_sequence(self) -> None:
         object.__setattr__(self, "max_steps", len(self.sequence))
         for place, (p, names) in enumerate(self.sequence):
-            if not 0.0 <= p <= 1.0 or not names:
-                raise ValueError(f"recipe.sequence[{place}] is {(p, names)}; give a probability and at least one type")
+            good = 0.0 <= p <= 1.0 and names
+            _require(good, f"sequence[{place}]", "a probability and at least one type", (p, names))
         drawn = {name for name, weight in zip(NAMES, self.type_weights(), strict=True) if weight}
-        if not any(drawn.intersection(names) for _, names in self.sequence):
-            raise ValueError("recipe.names and recipe.weights leave no type of recipe.sequence to draw")
+        possible = any(drawn.intersection(names) for _, names in self.sequence)
+        _require(possible, "sequence", f"steps of types that names and weights allow, {sorted(drawn)}", self.sequence)
 
     def _check_steps(self) -> None:
         drawn = {entry.group for entry, weight in zip(DEGRADATIONS, self.type_weights(), strict=True) if weight}
-        if not 1 <= self.max_steps <= len(drawn):
-            raise ValueError(
-                f"recipe.max_steps is {self.max_steps}; a chain takes one of a group and the names given "
-                f"form {len(drawn)} groups: give 1 to {len(drawn)}"
-            )
-        if len(self.step_weights) != self.max_steps or min(self.step_weights) < 0 or sum(self.step_weights) <= 0:
-            raise ValueError(
-                f"recipe.step_weights is {self.step_weights}; give {self.max_steps} (max_steps) weights, "
-                "none negative, not all 0"
-            )
+        needed = f"1 to {len(drawn)}, since a chain holds one type per group and the types form {len(drawn)} groups"
+        _require(1 <= self.max_steps <= len(drawn), "max_steps", needed, self.max_steps)
+        weights = self.step_weights
+        good = len(weights) == self.max_steps and min(weights) >= 0 and sum(weights) > 0
+        _require(good, "step_weights", f"{self.max_steps} (max_steps) non-negative weights, not all 0", weights)
 
     def type_weights(self) -> tuple[float, ...]:
-        """The relative frequency of every type of NAMES; 0 for one that is not drawn."""
+        """The relative frequency of every type of NAMES; 0 if the recipe excludes it."""
         weights = dict(self.weights)
         return tuple(weights.get(name, 1.0) if name in self.names else 0.0 for name in NAMES)
 
     def drawn(self) -> tuple[str, ...]:
-        """The types that a chain can hold."""
+        """The types that a chain can hold, in the order of NAMES."""
         places = {name for _, names in self.sequence for name in names} if self.sequence else set(self.names)
         return tuple(name for name, w in zip(NAMES, self.type_weights(), strict=True) if w and name in places)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Union["Recipe", "Mixture"]:
-        """The recipe that a mapping asks for.
+        """Build a recipe from a configuration.
 
-        `mixture` gives pairs of a name of RECIPES and its probability, or else `name` gives one such name;
-        without either, a Recipe's defaults. The other keys are fields of Recipe and change it, or every part of a
-        mixture; None leaves what is there. Raises ValueError for an unknown key or name, and for a bad value.
+        `mixture` gives pairs of a name in RECIPES and its probability; otherwise `name` gives one such name; without
+        either, a Recipe's defaults apply. Other keys override fields of the Recipe, or of every part of a mixture;
+        None keeps the field. Raises ValueError for an unknown key or name, and for an invalid value.
         """
         known = ["name", "mixture", *(each.name for each in dataclasses.fields(cls))]
         unknown = [key for key in config if key not in known]
         if unknown:
-            near = difflib.get_close_matches(str(unknown[0]), known, n=1, cutoff=0.0)[0]
-            raise ValueError(
-                f"recipe has no {', '.join(map(repr, unknown))} (the nearest is {near!r}); "
-                f"its keys are {', '.join(known)}"
-            )
+            raise unknown_name("recipe key", unknown[0], known)
         given = {key: _frozen(value) for key, value in config.items() if value is not None}
         name, mixture = given.pop("name", None), given.pop("mixture", None)
         try:
@@ -137,16 +113,18 @@ class Recipe:
                 return Mixture(parts)
             return _changed(named(name) if name else cls(), given)
         except TypeError as error:
-            raise ValueError(f"recipe: a value is of a wrong type ({error}): {dict(config)}") from error
+            raise ValueError(f"recipe: a value has the wrong type ({error}): {dict(config)}") from error
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several recipes; each chain is drawn from one of them.
+    """Several recipes; each chain comes from one of them.
 
-    parts: recipes with their probabilities, which are scaled to sum 1; a mixture among them gives its own parts.
-    Chains have room for the longest part.
-    Raises ValueError for no part, a bad probability, or parts that differ in `eight_bit`.
+    parts: recipes with their relative probabilities; a nested mixture is flattened. The longest part sets the capacity
+      of a chain.
+
+    Raises:
+      ValueError: no part, an invalid probability, or parts that differ in `eight_bit`.
     """
 
     parts: tuple[tuple[Recipe, float], ...]
@@ -159,33 +137,37 @@ class Mixture:
         ]
         object.__setattr__(self, "parts", tuple(flat))
         probabilities = [p for _, p in self.parts]
-        if not probabilities or min(probabilities) < 0 or not 0 < sum(probabilities) < float("inf"):
-            raise ValueError(f"recipe.mixture has probabilities {probabilities}; none negative, not all 0")
-        if len({part.eight_bit for part, _ in self.parts}) > 1:
-            raise ValueError("recipe.mixture joins recipes with and without eight_bit; set it for all")
+        good = probabilities and min(probabilities) >= 0 and 0 < sum(probabilities) < float("inf")
+        _require(good, "mixture", "recipes with non-negative probabilities, not all 0", probabilities)
+        depths = [part.eight_bit for part, _ in self.parts]
+        _require(len(set(depths)) == 1, "mixture", "recipes that agree in eight_bit; set eight_bit for all", depths)
 
     @property
     def max_steps(self) -> int:
-        """The steps that a chain has room for."""
+        """The capacity of a chain."""
         return max(part.max_steps for part, _ in self.parts)
 
     def drawn(self) -> tuple[str, ...]:
-        """The types that a chain can hold."""
+        """The types that a chain can hold, in the order of NAMES."""
         held = {name for part, p in self.parts if p for name in part.drawn()}
         return tuple(name for name in NAMES if name in held)
 
     @property
     def eight_bit(self) -> bool:
-        """As in the parts."""
+        """As in every part."""
         return self.parts[0][0].eight_bit
 
 
+def _require(good: object, field_name: str, needed: str, value: Any) -> None:
+    if not good:
+        raise ValueError(f"recipe.{field_name} must be {needed}, got {value}")
+
+
 def named(name: str) -> Recipe | Mixture:
-    """The recipe of this name. Raises ValueError, with the names there are, for another."""
+    """The recipe called `name`. Raises ValueError, with the available names, if there is none."""
     if name in RECIPES:
         return RECIPES[name]
-    near = difflib.get_close_matches(str(name), RECIPES, n=1, cutoff=0.0)[0]
-    raise ValueError(f"no recipe is called {name!r}; did you mean {near!r}? All names: {', '.join(RECIPES)}")
+    raise unknown_name("recipe", name, RECIPES)
 
 
 def _changed(recipe: Recipe | Mixture, changes: Mapping[str, Any]) -> Recipe | Mixture:
@@ -204,11 +186,11 @@ _NOISE = ("white_noise", "sensor_noise")
 _SINGLE = Recipe(max_steps=1, step_weights=(1.0,))
 _CHAINS = Recipe()
 # Real-ESRGAN (Wang et al. 2021, section 3.3 and figure 2): the classical sequence twice, the second blur with
-# probability .8, a sinc filter (.8) near the end. Theirs rescales always and up or down, keeps JPEG in both rounds
-# and ends with the sinc filter before or after the second JPEG; ours has it after, and no step is certain, so that
-# chains of every length occur.
+# probability 0.8, a sinc filter (0.8) near the end. Theirs always rescales, up or down, always applies JPEG in both
+# rounds, and puts the sinc filter before or after the second JPEG. Ours puts it last and makes every step optional, so
+# that chains of every length occur.
 _SECOND_ORDER = Recipe(
-    severity_high=0.7,  # eight steps at full strength leave nothing of a photograph
+    severity_high=0.7,  # eight steps at full strength destroy the image
     sequence=(
         *((0.9, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",))),
         *((0.8, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",))),
@@ -217,15 +199,13 @@ _SECOND_ORDER = Recipe(
 )
 
 RECIPES: dict[str, Recipe | Mixture] = {
-    # One of KADID-10k's distortions at one of its levels, never clean: as that set was made.
-    "kadid": dataclasses.replace(
-        _SINGLE, p_clean=0.0, levels=True, names=tuple(name for name in KADID if name in NAMES)
-    ),
-    # One distortion of the whole bank, any severity.
+    # One of KADID-10k's distortions at one of its levels, never clean, as KADID-10k was made.
+    "kadid": dataclasses.replace(_SINGLE, p_clean=0.0, levels=True, names=KADID),
+    # One type of the whole bank at any severity.
     "single": _SINGLE,
     # One or two.
     "pairs": Recipe(max_steps=2, step_weights=(0.7, 0.3)),
-    # One to four, one of a group, in any order.
+    # One to four of different groups, in any order.
     "chains": _CHAINS,
     "second_order": _SECOND_ORDER,
     "mixed": Mixture(((_SINGLE, 0.6), (_CHAINS, 0.3), (_SECOND_ORDER, 0.1))),

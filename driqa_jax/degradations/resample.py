@@ -1,4 +1,4 @@
-"""Lost resolution: down- and upsampling by the usual kernels, and hard pixels."""
+"""Lost resolution: down- and upsampling by standard kernels, and pixelation."""
 
 import math
 
@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.filters import apply_matrices
+
 KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos3")
-SMOOTH = 2  # the kernels from here on enlarge without square pixels
+SMOOTH = 2  # kernels from this index on enlarge without square pixels
 RESAMPLE_FACTOR = 8.0  # ours
 PIXEL_SIZE = 8.0  # px; ours
 
@@ -21,12 +24,16 @@ def cubic(distance: jax.Array) -> jax.Array:
 
 
 def interpolation_weights(kernel: jax.Array, to: jax.Array, at: jax.Array, scale: jax.Array) -> jax.Array:
-    """How much each source sample counts in each new one, before normalisation.
+    """Unnormalized weight of each source sample in each new sample, (n, m) float32.
 
-    kernel: int32, place in KERNELS. to: (n, 1), the new samples' centres in units of the source's spacing, where
-    sample i covers [i, i + 1]. at: (1, m), the source samples' centres, i + 0.5. scale: the new spacing in the
-    source's. Returns float32 (n, m). Smooth kernels widen with the scale when they shrink; a box is the area that
-    two samples share; nearest takes the sample under the centre.
+    Smooth kernels widen with the scale when they shrink. A box weighs by shared area. Nearest takes the sample under
+    the center.
+
+    Args:
+      kernel: int32, index into KERNELS.
+      to: (n, 1) centers of the new samples in units of the source spacing; sample i covers [i, i + 1].
+      at: (1, m) centers of the source samples, i + 0.5.
+      scale: new spacing over source spacing.
     """
     wide = jnp.maximum(scale, 1.0)
     d = jnp.abs(at - to)
@@ -45,47 +52,40 @@ def interpolation_weights(kernel: jax.Array, to: jax.Array, at: jax.Array, scale
 def down_up_matrix(length: int, factor: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
     """Matrix (length, length) that shrinks a line by a traced factor >= 1 and enlarges it back.
 
-    down, up: int32, places in KERNELS. The small line has round(length / factor) samples; the other rows of its
-    fixed-size array carry weight 0.
+    `down` and `up` are int32 indices into KERNELS. The small line has round(length / factor) samples; the remaining
+    rows of its fixed-size array have weight 0.
     """
     samples = jnp.maximum(jnp.round(length / factor), 1.0)
     ratio = length / samples
-    centre = jnp.arange(length, dtype=jnp.float32) + 0.5
-    exists = centre < samples
-    shrink = interpolation_weights(down, centre[:, None] * ratio, centre[None, :], ratio)
+    center = jnp.arange(length, dtype=jnp.float32) + 0.5
+    exists = center < samples
+    shrink = interpolation_weights(down, center[:, None] * ratio, center[None, :], ratio)
     shrink = jnp.where(exists[:, None], shrink, 0.0)
     shrink = shrink / jnp.where(exists[:, None], shrink.sum(axis=1, keepdims=True), 1.0)
-    enlarge = interpolation_weights(up, centre[:, None] / ratio, centre[None, :], 1.0 / ratio)
+    enlarge = interpolation_weights(up, center[:, None] / ratio, center[None, :], 1.0 / ratio)
     enlarge = jnp.where(exists[None, :], enlarge, 0.0)
     enlarge = enlarge / enlarge.sum(axis=1, keepdims=True)
     return jnp.matmul(enlarge, shrink, precision=lax.Precision.HIGHEST)
 
 
-def _rows_and_columns(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
-    """Apply one matrix along the rows and one along the columns of (H, W, 3), clipped to [0, 1]."""
-    exact = lax.Precision.HIGHEST
-    out = jnp.einsum("ij,jwc->iwc", rows, image, precision=exact)
-    return jnp.clip(jnp.einsum("vw,iwc->ivc", columns, out, precision=exact), 0.0, 1.0)
-
-
 def down_up(image: jax.Array, factor: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
-    """Shrink both sides by a traced factor >= 1 with one kernel and enlarge them back with another.
+    """Shrink an image (H, W, 3) by a traced factor >= 1 and enlarge it back, clipped to [0, 1].
 
-    image: float32 (H, W, 3) in [0, 1]. down, up: int32, places in KERNELS. Returns float32 (H, W, 3), clipped.
+    `down` and `up` are int32 indices into KERNELS.
     """
     height, width, _ = image.shape
     rows = down_up_matrix(height, factor, down, up)
     columns = rows if width == height else down_up_matrix(width, factor, down, up)
-    return _rows_and_columns(image, rows, columns)
+    return jnp.clip(apply_matrices(image, rows, columns), 0.0, 1.0)
 
 
+@degradation(28, "resolution", chain_key=True)
 def resample(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Shrink by 8**severity with one kernel and enlarge back with another; the key draws both.
+    """Shrink by 8**severity with one kernel and enlarge back with another. The key draws both kernels.
 
-    Shrinks by any of KERNELS, antialiased but for nearest; enlarges by bilinear, bicubic or lanczos3, since nearest
-    and box show square pixels, which is `pixelate`.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Range: ours (super-resolution's x2, x4 and x8 lie at 1/3, 2/3 and 1). Not among KADID-10k's types.
+    Any of KERNELS shrinks, antialiased except nearest. Bilinear, bicubic or lanczos3 enlarges: nearest and box show
+    square pixels, which is `pixelate`.
+    Range: ours (super-resolution's x2, x4 and x8 lie at 1/3, 2/3 and 1); not a KADID-10k type.
     """
     down, up = jax.random.randint(key, (2,), jnp.asarray([0, SMOOTH]), len(KERNELS))
     return down_up(image, RESAMPLE_FACTOR ** jnp.asarray(severity, jnp.float32), down, up)
@@ -97,7 +97,7 @@ def pixelate_severity(block: float) -> float:
 
 
 def mosaic_matrix(length: int, block: jax.Array) -> jax.Array:
-    """Matrix (length, length) that gives each sample the mean of its block, of a traced width >= 1."""
+    """Matrix (length, length) that replaces each sample by the mean of its block, of a traced width >= 1."""
     pixel = jnp.arange(length, dtype=jnp.float32)
     start = (jnp.floor((pixel + 0.5) / block) * block)[:, None]
     overlap = jnp.minimum(pixel[None, :] + 1.0, start + block) - jnp.maximum(pixel[None, :], start)
@@ -105,15 +105,17 @@ def mosaic_matrix(length: int, block: jax.Array) -> jax.Array:
     return overlap / overlap.sum(axis=1, keepdims=True)
 
 
+@degradation(
+    20,
+    "resolution",
+    kadid_levels=(pixelate_severity(1 / (0.95 - a**0.6)) for a in (0.01, 0.05, 0.1, 0.2, 0.5)),
+)
 def pixelate(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Show square blocks of 8**severity pixels (any fraction), each with its mean.
+    """Replace square blocks of 8**severity pixels (any fraction) by their means.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
-    Range: KADID-10k #21 scales by .95 - a**.6, a of .01 to .5: blocks of 1.1 to 3.5 px; above that ours.
-    KADID-10k takes one pixel of each block, which already displaces half of the picture at the smallest
-    level; the mean begins softly.
+    Range: KADID-10k #21 scales by .95 - a**.6, a of .01 to .5: blocks of 1.1 to 3.5 px; above that ours. KADID-10k
+    keeps one pixel of each block, which displaces half of the image even at the lowest level; the mean starts gently.
     """
-    del key
     block = PIXEL_SIZE ** jnp.asarray(severity, jnp.float32)
-    return _rows_and_columns(image, mosaic_matrix(image.shape[0], block), mosaic_matrix(image.shape[1], block))
+    rows, columns = (mosaic_matrix(length, block) for length in image.shape[:2])
+    return jnp.clip(apply_matrices(image, rows, columns), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Chains drawn from a recipe on the device: no host is asked, and no draw compiles anew."""
+"""Sampling chains from a recipe on the device, without host work or recompilation."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,16 @@ from driqa_jax.degradations.recipes import GROUPS, Mixture, Recipe
 from driqa_jax.degradations.registry import DEGRADATIONS, NAMES
 
 _MEMBER = np.array([[entry.group == group for entry in DEGRADATIONS] for group in GROUPS])
-# NaN where a type has no levels.
+# NaN for types without levels.
 _LEVELS = np.array([entry.kadid_levels or (np.nan,) * 5 for entry in DEGRADATIONS], np.float32)
 
 
 def sample_chain(key: jax.Array, recipe: Recipe | Mixture) -> Chain:
-    """Draw one chain (vmap over keys for more). Returns types int32 (S,), severities float32 (S,).
+    """Draw one chain: types (S,) int32, severities (S,) float32. Use vmap over keys for more.
 
-    Steps that are there stand first. Without a `sequence`, types are drawn one after another in proportion to
-    their weights, those of groups that the chain has already left out; the number of steps is drawn by
-    `step_weights`. The whole chain is clean with probability `p_clean`.
+    Empty steps come last. Without a `sequence`, types are drawn one by one in proportion to their weights, at most one
+    of a group, and `step_weights` sets the distribution of their number. With probability `p_clean` the whole chain is
+    clean.
     """
     if isinstance(recipe, Mixture):
         return _from_mixture(key, recipe)
@@ -26,23 +26,23 @@ def sample_chain(key: jax.Array, recipe: Recipe | Mixture) -> Chain:
     draw = _in_sequence if recipe.sequence else _in_any_order
     types, used = draw(k_steps, k_type, recipe)
     used &= ~jax.random.bernoulli(k_clean, recipe.p_clean)
-    # A stable sort of "not there" brings empty steps behind the others without changing their order.
+    # A stable sort moves empty steps to the end and keeps the order of the others.
     order = jnp.argsort(~used, stable=True)
     types = jnp.where(used, types, CLEAN)[order]
     return Chain(types, _severities(k_severity, types, recipe))
 
 
 def sample_chains(key: jax.Array, recipe: Recipe | Mixture, count: int) -> Chain:
-    """Draw `count` chains: types int32 and severities float32 (count, S); chain i hangs on (key, i) alone."""
+    """Draw `count` chains: types int32 and severities float32, (count, S). Chain i depends only on (key, i)."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     return jax.vmap(lambda k: sample_chain(k, recipe))(keys)
 
 
 def _in_any_order(k_steps: jax.Array, k_type: jax.Array, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
-    """Types (S,) of different groups, and which of them are there."""
+    """Types (S,) of different groups, and which of them are used (S,) bool."""
     weights = jnp.log(jnp.asarray(recipe.type_weights(), jnp.float32))
-    # Perturbed by Gumbel noise, the types in falling order are a draw without replacement in proportion to weight; the
-    # best of each group, in falling order, is that draw with the rest of its group left out.
+    # Gumbel top-k: log weights plus Gumbel noise, in descending order, sample types without replacement in proportion
+    # to weight. Keeping the best type of each group drops the rest of its group from that sample.
     scores = jnp.where(_MEMBER, (weights + jax.random.gumbel(k_type, weights.shape))[None, :], -jnp.inf)
     _, groups = jax.lax.top_k(scores.max(axis=1), recipe.max_steps)
     types = scores.argmax(axis=1)[groups].astype(jnp.int32)
@@ -51,7 +51,7 @@ def _in_any_order(k_steps: jax.Array, k_type: jax.Array, recipe: Recipe) -> tupl
 
 
 def _in_sequence(k_steps: jax.Array, k_type: jax.Array, recipe: Recipe) -> tuple[jax.Array, jax.Array]:
-    """The type (S,) of each place of the sequence, and which of them are there."""
+    """The type (S,) of each slot of the sequence, and which of them are used (S,) bool."""
     in_slot = np.array([[name in names for name in NAMES] for _, names in recipe.sequence])
     weights = in_slot * np.array(recipe.type_weights(), np.float32)[None, :]
     present = np.array([p for p, _ in recipe.sequence], np.float32) * weights.any(axis=1)

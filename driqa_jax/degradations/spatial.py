@@ -1,10 +1,11 @@
-"""Displaced and covered pixels: jitter, patches out of place, blocks of colour."""
+"""Displaced and covered pixels: jitter, misplaced patches, color blocks."""
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from driqa_jax.degradations import draws
+from driqa_jax.degradations.entry import degradation, severities
+from driqa_jax.degradations.noise import normal
 
 JITTER_SIGMA = 5**0.5  # px; KADID-10k level 5: five passes of 1 px
 PATCH = 16  # px, KADID-10k
@@ -14,14 +15,14 @@ BLOCKS = 10  # KADID-10k level 5
 BLOCK_SHARE = 12  # KADID-10k: 32 px of 384
 
 
+@degradation(18, "spatial", kadid_levels=severities((0.05, 0.1, 0.2, 0.5, 1), 1.0))
 def jitter(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Every pixel is read (linear interpolation) at a place displaced at random, normal with sigma 2.24 * severity.
+    """Read every pixel (linear interpolation) at a random displacement, normal with sigma 2.24 * severity px.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Range: KADID-10k #19 has five passes with sigma .05, .1, .2, .5, 1 px; one pass of the same variance here.
+    Range: KADID-10k #19 has five passes with sigma 0.05, 0.1, 0.2, 0.5, 1 px; this is one pass of the same variance.
     """
     height, width, channels = image.shape
-    moves = JITTER_SIGMA * severity * draws.normal(key, (2, height, width))
+    moves = JITTER_SIGMA * severity * normal(key, (2, height, width))
     y = jnp.clip(jnp.arange(height, dtype=jnp.float32)[:, None] + moves[0], 0.0, height - 1.0)
     x = jnp.clip(jnp.arange(width, dtype=jnp.float32)[None, :] + moves[1], 0.0, width - 1.0)
     row = jnp.minimum(jnp.floor(y), height - 2.0)
@@ -36,15 +37,15 @@ def jitter(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
 
 
 def _count(severity: jax.Array, most: int) -> jax.Array:
-    """How many of `most` things a severity shows: none at 0, at least one above it."""
+    """How many of `most` items a severity shows: none at 0, at least one above 0."""
     return jnp.ceil(jnp.asarray(severity, jnp.float32) * most - 1e-4)
 
 
+@degradation(19, "spatial", ordered=False, kadid_levels=severities((20, 40, 60, 80, 100), PATCH_DENSITY * 512 * 384))
 def non_eccentricity_patch(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Copy squares of 16 px to a place up to 8 px away; the number grows with severity and with the area.
+    """Copy 16x16 patches up to 8 px away; their number grows with the severity and with the image area.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
-    Range: KADID-10k #20 has 20, 40, 60, 80, 100 squares in 512x384; twice that density is ours.
+    Range: KADID-10k #20 has 20, 40, 60, 80, 100 patches in 512x384; twice that density is ours.
     """
     height, width, _ = image.shape
     most = max(1, round(PATCH_DENSITY * height * width))
@@ -65,10 +66,10 @@ def non_eccentricity_patch(key: jax.Array, image: jax.Array, severity: jax.Array
     return lax.fori_loop(0, most, copy, image)
 
 
+@degradation(22, "spatial", ordered=False, kadid_levels=severities((2, 4, 6, 8, 10), BLOCKS))
 def color_block(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Cover up to 10 squares, a twelfth of the shorter side wide, each with one random colour.
+    """Cover up to 10 squares, each a twelfth of the shorter side wide, with one random color each.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Range: KADID-10k #23 has 2, 4, 6, 8, 10 squares of 32 px in 512x384.
     """
     height, width, _ = image.shape

@@ -1,13 +1,14 @@
-"""Tone: brighten, darken, shift of the mean, contrast."""
+"""Tone: brighten, darken, mean shift, contrast."""
 
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.degradations.entry import degradation, severities
 from driqa_jax.degradations.lab import lab_to_srgb, srgb_to_lab
 
 BRIGHTEN_AMOUNT = 1.1  # KADID-10k level 5
 DARKEN_AMOUNT = 0.8  # KADID-10k level 5
-MEAN_SHIFT = 0.3  # of the full range; twice KADID-10k's end, ours
+MEAN_SHIFT = 0.3  # of the full range; twice KADID-10k's strongest, ours
 CONTRAST_BEND = 0.5  # KADID-10k's strongest level
 
 
@@ -16,15 +17,13 @@ def _parabola(x: jax.Array, amount: jax.Array) -> jax.Array:
     return jnp.clip(x + 2 * amount * x * (1.0 - x), 0.0, 1.0)
 
 
+@degradation(15, "tone", ordered=False, kadid_levels=severities((0.1, 0.2, 0.4, 0.7, 1.1), BRIGHTEN_AMOUNT))
 def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Lift mid-tones: two thirds of a parabola on sRGB, one third of the same parabola on CIELAB lightness.
+    """Lift mid-tones: two thirds of a parabola on sRGB plus one third of the same parabola on CIELAB lightness.
 
-    The parabola runs through (0, 0), (.5, .5 + a/2), (1, 1), a = 1.1 * severity; whites clip.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
-    Range and curve: KADID-10k #16, a of .1, .2, .4, .7, 1.1.
+    The parabola passes through (0, 0), (.5, .5 + a/2), (1, 1), with a = 1.1 * severity; whites clip.
+    Range and curve: KADID-10k #16, a of 0.1, 0.2, 0.4, 0.7, 1.1.
     """
-    del key
     amount = BRIGHTEN_AMOUNT * jnp.asarray(severity, jnp.float32)
     lab = srgb_to_lab(image)
     light = 100.0 * _parabola(jnp.clip(lab[..., :1] / 100.0, 0.0, 1.0), amount)
@@ -32,14 +31,12 @@ def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
     return jnp.where(severity > 0, (2.0 * _parabola(image, amount) + lighter) / 3.0, image)
 
 
+@degradation(16, "tone", ordered=False, kadid_levels=severities((0.05, 0.1, 0.2, 0.4, 0.8), DARKEN_AMOUNT))
 def darken(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Sink mid-tones: parabola through (0, 0), (.5, .5 - a/2), (1, 1), a = 0.8 * severity.
+    """Lower mid-tones: the parabola through (0, 0), (.5, .5 - a/2), (1, 1), with a = 0.8 * severity.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]; the key is not used.
-    Returns float32 (H, W, 3).
-    Range and curve: KADID-10k #17, a of .05, .1, .2, .4, .8.
+    Range and curve: KADID-10k #17, a of 0.05, 0.1, 0.2, 0.4, 0.8.
     """
-    del key
     return _parabola(image, -DARKEN_AMOUNT * severity)
 
 
@@ -48,23 +45,27 @@ def _sign(key: jax.Array) -> jax.Array:
     return jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
 
 
+@degradation(  # the levels are amounts; KADID-10k's signs are + + 0 - -
+    17, "tone", ordered=False, kadid_levels=severities((0.15, 0.08, 0, 0.08, 0.15), MEAN_SHIFT), chain_key=True
+)
 def mean_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Add +-0.3 * severity to every channel and clip; the key draws the sign.
+    """Add +-0.3 * severity to every channel and clip. The key draws the sign.
 
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1], the amount. Returns float32 (H, W, 3).
-    Range: KADID-10k #18 adds .15, .08, 0, -.08, -.15; twice that is ours.
+    Range: KADID-10k #18 adds 0.15, 0.08, 0, -0.08, -0.15; twice that is ours.
     """
     return jnp.clip(image + _sign(key) * MEAN_SHIFT * severity, 0.0, 1.0)
 
 
+@degradation(  # the levels are amounts; KADID-10k's signs are + + + - -
+    24, "tone", ordered=False, kadid_levels=severities((0.5, 0.35, 0.2, 0.2, 0.4), CONTRAST_BEND), chain_key=True
+)
 def contrast_change(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Steepen or flatten mid-tones by an odd cubic about mid-grey; the key draws which, severity is how much.
+    """Steepen or flatten mid-tones by an odd cubic around mid-gray. The key draws which; severity sets how much.
 
     With u = x - .5: .5 + u + b / .168 * u * (.25 - u * u), b = +-0.5 * severity, clipped.
-    image: float32 (H, W, 3) in [0, 1]; severity: scalar in [0, 1]. Returns float32 (H, W, 3).
     Curve: KADID-10k #25, whose not-a-knot spline through (0, 0), (.3, .25 - a/4), (.5, .5), (.7, .75 + a/4),
     (1, 1) is this cubic with b = a + .2; its a of .3, .15, 0, -.4, -.6 are b of .5, .35, .2, -.2, -.4.
     """
     bend = _sign(key) * CONTRAST_BEND * severity / 0.168
-    centred = image - 0.5
-    return jnp.clip(image + bend * centred * (0.25 - centred * centred), 0.0, 1.0)
+    centered = image - 0.5
+    return jnp.clip(image + bend * centered * (0.25 - centered * centered), 0.0, 1.0)

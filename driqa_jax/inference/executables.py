@@ -139,5 +139,8 @@ def _write(file: pathlib.Path, compiled) -> None:
 
 def _sources() -> bytes:
     package = pathlib.Path(__file__).resolve().parent.parent
-    files = sorted(file for pattern in _SOURCES for file in package.glob(pattern))
+    found = {pattern: sorted(package.glob(pattern)) for pattern in _SOURCES}
+    if empty := [pattern for pattern, files in found.items() if not files]:
+        raise RuntimeError(f"no source files match {', '.join(empty)} in {package}; update _SOURCES after moving files")
+    files = sorted(file for matches in found.values() for file in matches)
     return b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)

@@ -81,10 +81,10 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         return finished(*model.apply({"params": params}, *parts, method="combine"))
 
     def at_once(params, views):
-        return finished(*model.apply({"params": params}, *seen(views), alone=True))
+        return finished(*model.apply({"params": params}, *seen(views), per_tile=True))
 
     def finished(mos, out):
-        found = jnp.concatenate([mos[:, None], out["mos_alone"]], axis=1)
+        found = jnp.concatenate([mos[:, None], out["per_tile_mos"]], axis=1)
         if mirror:
             once, again = jnp.split(found, 2)
             found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)

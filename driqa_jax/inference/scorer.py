@@ -60,7 +60,7 @@ class Scorer:
     depends only on the image, not on the order, the rest of the batch or the run.
 
     Args:
-      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, alone=True)` gives `(mos,
+      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos,
         out)` as `driqa_jax.models.driqa.DRIQA` does.
       params: its parameters, a nested dict of float32 arrays.
       metadata: from `load_weights`; `view`, `calibration`, `interval`, `degradations` and `config` are read.

@@ -1,18 +1,21 @@
-"""Losses: pure functions on global arrays. They gather nothing and know no mesh; the caller does.
+"""Losses: pure functions on global arrays. They gather nothing and know no mesh; the caller gathers.
 
-`quality_loss(params)` is the whole model as a loss on pictures, for restorers, codecs and generators.
+Every loss computes in float32 at least, and raises ValueError if an argument does not have the documented shape: losses
+do not broadcast, because `(B,)` against `(B, 1)` would silently give `(B, B)`.
+`quality_loss(params)` is the whole model as a loss on images, for restorers, codecs and generators.
 """
 
 from typing import Any
 
 from driqa_jax.losses.contrast import supcon
-from driqa_jax.losses.mos import mos_l1, plcc_loss, rank_hinge, smooth_l1
+from driqa_jax.losses.mos import mos_l1, plcc_loss, rank_hinge
 from driqa_jax.losses.naming import naming_loss
 from driqa_jax.losses.restoration import DISTANCES, charbonnier, psnr_loss
-from driqa_jax.losses.rs import ratio, restored_ratio, soft_nce
+from driqa_jax.losses.rs import RS_LOSSES, ratio, restored_ratio, soft_nce
 
 __all__ = [
     "DISTANCES",
+    "RS_LOSSES",
     "charbonnier",
     "mos_l1",
     "naming_loss",
@@ -22,14 +25,13 @@ __all__ = [
     "rank_hinge",
     "ratio",
     "restored_ratio",
-    "smooth_l1",
     "soft_nce",
     "supcon",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """`quality_loss` stands with the scorer, above this room, and is fetched on first use: nothing here imports it."""
+    """`quality_loss` needs the whole model, which losses must not import; it loads on first use."""
     if name == "quality_loss":
         from driqa_jax.inference.quality_loss import quality_loss
 

@@ -3,41 +3,35 @@
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.losses._common import masked_log_softmax, mean_over, similarities
-from driqa_jax.losses.inputs import require_rank, require_shape
+from driqa_jax.losses._common import masked_log_softmax, mean_over, require_labels, require_rank, similarities
 
 
 def supcon(z: jax.Array, chain: jax.Array, photo: jax.Array, tau: float = 0.1) -> jax.Array:
-    """Supervised contrast over a global batch in which photos stand under several degradation chains.
+    """Supervised contrast over a global batch in which several degradation chains apply to each photo.
 
-    A positive of an anchor is the *same chain on another photo*. The same photo under another chain is a
-    negative: content must not count. The same photo under the same chain, the anchor itself among them, is
-    neither: it stands in no sum. Clean is a chain like any other.
+    A positive of an anchor is the *same chain on another photo*. The same photo under another chain is a negative,
+    because content must not count. The same photo under the same chain, including the anchor itself, is neither and
+    enters no sum. Clean is a chain like any other.
 
         L = mean_i  -(1/|P(i)|) sum_{p in P(i)} log( exp(s_ip) / sum_{a in A(i)} exp(s_ia) )
 
-    with `s` the cosine over tau, `P(i)` the positives and `A(i)` the positives and
-    negatives; anchors without a positive are left out.
+    `s` is the cosine divided by tau, `P(i)` the positives, and `A(i)` the positives and negatives. Anchors without a
+    positive do not count.
 
     Args:
-      z: `(M, C)` float projections of any length; normalised here.
-      chain: `(M,)` int, the degradation chain with its levels.
+      z: `(M, C)` float projections of any length; normalized here.
+      chain: `(M,)` int, the degradation chain with its severities.
       photo: `(M,)` int, the photo.
       tau: temperature, above 0.
 
     Returns:
-      Scalar float32, at least 0; 0 with zero gradient where no anchor has a positive.
+      Scalar float32, at least 0; 0 with zero gradient if no anchor has a positive.
 
-    Raises:
-      ValueError: `z` is not `(M, C)`, or `chain` or `photo` is not `(M,)`.
-
-    Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2 (the "out" form). The
-    choice of pairs is ours.
+    Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2 (the "out" form). The choice of
+    pairs is ours.
     """
     require_rank("supcon", "z", z, "(M, C)")
-    rows = jnp.shape(z)[:1]
-    require_shape("supcon", "chain", chain, f"z {jnp.shape(z)}", rows)
-    require_shape("supcon", "photo", photo, f"z {jnp.shape(z)}", rows)
+    require_labels("supcon", "z", z, chain=chain, photo=photo)
     chain, photo = jnp.asarray(chain), jnp.asarray(photo)
     same_chain = chain[:, None] == chain[None, :]
     same_photo = photo[:, None] == photo[None, :]

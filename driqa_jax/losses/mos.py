@@ -1,51 +1,30 @@
-"""Fitting human scores: one by one (L1, smooth-L1), as a line (PLCC), and by order (rank hinge)."""
+"""Fitting human scores: absolute error (L1), linear correlation (PLCC), and order (rank hinge)."""
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from driqa_jax.losses.inputs import require_rank, require_shape, wide
+from driqa_jax.losses._common import require_rank, require_shape, wide
 
-# Scores within a standard deviation of 1e-3 (a tenth of a point of 100) count as constant in the correlation.
+# Scores with a standard deviation below 1e-3 (a tenth of a point of 100) count as constant in the correlation.
 SMALLEST_VARIANCE = 1e-6
 
 
 def mos_l1(pred: jax.Array, mos: jax.Array) -> jax.Array:
-    """Mean absolute error of `(B,)` predictions against `(B,)` MOS -> scalar float32, in units of MOS.
-
-    Raises:
-      ValueError: `pred` is not `(B,)`, or `mos` has another shape.
-    """
+    """Mean absolute error of `(B,)` predictions against `(B,)` MOS -> scalar float32, in units of MOS."""
     _require_scores("mos_l1", pred, mos)
     return jnp.mean(jnp.abs(wide(pred) - wide(mos)))
 
 
-def smooth_l1(pred: jax.Array, mos: jax.Array, beta: float = 0.1) -> jax.Array:
-    """Mean smooth-L1 of `(B,)` predictions against `(B,)` MOS -> scalar float32.
-
-    `e^2 / (2 beta)` for an error below `beta`, `e - beta / 2` above. On MOS in [0, 1] a `beta` of 1 would be
-    plain squared error; 0.1 is about half the standard deviation of the scores of a data set.
-
-    Raises:
-      ValueError: `pred` is not `(B,)`, or `mos` has another shape.
-    """
-    _require_scores("smooth_l1", pred, mos)
-    return jnp.mean(optax.huber_loss(wide(pred), wide(mos), delta=beta)) / beta
-
-
 def plcc_loss(pred: jax.Array, mos: jax.Array) -> jax.Array:
-    """`(1 - r) / 2` with `r` Pearson's correlation of `(B,)` and `(B,)` -> scalar float32 in [0, 1].
+    """`(1 - r) / 2` with `r` the Pearson correlation of `(B,)` and `(B,)` -> scalar float32 in [0, 1].
 
-    Compares samples, so it wants the global batch. Constant predictions or scores, and a batch of one, count
-    as `r = 0`: 0.5, with a finite gradient.
-
-    Raises:
-      ValueError: `pred` is not `(B,)`, or `mos` has another shape.
+    It compares samples, so pass the global batch. Constant predictions or scores, and a batch of one, count as
+    `r = 0`, which gives 0.5 with a finite gradient.
     """
     _require_scores("plcc_loss", pred, mos)
     pred, mos = wide(pred), wide(mos)
     pred, mos = pred - jnp.mean(pred), mos - jnp.mean(mos)
-    # A floor, not an added epsilon: it leaves r exact wherever the scores do vary.
+    # A floor instead of an added epsilon keeps r exact for scores that vary.
     spread = [jnp.sqrt(jnp.maximum(jnp.mean(x * x), SMALLEST_VARIANCE)) for x in (pred, mos)]
     r = jnp.mean(pred * mos) / (spread[0] * spread[1])
     return (1.0 - r) / 2.0
@@ -54,11 +33,8 @@ def plcc_loss(pred: jax.Array, mos: jax.Array) -> jax.Array:
 def rank_hinge(better: jax.Array, worse: jax.Array, margin: float = 0.03) -> jax.Array:
     """Mean `max(0, margin - (better - worse))` over `(R,)` pairs of predicted scores -> scalar float32.
 
-    `better[i]` and `worse[i]` are predictions for one photo at two severities; no pair (R = 0) gives 0. The
-    margin is in units of MOS.
-
-    Raises:
-      ValueError: `better` is not `(R,)`, or `worse` has another shape.
+    `better[i]` and `worse[i]` are predictions for one photo at two severities. R = 0 gives 0. The margin is in units
+    of MOS.
     """
     require_rank("rank_hinge", "better", better, "(R,)")
     require_shape("rank_hinge", "worse", worse, "better", jnp.shape(better))

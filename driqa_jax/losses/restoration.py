@@ -1,24 +1,21 @@
-"""Restoration: how far the restored picture is from the clean one."""
+"""Restoration: the distance of the restored image from the clean one."""
 
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.losses.inputs import require_rank, require_shape, wide
+from driqa_jax.losses._common import require_rank, require_shape, wide
 
 
 def charbonnier(restored: jax.Array, clean: jax.Array, eps: float = 1e-3) -> jax.Array:
-    """Mean Charbonnier distance, `sqrt((restored - clean)^2 + eps^2)`: L1 that is smooth at 0.
+    """Mean Charbonnier distance, `sqrt((restored - clean)^2 + eps^2)`: an L1 that is smooth at 0.
 
     Args:
       restored: any shape, float, normally `(B, H, W, 3)` in [0, 1].
       clean: the same shape.
-      eps: where it turns from square to linear, in units of the picture; the least value.
+      eps: the minimum, and the error at which the distance turns from quadratic to linear; in units of the image.
 
     Returns:
       Scalar float32, at least `eps`.
-
-    Raises:
-      ValueError: the shapes differ.
 
     Source: Charbonnier et al., ICIP 1994; eps 1e-3 as in Lai et al., LapSRN, CVPR 2017.
     """
@@ -28,18 +25,15 @@ def charbonnier(restored: jax.Array, clean: jax.Array, eps: float = 1e-3) -> jax
 
 
 def psnr_loss(restored: jax.Array, clean: jax.Array, eps: float = 1e-5) -> jax.Array:
-    """How many dB the PSNR stays below its best, a mean over pictures: every picture counts alike, however degraded.
+    """Mean dB by which the PSNR stays below its bound; every image weighs the same, however degraded.
 
     Args:
       restored: `(M, H, W, C)` float, normally in [0, 1].
       clean: the same shape.
-      eps: added to the mean squared error; with 1e-5 the best is 50 dB, and what is clean enough pulls no more.
+      eps: added to the mean squared error. With 1e-5 the bound is 50 dB, so nearly clean images stop pulling.
 
     Returns:
       Scalar float32, at least 0: `10 log10((MSE + eps) / eps)`.
-
-    Raises:
-      ValueError: the shapes differ, or have not four axes.
 
     Source: HINet (Chen et al., CVPRW 2021) and NAFNet (ECCV 2022) train on PSNR; the bound is ours.
     """

@@ -1,7 +1,7 @@
 """Degradation encoder `E_d`: native-resolution tiles to degradation tokens and a degradation vector.
 
-A small strided network that starts from nothing, and statistics of the signal that need no learning: it must see what
-was done to the pixels, not objects.
+It combines a small strided network without pretraining and fixed signal statistics, because it must see what happened
+to the pixels, not objects.
 """
 
 from typing import NamedTuple
@@ -17,10 +17,10 @@ from driqa_jax.models.signal_statistics import signal_statistics
 
 
 class Degradation(NamedTuple):
-    """What `E_d` says of M tiles.
+    """The output of `E_d` for M tiles.
 
-    `tokens` (M, N, C), N = (side / 32)^2; `vector` (M, C); `projection` (M, C / 2), for the contrast alone;
-    `logits` (M, T), one sigmoid each, since chains have several types; `severity` (M, T) in [0, 1].
+    `tokens` (M, N, C), N = (side / 32)^2; `vector` (M, C); `projection` (M, C / 2), only for the contrast loss;
+    `logits` (M, T), a sigmoid each because a chain has several types; `severity` (M, T) in [0, 1].
     """
 
     tokens: jax.Array
@@ -31,13 +31,13 @@ class Degradation(NamedTuple):
 
 
 def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """A first layer that begins as the 3x3 DCT of luma, then of the colour differences, low frequencies first.
+    """Initialize a first layer as the 3x3 DCT of luma, then of the color differences, low frequencies first.
 
-    Random filters on raw pixels see mostly brightness, and high frequencies, where noise, blur and compression show,
-    are learned late; forensics begins with fixed high-pass filters for that reason (Fridrich and Kodovsky, 2012).
+    Random filters on raw pixels see mostly brightness and learn high frequencies late, although noise, blur and
+    compression show there. Forensics starts from fixed high-pass filters for that reason (Fridrich and Kodovsky, 2012).
 
     Args:
-      key: not used.
+      key: unused.
       shape: (3, 3, 3, F), F up to 27.
 
     Raises:
@@ -45,13 +45,13 @@ def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> 
     """
     del key
     if shape[:3] != (3, 3, 3) or shape[3] > 27:
-        raise ValueError(f"a spectral layer is (3, 3, 3, F), F up to 27; got {shape}")
+        raise ValueError(f"a spectral layer must be (3, 3, 3, F) with F up to 27, got {shape}")
     k, n = np.arange(3)[:, None], np.arange(3)[None, :]
     line = np.cos(np.pi * (2 * n + 1) * k / 6) * np.where(k == 0, np.sqrt(1 / 3), np.sqrt(2 / 3))
     colors = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
     colors = colors / np.linalg.norm(colors, axis=1, keepdims=True)
     order = sorted(((c > 0) * (3 + u + v), c, u + v, u, v) for c in range(3) for u in range(3) for v in range(3))
-    # All of luma comes before colour: nine filters, then the colours' means and gradients.
+    # The nine luma filters come first, then means and gradients of the color differences.
     filters = [np.einsum("i,j,c->ijc", line[u], line[v], colors[c]) for _, c, _, u, v in order[: shape[3]]]
     return jnp.asarray(np.stack(filters, axis=-1), dtype)
 
@@ -61,10 +61,10 @@ class DegradationEncoder(nn.Module):
 
     Attributes:
       width: C.
-      types: T, the number of degradation types that the head names.
-      statistics: whether the vector also reads `signal_statistics`. With them 16,000 pictures name degradations better
-        than a hundred thousand do without.
-      channels: of the full-resolution layer and of the strided ones after it, all but the last.
+      types: T, the number of degradation types of the naming head.
+      statistics: whether the vector also reads `signal_statistics`. With them, 16,000 training images name
+        degradations better than 100,000 without.
+      channels: of the full-resolution layer and of all strided layers but the last.
     """
 
     width: int
@@ -75,8 +75,8 @@ class DegradationEncoder(nn.Module):
     @nn.compact
     def __call__(self, tiles: jax.Array) -> Degradation:
         """`tiles` (M, H, W, 3) float in [0, 1], sides divisible by 32."""
-        # Group norm takes the amplitude away, and with it much of a noise's strength: the first layer has none,
-        # and its moments go to the vector directly.
+        # Group norm removes amplitude and with it much of the strength of noise. The first layer therefore has none,
+        # and its moments go directly to the vector.
         x = nn.leaky_relu(Conv(self.channels[0], (3, 3), kernel_init=spectral_init, name="full")(tiles * 2 - 1), 0.1)
         mean = x.mean(axis=(1, 2))
         spread = jnp.log(x.var(axis=(1, 2)) + 1e-5)

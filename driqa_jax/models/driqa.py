@@ -1,7 +1,7 @@
-"""DRI-IQA, assembled: two representations of one photo, their interaction, a restorer's help, a score.
+"""DRI-IQA, assembled: two representations of a photo, their interaction, restoration assistance, and a score.
 
-This is a reconstruction from the abstract of arXiv 2411.17390 (WACV 2025): the abstract names the parts, and their
-form here is this project's.
+This is a reconstruction from the abstract of arXiv 2411.17390 (WACV 2025). The abstract names the parts; their form is
+this project's.
 """
 
 import functools
@@ -26,7 +26,7 @@ from driqa_jax.models.vit import ViT
 
 
 class TileReading(NamedTuple):
-    """What M tiles, K of each photo, gave: `vector` (M, C) and `tokens` (M, N, C) of `E_d`, `restoration` tokens
+    """Encodings of M tiles, K per photo: `vector` (M, C) and `tokens` (M, N, C) of `E_d`, `restoration` tokens
     (M, N, C) of `R`."""
 
     vector: jax.Array
@@ -35,9 +35,9 @@ class TileReading(NamedTuple):
 
 
 class Features(NamedTuple):
-    """All that the score of B photos is computed from, K tiles each, before any part that stage 2 must train.
+    """All inputs of the parts that stage 2 trains, for B photos with K tiles each.
 
-    `moments` (B, F) and `cells` (B, h, w, F') of the quality backbone, see `QualityEncoder.look`; `valid` (B, 2);
+    `moments` (B, F) and `cells` (B, h, w, F') of the quality backbone, see `QualityEncoder.features`; `valid` (B, 2);
     `vector` (B * K, C) and `tokens` (B * K, N, C) of `E_d`; `levels` of `R`'s decoder, each (B * K, g, g, c) with
     g^2 = N; `tile_boxes` (B, K, 4).
     """
@@ -52,7 +52,7 @@ class Features(NamedTuple):
 
 
 class DRIQA(nn.Module):
-    """The whole model; every part is a module that another of the same signature can replace."""
+    """The whole model; a module with the same signature can replace any part."""
 
     degradation_encoder: nn.Module
     degradation_read: nn.Module
@@ -65,16 +65,16 @@ class DRIQA(nn.Module):
     rs_projection_q: nn.Module
 
     def encode_degradation(self, tiles: jax.Array) -> Degradation:
-        """`E_d` alone: `tiles` (M, H, W, 3) float in [0, 1]."""
+        """Run `E_d` on `tiles` (M, H, W, 3) float in [0, 1]."""
         return self.degradation_encoder(tiles)
 
     def pretraining(self, tiles: jax.Array) -> tuple[Degradation, jax.Array]:
-        """What stage 0+1 trains, `E_d` and `R`, and no more; to make their parameters with."""
-        seen = self.encode_degradation(tiles)
-        return seen, self.restore(tiles, seen.vector)
+        """Run only what stage 0+1 trains, `E_d` and `R`; used to initialize their parameters."""
+        encoded = self.encode_degradation(tiles)
+        return encoded, self.restore(tiles, encoded.vector)
 
     def restore(self, tiles: jax.Array, d: jax.Array) -> jax.Array:
-        """`R` alone: `tiles` (M, H, W, 3), `d` (M, C) -> restored (M, H, W, 3)."""
+        """Run `R`: `tiles` (M, H, W, 3), `d` (M, C) -> restored (M, H, W, 3)."""
         return self.restoration(tiles, d)[0]
 
     def __call__(
@@ -84,62 +84,66 @@ class DRIQA(nn.Module):
         tiles: jax.Array,
         tile_boxes: jax.Array,
         keys: jax.Array | None = None,
-        alone: bool = False,
+        per_tile: bool = False,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Score photos.
 
         Args:
-          whole: (B, H, W, 3) float in [0, 1]; the whole picture at the top left of a canvas.
-          valid: (B, 2) int32; rows and columns of the canvas that hold picture, multiples of 32.
+          whole: (B, H, W, 3) float in [0, 1]; the whole image at the top left of a canvas.
+          valid: (B, 2) int32; rows and columns of the canvas that the image covers, multiples of 32.
           tiles: (B, K, S, S, 3) float in [0, 1]; native-resolution tiles, S divisible by 32.
-          tile_boxes: (B, K, 4) float; y0, x0, y1, x1 of each tile as fractions of the picture.
-          keys: (B,) random keys, one a photo, while training; None when scoring.
-          alone: whether to say too what each tile would give if it were the only one (`mos_alone`); the encoders
-            and the restorer run once all the same, and the restorer still reads the `d` of all tiles.
+          tile_boxes: (B, K, 4) float; y0, x0, y1, x1 of each tile as fractions of the image.
+          keys: (B,) random keys, one per photo, in training; None when scoring.
+          per_tile: whether to return `per_tile_mos` too, the MOS from each tile on its own. The encoders and the
+            restorer still run once, and the restorer reads the `d` of all tiles.
 
         Returns:
-          mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, a dictionary of
-          d, q, d_tilde, q_tilde (B, C); D, D_tilde, restoration_tokens (B, K * N, C); Q, Q_tilde (B, N', C);
-          restored (B, K, S, S, 3); patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool;
-          degradation_logits (B, T), severity (B, T) in [0, 1]; contrast_projection (B * K, C / 2);
-          rs_d, rs_q (B, C); mos_aux (B,); with `alone`, mos_alone (B, K).
+          mos (B,), on the training scale (MOS 0 to 1, higher is better), and `out`, the named intermediates:
+
+          d, q, d_tilde, q_tilde (B, C): degradation and quality vectors before and after the interaction;
+          D, D_tilde, restoration_tokens (B, K * N, C) and Q, Q_tilde (B, N', C): the tokens;
+          restored (B, K, S, S, 3): the restored tiles, not clipped;
+          patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool: the quality map;
+          degradation_logits (B, T), severity (B, T) in [0, 1]: means over the tiles;
+          contrast_projection (B * K, C / 2); rs_d, rs_q (B, C); mos_aux (B,): inputs of the losses;
+          per_tile_mos (B, K): only with `per_tile`.
         """
         batch, count = tiles.shape[:2]
 
         def over_tiles(x):
             return x.reshape(batch, count, *x.shape[1:]).mean(axis=1)
 
-        seen = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
-        restored, levels = self._restored(tiles, seen.vector)
-        moments, cells = self.quality_encoder.look(whole, valid)
-        features = Features(moments, cells, valid, seen.vector, seen.tokens, levels, tile_boxes)
-        mos, out = self.from_features(features, keys, alone)
+        encoded = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
+        restored, levels = self._restored(tiles, encoded.vector)
+        moments, cells = self.quality_encoder.features(whole, valid)
+        features = Features(moments, cells, valid, encoded.vector, encoded.tokens, levels, tile_boxes)
+        mos, out = self.from_features(features, keys, per_tile)
         return mos, {
             **out,
             "restored": restored.reshape(tiles.shape),
-            "degradation_logits": over_tiles(seen.logits),
-            "severity": over_tiles(seen.severity),
-            "contrast_projection": seen.projection,
+            "degradation_logits": over_tiles(encoded.logits),
+            "severity": over_tiles(encoded.severity),
+            "contrast_projection": encoded.projection,
         }
 
     def look_at_quality(self, whole: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """`moments` and `cells` of `Features`, of `whole` (B, H, W, 3) float in [0, 1] and `valid` (B, 2) int32."""
-        return self.quality_encoder.look(whole, valid)
+        """`moments` and `cells` of `Features` from `whole` (B, H, W, 3) float in [0, 1] and `valid` (B, 2) int32."""
+        return self.quality_encoder.features(whole, valid)
 
     def look_at_tiles(self, tiles: jax.Array) -> tuple[jax.Array, jax.Array, list[jax.Array]]:
-        """`vector`, `tokens` and `levels` of `Features`, of `tiles` (B, K, S, S, 3) float in [0, 1]."""
-        seen = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
-        return seen.vector, seen.tokens, self._restored(tiles, seen.vector)[1]
+        """`vector`, `tokens` and `levels` of `Features` from `tiles` (B, K, S, S, 3) float in [0, 1]."""
+        encoded = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
+        return encoded.vector, encoded.tokens, self._restored(tiles, encoded.vector)[1]
 
     def from_features(
-        self, features: Features, keys: jax.Array | None = None, alone: bool = False
+        self, features: Features, keys: jax.Array | None = None, per_tile: bool = False
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """What a call gives, from `features` on: mos (B,) and `out`, without what `E_d`'s heads and `R` say."""
+        """A call from `features` on: mos (B,) and `out` without the outputs of `E_d`'s heads and of `R`."""
         tokens_t = self.restoration_tokens(features.levels, math.isqrt(features.tokens.shape[1]))
         read = TileReading(features.vector, features.tokens, tokens_t)
-        quality = self.quality_encoder.read(features.moments, features.cells, features.valid, keys)
+        quality = self.quality_encoder.heads(features.moments, features.cells, features.valid, keys)
         canvas = features.cells.shape[1] * STRIDE, features.cells.shape[2] * STRIDE
-        mos, out = self.combine(read, features.tile_boxes, quality, features.valid, canvas, alone)
+        mos, out = self.combine(read, features.tile_boxes, quality, features.valid, canvas, per_tile)
         return mos, {
             **out,
             "q": quality.vector,
@@ -149,11 +153,11 @@ class DRIQA(nn.Module):
         }
 
     def encode_quality(self, whole: jax.Array, valid: jax.Array) -> Quality:
-        """`E_q` alone, scoring: `whole` (B, H, W, 3) float in [0, 1], `valid` (B, 2) int32."""
+        """Run `E_q` without dropout on `whole` (B, H, W, 3) float in [0, 1] and `valid` (B, 2) int32."""
         return self.quality_encoder(whole, valid)
 
     def read_restoration(self, tiles: jax.Array, vector: jax.Array) -> jax.Array:
-        """`R` alone, of `tiles` (B, K, S, S, 3) and their vectors (B * K, C): its tokens (B * K, N, C)."""
+        """The tokens of `R`, (B * K, N, C), from `tiles` (B, K, S, S, 3) and their vectors (B * K, C)."""
         return self.restoration_tokens(self._restored(tiles, vector)[1], tiles.shape[2] // STRIDE)
 
     def combine(
@@ -163,12 +167,12 @@ class DRIQA(nn.Module):
         quality: Quality,
         valid: jax.Array,
         canvas: tuple[int, int],
-        alone: bool = False,
+        per_tile: bool = False,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Interaction and predictor, on what the encoders and the restorer gave.
+        """Run interaction and predictor on the outputs of the encoders and the restorer.
 
-        `tile_boxes` (B, K, 4), `valid` (B, 2), `canvas` the height and width that `whole` had, `alone` as in a call.
-        Returns mos (B,) and the part of a call's `out` that follows from them.
+        `tile_boxes` (B, K, 4); `valid` (B, 2); `canvas` is the height and width of `whole`; `per_tile` as in a call.
+        Returns mos (B,) and the outputs of these two parts.
         """
         batch, count = tile_boxes.shape[:2]
         grid = math.isqrt(read.tokens.shape[1])
@@ -182,7 +186,7 @@ class DRIQA(nn.Module):
         tokens_t = read.restoration.reshape(places.shape) + places
 
         rows, cols = canvas[0] // STRIDE, canvas[1] // STRIDE
-        # The canvas as a box in the picture's own fractions: its end lies beyond 1 where it is padded.
+        # The canvas as a box in fractions of the image; its end exceeds 1 where it is padded.
         end = jnp.asarray(canvas, jnp.float32)[None, :] / valid
         box = jnp.concatenate([jnp.zeros_like(end), end], axis=-1)
         tokens_q = quality.tokens + sincos_positions(grid_coordinates(box, rows, cols), d.shape[-1])
@@ -208,38 +212,34 @@ class DRIQA(nn.Module):
             "patch_weights": as_map(weights),
             "patch_mask": as_map(quality.mask),
         }
-        if alone:
+        if per_tile:
             q, tokens_q, mask = (jnp.repeat(x, count, axis=0) for x in (quality.vector, tokens_q, quality.mask))
             tokens_d, tokens_t = (x.reshape(batch * count, -1, x.shape[-1]) for x in (tokens_d, tokens_t))
             d_tilde, tokens_d_tilde, _, tokens_q_tilde = self.interaction(
                 vectors.reshape(batch * count, -1), tokens_d, q, tokens_q, mask
             )
             each = self.predictor(tokens_q_tilde, mask, tokens_t, tokens_d_tilde, d_tilde)[0]
-            out["mos_alone"] = each.reshape(batch, count)
+            out["per_tile_mos"] = each.reshape(batch, count)
         return mos, out
 
     def _restored(self, tiles, vector):
         batch, count, side = tiles.shape[:3]
-        # R reads the vector from before the interaction, so that it can be trained with no MOS.
+        # R reads the vector from before the interaction, so that it can train without MOS.
         d = vector.reshape(batch, count, -1).mean(axis=1)
         restored, levels = self.restoration(tiles.reshape(-1, *tiles.shape[2:]), jnp.repeat(d, count, axis=0))
         return restored, pooled(levels, side // STRIDE)
 
 
 def count_types(config: ml_collections.ConfigDict) -> int:
-    """How many degradations the naming head knows.
-
-    Raises:
-      ValueError: none.
-    """
+    """The number of degradation types of the naming head. Raises ValueError if it is 0."""
     count = config.types if isinstance(config.types, int) else len(config.types)
     if count < 1:
-        raise ValueError("model.types is empty; give the names of the degradations, as `train.initial.with_model` does")
+        raise ValueError("model.types must name at least one degradation, got none")
     return count
 
 
 class Size(NamedTuple):
-    """What variants differ in: `E_q`'s backbone, `width` (C), attention heads, `E_d`'s channels, `R`, layers (L)."""
+    """A variant: `E_q`'s backbone, `width` (C), attention heads, `E_d`'s channels, `R`, interaction layers (L)."""
 
     backbone: nn.Module
     width: int
@@ -249,18 +249,18 @@ class Size(NamedTuple):
     layers: int = 2
 
 
-# What a configuration without the key means: it is of weights older than that key.
+# The values of keys that older weights lack.
 OLDER = {"statistics": False, "median": False}
 
 
 def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
-    """The whole model at a size; `config` as for `build_model`. Raises ValueError for an unknown value of a switch."""
+    """The whole model at a size; `config` as for `build_model`. Raises ValueError for an unknown switch value."""
     part = parts(config)
-    own = {key: config.get(key, value) for key, value in OLDER.items()}
+    reads = {key: config.get(key, value) for key, value in OLDER.items()}
     return DRIQA(
-        degradation_encoder=DegradationEncoder(size.width, count_types(config), own["statistics"], size.channels),
+        degradation_encoder=DegradationEncoder(size.width, count_types(config), reads["statistics"], size.channels),
         degradation_read=part["degradation"](),
-        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"], median=own["median"]),
+        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"], median=reads["median"]),
         restoration_tokens=part["restoration"](size.width),
         quality_encoder=QualityEncoder(part["quality"](size.backbone), size.width, config.dropout),
         interaction=Interaction(size.heads, size.layers, part["interaction"]),
@@ -279,25 +279,25 @@ VARIANTS: dict[str, Callable] = {name: functools.partial(assemble, size) for nam
 
 
 def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA:
-    """The model that `config.variant` names.
+    """The model of `config.variant`.
 
     Args:
-      config: `variant`; `types`, the degradations that the naming head knows, their names or their number; `dropout`,
-        on the pooled features of the quality encoder while training; `statistics`, whether `E_d` reads those of the
-        signal, and `median`, whether `R` reads the median (absent, as in weights older than these keys: no); the
-        ablations, see `switches`.
-      remat: whether the backbone and the restorer, in training, compute each block again in place of keeping what is
-        inside it: less memory, about a third more work.
+      config: `variant`; `types`, the names or the number of the degradations of the naming head; `dropout`, the rate
+        on the pooled features of the quality encoder in training; `statistics`, whether `E_d` reads signal statistics,
+        and `median`, whether `R` reads the median (both false if absent, as in older weights); the switches of
+        `ablations`.
+      remat: whether backbone and restorer recompute each block in the backward pass: less memory, about a third more
+        work.
 
     Raises:
-      ValueError: no such variant, or no such value of a switch; the message lists those there are.
+      ValueError: unknown variant or switch value; the message lists the choices.
     """
     if config.variant not in VARIANTS:
-        raise ValueError(f"model.variant is {config.variant!r}; the variants are {', '.join(sorted(VARIANTS))}")
+        raise ValueError(f"model.variant must be one of {', '.join(sorted(VARIANTS))}, got {config.variant!r}")
     model = VARIANTS[config.variant](config)
     if not remat:
         return model
     encoder = model.quality_encoder
-    if hasattr(encoder.backbone, "remat"):  # learned maps have nothing to compute again
+    if hasattr(encoder.backbone, "remat"):  # learned maps have no blocks to recompute
         encoder = encoder.clone(backbone=encoder.backbone.clone(remat=True))
     return model.clone(quality_encoder=encoder, restoration=model.restoration.clone(remat=True))

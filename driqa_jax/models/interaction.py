@@ -1,7 +1,7 @@
-"""Dual-representation interaction: degradation and quality read one another.
+"""Dual-representation interaction: degradation and quality read each other.
 
-The vectors ride along as class tokens: attention between two single vectors is degenerate, a softmax over one
-key is 1. Both directions start from the same previous state, so neither representation goes first.
+The vectors act as class tokens, because attention between two single vectors is degenerate: a softmax over one key is
+1. Both directions start from the same previous state, so neither representation goes first.
 """
 
 from collections.abc import Callable
@@ -10,38 +10,48 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.controls import ReadsItself
 from driqa_jax.models.layers import MLP, CrossAttention, Dense
+
+Mask = jax.Array | None  # (B, N) bool, true for valid tokens; None: all are valid
 
 
 class ReadsOther(CrossAttention):
     """Attention over the other representation."""
 
-    def __call__(self, own, other, own_mask=None, other_mask=None):
-        """`own` (B, N, C), `other` (B, M, C), masks (B, N) and (B, M) bool or None -> (B, N, C), like all readers."""
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
+        """`own` (B, N, C), `other` (B, M, C), masks (B, N) and (B, M) bool -> (B, N, C), like every reader."""
         del own_mask
         return super().__call__(own, other, other_mask)
 
 
+class ReadsItself(CrossAttention):
+    """The control: attention over its own representation, with the same number of parameters."""
+
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
+        """As `ReadsOther`, without reading `other`."""
+        del other, other_mask
+        return super().__call__(own, own, own_mask)
+
+
 class Gate(nn.Module):
-    """Every token scaled, channel by channel, by what the other's vector says; as many parameters as attention."""
+    """Scale every token per channel by a function of the other vector; as many parameters as attention."""
 
     heads: int
 
     @nn.compact
-    def __call__(self, own, other, own_mask=None, other_mask=None):
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """As `ReadsOther`."""
         del own_mask, other_mask
         return own * nn.sigmoid(MLP(name="gate")(other[:, :1]))
 
 
 class Concatenation(nn.Module):
-    """Every token beside the other's vector, through two dense layers; as many parameters as attention, to .3 %."""
+    """Two dense layers over every token and the other vector; as many parameters as attention, within 0.3 %."""
 
     heads: int
 
     @nn.compact
-    def __call__(self, own, other, own_mask=None, other_mask=None):
+    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """As `ReadsOther`."""
         del own_mask, other_mask
         width = own.shape[-1]
@@ -49,7 +59,7 @@ class Concatenation(nn.Module):
         return Dense(width, name="out")(nn.gelu(Dense(round(4 * width / 3), name="hidden")(both)))
 
 
-# How `q` and `d` read in each form of the interaction.
+# The readers of `q` and of `d` for each value of the switch `interaction`.
 READERS = {
     "both": (ReadsOther, ReadsOther),
     "d2q": (ReadsOther, ReadsItself),
@@ -61,7 +71,7 @@ READERS = {
 
 
 class InteractionBlock(nn.Module):
-    """One pre-norm block: each representation reads, then a feed-forward each."""
+    """One pre-norm block: each representation reads, then passes its own feed-forward layer."""
 
     heads: int
     q_reads: Callable = ReadsOther
@@ -69,7 +79,7 @@ class InteractionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, d: jax.Array, q: jax.Array, q_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """`d` (B, 1 + N, C), `q` (B, 1 + N', C), `q_mask` (B, 1 + N') bool -> the same shapes."""
+        """`d` (B, 1 + N, C), `q` (B, 1 + N', C), `q_mask` (B, 1 + N') bool -> `d` and `q` of the same shapes."""
         d_norm, q_norm = nn.LayerNorm(name="d_norm")(d), nn.LayerNorm(name="q_norm")(q)
         q = q + self.q_reads(self.heads, name="q_reads_d")(q_norm, d_norm, own_mask=q_mask)
         d = d + self.d_reads(self.heads, name="d_reads_q")(d_norm, q_norm, other_mask=q_mask)
@@ -79,12 +89,12 @@ class InteractionBlock(nn.Module):
 
 
 class Interaction(nn.Module):
-    """Both ways, `layers` times.
+    """`layers` interaction blocks.
 
     Attributes:
       heads: attention heads.
       layers: L.
-      readers: how `q` and `d` read, a value of `READERS`.
+      readers: the readers of `q` and `d`, a value of `READERS`.
     """
 
     heads: int
@@ -92,7 +102,9 @@ class Interaction(nn.Module):
     readers: tuple[Callable, Callable] = READERS["both"]
 
     @nn.compact
-    def __call__(self, d, tokens_d, q, tokens_q, mask_q):
+    def __call__(
+        self, d: jax.Array, tokens_d: jax.Array, q: jax.Array, tokens_q: jax.Array, mask_q: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
         """`d` (B, C), `tokens_d` (B, N, C), `q` (B, C), `tokens_q` (B, N', C), `mask_q` (B, N') bool.
 
         Returns d~, D~, q~, Q~ of the same shapes.

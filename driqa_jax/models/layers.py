@@ -1,4 +1,4 @@
-"""Small layers that several parts share: FiLM, constants, attention, positions, per-example dropout, masked pooling."""
+"""Layers that several parts share: dense, FiLM, attention, positions, per-example dropout, masked pooling."""
 
 import flax.linen as nn
 import jax
@@ -7,9 +7,9 @@ import numpy as np
 
 
 class Dense(nn.Module):
-    """`flax.linen.Dense` over the last axis, computed on rows, in the dtype of its kernel.
+    """`flax.linen.Dense` over the last axis, computed on flattened rows in the dtype of its kernel.
 
-    On CPUs the kernel's gradient of a product with several leading axes is three times slower than on one.
+    On CPUs the kernel gradient with several leading axes is three times slower than with one.
     """
 
     features: int
@@ -26,9 +26,9 @@ class Dense(nn.Module):
 
 
 class FiLM(nn.Module):
-    """Scale and shift features by a condition, `x * (1 + gamma(c)) + beta(c)`; the identity at the start.
+    """Scale and shift features by a condition, `x * (1 + gamma(c)) + beta(c)`; initialized as the identity.
 
-    Source: Perez et al., AAAI 2018; the zero start as in ControlNet-like conditioning.
+    Source: Perez et al., AAAI 2018; the zero initialization as in ControlNet-like conditioning.
     """
 
     @nn.compact
@@ -44,7 +44,7 @@ class FiLM(nn.Module):
 class Standardize(nn.Module):
     """Shift and scale every feature by constants measured once on training photos (see `train/initialization.py`).
 
-    Raw features of the stages differ by orders of magnitude, which no learning rate fits.
+    Raw features of the stages differ by orders of magnitude, and no single learning rate fits them all.
     """
 
     @nn.compact
@@ -52,14 +52,14 @@ class Standardize(nn.Module):
         shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
         shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],)).reshape(shape)
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(shape)
-        # A feature that hardly moved on the photos it was measured on can be far out on a strange one.
+        # A feature that hardly varied on the measured photos can be an extreme outlier on another one.
         return jnp.clip((x - shift) * scale, -8.0, 8.0)
 
 
 class Add(nn.Module):
-    """Shift features by a condition, `x + beta(c)`; the identity at the start. Half the parameters of `FiLM`.
+    """Shift features by a condition, `x + beta(c)`; initialized as the identity. Half the parameters of `FiLM`.
 
-    Source: the form in which the authors' earlier restorer (arXiv 2305.03997) takes its vector in.
+    Source: how the authors' earlier restorer (arXiv 2305.03997) injects its vector.
     """
 
     @nn.compact
@@ -73,14 +73,14 @@ class CrossAttention(nn.Module):
     """Multi-head attention of one set of tokens over another.
 
     Attributes:
-      heads: number of heads; divides the width of the queries.
+      heads: number of heads; must divide the width of the queries.
     """
 
     heads: int
 
     @nn.compact
     def __call__(self, queries: jax.Array, keys: jax.Array, key_mask: jax.Array | None = None) -> jax.Array:
-        """`queries` (B, N, C), `keys` (B, M, C), `key_mask` (B, M) bool, true where a key counts -> (B, N, C)."""
+        """`queries` (B, N, C), `keys` (B, M, C), `key_mask` (B, M) bool, true for valid keys -> (B, N, C)."""
         batch, count, width = queries.shape
         split = (self.heads, width // self.heads)
         q = Dense(width, name="query")(queries).reshape(batch, count, *split)
@@ -94,10 +94,10 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between, `ratio` times as wide inside.
+    """Two dense layers with a GELU between; the hidden layer is `ratio` times as wide as the input.
 
     Attributes:
-      approximate: whether GELU is the one of tanh.
+      approximate: whether GELU uses the tanh approximation.
     """
 
     ratio: int = 2
@@ -111,16 +111,16 @@ class MLP(nn.Module):
 
 
 def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
-    """Two-dimensional sine-cosine positions at any place of a picture.
+    """Two-dimensional sine-cosine position embeddings at any place of an image.
 
-    Cross-attention cannot align tokens of two views without them: the same place must look alike in both.
+    They let cross-attention align tokens of two views: one place has one embedding in both.
 
     Args:
-      coordinates: (B, N, 2) float, row and column as fractions of the picture.
+      coordinates: (B, N, 2) float, row and column as fractions of the image.
       width: channels of the result, divisible by 4.
 
     Returns:
-      (B, N, width) float in [-1, 1]. Source: MAE / ViT code, with 32 units along each side of the picture.
+      (B, N, width) float in [-1, 1]. Source: MAE / ViT code, with 32 units along each side of the image.
     """
     frequencies = jnp.asarray(32.0 / 1000.0 ** (np.arange(width // 4) / (width // 4)), coordinates.dtype)
     angles = coordinates[..., None] * frequencies[None, None, None, :]
@@ -129,13 +129,10 @@ def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
 
 
 def grid_coordinates(boxes: jax.Array, height: int, width: int) -> jax.Array:
-    """Centres of a grid of cells inside boxes.
+    """Centers of a grid of height x width cells inside boxes.
 
-    Args:
-      boxes: (B, 4) float, y0, x0, y1, x1 as fractions of the picture.
-
-    Returns:
-      (B, height * width, 2) float, row and column, row-major.
+    `boxes` (B, 4) float, y0, x0, y1, x1 as fractions of the image -> (B, height * width, 2) float, row and column, in
+    row-major order.
     """
     rows = (jnp.arange(height) + 0.5) / height
     cols = (jnp.arange(width) + 0.5) / width
@@ -145,12 +142,9 @@ def grid_coordinates(boxes: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
-    """Drop features of each example by that example's own key, so that the number of devices changes nothing.
+    """Dropout with one random key per example, so that the result does not depend on the number of devices.
 
-    Args:
-      x: (B, C) float.
-      keys: (B,) typed random keys, or None outside training, when `x` comes back as it is.
-      rate: the probability of dropping, in [0, 1).
+    `x` (B, C) float; `keys` (B,) typed random keys, or None for no dropout; `rate` in [0, 1).
     """
     if keys is None or rate == 0:
         return x
@@ -159,38 +153,38 @@ def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
 
 
 def valid_mask(valid: jax.Array, height: int, width: int, stride: int) -> jax.Array:
-    """(B, 2) valid rows and columns of the canvas -> (B, height, width, 1) bool at a feature map's stride."""
+    """(B, 2) valid rows and columns of the canvas -> (B, height, width, 1) bool for a feature map at `stride`."""
     rows = jnp.arange(height)[None, :, None, None] < (valid[:, 0] // stride)[:, None, None, None]
     cols = jnp.arange(width)[None, None, :, None] < (valid[:, 1] // stride)[:, None, None, None]
     return rows & cols
 
 
 def average_pool(x: jax.Array, factor: int) -> jax.Array:
-    """Mean over blocks of factor x factor; (B, H, W, C) -> (B, H / factor, W / factor, C), float32 at least."""
+    """Mean over factor x factor blocks: (B, H, W, C) -> (B, H / factor, W / factor, C), float32 at least."""
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height // factor, factor, width // factor, factor, channels)
     return blocks.mean(axis=(2, 4), dtype=jnp.promote_types(x.dtype, jnp.float32))
 
 
 def deviation(x: jax.Array) -> jax.Array:
-    """(B, N, C) -> (B, C), the standard deviation over N; where it is 0 (one token, say) so is its gradient.
+    """(B, N, C) -> (B, C), the standard deviation over N, with gradient 0 where it is 0 (with one token, for example).
 
-    `jnp.std` gives NaN for that gradient, and one NaN ends a training.
+    The gradient of `jnp.std` is NaN there, and one NaN ends training.
     """
     variance = x.var(axis=1)
-    some = variance > 0
-    return jnp.where(some, jnp.sqrt(jnp.where(some, variance, 1.0)), 0.0)
+    positive = variance > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1.0)), 0.0)
 
 
 def masked_moments(x: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation of each channel over the valid places.
+    """Mean and standard deviation of each channel over the valid pixels.
 
-    `x` (B, H, W, C), `mask` (B, H, W, 1) bool -> two (B, C), float32 at least.
-    The deviation's gradient is finite at zero.
+    `x` (B, H, W, C), `mask` (B, H, W, 1) bool -> two arrays (B, C), float32 at least. The gradient of the deviation is
+    finite at zero.
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     weight = mask.astype(x.dtype)
     count = weight.sum(axis=(1, 2))
     mean = (x * weight).sum(axis=(1, 2)) / count
-    centred = (x - mean[:, None, None, :]) * weight
-    return mean, jnp.sqrt(jnp.square(centred).sum(axis=(1, 2)) / count + 1e-6)
+    centered = (x - mean[:, None, None, :]) * weight
+    return mean, jnp.sqrt(jnp.square(centered).sum(axis=(1, 2)) / count + 1e-6)

@@ -1,9 +1,10 @@
-"""MOS predictor: quality tokens, informed by restoration and degradation, to a score and a weight each.
+"""MOS predictor: quality tokens, informed by restoration and degradation, each give a score and a weight.
 
 Source: the patch-weighted head of MANIQA (Yang et al., CVPRW 2022), without its ReLU on the score, which can die.
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from driqa_jax.models.layers import MLP, CrossAttention, Dense, FiLM
@@ -19,16 +20,18 @@ class MOSPredictor(nn.Module):
     heads: int
 
     @nn.compact
-    def __call__(self, tokens_q, mask_q, tokens_t, tokens_d, d):
+    def __call__(
+        self, tokens_q: jax.Array, mask_q: jax.Array, tokens_t: jax.Array, tokens_d: jax.Array, d: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Predict.
 
         Args:
-          tokens_q: (B, N', C) quality tokens after the interaction; `mask_q` (B, N') bool.
+          tokens_q: (B, N', C) quality tokens after the interaction; `mask_q` (B, N') bool, true inside the image.
           tokens_t: (B, N, C) restoration tokens.
-          tokens_d, d: (B, N, C) and (B, C), degradation tokens and vector after the interaction.
+          tokens_d, d: (B, N, C) and (B, C) degradation tokens and vector after the interaction.
 
         Returns:
-          mos (B,), scores (B, N') and weights (B, N'); weights outside the picture are 0.
+          mos (B,), scores (B, N') and weights (B, N'); weights outside the image are 0.
         """
         context = jnp.concatenate([tokens_t, tokens_d, d[:, None, :]], axis=1)
         read = CrossAttention(self.heads, name="read")(

@@ -1,7 +1,7 @@
-"""Quality encoder `E_q`: the whole picture, through an ImageNet backbone, to quality tokens and a quality vector.
+"""Quality encoder `E_q`: the whole image, through an ImageNet backbone, to quality tokens and a quality vector.
 
-Quality lives in the early layers as well as in the last: both read-outs see every stage, as means and standard
-deviations over the picture (the vector) and as means over cells of 32x32 pixels (the tokens).
+Quality shows in early layers as well as in late ones, so both outputs read every stage: the vector reads means and
+standard deviations over the image, the tokens read means over cells of 32x32 pixels.
 """
 
 from typing import NamedTuple
@@ -16,7 +16,7 @@ STRIDE = 32
 
 
 class Quality(NamedTuple):
-    """`tokens` (B, N, C); `vector` (B, C); `mask` (B, N) bool, true inside the picture; `mos_aux` (B,)."""
+    """`tokens` (B, N, C); `vector` (B, C); `mask` (B, N) bool, true inside the image; `mos_aux` (B,)."""
 
     tokens: jax.Array
     vector: jax.Array
@@ -30,7 +30,7 @@ class QualityEncoder(nn.Module):
     Attributes:
       backbone: a module (images, valid) -> list of feature maps at strides that divide 32.
       width: C.
-      dropout: rate on the pooled features, in training.
+      dropout: rate on the pooled features in training.
     """
 
     backbone: nn.Module
@@ -43,14 +43,14 @@ class QualityEncoder(nn.Module):
         self.mos_aux = Dense(1, bias_init=nn.initializers.constant(0.5))
 
     def __call__(self, images: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> Quality:
-        """`images` (B, H, W, 3) in [0, 1]; `valid` (B, 2) int32; `keys` (B,) random keys while training."""
-        return self.read(*self.look(images, valid), valid, keys)
+        """`images` (B, H, W, 3) float in [0, 1]; `valid` (B, 2) int32; `keys` (B,) random keys in training."""
+        return self.heads(*self.features(images, valid), valid, keys)
 
-    def look(self, images: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the backbone sees, before anything that a read-out learns.
+    def features(self, images: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Pooled backbone features, before any learned head.
 
-        Returns the means and deviations over the picture, (B, F), and the means over cells, (B, H / 32, W / 32, F'), 0
-        outside the picture.
+        Returns means and deviations over the image, (B, F), and means over cells, (B, H / 32, W / 32, F'), which are 0
+        outside the image.
         """
         height, width = images.shape[1:3]
         moments, cells = [], []
@@ -62,12 +62,12 @@ class QualityEncoder(nn.Module):
         inside = valid_mask(valid, height // STRIDE, width // STRIDE, STRIDE)
         return jnp.concatenate(moments, axis=-1), jnp.where(inside, jnp.concatenate(cells, axis=-1), 0.0)
 
-    def read(self, moments: jax.Array, cells: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> Quality:
-        """Vector and tokens of what `look` gave of a picture of `valid` (B, 2) rows and columns."""
+    def heads(self, moments: jax.Array, cells: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> Quality:
+        """Vector, tokens and auxiliary MOS from the output of `features`; `valid` (B, 2) int32."""
         batch, rows, cols = cells.shape[:3]
         vector = self.vector(dropout(self.standardize_vector(moments), keys, self.dropout))
         mask = valid_mask(valid, rows, cols, STRIDE).reshape(batch, rows * cols)
         tokens = self.tokens(self.standardize_tokens(cells.reshape(batch, rows * cols, -1)))
-        # Cross-attention never mixes quality tokens with one another: each carries the whole picture from the start.
+        # Cross-attention never mixes quality tokens with each other, so each one gets the whole image's vector here.
         tokens = tokens + self.spread(vector)[:, None, :]
         return Quality(tokens, vector, mask, self.mos_aux(vector)[:, 0])

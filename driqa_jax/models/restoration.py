@@ -1,8 +1,8 @@
-"""Restoration net `R`: an image and its degradation vector to the image restored.
+"""Restoration net `R`: an image and its degradation vector to the restored image.
 
-A NAFNet-style U-Net (Chen et al., ECCV 2022) on pixel-unshuffled input: at full resolution it would cost more than
-all the other parts together. Every decoder level is modulated by the degradation vector. Beside the picture it reads
-the median of 3x3 pixels, and mixes in as much of that as it finds good: impulses are then gone after few steps.
+A NAFNet-style U-Net (Chen et al., ECCV 2022) on pixel-unshuffled input, since at full resolution it would cost more
+than all other parts together. The degradation vector modulates every decoder level. The net also reads the 3x3 median
+and learns where to mix it in, which removes impulse noise after few training steps.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from driqa_jax.models.layers import Dense, FiLM, average_pool
-from driqa_jax.models.median import median3
-from driqa_jax.models.ops import depthwise_conv
+from driqa_jax.models.ops import depthwise_conv, median3
 from driqa_jax.models.precision import Conv
 
 
@@ -32,7 +31,7 @@ def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
 
 
 class NAFBlock(nn.Module):
-    """Gated convolutions with a simplified channel attention; both residuals start at zero."""
+    """Gated convolutions with simplified channel attention; both residuals start at zero."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -55,14 +54,14 @@ class RestorationNet(nn.Module):
     """The U-Net.
 
     Attributes:
-      width: channels of the first level; doubled at each level down.
-      encoder: blocks of each level on the way down; as many levels on the way up, one block each.
+      width: channels of the first level; each level down doubles them.
+      encoder: blocks of each encoder level; the decoder has as many levels with one block each.
       middle: blocks at the bottom.
-      unshuffle: factor of the pixel unshuffle at the entrance.
-      inject: the layer, `FiLM` or one of its signature, by which the degradation vector enters.
-      condition: what is made of that vector before it enters.
-      median: whether it reads and mixes the median.
-      remat: whether to compute each block again on the way back, in place of keeping what is inside.
+      unshuffle: factor of the pixel unshuffle at the input.
+      inject: the layer that injects the degradation vector, `FiLM` or one with its signature.
+      condition: applied to that vector first.
+      median: whether the net reads and mixes in the median.
+      remat: whether to recompute each block in the backward pass to save memory.
     """
 
     width: int = 24
@@ -83,8 +82,8 @@ class RestorationNet(nn.Module):
           condition: (M, C) degradation vectors.
 
         Returns:
-          The restored images, (M, H, W, 3), not clipped, and the decoder's levels, coarse to fine, each
-          (M, h, w, c), last how much each pixel of the entrance is changed.
+          The restored images, (M, H, W, 3), not clipped, and the decoder levels, coarse to fine, each (M, h, w, c).
+          The last level is the absolute residual at the unshuffled resolution.
         """
         condition = self.condition(condition)
         x = pixel_unshuffle(images, self.unshuffle)
@@ -116,14 +115,14 @@ class RestorationNet(nn.Module):
 
 
 def pooled(levels: list[jax.Array], grid: int) -> list[jax.Array]:
-    """Levels (M, h, w, c), h divisible by `grid`, each as its means over a grid of cells, (M, grid, grid, c)."""
+    """Mean of each level (M, h, w, c), h divisible by `grid`, over a grid of cells: (M, grid, grid, c)."""
     return [average_pool(level, level.shape[1] // grid) for level in levels]
 
 
 class RestorationTokens(nn.Module):
-    """The decoder's levels, pooled to the token grid and projected: what the restorer hands to the predictor.
+    """The decoder levels, pooled to the token grid and projected, for the predictor.
 
-    Source: VCRNet (Pan et al., TIP 2022) hands decoder features to its quality net likewise.
+    Source: VCRNet (Pan et al., TIP 2022) passes decoder features to its quality network in the same way.
     """
 
     width: int

@@ -1,19 +1,19 @@
-"""What a degradation leaves in the signal, as numbers: fixed statistics of a picture, with nothing to learn.
+"""Fixed statistics of an image that degradations change; nothing here is learned.
 
-Blur, noise, compression and the rest change how the pixels are distributed, not what they show. Forensics and the
-older measures of quality (rich models, Fridrich and Kodovsky, 2012; BRISQUE, Mittal et al., 2012; blockiness, Wang et
-al., 2002) read them off directly, where a network has to find them by training on a hundred times as many pictures.
-All of these are means over the picture, so that its size, and where a tile was cut from it, change little.
+Blur, noise, compression and other degradations change the distribution of pixels, not the content. Forensics and
+classical quality measures (rich models, Fridrich and Kodovsky, 2012; BRISQUE, Mittal et al., 2012; blockiness, Wang et
+al., 2002) measure this directly, where a network needs a hundred times as many training images to find it. All
+statistics are means over the image, so its size and the position of a tile matter little.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Luma, then the two colour differences.
+# Luma, then two color differences.
 OPPONENT = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
 BLOCK, LAGS, PERIOD, LEVELS = 32, 16, 8, 256
-FLAT = 1e-3  # a step between neighbours below this, a quarter of one of 256 levels, is none
+FLAT = 1e-3  # smaller steps between neighboring pixels, a quarter of one of 256 levels, count as flat
 
 
 def signal_statistics(tiles: jax.Array) -> jax.Array:
@@ -23,8 +23,8 @@ def signal_statistics(tiles: jax.Array) -> jax.Array:
       tiles: (M, H, W, 3) float in [0, 1], sides divisible by 32.
 
     Returns:
-      (M, 582) float32, of the most different scales (see `Standardize`): spectra, correlations, grids, histograms and
-      colourfulness. The shares and the histogram have no gradient; the rest has.
+      (M, 582) float32 of very different scales (see `Standardize`): spectra, correlations, grids, histograms and
+      colorfulness. Shares and histograms have no gradient; the rest does.
     """
     opponent = tiles @ OPPONENT.T
     parts = (
@@ -38,71 +38,72 @@ def signal_statistics(tiles: jax.Array) -> jax.Array:
 
 
 def spectra(images: jax.Array) -> jax.Array:
-    """How strong each frequency is, and how sparse: (M, H, W, C) -> (M, 48 C).
+    """Strength and sparsity of each frequency: (M, H, W, C) -> (M, 48 C).
 
-    Of every coefficient of a 4x4 DCT: the logarithm of its mean magnitude; that of its mean square against it, larger
-    where few blocks hold all of it; the share of blocks where it is nearly nothing. Blocks lie on two grids.
+    For every coefficient of a 4x4 DCT, over blocks on two grids: the log of its mean magnitude; the log of its mean
+    square relative to that, which is large if few blocks hold most of it; the share of blocks where it is near zero.
     """
     count, _, _, channels = images.shape
-    found = jnp.concatenate([_blocks(images), _blocks(images[:, 2:-2, 2:-2])], axis=2) @ _dct_4x4()
-    magnitude = jnp.abs(found)
+    coefficients = jnp.concatenate([_blocks(images), _blocks(images[:, 2:-2, 2:-2])], axis=2) @ _dct_4x4()
+    magnitude = jnp.abs(coefficients)
     strength = jnp.log(magnitude.mean(axis=2) + 1e-4)
-    sparsity = jnp.log(jnp.square(found).mean(axis=2) + 1e-7) - 2 * strength
-    nothing = (magnitude < 0.002).mean(axis=2)
-    return jnp.stack([strength, sparsity, nothing], axis=1).reshape(count, 3 * 16 * channels)
+    sparsity = jnp.log(jnp.square(coefficients).mean(axis=2) + 1e-7) - 2 * strength
+    zeros = (magnitude < 0.002).mean(axis=2)
+    return jnp.stack([strength, sparsity, zeros], axis=1).reshape(count, 3 * 16 * channels)
 
 
 def correlations(images: jax.Array) -> jax.Array:
-    """How alike neighbours are: (M, H, W, C) -> (M, 2 * (16 C + 33 C (C - 1) / 2)).
+    """Correlations of neighboring pixels: (M, H, W, C) -> (M, 2 * (16 C + 33 C (C - 1) / 2)).
 
-    Correlations along rows, then along columns: of every channel with itself at lags 1 to 16, of every two channels at
-    lags -16 to 16. White noise has none, blur a slow decay, copies and shifts of a channel a peak of their own.
+    Along rows, then along columns: each channel with itself at lags 1 to 16, each pair of channels at lags -16 to 16.
+    White noise has none, blur decays slowly, and copies or shifts of a channel add a peak.
     """
     count, _, _, channels = images.shape
     pairs = BLOCK - np.abs(np.arange(-LAGS, LAGS + 1))
     own = np.arange(channels)
     first, second = np.triu_indices(channels, 1)
-    found = []
+    rows_and_columns = []
     for along in (images, images.transpose(0, 2, 1, 3)):
-        # Every lag within a block of 32 pixels comes out of one matrix product.
+        # One matrix product gives every lag within a block of 32 pixels.
         lines = along.reshape(count, -1, BLOCK, channels).transpose(0, 1, 3, 2).reshape(count, -1, channels * BLOCK)
         products = jnp.einsum("mna,mnb->mab", lines, lines) / lines.shape[1]
         products = products.reshape(count, channels, BLOCK, channels, BLOCK).transpose(0, 1, 3, 2, 4)
         lagged = _lagged(products) / pairs[None, None, None, :]
         variance = lagged[:, own, own, LAGS] + 1e-7
         lagged = lagged / jnp.sqrt(variance[:, :, None] * variance[:, None, :])[..., None]
-        found.append(lagged[:, own, own, LAGS + 1 :].reshape(count, -1))
-        found.append(lagged[:, first, second].reshape(count, -1))
-    return jnp.concatenate(found, axis=1)
+        rows_and_columns.append(lagged[:, own, own, LAGS + 1 :].reshape(count, -1))
+        rows_and_columns.append(lagged[:, first, second].reshape(count, -1))
+    return jnp.concatenate(rows_and_columns, axis=1)
 
 
 def grids(images: jax.Array) -> jax.Array:
     """Traces of blocks: (M, H, W, C) -> (M, 10 C).
 
-    Of the steps between neighbouring rows, then columns: the share that is flat; the logarithm of the strength of
-    periods 8, 4, 8/3 and 2, against the mean, wherever the grid begins.
+    For the steps between neighboring rows, then columns: the flat share, and the log strength of periods 8, 4, 8/3 and
+    2 relative to the mean, for any offset of the grid.
     """
     count, _, _, channels = images.shape
     waves = np.exp(-2j * np.pi * np.outer(np.arange(PERIOD), np.arange(1, PERIOD // 2 + 1)) / PERIOD)
     waves = waves.astype(np.complex64)
-    found = []
+    rows_and_columns = []
     for axis in (1, 2):
         steps = jnp.abs(jnp.diff(images, axis=axis))
         flat = (steps < FLAT).mean(axis=(1, 2))
         profile = jnp.pad(steps.mean(axis=3 - axis), ((0, 0), (0, 1), (0, 0)))
         profile = profile.reshape(count, -1, PERIOD, channels).mean(axis=1)
         cosine, sine = (jnp.einsum("mpc,pk->mkc", profile, part) for part in (waves.real, waves.imag))
-        # The square root has no slope at 0.
+        # 1e-12 keeps the gradient of the square root finite at 0.
         strength = jnp.sqrt(jnp.square(cosine) + jnp.square(sine) + 1e-12)
-        found += [flat, jnp.log(strength / (profile.sum(axis=1)[:, None] + 1e-3) + 1e-3).reshape(count, -1)]
-    return jnp.concatenate(found, axis=1)
+        relative = jnp.log(strength / (profile.sum(axis=1)[:, None] + 1e-3) + 1e-3)
+        rows_and_columns += [flat, relative.reshape(count, -1)]
+    return jnp.concatenate(rows_and_columns, axis=1)
 
 
 def histograms(images: jax.Array) -> jax.Array:
-    """Which of 256 levels occur: (M, H, W, C) -> (M, 37 C).
+    """Statistics of the histogram over 256 levels: (M, H, W, C) -> (M, 37 C).
 
-    Of every channel: the logarithms of 32 shares; the share of levels that occur, the largest one, how much neighbours
-    differ (few levels, or combs left by a stretched curve), and the two ends.
+    For each channel: the log shares of 32 bins; the share of levels that occur; the log of the largest share; how much
+    neighboring levels differ (few levels, or a comb from a stretched tone curve); the log shares of both ends.
     """
     count, height, width, channels = images.shape
     level = jnp.clip(jnp.round(images * (LEVELS - 1)), 0, LEVELS - 1).astype(jnp.int32)
@@ -111,18 +112,18 @@ def histograms(images: jax.Array) -> jax.Array:
     shares = shares.reshape(count, channels, LEVELS) / (height * width)
     inner = shares[..., 1:-1]
     comb = jnp.abs(shares[..., 2:] + shares[..., :-2] - 2 * inner).sum(axis=-1) / (inner.sum(axis=-1) + 1e-6)
-    found = (
+    parts = (
         jnp.log(shares.reshape(count, channels, 32, -1).sum(axis=-1) + 1e-3),
         (shares > 0).mean(axis=-1, keepdims=True),
         jnp.log(shares.max(axis=-1, keepdims=True) + 1e-4),
         comb[..., None],
         jnp.log(shares[..., :: LEVELS - 1] + 1e-4),
     )
-    return jnp.concatenate(found, axis=-1).reshape(count, -1)
+    return jnp.concatenate(parts, axis=-1).reshape(count, -1)
 
 
 def colorfulness(images: jax.Array) -> jax.Array:
-    """Mean and deviation of the largest less the smallest of the three colours, share of grey pixels: -> (M, 3)."""
+    """Mean and deviation of max - min over the three colors, and the share of gray pixels: (M, H, W, 3) -> (M, 3)."""
     range_ = images.max(axis=-1) - images.min(axis=-1)
     mean = range_.mean(axis=(1, 2))
     deviation = jnp.sqrt(jnp.square(range_ - mean[:, None, None]).mean(axis=(1, 2)) + 1e-12)
@@ -130,14 +131,14 @@ def colorfulness(images: jax.Array) -> jax.Array:
 
 
 def high_pass(images: jax.Array) -> jax.Array:
-    """Four times each pixel less its four neighbours, edges repeated: (M, H, W, C) -> (M, H, W, C)."""
+    """Four times each pixel minus its four neighbors, edges repeated: (M, H, W, C) -> (M, H, W, C)."""
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
     around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2] + padded[:, 1:-1, 2:]
     return 4 * images - around
 
 
 def _dct_4x4():
-    """(16, 16), from the pixels of a block to the coefficients of its orthonormal DCT."""
+    """(16, 16) matrix from the pixels of a block to its orthonormal DCT coefficients."""
     k, n = np.arange(4)[:, None], np.arange(4)[None, :]
     line = np.cos(np.pi * (2 * n + 1) * k / 8) * np.where(k == 0, np.sqrt(1 / 4), np.sqrt(2 / 4))
     return np.einsum("ui,vj->ijuv", line, line).reshape(16, 16).astype(np.float32)
@@ -151,9 +152,9 @@ def _blocks(images):
 
 
 def _lagged(products):
-    """(..., n, n), the products of places i and j, to their sums over j - i = -16 to 16: (..., 33)."""
+    """Products (..., n, n) of positions i and j -> sums over each diagonal j - i = -16 to 16, (..., 33)."""
     n, outer = products.shape[-1], products.shape[:-2]
-    # Place (i, j) of rows 2 n wide is place j - i of rows 2 n + 1 wide: each diagonal becomes a column.
+    # Position (i, j) in rows of width 2 n is position j - i in rows of width 2 n + 1, so diagonals become columns.
     wide = jnp.pad(products, [(0, 0)] * (products.ndim - 1) + [(0, n)]).reshape(*outer, 2 * n * n)
     wide = jnp.pad(wide, [(0, 0)] * len(outer) + [(0, n)])
     diagonals = wide.reshape(*outer, n, 2 * n + 1).sum(axis=-2)

@@ -1,5 +1,6 @@
 """Parameters, multiply-adds and milliseconds of each part of a model, for `driqa info`."""
 
+import math
 import statistics
 import time
 from typing import NamedTuple
@@ -11,12 +12,12 @@ import ml_collections
 from driqa_jax.models.driqa import build_model
 
 SIDE = 224
-TYPES = 34  # of the degradation bank; a few parameters each
+TYPES = 34  # the size of the degradation bank; each type has few parameters
 _REPEATS = 5
 
 
 class Part(NamedTuple):
-    """One part on one 224x224 picture: `parameters`, `multiply_adds` (both counts), `milliseconds` (median) or None."""
+    """One part on one 224x224 image: `parameters`, `multiply_adds` (both counts), `milliseconds` (median) or None."""
 
     name: str
     parameters: int
@@ -25,43 +26,41 @@ class Part(NamedTuple):
 
 
 def multiply_adds(function, *args) -> int:
-    """Multiply-adds of matrix products and convolutions of `function(*args)`, read off its jaxpr.
+    """Multiply-adds of the matrix products and convolutions in the jaxpr of `function(*args)`.
 
-    Depthwise convolutions, which are sums of shifted products here, count each product of a broadcast kernel tap.
-    Of the branches of a condition the dearest counts. Raises ValueError for a while loop.
+    A depthwise convolution counts each product with a kernel tap. A condition counts its most expensive branch. Raises
+    ValueError for a while loop, whose length is unknown.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def _count(jaxpr) -> int:
-    found = 0
+    total = 0
     for equation in jaxpr.eqns:
         name, out = equation.primitive.name, equation.outvars[0].aval
         if name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
-            depth = 1
-            for axis in contracted:
-                depth *= equation.invars[0].aval.shape[axis]
-            found += out.size * depth
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += out.size * depth
         elif name == "conv_general_dilated":
             kernel = equation.invars[1].aval
             features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-            found += out.size * kernel.size // features
+            total += out.size * kernel.size // features
         elif name == "custom_vjp_call" and _name_of(equation.params["call_jaxpr"]) == "depthwise_conv":
             kernel = equation.invars[1].aval
-            found += out.size * kernel.shape[0] * kernel.shape[1]
+            total += out.size * kernel.shape[0] * kernel.shape[1]
         elif name == "scan":
-            found += equation.params["length"] * _count(equation.params["jaxpr"].jaxpr)
+            total += equation.params["length"] * _count(equation.params["jaxpr"].jaxpr)
         elif name == "cond":
-            found += max(_count(branch.jaxpr) for branch in equation.params["branches"])
+            total += max(_count(branch.jaxpr) for branch in equation.params["branches"])
         elif name == "while":
-            raise ValueError("multiply_adds: a while loop repeats nobody knows how often; use a scan")
+            raise ValueError("multiply_adds: cannot count a while loop, whose length is unknown; use a scan")
         else:
             for inner in equation.params.values():
                 inner = getattr(inner, "jaxpr", inner)
                 if hasattr(inner, "eqns"):
-                    found += _count(inner)
-    return found
+                    total += _count(inner)
+    return total
 
 
 def _name_of(closed) -> str:
@@ -69,10 +68,10 @@ def _name_of(closed) -> str:
 
 
 def summarize(variant: str, measure: bool = True) -> list[Part]:
-    """Every part of the model of `variant` on one picture of 224x224, whole and as its one tile; the sum comes last.
+    """Every part of the model of `variant`, then "all", on one 224x224 image that is also its only tile.
 
-    The time of a part is that of its own compiled program on the first device, batch 1, without compilation. Without
-    `measure` no parameter is ever made. Raises ValueError for a variant that there is not.
+    The time of a part is that of its own program on the first device, batch 1, without compilation. Without `measure`
+    no parameters are allocated. Raises ValueError for an unknown variant.
     """
     config = {"variant": variant, "types": TYPES, "statistics": True, "median": True, "dropout": 0.0}
     model = build_model(ml_collections.ConfigDict(config))
@@ -84,22 +83,22 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
     if measure:
         params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), params)
     _, out = jax.eval_shape(lambda p: model.apply({"params": p}, *whole), params)
-    held = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in out.items()}
-    mask = held["patch_mask"].reshape(1, -1) | True
+    zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in out.items()}
+    mask = zeros["patch_mask"].reshape(1, -1) | True
 
     def part(method, *args):
         return lambda p: model.apply({"params": p}, *args, method=method)
 
-    levels = jax.eval_shape(part(lambda m, x, d: m.restoration(x, d)[1], pixels, held["d"]), params)
+    levels = jax.eval_shape(part(lambda m, x, d: m.restoration(x, d)[1], pixels, zeros["d"]), params)
     levels = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in levels]
     runs = {
         "degradation_encoder": part(lambda m, x: m.degradation_encoder(x), pixels),
-        "restoration": part(lambda m, x, d: m.restoration(x, d), pixels, held["d"]),
+        "restoration": part(lambda m, x, d: m.restoration(x, d), pixels, zeros["d"]),
         "restoration_tokens": part(lambda m, x: m.restoration_tokens(x, SIDE // 32), levels),
         "quality_encoder": part(lambda m, x, v: m.quality_encoder(x, v), pixels, valid),
-        "interaction": part(lambda m, *x: m.interaction(*x), held["d"], held["D"], held["q"], held["Q"], mask),
+        "interaction": part(lambda m, *x: m.interaction(*x), zeros["d"], zeros["D"], zeros["q"], zeros["Q"], mask),
         "predictor": part(
-            lambda m, *x: m.predictor(*x), held["Q"], mask, held["restoration_tokens"], held["D"], held["d"]
+            lambda m, *x: m.predictor(*x), zeros["Q"], mask, zeros["restoration_tokens"], zeros["D"], zeros["d"]
         ),
         "all": lambda p: model.apply({"params": p}, *whole)[0],
     }

@@ -1,8 +1,8 @@
-"""Vision Transformer as a backbone: the tokens of several blocks, as maps at stride 16, the same on every canvas.
+"""Vision Transformer as a backbone: tokens of several blocks, as maps at stride 16, independent of the canvas.
 
 Source: Dosovitskiy et al., ICLR 2021, in the form of the public weights of Steiner et al., TMLR 2022 ("augreg"): a
-class token, learned positions of a 14x14 grid, pre-norm blocks, exact GELU as timm has it, input `2 x - 1`. Weights
-come from a local file, see `vit_files`.
+class token, learned positions of a 14x14 grid, pre-norm blocks, exact GELU as in timm, input `2 x - 1`.
+`pretrained.read_vit` reads weights from a local file.
 """
 
 import flax.linen as nn
@@ -13,40 +13,40 @@ from driqa_jax.models.layers import MLP, CrossAttention, Dense, valid_mask
 from driqa_jax.models.restoration import pixel_unshuffle
 
 PATCH = 16
-GRID = 14  # of the learned positions: pictures of 224x224
+GRID = 14  # side of the grid of learned positions, for 224x224 images
 
 
 def positions_at(grid: jax.Array, cells: jax.Array, rows: int, cols: int) -> jax.Array:
-    """Learned positions at the cells of pictures of any size; a 14x14 picture gets them as they are.
+    """Learned positions resized to images of any size; an image of 14x14 cells gets them unchanged.
 
-    Bicubic with antialiasing (Keys' a = -1/2), as timm and Pillow resize. A picture has its own, whatever its canvas.
+    Bicubic with antialiasing (Keys' a = -1/2), as in timm and Pillow. They depend on the image, not on its canvas.
 
     Args:
       grid: (14, 14, C) float.
-      cells: (B, 2) int, rows and columns of each picture, at least 1.
-      rows, cols: of the canvas.
+      cells: (B, 2) int, rows and columns of each image, at least 1.
+      rows, cols: those of the canvas.
 
     Returns:
-      (B, rows, cols, C), float32 at least; outside the picture they have no meaning.
+      (B, rows, cols, C), float32 at least; undefined outside the image.
     """
     grid = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
 
-    def one(size):
+    def resized(size):
         shape = (rows, cols, grid.shape[-1])
         scale = size / jnp.asarray(grid.shape[:2], jnp.float32)
         return jax.image.scale_and_translate(grid, shape, (0, 1), scale, jnp.zeros(2), "cubic")
 
-    return jax.vmap(one)(cells)
+    return jax.vmap(resized)(cells)
 
 
 class Block(nn.Module):
-    """Self-attention, then a feed-forward four times as wide; each on normalised tokens, each added."""
+    """Pre-norm residual self-attention, then a pre-norm residual feed-forward layer four times as wide."""
 
     heads: int
 
     @nn.compact
     def __call__(self, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        """`tokens` (B, N, C), `mask` (B, N) bool, true where a token counts as a key -> (B, N, C)."""
+        """`tokens` (B, N, C), `mask` (B, N) bool, true for valid keys -> (B, N, C)."""
         x = nn.LayerNorm(name="attention_norm")(tokens)
         tokens = tokens + CrossAttention(self.heads, name="attention")(x, x, mask)
         x = nn.LayerNorm(name="mlp_norm")(tokens)
@@ -56,16 +56,16 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """The backbone; it computes in the dtype of its parameters.
 
-    Called with images (B, H, W, 3) float in [0, 1], sides divisible by 16, and `valid` (B, 2) int, the rows and
-    columns that hold picture (multiples of 16). Returns a map (B, H / 16, W / 16, width) for each of `levels`. The
-    last of them has passed the network's last norm, others are the residual stream. Values outside the valid part
-    have no meaning, and no influence on those inside.
+    The input is images (B, H, W, 3) float in [0, 1] with sides divisible by 16, and `valid` (B, 2) int, the rows and
+    columns that the image covers (multiples of 16). The output is a map (B, H / 16, W / 16, width) for each of
+    `levels`: after the final norm for the last one, the residual stream for the others. Values outside the valid part
+    are undefined and do not affect those inside.
 
     Attributes:
       width: channels of a token.
-      heads: of attention; divides `width`.
-      levels: blocks, counted from 1, whose output is returned; the last of them is the last block.
-      remat: whether to compute each block again on the way back, in place of keeping what is inside.
+      heads: attention heads; must divide `width`.
+      levels: the blocks, counted from 1, whose output is returned; the last one is also the last block.
+      remat: whether to recompute each block in the backward pass to save memory.
     """
 
     width: int
@@ -75,12 +75,12 @@ class ViT(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Of each map."""
+        """The channels of each map."""
         return (self.width,) * len(self.levels)
 
     @property
     def depth(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return self.levels[-1]
 
     @nn.compact
@@ -91,10 +91,10 @@ class ViT(nn.Module):
         grid = self.param("positions", nn.initializers.normal(0.02), (GRID, GRID, self.width))
         x = Dense(self.width, name="patch")(patches)
         x = x + positions_at(grid, valid // PATCH, rows, cols).astype(x.dtype)
-        # Its own position, which no size of picture changes, is part of it.
-        first = self.param("class_token", nn.initializers.normal(0.02), (self.width,)).astype(x.dtype)
-        first = jnp.broadcast_to(first[None, None, :], (batch, 1, self.width))
-        x = jnp.concatenate([first, x.reshape(batch, rows * cols, self.width)], axis=1)
+        # The class token includes its own position, which does not depend on the image size.
+        token = self.param("class_token", nn.initializers.normal(0.02), (self.width,)).astype(x.dtype)
+        token = jnp.broadcast_to(token[None, None, :], (batch, 1, self.width))
+        x = jnp.concatenate([token, x.reshape(batch, rows * cols, self.width)], axis=1)
         mask = jnp.concatenate([jnp.ones((batch, 1), bool), inside.reshape(batch, rows * cols)], axis=1)
 
         block_class = nn.remat(Block) if self.remat else Block

@@ -22,8 +22,7 @@ from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import chosen
 from driqa_jax.models.driqa import OLDER
-from driqa_jax.models.efficientnet import imagenet_weights
-from driqa_jax.models.pretrained import WHERE, read_vit
+from driqa_jax.models.pretrained import WHERE, imagenet_weights, read_vit
 from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.vit import ViT

@@ -10,7 +10,7 @@ import ml_collections
 from driqa_jax import losses
 from driqa_jax.errors import UserError
 
-CHOICES = ("soft_nce", "ratio", "restored", "none")
+CHOICES = (*losses.RS_LOSSES, "none")
 
 
 class RSTerm(NamedTuple):

@@ -1,4 +1,4 @@
-"""Haze and the darkening of low light against their formulas in numpy."""
+"""Haze and low light against their formulas in numpy."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The depthwise convolution: values and both gradients are those of XLA's grouped convolution."""
+"""Depthwise convolution equals XLA's grouped convolution, with gradients; the 3x3 median equals scipy's."""
 
 import functools
 
@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from scipy import ndimage
 
-from driqa_jax.models.ops import depthwise_conv
+from driqa_jax.models.ops import depthwise_conv, median3
+from driqa_jax.models.restoration import RestorationNet
 
 # Kernel, stride, height, width: odd and even sides, sides shorter than the kernel, remainders of the stride.
 CASES = (
@@ -60,5 +62,32 @@ def test_values_and_gradients_are_those_of_the_grouped_convolution(kernel, strid
 
 @pytest.mark.parametrize("shape", [(3, 3, 5), (3, 5, 6), (3, 3, 1, 6), (9, 6)])
 def test_a_kernel_that_does_not_fit_is_refused(shape):
-    with pytest.raises(ValueError, match=r"kernel .* does not fit an image \(1, 8, 8, 6\)"):
+    with pytest.raises(ValueError, match=r"kernel must be \(k, k, C\) for images \(1, 8, 8, 6\)"):
         depthwise_conv(jnp.zeros((1, 8, 8, 6)), jnp.zeros(shape))
+
+
+def test_median_is_scipys():
+    images = np.random.default_rng(0).random((2, 7, 9, 3)).astype(np.float32)
+    images[0, :4] = np.round(images[0, :4] * 3) / 3  # ties
+    expected = ndimage.median_filter(images, size=(1, 3, 3, 1), mode="nearest")
+    np.testing.assert_array_equal(jax.jit(median3)(images), expected)
+
+
+def test_gradient_goes_to_the_pixel_that_is_the_median():
+    image = np.random.default_rng(0).permutation(25).reshape(1, 5, 5, 1).astype(np.float32)
+    slope = np.asarray(jax.grad(lambda x: median3(x)[0, 2, 2, 0])(jnp.asarray(image)))
+    middle = ndimage.median_filter(image[0, :, :, 0], size=3)[2, 2]
+    np.testing.assert_array_equal(slope, (image == middle).astype(np.float32))
+
+
+def test_restorer_can_return_the_median_itself_and_needs_few_weights_for_it():
+    net = RestorationNet(width=4, encoder=(1,), middle=1)
+    images, d = np.random.default_rng(0).random((1, 16, 16, 3)).astype(np.float32), jnp.ones((1, 8))
+    params = jax.jit(net.init)(jax.random.key(0), images, d)
+    look = jax.jit(net.apply)
+    restored, _ = look(params, images, d)
+    np.testing.assert_array_equal(restored, images)
+    params["params"]["mix"]["bias"] = jnp.ones(12)
+    restored, levels = look(params, images, d)
+    np.testing.assert_allclose(restored, median3(images), atol=1e-6)
+    assert levels[-1].shape == (1, 8, 8, 12) and np.max(levels[-1]) > 0

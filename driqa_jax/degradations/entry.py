@@ -1,0 +1,92 @@
+"""One type of degradation, and the decorator that declares it beside its function."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import jax
+
+Degrade = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One type of degradation.
+
+    name: the function's name, as in KADID-10k if KADID-10k has the type.
+    group: a chain holds at most one type of each group.
+    fn: pure `(key, image, severity) -> image`, see `degradation`.
+    ordered: whether a higher severity always looks worse to people. Rank supervision uses ordered types only.
+    kadid_levels: the severities that reproduce KADID-10k's levels 1 to 5, or None if KADID-10k has no such type.
+    chain_key: whether the key draws a parameter (an angle, a sign) that all images of a chain share. Otherwise the
+      key draws pixels, and each image has its own key.
+    """
+
+    name: str
+    group: str
+    fn: Degrade
+    ordered: bool = True
+    kadid_levels: tuple[float, ...] | None = None
+    chain_key: bool = False
+
+
+_DECLARED: dict[int, Degradation] = {}
+
+
+def degradation(
+    index: int,
+    group: str,
+    *,
+    ordered: bool = True,
+    kadid_levels: Iterable[float] | None = None,
+    chain_key: bool = False,
+) -> Callable[[Degrade], Degrade]:
+    """Declare a function as degradation number `index`; it stays an ordinary function.
+
+    The function maps a random key, an image (H, W, 3) float32 sRGB in [0, 1] with sides of at least 32, and a scalar
+    severity in [0, 1] to an image of the same shape, dtype and range. Severity 0 is the identity. The severity may be
+    traced, so all shapes must be independent of it. A function may ignore its key.
+
+    Args:
+      index: the place in `NAMES`. Trained weights store it as the class index, so a released index never changes; a
+        new type takes the next free one.
+      group, ordered, kadid_levels, chain_key: see `Degradation`; levels are rounded to 4 digits.
+
+    Raises:
+      ValueError: another function already has this index.
+    """
+
+    def declare(fn: Degrade) -> Degrade:
+        if index in _DECLARED:
+            raise ValueError(
+                f"degradation {fn.__name__!r}: index {index} already belongs to {_DECLARED[index].name!r}; "
+                "use the next free index"
+            )
+        levels = None if kadid_levels is None else tuple(round(level, 4) for level in kadid_levels)
+        _DECLARED[index] = Degradation(fn.__name__, group, fn, ordered, levels, chain_key)
+        return fn
+
+    return declare
+
+
+def declared() -> tuple[Degradation, ...]:
+    """All declared degradations by index. Raises ValueError if the indices have a gap or two types share a name."""
+    indices, names = sorted(_DECLARED), [_DECLARED[index].name for index in sorted(_DECLARED)]
+    if indices != list(range(len(indices))) or len(set(names)) != len(names):
+        raise ValueError(
+            "degradations must have unique names and the indices 0, 1, 2, ... without a gap, "
+            f"got {dict(zip(indices, names, strict=True))}"
+        )
+    return tuple(_DECLARED[index] for index in indices)
+
+
+def severities(values: Iterable[float], full: float, power: float = 1.0) -> list[float]:
+    """The severities s at which `full * s**power` equals each value."""
+    return [(value / full) ** (1 / power) for value in values]
+
+
+def unknown_name(kind: str, name: object, choices: Iterable[str]) -> ValueError:
+    """The error for a `name` of this `kind` that is not among `choices`; it suggests the closest one."""
+    choices = tuple(choices)
+    closest = difflib.get_close_matches(str(name), choices, n=1, cutoff=0.0)[0]
+    return ValueError(f"unknown {kind} {name!r}; did you mean {closest!r}? Must be one of {', '.join(choices)}")
