@@ -9,12 +9,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from driqa_jax.data.datasets import biq2021
-from driqa_jax.data.datasets._layout import Pictures
+from driqa_jax.data.datasets._layout import ImageFiles
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import open_source
 from driqa_jax.data.prepare import prepare
 from driqa_jax.data.splits import select
+from driqa_jax.errors import DataError
 
 # (name in the CSV, scene, MOS). Scene 0 stands in train twice and in test once, once mirrored.
 TRAIN = [
@@ -85,7 +85,7 @@ def test_the_layout_is_read_with_its_traps(authors):
         *(("train", name, mos, name[:4]) for name, _, mos in TRAIN),
         *(("test", name, mos, name[:4]) for name, _, mos in TEST),
     ]
-    assert Pictures(biq2021.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
+    assert ImageFiles(biq2021.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
 
 
 def test_what_was_prepared_is_read_back(authors, prepared):

@@ -9,13 +9,12 @@ import pytest
 import scipy.io
 import small_sets
 
-from driqa_jax.data.check import check
 from driqa_jax.data.datasets import NAMES, layout_of
 from driqa_jax.data.datasets import livec as livec_layout
 from driqa_jax.data.datasets._tfds_builder import require_counts
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import open_source
-from driqa_jax.data.prepare import prepare
+from driqa_jax.data.prepare import check, prepare
+from driqa_jax.errors import DataError
 
 
 @pytest.fixture

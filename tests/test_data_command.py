@@ -10,8 +10,8 @@ from test_biq2021 import TEST, TRAIN, write_biq2021
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data.datasets import biq2021
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import open_source
+from driqa_jax.errors import DataError
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from driqa_jax.data.decode import ORIENTATION, decode, stored_size
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UnreadableImage, UserError
 
 # Two rows, three columns, every pixel another colour: a turn or a swap of channels cannot go unseen.
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)

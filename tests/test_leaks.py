@@ -10,8 +10,8 @@ from test_neighbours import encoded, scene
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data import leaks, near_duplicates
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
+from driqa_jax.errors import DataError
 
 
 class Pictures(Source):

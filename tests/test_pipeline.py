@@ -8,11 +8,11 @@ import pytest
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Joined, Source
 from driqa_jax.data.pipeline import evaluation_batches, finetune_batches, pretrain_batches
+from driqa_jax.data.source import Joined, Source
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.errors import UnreadableImage
 
 RULE = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
 CANVAS = (64, 96)

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Joined, Subset, mid_rank, open_source, require_pictures
+from driqa_jax.data.open import open_source
+from driqa_jax.data.source import Joined, Subset, mid_rank
 from driqa_jax.data.splits import fraction, in_validation, select
 from driqa_jax.data.synthetic import FakeSource
+from driqa_jax.errors import DataError
 
 
 def write_picture(path, value=0):
@@ -254,8 +255,6 @@ def test_joined_and_subset_read_the_right_pictures():
     part = Subset(both, [5, 0], "part")
     assert [part[i]["image"] for i in range(2)] == [both[5]["image"], both[0]["image"]]
     np.testing.assert_allclose(np.sort(part.column("percentile")), [0.25, 0.75])
-    with pytest.raises(DataError, match="nowhere: holds no picture"):
-        require_pictures(Subset(both, [], "none"), "nowhere")
 
 
 GROUPS = np.array([f"scene{i // 2:05d}" for i in range(60)])

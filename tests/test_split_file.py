@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from driqa_jax.cli import main as cli
-from driqa_jax.data.apart import require_contents_apart
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source, open_source
-from driqa_jax.data.published import published_split
-from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split, subset_split
-from driqa_jax.data.splits import select
+from driqa_jax.data.open import open_source
+from driqa_jax.data.source import Source
+from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split, published_split, subset_split
+from driqa_jax.data.splits import require_separate_contents, select
+from driqa_jax.errors import DataError
 
 
 class Labels(Source):
@@ -196,18 +195,18 @@ def test_training_warns_of_an_official_split_that_shares_scenes_and_refuses_anot
     source = Labels(splits, groups, references=False)
     parts = select(source, "train/fit"), select(source, "train/val")
     assert "g0" in parts[0].column("group")
-    said = require_contents_apart(source, *parts, official=True)
+    said = require_separate_contents(source, *parts, official=True)
     assert "'i09_5.bmp' (test) and 'i00_0.bmp' (train), both 'g0'" in said and "of the /novel part too" in said
     with pytest.raises(DataError, match="1 of 11 pictures held out share a scene with the training part set:train/fit"):
-        require_contents_apart(source, *parts, official=False)
+        require_separate_contents(source, *parts, official=False)
     alone = Labels(splits, [f"g{k}" for k in range(60)], references=False)
-    assert require_contents_apart(alone, select(alone, "train/fit"), select(alone, "train/val"), False) is None
+    assert require_separate_contents(alone, select(alone, "train/fit"), select(alone, "train/val"), False) is None
 
 
 def test_training_refuses_a_shared_reference_whoever_drew_the_split():
     source = Labels(["test" if k % 6 == 0 else "train" for k in range(60)])
     with pytest.raises(DataError, match="share a reference with the training part set:train: .*'i00'"):
-        require_contents_apart(source, select(source, "train"), select(source, "test"), official=True)
+        require_separate_contents(source, select(source, "train"), select(source, "test"), official=True)
 
 
 def test_training_follows_a_split_file_and_looks_for_shared_scenes(tmp_path, capsys):

@@ -108,8 +108,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from driqa_jax.data.check import check
     from driqa_jax.data.datasets import layout_of
+    from driqa_jax.data.prepare import check
 
     if args.name not in NAMES:
         return _check_table(args)
@@ -138,7 +138,7 @@ def _check_table(args: argparse.Namespace) -> int:
     from collections import Counter
 
     from driqa_jax.cli.evaluate import open_data
-    from driqa_jax.data.check import broken
+    from driqa_jax.data.prepare import broken
 
     if not (args.name.lower().endswith(".csv") or pathlib.Path(args.name).exists()):
         raise UserError(f"{args.name} is no file; the data sets are {', '.join(NAMES)}")
@@ -146,7 +146,7 @@ def _check_table(args: argparse.Namespace) -> int:
     for split, count in Counter(source.column("split").tolist()).items():
         print(f"{split}: {count} ratings")
     with Progress() as progress:
-        defects = list(broken(range(len(source)), source.read, source.said, progress)) if args.decode else []
+        defects = list(broken(range(len(source)), source.read, source.label, progress)) if args.decode else []
     for defect in defects:
         print(f"  {defect}")
     return 1 if defects else 0

@@ -77,8 +77,7 @@ def add_actions(actions, style: dict) -> None:
 
 def _split(args: argparse.Namespace) -> int:
     from driqa_jax.cli.evaluate import open_data
-    from driqa_jax.data.published import published_split
-    from driqa_jax.data.split_file import hash_split, official_split, subset_split
+    from driqa_jax.data.split_file import hash_split, official_split, published_split, subset_split
 
     source, _ = open_data(args.name, args.data_dir, **labels(args))
     if args.official:

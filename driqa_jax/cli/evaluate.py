@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
         raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
     source, kind = open_data(args.data, args.data_dir, **labels(args))
-    from driqa_jax.data.open import labels_sha256
+    from driqa_jax.data.source import labels_sha256
     from driqa_jax.data.splits import novel, select
 
     split = None
@@ -184,7 +184,7 @@ def _score(args: argparse.Namespace, part):
 
     scorer = load(args.model, **loading(args))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
-    for done, result in enumerate(scorer.stream(part.pictures(), names=part.column("image_id").tolist())):
+    for done, result in enumerate(scorer.stream(part.images(), names=part.column("image_id").tolist())):
         if result.error is None:
             score[done] = result.score / 100
             half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100
@@ -254,8 +254,8 @@ def open_data(data: str, data_dir: str | None, **options):
 
     options: as `driqa_jax.cli.options.labels` gives them. Standard error says which column of a CSV is taken.
     """
+    from driqa_jax.data.label_columns import in_command
     from driqa_jax.data.open import open_source
-    from driqa_jax.data.option_names import in_command
 
     if data == "fake":
         return open_source("fake"), "fake"

@@ -95,7 +95,7 @@ def _labelled(args: argparse.Namespace, reader, part):
     """Representations of the scored pictures, which of them, (N,) bool, and why others were lost. Raises UserError."""
     import numpy as np
 
-    from driqa_jax.data.errors import UnreadableImage
+    from driqa_jax.errors import UnreadableImage
     from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.representations import stacked
 

@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from driqa_jax.data import png_chunks, signatures, tiff
-from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.pillow_limits import pillow_limit
 from driqa_jax.data.signatures import HEIF_BRANDS  # noqa: F401
+from driqa_jax.errors import UnreadableImage
 
 # Raster formats whose header is unmistakable. EPS and its kin run other programs, so they are left out.
 # (MPO opens as JPEG.)

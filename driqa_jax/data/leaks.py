@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from driqa_jax.data import near_duplicates
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source, Subset
+from driqa_jax.data.source import Source, Subset
+from driqa_jax.errors import DataError
 
 Progress = Callable[[str, int, int], None]
 # One picture under two names. Measured between BIQ2021's test and train: the 132 pairs above .99 differ by .02 in MOS,

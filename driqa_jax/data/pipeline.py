@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Source
 from driqa_jax.data.perturbed_pairs import PREFIX, Twins, encoding, resizing
+from driqa_jax.data.source import Source
 from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.errors import UnreadableImage
 
 Batch = dict[str, np.ndarray]
 FOREVER = 2**31 - 1  # positions are int32
@@ -138,7 +138,7 @@ def pretrain_batches(
         row = order(position)
         rng = np.random.default_rng([seed, _AUGMENT, position])
         halved = halve if isinstance(halve, bool) else str(datasets[row]) in halve
-        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.said(row))
+        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.label(row))
         photo = np.rot90(photo, int(rng.integers(4)))
         photo = _mirrored(photo) if rng.random() < 0.5 else photo
         return {"photo": np.ascontiguousarray(photo), "index": np.int32(position)}
@@ -211,7 +211,7 @@ def labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batc
 
 def _decoded(source: Source, row: int, use: Callable[[Image.Image], Any] | None = None) -> Any:
     # A view is made of Pillow's own image: turning it into an array and back would be two copies more.
-    return decode(source.read(row), name=source.said(row), use=use)
+    return decode(source.read(row), name=source.label(row), use=use)
 
 
 def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str) -> np.ndarray:

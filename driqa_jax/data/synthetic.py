@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
 
 
 class FakeSource(Source):

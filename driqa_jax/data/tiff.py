@@ -7,8 +7,8 @@ from typing import IO, Any
 
 from PIL import Image, ImagePalette, TiffImagePlugin
 
-from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.signatures import RAW_PHOTO
+from driqa_jax.errors import UnreadableImage
 
 # Tags (TIFF 6.0, TIFF/EP, DNG).
 SUBFILE, OLD_SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES = 254, 255, 258, 259, 262, 271, 277

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Source
 from driqa_jax.data.pipeline import Order
+from driqa_jax.data.source import Source
+from driqa_jax.errors import UnreadableImage
 
 LEAST, MOST = 224, 512  # px: a tile of the degradation encoder; about what data sets show
 STEP = 32  # sides are multiples of it, which the restorer needs

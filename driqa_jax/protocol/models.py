@@ -15,7 +15,7 @@ import numpy as np
 from driqa_jax import distributed
 from driqa_jax.checkpoints.manager import load_for_scoring
 from driqa_jax.checkpoints.weights import file_sha256, params_sha256
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.inference.scorer import load
@@ -49,7 +49,7 @@ def as_it_is(weights: str) -> Tested:
 
     def predict(test: Trial, part: Source) -> np.ndarray:
         found = []
-        pictures = part.pictures()
+        pictures = part.images()
         for result in scorer.stream(pictures, names=part.column("image_id").tolist()):
             if result.error:
                 raise UserError(f"{test.name}: {result.path}: {result.error}")

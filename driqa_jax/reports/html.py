@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from driqa_jax.data.errors import reason
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import write_whole
 from driqa_jax.reports.page import name_values, page, photo_values, printable

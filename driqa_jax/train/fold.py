@@ -6,7 +6,7 @@ import ml_collections
 import numpy as np
 
 from driqa_jax.checkpoints.migrations import completed
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
 from driqa_jax.models.ablations import chosen
 from driqa_jax.train.initialization import load

@@ -11,8 +11,8 @@ import ml_collections
 import numpy as np
 
 from driqa_jax.checkpoints.state import flatten, merge
-from driqa_jax.data.open import Subset
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
+from driqa_jax.data.source import Subset
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import chosen
