@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from driqa_jax.data.decode import ORIENTATION, decode, stored_size
+from driqa_jax.data.decode import decode, stored_size
+from driqa_jax.data.srgb import ORIENTATION
 from driqa_jax.errors import UnreadableImage, UserError
 
 # Two rows, three columns, every pixel another colour: a turn or a swap of channels cannot go unseen.

@@ -7,11 +7,12 @@ import sys
 
 import numpy as np
 import pytest
+from joined_source import Joined
 from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.open import open_source
-from driqa_jax.data.source import Joined, Subset, mid_rank
+from driqa_jax.data.source import Subset, mid_rank
 from driqa_jax.data.splits import fraction, in_validation, select
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import DataError

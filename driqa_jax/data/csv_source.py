@@ -35,8 +35,8 @@ class Rating:
 class FolderSource(Source):
     """Images on disk with scores in a CSV file.
 
-    `path`: the CSV, or a folder with exactly one. The delimiter is a comma, semicolon or tab. Columns are found by name,
-    see `driqa_jax.data.label_columns`: `image,mos` and optionally `split`, `group`, `reference`, `subset`,
+    `path`: the CSV, or a folder with exactly one. The delimiter is a comma, semicolon or tab. Columns are found by
+    name, see `driqa_jax.data.label_columns`: `image,mos` and optionally `split`, `group`, `reference`, `subset`,
     `degradation`. Without `group`, the reference is the group; without a split column every image is "train".
     `images`: the folder that image names are relative to (default: the CSV's). `mos_range`: the (worst, best) score,
     such as (1, 5), or (100, 0) if lower is better; optional if all scores lie in [0, 1] and their column is not named

@@ -117,7 +117,7 @@ def image_columns(
         raise DataError(
             file,
             line,
-            f"has no column image; its columns are {', '.join(head)}; rename the column of image names to image",
+            f"has no column image; its columns are {', '.join(head)}; name the column of image names image",
         )
     return text[0], reference
 

@@ -1,4 +1,4 @@
-"""Pillow's own limit of size and its warnings, kept from our callers: `max_pixels` is the only limit."""
+"""Disable Pillow's own size limit and warnings, so that `max_pixels` is the only limit."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from PIL import Image
 
 # Pillow warns about odd metadata and large sizes. Neither changes the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr where nobody set up logging
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr if logging is not set up
 
 
 class _PillowLimit:
-    """Pillow's process-wide size limit, moved out of the way: `max_pixels` is checked by us as soon as a size is known.
+    """Raises Pillow's process-wide size limit while we decode; we check `max_pixels` once a size is known.
 
-    What we cannot see before it is decoded (a PNG in an ICO) Pillow refuses above twice `max_pixels`.
+    An image that we cannot see before it is decoded (a PNG in an ICO) is refused by Pillow above twice `max_pixels`.
     """
 
     def __init__(self):
-        self._lock, self._kept, self._active = threading.Lock(), None, []
+        self._lock, self._original, self._active = threading.Lock(), None, []
 
     @contextlib.contextmanager
     def set_to(self, max_pixels: float | None):
         with self._lock:
             if not self._active:
-                self._kept = Image.MAX_IMAGE_PIXELS
+                self._original = Image.MAX_IMAGE_PIXELS
             self._active.append(math.inf if max_pixels is None else max_pixels)
             self._apply()
         try:
@@ -39,7 +39,7 @@ class _PillowLimit:
                 self._apply()
 
     def _apply(self):
-        largest = max(self._active, default=self._kept)
+        largest = max(self._active, default=self._original)
         Image.MAX_IMAGE_PIXELS = None if largest == math.inf else largest
 
 

@@ -37,9 +37,9 @@ class Rating(NamedTuple):
 class Layout:
     """A data set as its authors distribute it.
 
-    title, homepage, citation: for people. scores: their meaning in words. scale: the raw scores that map to MOS 0 and 1;
-    values beyond are clipped. limits: the lowest and highest possible raw score; anything else means a wrong label file.
-    images: image folders. labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
+    title, homepage, citation: for people. scores: their meaning in words. scale: the raw scores that map to MOS 0 and
+    1; values beyond are clipped. limits: the lowest and highest possible raw score. images: image folders.
+    labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
     counts: number of ratings by official split ("train" alone if there is none). read: yields the ratings of the set's
     folder in the authors' order, raises DataError. top: the folder that the archive unpacks to. split_optional: a label
     file without the official split is accepted, and everything is "train". releases: versions of the prepared set with

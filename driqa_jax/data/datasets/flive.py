@@ -1,6 +1,6 @@
 """FLIVE (PaQ-2-PiQ) as its authors distribute it: `database/` with images in three folders and tables of scores.
 
-Official split: test is `labels640.csv`, validation the rows of `labels=640_padded.csv` marked `is_valid`, train the rest.
+Official split: test is `labels640.csv`, val the rows of `labels=640_padded.csv` marked `is_valid`, train the rest.
 The three images of `EE371R/` are always train, because published copies of the split leave them out. Only whole images
 are read; patches have separate scores (`labels_patch.csv`).
 """

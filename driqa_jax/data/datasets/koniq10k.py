@@ -1,6 +1,6 @@
 """KonIQ-10k as its authors distribute it: `1024x768/` or `512x384/`, and one or both of two label files.
 
-Trap: the files hold different scores. `MOS` is 0 to 100 in `koniq10k_distributions_sets.csv`, which also has the official
+Trap: the files hold different scores. `MOS` is 0 to 100 in `koniq10k_distributions_sets.csv`, which has the official
 split, and 1 to 5 in `koniq10k_scores_and_distributions.csv`, where `MOS_zscore` is 0 to 100. No affine map relates the
 two scales. This reader uses 0 to 100. It ignores `SD`, which describes the five-point votes in both files.
 """

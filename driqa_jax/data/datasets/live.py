@@ -1,7 +1,7 @@
 """LIVE release 2 as its authors distribute it: five folders of distorted images, scores in .mat files.
 
-Traps: row i of the 982 is the i-th image of the folders in a fixed order; `orgs` marks references; the scores to use are
-the realigned ones (`dmos_realigned.mat`, not `dmos.mat`), and 24 of them lie outside 0 to 100.
+Traps: row i of the 982 is the i-th image of the folders in a fixed order; `orgs` marks references; the scores to use
+are the realigned ones (`dmos_realigned.mat`, not `dmos.mat`), and 24 of them lie outside 0 to 100.
 """
 
 from __future__ import annotations
