@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from test_neighbours import encoded, scene
+from test_near_duplicates import encoded, scene
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data import leaks, near_duplicates

@@ -7,7 +7,6 @@ import dataclasses
 import io
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -65,20 +64,16 @@ class Leaks:
 
 def describe(source: Source, progress: Progress | None = None) -> np.ndarray:
     """The descriptors of all images of a source, (N, 144). Raises DataError for an image that cannot be read."""
+    done, ids = itertools.count(1), source.column("image_id")
 
-    def descriptor(row):
-        try:
-            return near_duplicates.describe(source.encoded(row))
-        except Exception as error:  # Pillow raises many kinds of exceptions on a damaged file
-            raise DataError(source.name, None, f"{source.column('image_id')[row]}: cannot be read ({error})") from error
+    def error(row, cause):
+        return DataError(source.name, None, f"{ids[row]}: cannot be read ({cause})")
 
-    rows = []
-    with ThreadPoolExecutor() as threads:
-        for row in threads.map(descriptor, range(len(source))):
-            rows.append(row)
-            if progress:
-                progress(f"looking at {source.name}", len(rows), len(source))
-    return np.stack(rows)
+    def tell():
+        if progress:
+            progress(f"looking at {source.name}", next(done), len(source))
+
+    return near_duplicates.describe_all(range(len(source)), source.encoded, error, tell)
 
 
 def leaks_between(

@@ -9,7 +9,9 @@ vertical ones get half the weight, because of horizons. Brightness and contrast 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -37,6 +39,28 @@ def describe(encoded: bytes) -> np.ndarray:
     waves = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES] * _weights()
     length = np.linalg.norm(waves)
     return (waves / length if length > _FLAT else np.zeros_like(waves)).astype(np.float32).ravel()
+
+
+def describe_all(
+    items: Sequence[Any], read: Callable[[Any], bytes], error: Callable[[Any, Exception], Exception], tell: Callable
+) -> np.ndarray:
+    """The descriptors of `read(item)` for all items, (N, 144); `tell()` is called after each.
+
+    Raises `error(item, cause)` for an image that cannot be read.
+    """
+
+    def descriptor(item):
+        try:
+            return describe(read(item))
+        except Exception as cause:  # Pillow raises many kinds of exceptions on a damaged file
+            raise error(item, cause) from cause
+
+    rows = []
+    with ThreadPoolExecutor() as threads:
+        for row in threads.map(descriptor, items):
+            rows.append(row)
+            tell()
+    return np.stack(rows)
 
 
 def clusters(descriptions: Iterable[np.ndarray], threshold: float = THRESHOLD, largest: int = LARGEST) -> np.ndarray:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from driqa_jax.errors import DataError
 
@@ -151,6 +151,11 @@ def number(file: pathlib.Path, line: int | None, text: str, of: str) -> float:
         return float(text)
     except ValueError:
         raise DataError(file, line, f"the score {text!r} of {of!r} is not a number") from None
+
+
+def rated(file: pathlib.Path, line: int | None, name: str, score: str, **labels: Any) -> Rating:
+    """The rating of the image `name` from the text of its score. Raises DataError if that is not a number."""
+    return Rating(name, name, number(file, line, score, name), file, line)._replace(**labels)
 
 
 def require_file(file: pathlib.Path, title: str) -> pathlib.Path:

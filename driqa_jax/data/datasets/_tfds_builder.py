@@ -6,7 +6,6 @@ import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -137,15 +136,8 @@ def require_images(layout: Layout, ratings: list[Rating], files: list[pathlib.Pa
 def scenes(names: list[str], files: list[pathlib.Path], tell: Callable[[], None]) -> list[str]:
     """The cluster of each image, named by its first member so that it does not depend on the order of a folder."""
 
-    def describe(file):
-        try:
-            return near_duplicates.describe(file.read_bytes())
-        except Exception as error:  # Pillow raises many kinds of exceptions on a damaged file
-            raise DataError(file, None, f"this picture cannot be read ({error})") from error
+    def error(file, cause):
+        return DataError(file, None, f"this picture cannot be read ({cause})")
 
-    rows = []
-    with ThreadPoolExecutor() as threads:
-        for row in threads.map(describe, files):
-            rows.append(row)
-            tell()
+    rows = near_duplicates.describe_all(files, pathlib.Path.read_bytes, error, tell)
     return [names[row] for row in near_duplicates.clusters(rows)]

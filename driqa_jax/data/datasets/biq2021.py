@@ -9,7 +9,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import csv_rows
 
 TITLE = "BIQ2021"
@@ -22,15 +22,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         file = root / file_name
         for line, cells in csv_rows(file, TITLE, ["Image Name", "MOS"]):
             name = cells["Image Name"]
-            yield Rating(
-                image_id=name,
-                path=name,
-                raw=number(file, line, cells["MOS"], name),
-                file=file,
-                line=line,
-                subset=name[:4],
-                split=split,
-            )
+            yield rated(file, line, name, cells["MOS"], subset=name[:4], split=split)
 
 
 LAYOUT = Layout(

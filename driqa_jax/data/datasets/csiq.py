@@ -9,7 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
 from driqa_jax.data.datasets._tables import word_lines, xlsx_rows
 from driqa_jax.errors import DataError
 
@@ -54,17 +54,8 @@ def _rating(file, line, name, score, std=float("nan")):
     if not match or match["type"].lower() not in TYPES.values():
         raise DataError(file, line, f"{name!r} is not <name>.<type>.<level>.png: not the label file of {TITLE}")
     folder = match["type"].lower()
-    return Rating(
-        image_id=name.lower(),
-        path=f"{folder}/{name}",
-        raw=number(file, line, score, name),
-        file=file,
-        line=line,
-        std=std,
-        reference=match["reference"].lower(),
-        degradation=folder,
-        level=int(match["level"]),
-    )
+    kind = {"reference": match["reference"].lower(), "degradation": folder, "level": int(match["level"])}
+    return rated(file, line, name, score, image_id=name.lower(), path=f"{folder}/{name}", std=std, **kind)
 
 
 LAYOUT = Layout(

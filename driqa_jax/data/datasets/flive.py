@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import csv_rows
 from driqa_jax.errors import DataError
 
@@ -31,15 +31,8 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         raise DataError(root / VALIDATION, None, f"{both[0]!r} is validation here and test in {TEST}")
     for line, cells in csv_rows(root / SCORES, TITLE, ["name", "mos"]):
         name = cells["name"]
-        yield Rating(
-            image_id=name,
-            path=name,
-            raw=number(root / SCORES, line, cells["mos"], name),
-            file=root / SCORES,
-            line=line,
-            subset=name.split("/")[0],
-            split="test" if name in test else "val" if name in validation else "train",
-        )
+        split = "test" if name in test else "val" if name in validation else "train"
+        yield rated(root / SCORES, line, name, cells["mos"], subset=name.split("/")[0], split=split)
 
 
 def _truth(file, line, cell):

@@ -10,7 +10,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
 from driqa_jax.data.datasets._tables import csv_rows
 from driqa_jax.errors import DataError
 
@@ -38,17 +38,9 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
             raise DataError(file, line, f"{name!r} is not Irr_tt_ll.png: not the label file of {TITLE}")
         if cells["ref_img"] != f"{match[1]}.png":
             raise DataError(file, line, f"{name!r} stands beside the reference {cells['ref_img']!r}")
-        yield Rating(
-            image_id=name,
-            path=name,
-            raw=number(file, line, cells["dmos"], name),
-            file=file,
-            line=line,
-            std=number(file, line, cells["var"], name),
-            reference=match[1],
-            degradation=TYPES[int(match[2]) - 1],
-            level=int(match[3]),
-        )
+        std = number(file, line, cells["var"], name)
+        kind = {"degradation": TYPES[int(match[2]) - 1], "level": int(match[3])}
+        yield rated(file, line, name, cells["dmos"], std=std, reference=match[1], **kind)
 
 
 LAYOUT = Layout(

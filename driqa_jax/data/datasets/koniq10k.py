@@ -10,7 +10,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import csv_rows
 from driqa_jax.errors import DataError
 
@@ -29,16 +29,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         name = cells["image_name"]
         if split and cells[split] not in SPLITS:
             raise DataError(file, line, f"the set {cells[split]!r} of {name!r} is none of {', '.join(SPLITS)}")
-        ratings.append(
-            Rating(
-                image_id=name,
-                path=name,
-                raw=number(file, line, cells[column], name),
-                file=file,
-                line=line,
-                split=SPLITS[cells[split]] if split else "train",
-            )
-        )
+        ratings.append(rated(file, line, name, cells[column], split=SPLITS[cells[split]] if split else "train"))
     if max(rating.raw for rating in ratings) <= _FIVE_POINTS:
         raise DataError(file, 1, f"its {column} goes from 1 to 5, where that of {TITLE}'s own file goes from 0 to 100")
     yield from ratings

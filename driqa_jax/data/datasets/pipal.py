@@ -11,7 +11,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import word_lines
 from driqa_jax.errors import DataError
 
@@ -36,15 +36,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
             match = _NAME.fullmatch(name)
             if not match or match[1] != file.stem:
                 raise DataError(file, line, f"{name!r} is not {file.stem}_tt_vv.bmp: not the label file of {TITLE}")
-            yield Rating(
-                image_id=name,
-                path=name,
-                raw=number(file, line, score, name),
-                file=file,
-                line=line,
-                reference=match[1],
-                degradation=TYPES[int(match[2])],
-            )
+            yield rated(file, line, name, score, reference=match[1], degradation=TYPES[int(match[2])])
 
 
 LAYOUT = Layout(

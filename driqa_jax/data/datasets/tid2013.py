@@ -9,7 +9,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
 from driqa_jax.data.datasets._tables import word_lines
 from driqa_jax.errors import DataError
 
@@ -39,17 +39,8 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         match = _NAME.fullmatch(name.lower())
         if not match or not 1 <= int(match[2]) <= len(TYPES):
             raise DataError(file, line, f"{score!r} {name!r} is not a score and iRR_TT_L.bmp: not {TITLE}'s label file")
-        yield Rating(
-            image_id=name.lower(),
-            path=name,
-            raw=number(file, line, score, name),
-            file=file,
-            line=line,
-            std=std,
-            reference=match[1],
-            degradation=TYPES[int(match[2]) - 1],
-            level=int(match[3]),
-        )
+        kind = {"degradation": TYPES[int(match[2]) - 1], "level": int(match[3])}
+        yield rated(file, line, name, score, image_id=name.lower(), std=std, reference=match[1], **kind)
 
 
 def _deviations(root, count):
