@@ -193,11 +193,11 @@ def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succ
         ),
         ([("Image Name", "MOS"), ("ss01 (1).jpg", "nan")], 2, r"nan .*not in \[0, 1\]"),
         ([("Image Name", "MOS"), ("ss01 (1).jpg",)], 2, "the score ''"),
-        ([("Image Name", "MOS"), ("", "0.5")], 2, "names no picture"),
+        ([("Image Name", "MOS"), ("", "0.5")], 2, "has no image name"),
         (
             [("Image Name", "MOS"), ("ss01 (1).jpg", "0.5"), ("SS01 (1).jpg", "0.5")],
             3,
-            r"stands already in Train \(Images and MOS\)\.csv, line 2",
+            r"is already listed in Train \(Images and MOS\)\.csv, line 2",
         ),
     ],
 )
@@ -218,7 +218,7 @@ def test_an_empty_label_file_and_one_that_is_absent(tmp_path):
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv, line 1: has no column 'Image Name'"):
         read_ratings(folder)
     file.write_text("Image Name,MOS,,\n,,,\n")
-    with pytest.raises(DataError, match="line 1: holds no rating"):
+    with pytest.raises(DataError, match="line 1: has no ratings"):
         read_ratings(folder)
     file.unlink()
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: no such file"):

@@ -66,7 +66,7 @@ def test_a_missing_picture_and_a_missing_row(authors, capsys, monkeypatch):
         "train: 5 of 6 ratings, 5 pictures",
         "test: 2 of 2 ratings, 1 pictures",
         "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
-        "  train: 5 ratings, where the authors give 6",
+        "  train: 5 ratings, expected 6",
         "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
     ]
 

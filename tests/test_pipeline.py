@@ -228,7 +228,7 @@ def test_a_broken_picture_is_named(stream, threads):
 
 
 def test_what_cannot_be_shared_is_refused(source):
-    with pytest.raises(ValueError, match="a global batch of 4 cannot be shared by 3 hosts"):
+    with pytest.raises(ValueError, match="a global batch of 4 does not divide evenly among 3 hosts"):
         train_stream(source, process_count=3)
     with pytest.raises(ValueError, match="process_index 2 is not below process_count 2"):
         train_stream(source, process_index=2, process_count=2)

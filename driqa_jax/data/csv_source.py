@@ -132,7 +132,7 @@ def read_ratings(
     def rating(line, row):
         row = row + [""] * (len(head) - len(row))
         if not row[image]:
-            raise DataError(file, line, "names no picture")
+            raise DataError(file, line, "has no image name")
         return Rating(
             image=os.path.normpath(row[image]).replace(os.sep, "/"),
             score=_score(file, line, row[mos], delimiter),
@@ -149,7 +149,7 @@ def read_ratings(
 def _headed(file, lines):
     """The header's line number, its columns, and the lines below; a table of two columns may omit the header."""
     if not lines or len(lines) == 1 and number(_cell(lines[0][1], 1), ";") is None:
-        raise DataError(file, 1, "holds no score; expected a header image,mos and a line for each picture")
+        raise DataError(file, 1, "has no scores; expected a header image,mos and a line for each picture")
     line, head = lines[0]
     while head and not head[-1]:
         head = head[:-1]
@@ -176,7 +176,7 @@ def check_images(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating], 
     for rating in ratings:
         if (first := lines.setdefault(rating.image, rating.line)) != rating.line:
             raise DataError(
-                file, rating.line, f"{rating.image} stands on line {first} already; keep one score a picture"
+                file, rating.line, f"{rating.image} is already listed on line {first}; keep one score per image"
             )
         path = root / rating.image
         if not path.is_file():
@@ -226,7 +226,7 @@ def _split_index(file, line, head, chosen, option):
 
 def _split_word(file, line, cell):
     if not cell:
-        raise DataError(file, line, "names no split; write train, val or test")
+        raise DataError(file, line, "has no split; write train, val or test")
     word = cell.lower()
     return _SPLIT_WORDS.get(word, word)
 

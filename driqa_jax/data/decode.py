@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import logging
+import math
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -14,7 +17,6 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data import png_chunks, signatures, tiff
-from driqa_jax.data.pillow_limits import pillow_limit
 from driqa_jax.data.srgb import from_array, require_image_shape, to_srgb
 from driqa_jax.errors import UnreadableImage
 
@@ -26,6 +28,9 @@ EXTENSIONS = frozenset(
     + (".heic", ".heif", ".hif")
 )
 NOT_AN_IMAGE = "not a picture in a known format"
+# Pillow warns about odd metadata and large sizes. Neither changes the pixels.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr if logging is not set up
 Image.init()  # registers all formats now, because threads would race to do it lazily
 LARGE = 24e6  # pixels; larger images are decoded one at a time, so that threads do not multiply their memory
 MAX_PIXELS = 200e6  # the default size limit
@@ -131,7 +136,7 @@ def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.I
     file.seek(0)
     try:
         # Opening decodes an ICO; the size of the others is checked after they are opened.
-        with pillow_limit.set_to(max_pixels if kind == "ICO" else None):
+        with _pillow_limit.set_to(max_pixels if kind == "ICO" else None):
             image = Image.open(file, formats=("HEIF",) if kind == "HEIC" else FORMATS)
             if page:
                 image.seek(page)
@@ -187,7 +192,7 @@ def _from_pil(image: Image.Image, max_pixels: float, name: str, use) -> Any:
 def _finish(image: Image.Image, max_pixels: float, name: str, use) -> Any:
     _check_size(image.height, image.width, max_pixels, name)
     with _large if image.height * image.width > LARGE else contextlib.nullcontext():
-        with pillow_limit.set_to(max_pixels):
+        with _pillow_limit.set_to(max_pixels):
             rgb = to_srgb(image, name)
         return (use or np.array)(rgb)
 
@@ -222,3 +227,34 @@ def _described(error: Exception, kind: str | None) -> str:
     if "decoder error" in reason:  # from libtiff, without details
         return f"{kind} that is damaged, truncated or of a form that cannot be read ({reason})"
     return f"damaged or truncated {kind} ({reason})"
+
+
+class _PillowLimit:
+    """Raises Pillow's process-wide size limit while we decode; we check `max_pixels` once a size is known.
+
+    An image that we cannot see before it is decoded (a PNG in an ICO) is refused by Pillow above twice `max_pixels`.
+    """
+
+    def __init__(self):
+        self._lock, self._original, self._active = threading.Lock(), None, []
+
+    @contextlib.contextmanager
+    def set_to(self, max_pixels: float | None):
+        with self._lock:
+            if not self._active:
+                self._original = Image.MAX_IMAGE_PIXELS
+            self._active.append(math.inf if max_pixels is None else max_pixels)
+            self._apply()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active.remove(math.inf if max_pixels is None else max_pixels)
+                self._apply()
+
+    def _apply(self):
+        largest = max(self._active, default=self._original)
+        Image.MAX_IMAGE_PIXELS = None if largest == math.inf else largest
+
+
+_pillow_limit = _PillowLimit()

@@ -93,7 +93,7 @@ def leaks_within(
     splits, counts = np.unique(source.column("split"), return_counts=True)
     names = [str(name) for name in splits[np.argsort(counts, kind="stable")] if name]
     if len(names) < 2:
-        raise DataError(source.name, None, f"has the split {names[0]!r} alone; name another set, or a split file")
+        raise DataError(source.name, None, f"has only the split {names[0]!r}; name another set, or a split file")
     rows = describe(source, progress)
     where = {name: np.flatnonzero(source.column("split") == name) for name in names}
     leaks = []

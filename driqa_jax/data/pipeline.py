@@ -162,7 +162,7 @@ def _stream(
     threads: int,
 ) -> Iterator[Batch]:
     if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f"a global batch of {batch_size} cannot be shared by {process_count} hosts evenly")
+        raise ValueError(f"a global batch of {batch_size} does not divide evenly among {process_count} hosts")
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index {process_index} is not below process_count {process_count}")
     share = batch_size // process_count

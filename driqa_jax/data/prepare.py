@@ -87,7 +87,7 @@ def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Pro
     expected = layout.expected(set(rated))
     if not defects:
         defects += [
-            f"{split}: {rated[split]} ratings, where the authors give {count}"
+            f"{split}: {rated[split]} ratings, expected {count}"
             for split, count in expected.items()
             if rated[split] != count
         ]

@@ -55,11 +55,11 @@ class Split:
         Raises DataError for another or a changed data set, or a reference with images in two parts.
         """
         if source.name != self.data:
-            raise DataError(self.id, None, f"this split is one of {self.data}, not of {source.name}")
+            raise DataError(self.id, None, f"this split belongs to {self.data}, not to {source.name}")
         parts = self._follow(source)
         if _membership_sha256(source.column("image_id"), parts) != self.sha256:
             raise DataError(
-                self.id, None, f"{source.name} is no longer what this split was drawn from: other pictures or groups"
+                self.id, None, f"{source.name} has changed since this split was drawn: its images or groups differ"
             )
         assigned = Assigned(source, parts)
         require_separate_references(assigned)
@@ -135,7 +135,7 @@ def subset_split(source: Source, subset: str, val: float = 0.1, of: str = "") ->
 def official_split(source: Source) -> Split:
     """The split that comes with the set. Raises DataError if it has none."""
     if len(set(source.column("split"))) < 2:
-        raise DataError(source.name, None, "comes with no official split; draw one by hash")
+        raise DataError(source.name, None, "has no official split; draw one by hash")
     rule = {"kind": "official"}
     return _made(source, f"{source.name} official", rule, _by_column(source, rule))
 
@@ -167,7 +167,9 @@ def _by_subset(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     rest = inside & ~test & ~np.isin(group, group[test])
     if not test.any() or not rest.any():
         known = ", ".join(sorted(set(subset[inside].tolist()) - {""})) or "none"
-        raise DataError(source.name, None, f"has no subset {rule['subset']!r} beside others; its own are {known}")
+        raise DataError(
+            source.name, None, f"has no subset {rule['subset']!r} or no other subset; its subsets are {known}"
+        )
     return _assemble(source, rule, np.flatnonzero(test), np.flatnonzero(rest), f"without {rule['subset']} val")
 
 
@@ -177,7 +179,7 @@ def _inside(source, rule):
     inside = splits == of if of else np.ones(len(splits), bool)
     if not inside.any():
         known = ", ".join(sorted(set(splits.tolist())))
-        raise DataError(source.name, None, f"has no split {of!r}; its own are {known}")
+        raise DataError(source.name, None, f"has no split {of!r}; its splits are {known}")
     return inside
 
 
@@ -224,7 +226,7 @@ def published_split(folder: pathlib.Path, source: Source, number: int = 0) -> Sp
     if all(len(matches) == 1 for matches in files.values()):
         return _liqe({part: matches[0] for part, matches in files.items()}, source)
     raise DataError(
-        folder, None, "holds no published split: expected train.npy or *_train*.txt, and val and test alike"
+        folder, None, "contains no published split; expected train.npy or *_train*.txt, and the same for val and test"
     )
 
 
@@ -273,7 +275,7 @@ def _liqe(files: dict[str, pathlib.Path], source: Source) -> Split:
 
 def _put(parts, row, part, file, line, source):
     if parts[row]:
-        raise DataError(file, line, f"{str(source.column('image_id')[row])!r} stands in {parts[row]} already")
+        raise DataError(file, line, f"{str(source.column('image_id')[row])!r} is already in {parts[row]}")
     parts[row] = part
 
 

@@ -79,7 +79,7 @@ def require_separate_references(source: Source) -> None:
         raise DataError(
             source.name,
             None,
-            f"the reference {first!r} stands in {where} ({(counts > 1).sum()} such references); split by reference",
+            f"the reference {first!r} is in {where} ({(counts > 1).sum()} such references); split by reference",
         )
 
 

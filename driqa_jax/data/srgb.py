@@ -136,9 +136,9 @@ def require_image_shape(array: np.ndarray, name: str) -> None:
     """Raises ValueError unless the array is a non-empty (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
     found = f"{name}: {array.dtype} {array.shape}"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"{found}: a picture is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+        raise ValueError(f"{found}; an image is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if 0 in array.shape:
-        raise ValueError(f"{found}: a picture has at least one pixel")
+        raise ValueError(f"{found}; an image has at least one pixel")
 
 
 def from_array(array: np.ndarray, name: str) -> np.ndarray:
@@ -155,7 +155,7 @@ def from_array(array: np.ndarray, name: str) -> np.ndarray:
     elif array.dtype == np.uint16:
         array = _from_16_bits(array)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{found}: a picture is uint8, uint16 or floating point")
+        raise ValueError(f"{found}: an image is uint8, uint16 or floating point")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 4:

@@ -27,7 +27,7 @@ class RecordsSource(Source):
         self._parts = [builder.as_data_source(split, decoders=skip) for split in tables]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
-            raise DataError(data_dir, None, f"labels and records of {name} differ in number; prepare it again")
+            raise DataError(data_dir, None, f"{name} has different numbers of labels and records; prepare it again")
 
         def joined(key):
             return [value for table in tables.values() for value in table[key]]

@@ -104,12 +104,12 @@ class Layout:
                     rating.file,
                     rating.line,
                     f"the score {rating.raw:g} of {rating.image_id!r} is not in [{lowest:g}, {highest:g}], where "
-                    f"{self.title} has {self.scores}: is this its own label file?",
+                    f"{self.title} has {self.scores}: is this the right label file?",
                 )
             before = ratings.setdefault(rating.image_id.lower(), rating)
             if before is not rating:
                 where = before.file.name if before.line is None else f"{before.file.name}, line {before.line}"
-                raise DataError(rating.file, rating.line, f"{rating.image_id!r} stands already in {where}")
+                raise DataError(rating.file, rating.line, f"{rating.image_id!r} is already listed in {where}")
             yield rating
 
     def expected(self, splits: set[str]) -> dict[str, int]:

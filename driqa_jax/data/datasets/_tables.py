@@ -87,11 +87,11 @@ def _named(file, title, columns, lines):
             f"has no column {absent[0]!r}, its header is {[cell for cell in head if cell]}: not {title}'s label file",
         )
     if len(lines) < 2:
-        raise DataError(file, lines[0][0], "holds no rating below its header")
+        raise DataError(file, lines[0][0], "has no ratings below its header")
     for line, row in lines[1:]:
         cells = dict(zip(head, [*row, *[""] * len(head)], strict=False))
         if not cells[columns[0]]:
-            raise DataError(file, line, "names no picture")
+            raise DataError(file, line, "has no image name")
         yield line, cells
 
 

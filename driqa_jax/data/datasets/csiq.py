@@ -39,7 +39,7 @@ def _sheet(file: pathlib.Path) -> Iterator[Rating]:
     for line, cells in xlsx_rows(file, TITLE, columns, "all_by_image"):
         image, kind, level, std, score = (cells[column] for column in columns)
         if kind.lower() not in TYPES:
-            raise DataError(file, line, f"the distortion {kind!r} is none of {', '.join(TYPES)}")
+            raise DataError(file, line, f"the distortion {kind!r} must be one of {', '.join(TYPES)}")
         token = TYPES[kind.lower()]
         yield _rating(file, line, f"{image}.{token}.{level}.png", score, number(file, line, std, image))
 

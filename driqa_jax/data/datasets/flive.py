@@ -37,7 +37,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
 
 def _truth(file, line, cell):
     if cell.lower() not in _TRUTH:
-        raise DataError(file, line, f"is_valid is {cell!r}, neither True nor False")
+        raise DataError(file, line, f"is_valid must be True or False, got {cell!r}")
     return _TRUTH[cell.lower()]
 
 

@@ -37,7 +37,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         if not match or not 1 <= int(match[2]) <= len(TYPES):
             raise DataError(file, line, f"{name!r} is not Irr_tt_ll.png: not the label file of {TITLE}")
         if cells["ref_img"] != f"{match[1]}.png":
-            raise DataError(file, line, f"{name!r} stands beside the reference {cells['ref_img']!r}")
+            raise DataError(file, line, f"{name!r} has the reference {cells['ref_img']!r}")
         std = number(file, line, cells["var"], name)
         kind = {"degradation": TYPES[int(match[2]) - 1], "level": int(match[3])}
         yield rated(file, line, name, cells["dmos"], std=std, reference=match[1], **kind)

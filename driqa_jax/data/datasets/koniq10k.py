@@ -28,10 +28,10 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
     for line, cells in csv_rows(file, TITLE, columns):
         name = cells["image_name"]
         if split and cells[split] not in SPLITS:
-            raise DataError(file, line, f"the set {cells[split]!r} of {name!r} is none of {', '.join(SPLITS)}")
+            raise DataError(file, line, f"the set {cells[split]!r} of {name!r} must be one of {', '.join(SPLITS)}")
         ratings.append(rated(file, line, name, cells[column], split=SPLITS[cells[split]] if split else "train"))
     if max(rating.raw for rating in ratings) <= _FIVE_POINTS:
-        raise DataError(file, 1, f"its {column} goes from 1 to 5, where that of {TITLE}'s own file goes from 0 to 100")
+        raise DataError(file, 1, f"its {column} goes from 1 to 5, but the original file of {TITLE} goes from 0 to 100")
     yield from ratings
 
 

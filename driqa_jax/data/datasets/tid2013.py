@@ -46,7 +46,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
 def _deviations(root, count):
     rows = list(word_lines(root / DEVIATIONS, TITLE, 1))
     if len(rows) != count:
-        raise DataError(root / DEVIATIONS, None, f"has {len(rows)} lines, {SCORES} has {count}: they belong together")
+        raise DataError(root / DEVIATIONS, None, f"has {len(rows)} lines, {SCORES} has {count}: they must match")
     return rows
 
 
