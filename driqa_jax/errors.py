@@ -17,7 +17,7 @@ class UnreadableImage(UserError, ValueError):
         self.path, self.reason = str(path), reason
         super().__init__(f"{self.path}: {reason}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.path, self.reason)
 
 
@@ -29,7 +29,7 @@ class DataError(UserError, ValueError):
         where = self.file if line is None else f"{self.file}, line {line}"
         super().__init__(f"{where}: {message}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type, tuple[str, int | None, str]]:
         return type(self), (self.file, self.line, self.message)
 
 

@@ -313,7 +313,7 @@ def test_a_folder_without_pictures_is_one_defect(small):
     folder = small("tid2013")
     shutil.rmtree(folder / "distorted_images")
     assert check("tid2013", folder).defects == [
-        f"{folder / 'distorted_images'}: no such folder; none of 4 pictures is here"
+        f"{folder / 'distorted_images'}: no such folder; all 4 images are missing"
     ]
 
 

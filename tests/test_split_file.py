@@ -197,7 +197,7 @@ def test_training_warns_of_an_official_split_that_shares_scenes_and_refuses_anot
     assert "g0" in parts[0].column("group")
     said = require_separate_contents(source, *parts, official=True)
     assert "'i09_5.bmp' (test) and 'i00_0.bmp' (train), both 'g0'" in said and "of the /novel part too" in said
-    with pytest.raises(DataError, match="1 of 11 pictures held out share a scene with the training part set:train/fit"):
+    with pytest.raises(DataError, match="1 of 11 held-out images share a scene with the training part set:train/fit"):
         require_separate_contents(source, *parts, official=False)
     alone = Labels(splits, [f"g{k}" for k in range(60)], references=False)
     assert require_separate_contents(alone, select(alone, "train/fit"), select(alone, "train/val"), False) is None

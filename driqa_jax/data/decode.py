@@ -128,7 +128,7 @@ def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.I
         raise UnreadableImage(name, reason)
     kind, page, profile = signatures.decoded_format(head), 0, None
     if kind == "HEIC" and not _register_heif():
-        raise UnreadableImage(name, "a HEIC picture; to read these: pip install 'driqa_jax[heif]'")
+        raise UnreadableImage(name, "a HEIC image; to decode it, pip install 'driqa_jax[heif]'")
     if kind == "PNG":
         file, profile = png_chunks.first_image(file)
     elif kind == "TIFF":

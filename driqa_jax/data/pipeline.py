@@ -130,10 +130,10 @@ def pretrain_batches(
         row = order(position)
         rng = np.random.default_rng([seed, _AUGMENT, position])
         halved = halve if isinstance(halve, bool) else str(datasets[row]) in halve
-        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.label(row))
-        photo = np.rot90(photo, int(rng.integers(4)))
-        photo = _mirrored(photo) if rng.random() < 0.5 else photo
-        return {"photo": np.ascontiguousarray(photo), "index": np.int32(position)}
+        image = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.label(row))
+        image = np.rot90(image, int(rng.integers(4)))
+        image = _mirrored(image) if rng.random() < 0.5 else image
+        return {"photo": np.ascontiguousarray(image), "index": np.int32(position)}
 
     return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
 

@@ -106,7 +106,7 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
     """A defect for each missing image, or a single one if no image folder exists."""
     absent = [rating for rating, file in zip(ratings, files, strict=True) if file is None]
     if absent and not any((root / folder).is_dir() for folder in layout.images):
-        return [f"{root / layout.images[0]}: no such folder; none of {len(absent)} pictures is here"]
+        return [f"{root / layout.images[0]}: no such folder; all {len(absent)} images are missing"]
     where = " or ".join(layout.images)
     return [
         f"{rating.file.name}{'' if rating.line is None else f', line {rating.line}'}: {rating.path!r} is not in {where}"

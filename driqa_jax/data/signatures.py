@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 HEAD = 4096  # bytes of a file that these functions inspect
-RAW_PHOTO = "a raw photo{}: the sensor's data, not a picture yet; develop it first and score the JPEG, PNG or TIFF"
+RAW_PHOTO = "a raw photo{}: sensor data, not yet an image; develop it first and score the JPEG, PNG or TIFF"
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")

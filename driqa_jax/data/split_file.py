@@ -233,7 +233,7 @@ def published_split(folder: pathlib.Path, source: Source, number: int = 0) -> Sp
 def _arniqa(folder: pathlib.Path, source: Source, number: int) -> Split:
     place = {row: i for i, row in enumerate(source.column("row").tolist())}
     if -1 in place:
-        raise DataError(source.name, None, "its pictures' rows in the authors' list are not known; prepare it again")
+        raise DataError(source.name, None, "has no row numbers of the authors' list; prepare it again")
     parts, files = np.full(len(source), "", dtype="<U5"), {}
     for part in PARTS:
         file = folder / f"{part}.npy"

@@ -103,7 +103,7 @@ def require_separate_contents(source: Source, train: Source, val: Source, offici
         first = np.flatnonzero(shared)[0]
         other = np.flatnonzero(inside & (values == values[first]))[0]
         message = (
-            f"{shared.sum()} of {held.sum()} pictures held out share a {what} with the training part {train.name}: "
+            f"{shared.sum()} of {held.sum()} held-out images share a {what} with the training part {train.name}: "
             f"'{ids[first]}' ({splits[first]}) and '{ids[other]}' ({splits[other]}), both '{values[first]}'"
         )
         if key == "reference" or not official:

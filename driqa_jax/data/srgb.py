@@ -134,28 +134,28 @@ def float_tolerance(dtype: np.dtype) -> float | None:
 
 def require_image_shape(array: np.ndarray, name: str) -> None:
     """Raises ValueError unless the array is a non-empty (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
-    found = f"{name}: {array.dtype} {array.shape}"
+    label = f"{name}: {array.dtype} {array.shape}"
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"{found}; an image is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+        raise ValueError(f"{label}: an image is (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if 0 in array.shape:
-        raise ValueError(f"{found}; an image has at least one pixel")
+        raise ValueError(f"{label}: an image has at least one pixel")
 
 
 def from_array(array: np.ndarray, name: str) -> np.ndarray:
     """An array of such a shape as uint8 (H, W, 3), over white. Raises ValueError for another dtype or range."""
-    found = f"{name}: {array.dtype} {array.shape}"
+    label = f"{name}: {array.dtype} {array.shape}"
     tolerance = float_tolerance(array.dtype)
     if tolerance is not None:
         with np.errstate(over="ignore"):
             values = array.astype(np.float32)
         # This form rejects nan.
         if not (values.min() >= -tolerance and values.max() <= 1 + tolerance):
-            raise ValueError(f"{found}: floats must lie in [0, 1] (divide by 255 first?)")
+            raise ValueError(f"{label}: floats must lie in [0, 1] (divide by 255 first?)")
         array = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
     elif array.dtype == np.uint16:
         array = _from_16_bits(array)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{found}: an image is uint8, uint16 or floating point")
+        raise ValueError(f"{label}: an image is uint8, uint16 or floating point")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 4:

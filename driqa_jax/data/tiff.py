@@ -41,7 +41,7 @@ def page_to_read(file: IO[bytes], name: str) -> int:
         return 0
     whole = [number for number, tags in enumerate(pages) if not _is_preview(tags)]
     if not whole and not all(_is_preview(tags) for tags in hidden):
-        raise UnreadableImage(name, "a TIFF whose pages are previews; its picture lies in a SubIFD: save it as a page")
+        raise UnreadableImage(name, "a TIFF whose pages are previews; its full image is in a SubIFD; save it as a page")
     return whole[0] if whole else 0
 
 

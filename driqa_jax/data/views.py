@@ -121,7 +121,7 @@ def geometry(
         if min(canvas) < tile:
             raise ValueError(f"a canvas of {canvas} does not hold a crop of {tile}")
         scale = rule.short / min(height, width)
-        source = tuple(max(round(side * scale), rule.short) for side in (height, width))
+        source = max(round(height * scale), rule.short), max(round(width * scale), rule.short)
         valid = tile, tile
     else:
         canvas = rule.canvas_for(height, width) if canvas is None else canvas
@@ -129,8 +129,8 @@ def geometry(
     corners = _corners([max(side - tile, 0) for side in source], rule.tiles, rng)
     boxes = [(y / height, x / width, (y + tile) / height, (x + tile) / width) for y, x in corners]
     boxes = [(0, 0, 1, 1)] if crop else boxes  # `whole` of a crop is the tile itself
-    beyond = tuple(max(tile - side, 0) for side in source)
-    return Geometry(source, tuple(canvas), valid, tuple(corners), beyond, np.array(boxes, np.float32))
+    beyond = max(tile - source[0], 0), max(tile - source[1], 0)
+    return Geometry(source, (canvas[0], canvas[1]), valid, tuple(corners), beyond, np.array(boxes, np.float32))
 
 
 def tile_fractions(count: int) -> np.ndarray:

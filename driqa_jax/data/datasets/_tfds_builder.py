@@ -117,11 +117,8 @@ def require_counts(layout: Layout, ratings: list[Rating]) -> None:
         if counts[split] != count:
             file = next((r.file for r in ratings if r.split == split), ratings[-1].file)
             last = max((r.line or 0 for r in ratings if r.file == file), default=0) or None
-            raise DataError(
-                file,
-                last,
-                f"ends with {counts[split]} ratings of {split}, where {layout.title} has {count}: is it whole?",
-            )
+            message = f"ends with {counts[split]} ratings of {split}, where {layout.title} has {count}: is it complete?"
+            raise DataError(file, last, message)
 
 
 def require_images(layout: Layout, ratings: list[Rating], files: list[pathlib.Path | None]) -> None:
