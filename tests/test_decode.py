@@ -248,7 +248,7 @@ def test_float_arrays_and_their_range():
     ids=["two channels", "one axis", "no rows", "int64"],
 )
 def test_arrays_that_are_no_picture(array):
-    with pytest.raises(ValueError, match="a picture (is|has)"):
+    with pytest.raises(ValueError, match="an image (is|has)"):
         decode(array, name="mine")
 
 
