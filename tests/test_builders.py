@@ -127,7 +127,7 @@ def test_csiq_turns_dmos_over_and_refuses_a_mos_of_nine(small):
     folder = small("csiq", sheet=False)
     assert units("csiq", folder)["sunsetcolor.contrast.4.png"] == 0
     small_sets.write(folder / "csiq_label.txt", "1600.AWGN.1.png 0.5\n1600.AWGN.2.png 8.5\n")
-    with pytest.raises(DataError, match=r"csiq_label\.txt, line 2: the score 8\.5 .*not in \[0, 1\].*right label file\?"):
+    with pytest.raises(DataError, match=r"csiq_label\.txt, line 2: the score 8\.5 .*not in \[0, 1\].*right label file"):
         ratings("csiq", folder)
 
 
