@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME [options]`: measurements that anyone can repeat; each is a file of this folder."""
+"""`python -m benchmarks NAME [options]`: repeatable measurements, one file each in this folder."""
 
 import importlib
 import sys
@@ -6,18 +6,18 @@ import sys
 from driqa_jax.cli.memory import keep_memory
 from driqa_jax.errors import UserError
 
-# What each measures. The options are those of the module's own parser.
+# Each module has its own parser.
 BENCHMARKS = {
-    "degradations": "images per second of each degradation and of a recipe, beside a host pipeline",
-    "score": "images per second, start-up and peak memory of driqa score, beside other packages",
-    "step": "images per second of the training step, with either backward pass of the depthwise convolution",
+    "degradations": "images per second of each degradation and of a recipe, and its share of a pretraining step",
+    "score": "images per second, start-up and peak memory of driqa score, compared with other packages",
+    "step": "images per second of the training step, for both backward passes of the depthwise convolution",
     "train": "compilation, step, loop, data, checkpoints and memory of a training run",
-    "topology": "memory, FLOPs and collectives of the training step on a TPU topology, compiled without one",
+    "topology": "memory, FLOPs and collectives of the training step on a TPU topology, compiled on a CPU",
 }
 
 
 def main(argv: list[str]) -> int:
-    """Run one benchmark with the remaining options; without a name, list them. Returns the exit code."""
+    """Run one benchmark with the remaining options; without a name, list the benchmarks. Returns the exit code."""
     name, *options = argv or [""]
     if name in ("", "-h", "--help"):
         print("usage: python -m benchmarks NAME [options]; for example python -m benchmarks step --help\n")

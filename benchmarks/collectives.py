@@ -1,38 +1,38 @@
-"""What a compiled program says between devices: collectives in its HLO text."""
+"""Collectives of a compiled program, counted in its HLO text."""
 
 import re
 from typing import NamedTuple
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
-# A result's type, then the operation. Where an operation is split in two, its end alone counts: it has the result.
+# The result's type, then the operation. Of an asynchronous pair only the end counts: it has the result.
 _INSTRUCTION = re.compile(rf"^(?:ROOT )?%?\S+ = (\(.*?\)|\S+) ({'|'.join(COLLECTIVES)})(?:-done)?\(")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 
 
 class Traffic(NamedTuple):
-    """`count` instructions of one kind, and `bytes` of their results on one device, summed."""
+    """`count` instructions of one kind, and the total `bytes` of their results on one device."""
 
     count: int
     bytes: int
 
 
 def count_collectives(hlo: str) -> dict[str, Traffic]:
-    """Collectives of a program by kind, those of COLLECTIVES that it has.
+    """The collectives of a program by kind.
 
-    An instruction counts once, however often a loop around it runs. Bytes are those of results on one device: of an
-    all-gather what is gathered, of a reduce-scatter the piece that is left.
+    An instruction in a loop counts once. Bytes are those of the results on one device: the gathered array of an
+    all-gather, the remaining piece of a reduce-scatter.
 
     Args:
-      hlo: `compiled.as_text()`, of any backend.
+      hlo: `compiled.as_text()` of any backend.
     """
-    found: dict[str, Traffic] = {}
+    result: dict[str, Traffic] = {}
     for line in hlo.splitlines():
         if match := _INSTRUCTION.match(line.strip()):
             shape, kind = match.groups()
-            before = found.get(kind, Traffic(0, 0))
-            found[kind] = Traffic(before.count + 1, before.bytes + _bytes(shape))
-    return {kind: found[kind] for kind in COLLECTIVES if kind in found}
+            before = result.get(kind, Traffic(0, 0))
+            result[kind] = Traffic(before.count + 1, before.bytes + _bytes(shape))
+    return {kind: result[kind] for kind in COLLECTIVES if kind in result}
 
 
 def _bytes(shape):

@@ -1,9 +1,9 @@
-"""Time one other package on a list of photographs; run by that package's own interpreter, which has no driqa_jax.
+"""Time another package on a list of photographs; runs in that package's environment, which has no driqa_jax.
 
     PYTHON peers.py NAME PHOTO... < /dev/null
 
-Prints one line of JSON: `seconds` (of each photo), `peak_mib` and what was used. The deep ones have random weights,
-which take as long as trained ones and need no download; the classical ones carry their model in the package.
+Prints one line of JSON: `seconds` (of each photo), `peak_mib` and `used`, the package. The deep models have random
+weights, which take the same time as trained ones and need no download; the classical packages contain their models.
 """
 
 import json
@@ -15,10 +15,10 @@ CLASSICAL = ("brisque", "pypiqe")
 
 
 def deep(name):
-    """`pyiqa.create_metric(name)`, called on paths as its users do."""
+    """`pyiqa.create_metric(name)`, called with paths as in its documentation."""
     import torch
 
-    # This torchvision is built for CUDA: two operators that nothing here calls are missing on a CPU torch.
+    # This torchvision is built for CUDA; define two unused operators that CPU torch lacks.
     library = torch.library.Library("torchvision", "DEF")
     library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -33,7 +33,7 @@ def deep(name):
 
 
 def classical(name):
-    """The package's own score of an array, the file opened as its README does."""
+    """The package's score of an array, with the file opened as in its README."""
     if name == "brisque":
         import numpy as np
         from brisque import BRISQUE
@@ -48,7 +48,7 @@ def classical(name):
 
 
 def peak_mib():
-    """The most memory that this process has held, since it is this program."""
+    """Peak resident memory of this process."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 

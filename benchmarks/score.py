@@ -1,18 +1,18 @@
-"""Speed and memory of `driqa score`, beside other no-reference packages on the same photographs and cores.
+"""Speed and memory of `driqa score` and of other no-reference packages, on the same photographs and cores.
 
     python -m benchmarks score --folder examples/photos --peers-python PEERS/bin/python
 
-Everything is measured in processes of their own. The peers want an environment of their own (their pins contradict
-ours); on Linux with Python 3.11:
+Each measurement is a separate process. The peers need a separate environment, because their pins contradict ours; on
+Linux with Python 3.11:
 
     python -m venv PEERS
     PEERS/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
     PEERS/bin/pip install torchvision==0.28.0 --no-deps
     PEERS/bin/pip install pyiqa==0.1.16 brisque==0.2.0 pypiqe==1.2 "numpy<2.4"
 
-A peer that cannot run is left out, with the reason. Photographs: crops of the folder's, brought to 512x384
-(`--photos` of them) and enlarged to 4000x3000 (`--large`), JPEG quality 92, the same for all; slow peers get the
-first `--peer-photos` of them.
+A peer that cannot run is reported with the reason. The photographs are crops from the folder, resized to 512x384
+(`--photos` of them) and 4000x3000 (`--large`), JPEG quality 92, the same for all; slow peers get the first
+`--peer-photos` of them.
 """
 
 import argparse
@@ -33,15 +33,16 @@ from benchmarks.peers import CLASSICAL, DEEP
 from driqa_jax.cli.options import result_file
 from driqa_jax.errors import UserError
 from driqa_jax.inference.effort import EFFORTS
+from driqa_jax.io import write_json
 from driqa_jax.reports.inputs import list_pictures
 
 SMALL, ONE_MEGAPIXEL, LARGE = (512, 384), (1152, 864), (4000, 3000)
-STARTS = 3  # later starts; the median counts
+STARTS = 3  # later starts; the result is their median
 LIMIT = 3600  # seconds for one process
 
 
 def make_photos(folder: str, into: pathlib.Path, count: int, size: tuple[int, int]) -> list[str]:
-    """`count` JPEG files of `size` (width, height), each another crop of one of the folder's photographs."""
+    """`count` JPEG files of `size` (width, height), each a different crop of a photograph of the folder."""
     originals, draw, made = list(list_pictures([folder])), np.random.default_rng(0), []
     into.mkdir()
     for i in range(count):
@@ -58,8 +59,8 @@ def make_photos(folder: str, into: pathlib.Path, count: int, size: tuple[int, in
 
 
 def measured(command: Sequence[str], environment: dict[str, str] | None = None) -> dict:
-    """The JSON that a process prints last, and `wall`, its seconds; or `error`, its last line."""
-    began = time.perf_counter()
+    """The last JSON line of a process and its `wall` seconds, or `error`, its last line."""
+    start = time.perf_counter()
     try:
         done = subprocess.run(
             command,
@@ -71,7 +72,7 @@ def measured(command: Sequence[str], environment: dict[str, str] | None = None) 
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"error": str(error)}
-    wall = time.perf_counter() - began
+    wall = time.perf_counter() - start
     if done.returncode:
         return {"error": (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]}
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -79,7 +80,7 @@ def measured(command: Sequence[str], environment: dict[str, str] | None = None) 
 
 
 def starts(photo: str) -> dict[str, float]:
-    """Seconds of `driqa score PHOTO`: the first run ever, with an empty cache folder, and later ones."""
+    """Seconds of `driqa score PHOTO`: the first run with an empty cache folder, and later runs."""
     with tempfile.TemporaryDirectory() as cache:
         command = [sys.executable, "-m", "driqa_jax", "score", photo]
         runs = [measured(command, {"XDG_CACHE_HOME": cache}) for _ in range(1 + STARTS)]
@@ -90,27 +91,27 @@ def starts(photo: str) -> dict[str, float]:
 
 
 def ours(effort: str, how: str, photos: Sequence[str]) -> dict:
-    """`score_once` in a process of its own; raises UserError where it fails."""
-    found = measured([sys.executable, "-m", "benchmarks.score_once", effort, how, *photos])
-    if "error" in found:
-        raise UserError(f"python -m benchmarks score, {effort}: {found['error']}")
-    return found
+    """The result of `score_once` in a separate process. Raises UserError if it fails."""
+    result = measured([sys.executable, "-m", "benchmarks.score_once", effort, how, *photos])
+    if "error" in result:
+        raise UserError(f"python -m benchmarks score, {effort}: {result['error']}")
+    return result
 
 
 def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
-    """Every figure of the table, plain values."""
+    """All measurements as plain values."""
     small = make_photos(args.folder, folder / "small", args.photos, SMALL)
     middle = make_photos(args.folder, folder / "middle", args.large, ONE_MEGAPIXEL)
     large = make_photos(args.folder, folder / "large", args.large, LARGE)
-    found = {"start": starts(small[0]), "small": {}, "large": {}, "peers": {}}
+    result = {"start": starts(small[0]), "small": {}, "large": {}, "peers": {}}
     for effort in EFFORTS:
-        ours(effort, "each", small[:1])  # compiles, which takes memory that no later run takes
+        ours(effort, "each", small[:1])  # compile first: compilation needs extra memory
         run = ours(effort, "all", small)
-        found["small"][effort] = {"per_second": len(small) / run["seconds"][0], "peak_mib": run["peak_mib"]}
+        result["small"][effort] = {"per_second": len(small) / run["seconds"][0], "peak_mib": run["peak_mib"]}
     kinds = {"1 megapixel": ("each", middle), "12 megapixels": ("each", large), "decoding 12": ("decode", large)}
     for name, (how, photos) in kinds.items():
         run = ours("default", how, photos)
-        found["large"][name] = {"ms": 1e3 * statistics.median(run["seconds"]), "peak_mib": run["peak_mib"]}
+        result["large"][name] = {"ms": 1e3 * statistics.median(run["seconds"]), "peak_mib": run["peak_mib"]}
     script = str(pathlib.Path(__file__).with_name("peers.py"))
     for name in (*DEEP, *CLASSICAL):
         photos = small[: args.peer_photos] if name in DEEP else small
@@ -119,19 +120,19 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
         else:
             run = measured([args.peers_python, script, name, *photos])
         if "error" in run:
-            found["peers"][name] = {"left_out": run["error"]}
+            result["peers"][name] = {"left_out": run["error"]}
             continue
         seconds = statistics.mean(run["seconds"])
         row = {"photos": len(photos), "per_second": 1 / seconds, "peak_mib": run["peak_mib"], "used": run["used"]}
-        found["peers"][name] = row
-    return found
+        result["peers"][name] = row
+    return result
 
 
-def _table(found: dict) -> list[str]:
-    start, big = found["start"], found["large"]
+def _table(result: dict) -> list[str]:
+    start, big = result["start"], result["large"]
     lines = [f"driqa score one.jpg: first run ever {start['first']:.1f} s, later {start['later']:.1f} s", ""]
     lines.append(f"{'512x384':22}{'images/s':>10}{'ms an image':>13}{'peak MiB':>10}")
-    rows = {f"driqa score, {effort}": row for effort, row in found["small"].items()} | found["peers"]
+    rows = {f"driqa score, {effort}": row for effort, row in result["small"].items()} | result["peers"]
     for name, row in rows.items():
         if "left_out" in row:
             lines.append(f"{name:22}  left out: {row['left_out']}")
@@ -147,7 +148,7 @@ def _table(found: dict) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; returns 0."""
+    """Measure and print. Returns 0."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks score",
         description=__doc__,
@@ -159,7 +160,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--large", type=int, default=20, help="of 12 megapixels (default: 20)")
     parser.add_argument("--peers-python", metavar="PATH", help="the interpreter of the peers' environment")
     parser.add_argument("--peer-photos", type=int, default=20, help="photographs for the deep peers (default: 20)")
-    parser.add_argument("--json", type=result_file, metavar="F", help="write the figures here too")
+    parser.add_argument("--json", type=result_file, metavar="F", help="also write the result to this file")
     args = parser.parse_args(argv)
     import jax
 
@@ -171,8 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     print("{device}, {cores} cores, jax {jax}, load before: {load_before}".format(**machine))
     with tempfile.TemporaryDirectory() as folder:
-        found = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
-    print("\n".join(_table(found)))
+        result = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
+    print("\n".join(_table(result)))
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        write_json(args.json, result)
     return 0

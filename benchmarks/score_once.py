@@ -1,4 +1,4 @@
-"""The measured process of `python -m benchmarks score`: one effort over images, its time and its peak memory.
+"""The measured process of `python -m benchmarks score`: time and peak memory of one effort.
 
 python -m benchmarks.score_once EFFORT each|all|decode PHOTO...
 """
@@ -13,10 +13,10 @@ from driqa_jax.data.decode import decode
 
 
 def main() -> None:
-    """Print one line of JSON: `seconds` (of each photo, or of all), and `peak_mib`."""
+    """Print one line of JSON: `seconds` (per photo, or total) and `peak_mib`."""
     effort, how, *photos = sys.argv[1:]
     scorer = driqa_jax.load(effort=effort)
-    scorer(photos[0])  # whatever compiles or warms up does so here
+    scorer(photos[0])  # compile and warm up
     work = {"each": scorer, "decode": lambda photo: decode(photo, use=lambda image: image.size)}
     seconds = []
     if how == "all":

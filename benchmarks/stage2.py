@@ -1,4 +1,4 @@
-"""A stage 2 step to measure: fresh parameters, synthetic pictures. The time of a step depends on neither."""
+"""A stage 2 step to measure, with new parameters and synthetic images, on which its time does not depend."""
 
 import jax
 import ml_collections
@@ -17,14 +17,14 @@ STEPS = 1000  # of the schedule; the time of a step does not depend on it
 
 
 def fresh_params(config: ml_collections.ConfigDict) -> dict:
-    """Parameters on the host: a step gives away the state that it is given."""
+    """New parameters on the host, because a step donates its state."""
     model = build_model(config.model)
     made = jax.jit(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))()["params"]
     return jax.tree.map(np.array, made)
 
 
 def fresh_step(config: ml_collections.ConfigDict, params: dict, mesh, batch: dict[str, np.ndarray]):
-    """The loop's own step, not yet compiled; a state that starts from `params`; the batch, on the devices."""
+    """The step of the loop, not yet compiled, a state with `params`, and the batch on the devices."""
     optimizer = optim.make_optimizer(config.optim, STEPS)
     run = state.create(params, lambda path: optim.is_trained(config, path), optimizer)
     loss = finetune.make_loss(config, build_model(config.model, config.remat))
@@ -33,7 +33,7 @@ def fresh_step(config: ml_collections.ConfigDict, params: dict, mesh, batch: dic
 
 
 def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
-    """`config.batch_size` pictures of noise with random scores, in the shapes of the configured view; their twins."""
+    """`config.batch_size` images of noise with random scores in the configured view, and their twins if any."""
     view, count, draw = config.view, config.batch_size, np.random.default_rng(0)
     mos = draw.random(count).astype(np.float32)
     views = {
@@ -42,7 +42,7 @@ def synthetic_batch(config: ml_collections.ConfigDict) -> dict[str, np.ndarray]:
         "tiles": draw.integers(0, 256, (count, view.tiles, view.tile, view.tile, 3), dtype=np.uint8),
         "tile_boxes": np.tile(np.float32([0, 0, 1, 1]), (count, view.tiles, 1)),
     }
-    twins = consistency.wanted(config)
+    twins = consistency.configured_twins(config)
     return {
         **views,
         **({PREFIX + name: x[:: twins.every] for name, x in views.items()} if twins else {}),

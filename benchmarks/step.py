@@ -1,9 +1,9 @@
-"""Images a second of the stage 2 step, with the depthwise convolution's own backward pass and with JAX's.
+"""Images per second of the stage 2 step, with the custom and the automatic depthwise backward pass.
 
     python -m benchmarks step --batch 8 --side 224
 
-Both are timed in one run, turn by turn, so that what else the machine does meets both; the median counts,
-compilation does not. One device, frozen parts and losses as in the default configuration.
+Both are timed alternately in one run, so that other load on the machine affects both. The result is the median,
+without compilation, on one device, with the frozen parts and losses of the default configuration.
 """
 
 import argparse
@@ -28,47 +28,47 @@ BACKWARD = {"custom_vjp": depthwise_conv, "automatic": shifted_conv}
 
 
 def measure(batch: int = 8, side: int = 224, repeats: int = 9) -> dict[str, float]:
-    """Median seconds of a step for each backward pass; `whole` of side x side and one tile of the same."""
+    """Median seconds of a step for each backward pass; whole image and its one tile are side x side."""
     config = ml_collections.ConfigDict(initialization.with_model(default()).to_dict())
     config.batch_size, config.view.canvas, config.view.tile = batch, (side, side), side
     mesh = distributed.make_mesh(jax.devices()[:1])
     params, views = fresh_params(config), synthetic_batch(config)
 
     def compiled(conv):
-        advance, run, placed = fresh_step(config, params, mesh, views)
+        train_step, run, placed = fresh_step(config, params, mesh, views)
         with (
             mock.patch.object(efficientnet, "depthwise_conv", conv),
             mock.patch.object(restoration, "depthwise_conv", conv),
         ):
-            run, _ = jax.block_until_ready(advance(run, placed))
-        return advance, run, placed
+            run, _ = jax.block_until_ready(train_step(run, placed))
+        return train_step, run, placed
 
     programs = {name: compiled(conv) for name, conv in BACKWARD.items()}
     seconds = {name: [] for name in programs}
     for _ in range(repeats):
-        for name, (advance, run, placed) in programs.items():
+        for name, (train_step, run, placed) in programs.items():
             start = time.perf_counter()
-            run, _ = jax.block_until_ready(advance(run, placed))
+            run, _ = jax.block_until_ready(train_step(run, placed))
             seconds[name].append(time.perf_counter() - start)
-            programs[name] = advance, run, placed
+            programs[name] = train_step, run, placed
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns 0."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks step", description="Images a second of the lite stage 2 step.", allow_abbrev=False
+        prog="python -m benchmarks step", description="Images per second of the lite stage 2 step.", allow_abbrev=False
     )
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--side", type=int, default=224, help="of the whole picture and of its one tile")
+    parser.add_argument("--side", type=int, default=224, help="side of the whole image and of its one tile")
     parser.add_argument("--repeats", type=int, default=9)
     args = parser.parse_args(argv)
     enable_compile_cache()
     device = jax.devices()[0]
     before = os.getloadavg()[0]
-    found = measure(args.batch, args.side, args.repeats)
+    results = measure(args.batch, args.side, args.repeats)
     print(f"lite, stage 2 step, {args.side}x{args.side}, batch {args.batch}, median of {args.repeats}")
     print(f"{device.device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, load before: {before:.1f}")
-    for name, seconds in found.items():
+    for name, seconds in results.items():
         print(f"  {name:10}  {args.batch / seconds:6.1f} images/s  {1e3 * seconds:7.0f} ms a step")
     return 0

@@ -1,21 +1,20 @@
-"""The training step compiled for accelerators that are not here: memory, arithmetic and collectives of a device.
+"""Compile the training step for absent TPUs: memory, arithmetic and collectives of one device.
 
-    pip install '.[tpu]'                    # in an environment of its own; no TPU is needed, and none is touched
+    pip install '.[tpu]'                    # in a separate environment; no TPU is needed or used
     python -m benchmarks topology v5e:4x4 --batch 16
     python -m benchmarks topology v5e:2x4 --config configs/pretrain_lite.py --batch 8 --config.pretrain.crop=128
 
-TPU's compiler runs on any CPU: what it gives is the program that these chips would run, not how fast they would. The
-step is the loop's own, with the shapes of its own batches. Given for one device:
+The TPU compiler runs on any CPU. It gives the program that these chips would run, not its speed. The step and the batch
+shapes are those of the training loop. For one device the result has:
 
-- arguments: parameters, averages, moments and the batch; the state comes back in the same memory (donated);
-- temporary: the rest that the step needs at its fullest, above all activations kept for the backward pass;
-- peak: the most at any time, by the compiler's own account, where it gives one;
-- GFLOP: additions and multiplications of the compiled step, as the compiler counts them;
+- arguments: parameters, averages, moments and the batch; the new state uses the same memory (donated);
+- temporary: other memory of the step at its peak, mainly activations for the backward pass;
+- peak: the maximum as reported by the compiler, if it reports one;
+- GFLOP: additions and multiplications of the step, as counted by the compiler;
 - collectives: instructions, and the bytes of their results.
 """
 
 import argparse
-import json
 import os
 import shlex
 import time
@@ -32,17 +31,18 @@ from driqa_jax.checkpoints import state
 from driqa_jax.cli.options import positive, result_file
 from driqa_jax.data.open import open_source
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_json
 from driqa_jax.models.driqa import build_model
 from driqa_jax.train import initialization, optim, rng
+from driqa_jax.train.auxiliary.registry import group_size
 from driqa_jax.train.config import read
-from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages import finetune
 from driqa_jax.train.stages.registry import STAGES
 from driqa_jax.train.step import make_step
 
-STEPS = 1000  # of the schedule; the program does not depend on it
+STEPS = 1000  # of the schedule; it does not affect the program
 EXAMPLE = "v5e:4x4"
-# Nobody is asked for a TPU, and several processes may compile side by side.
+# Do not look for a TPU, and allow several processes to compile at the same time.
 _NO_TPU_HERE = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-1",
@@ -52,10 +52,10 @@ _NO_TPU_HERE = {
 
 
 def devices_of(name: str) -> Sequence:
-    """The devices of a TPU topology such as v5e:4x4, described, not attached.
+    """Descriptions of the devices of a TPU topology such as v5e:4x4.
 
     Raises:
-      UserError: libtpu is not installed, or it knows no such topology.
+      UserError: libtpu is not installed, or the topology is unknown.
     """
     for variable, value in _NO_TPU_HERE.items():
         os.environ.setdefault(variable, value)
@@ -64,16 +64,15 @@ def devices_of(name: str) -> Sequence:
     except RuntimeError as error:
         if "not installed" in str(error):
             raise UserError(
-                "TPU's compiler is not installed; in an environment of its own: pip install 'driqa_jax[tpu]'"
+                "the TPU compiler is not installed; in a separate environment: pip install 'driqa_jax[tpu]'"
             ) from error
-        raise UserError(f"{name}: no such topology, as {EXAMPLE} is one ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{name}: unknown topology; an example is {EXAMPLE} ({str(error).splitlines()[0]})") from error
 
 
 def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
-    """Shapes of a run's state, everywhere on `mesh`; nothing is computed."""
+    """Shapes of a run's state, replicated on `mesh`; computes nothing."""
     if config.stage == "pretrain":
-        fresh = ml_collections.ConfigDict({**config.to_dict(), "init": ""})
-        params = jax.eval_shape(lambda: initialization.pretraining_params(fresh, model))
+        params = jax.eval_shape(lambda: initialization.random_pretraining_params(config, model))
     else:
         params = jax.eval_shape(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))["params"]
     optimizer = optim.make_optimizer(config.optim, STEPS)
@@ -88,15 +87,15 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
 
 
 def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """Shapes of `config.batch_size` examples, split over `mesh`: those of a real batch of generated pictures."""
-    unit = max(neighbours(config), 1) * jax.device_count()
+    """Shapes of a batch of generated images of `config.batch_size`, split over `mesh`."""
+    unit = max(group_size(config), 1) * jax.device_count()
     small = ml_collections.ConfigDict({**config.to_dict(), "batch_size": unit})
     small.data.threads = 1
     source = open_source("fake", count=max(unit, 2))
     batch = next(STAGES[config.stage].batches(small, source, 0, 0, 1))
     split = NamedSharding(mesh, PartitionSpec(distributed.AXIS))
     return {
-        # Not all examples have all: a twin is of every so many-th.
+        # Some arrays exist for a fraction of the examples only.
         name: jax.ShapeDtypeStruct(
             (config.batch_size * array.shape[0] // unit, *array.shape[1:]), array.dtype, sharding=split
         )
@@ -105,16 +104,16 @@ def abstract_batch(config: ml_collections.ConfigDict, mesh: Mesh) -> dict[str, j
 
 
 def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
-    """The step of a configuration for `devices`, compiled; `config.batch_size` is the global batch.
+    """The compiled step of a configuration for `devices`; `config.batch_size` is the global batch.
 
     Raises:
-      UserError: the step does not fit the devices' memory, or a device's pictures do not make whole groups.
+      UserError: the step does not fit the devices' memory, or a device's images do not form whole groups.
     """
     mesh = distributed.make_mesh(devices)
-    if config.batch_size // mesh.size % max(neighbours(config), 1):
+    if config.batch_size // mesh.size % max(group_size(config), 1):
         raise UserError(
-            f"{config.batch_size // mesh.size} pictures a device are no whole groups of {neighbours(config)}, which "
-            "rank pairs, twins, blocks or parts want; give another --batch"
+            f"{config.batch_size // mesh.size} images per device do not form whole groups of {group_size(config)}, "
+            "which rank pairs, copies, blocks or parts need; change --batch"
         )
     model = build_model(config.model, config.remat)
     loss, optimizer = STAGES[config.stage].make_loss(config, model), optim.make_optimizer(config.optim, STEPS)
@@ -127,15 +126,15 @@ def compile_step(config: ml_collections.ConfigDict, devices: Sequence):
             raise
         per_device = config.batch_size // mesh.size
         raise UserError(
-            f"{config.model.variant} at {per_device} pictures a device does not fit; take a smaller --batch "
+            f"{config.model.variant} at {per_device} images per device does not fit; use a smaller --batch "
             f"({str(error).splitlines()[0]})"
         ) from error
 
 
 def describe(compiled) -> dict:
-    """What one device does and holds: MiB, GFLOP, collectives."""
+    """Memory in MiB, GFLOP and collectives of one device."""
     memory, mib = compiled.memory_analysis(), 1 / 2**20
-    found = {
+    result = {
         "arguments_mib": memory.argument_size_in_bytes * mib,
         "temporary_mib": memory.temp_size_in_bytes * mib,
         "program_mib": memory.generated_code_size_in_bytes * mib,
@@ -146,12 +145,12 @@ def describe(compiled) -> dict:
         },
     }
     if peak := getattr(memory, "peak_memory_in_bytes", 0):
-        found["peak_mib"] = peak * mib
-    return found
+        result["peak_mib"] = peak * mib
+    return result
 
 
 def measure(name: str, config: ml_collections.ConfigDict, per_device: int) -> dict:
-    """Compile for topology `name` at `per_device` pictures a device, and describe."""
+    """Compile for topology `name` with `per_device` images per device, and describe the program."""
     devices = devices_of(name)
     config = ml_collections.ConfigDict({**config.to_dict(), "batch_size": per_device * len(devices)})
     began = time.perf_counter()
@@ -169,63 +168,67 @@ def measure(name: str, config: ml_collections.ConfigDict, per_device: int) -> di
 
 
 def show(rows: list[dict]) -> None:
-    """A table of what `measure` found."""
+    """Print the results of `measure` as a table."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table("variant", "arguments", "temporary", "peak", "GFLOP", "collectives", "compiled in")
     for row in rows:
-        said = ", ".join(f"{each['count']} {kind} {each['mib']:.1f} MiB" for kind, each in row["collectives"].items())
+        collectives = ", ".join(
+            f"{each['count']} {kind} {each['mib']:.1f} MiB" for kind, each in row["collectives"].items()
+        )
         table.add_row(
             row["variant"],
             *(f"{row[key]:.0f} MiB" if key in row else "-" for key in ("arguments_mib", "temporary_mib", "peak_mib")),
             f"{row['gflop']:.0f}",
-            said or "none",
+            collectives or "none",
             f"{row['compile_seconds']:.0f} s",
         )
     first = rows[0]
     console = Console()
     console.print(
         f"{first['stage']} step for {first['topology']}: {first['devices']} x {first['device']}, "
-        f"{first['batch_per_device']} pictures a device; for one device:",
+        f"{first['batch_per_device']} images per device; for one device:",
         highlight=False,
     )
     console.print(table)
 
 
 def versions() -> dict[str, str]:
-    """What compiled."""
+    """Versions of the compiling packages."""
     from importlib.metadata import version
 
     return {name: version(name) for name in ("jax", "jaxlib", "libtpu", "flax")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compile and print; returns 0. Raises UserError where it cannot be compiled."""
+    """Compile and print. Returns 0. Raises UserError if it cannot be compiled."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks topology",
-        description="The training step compiled for a TPU topology: memory, FLOPs and collectives of a device.",
+        description="Compile the training step for a TPU topology: memory, FLOPs and collectives of one device.",
         epilog=f"example:\n  python -m benchmarks topology {EXAMPLE} --config configs/biq2021_lite.py --batch 16\n\n"
-        "Any key of the configuration can be set with --config.KEY=VALUE.",
+        "Set any key of the configuration with --config.KEY=VALUE.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("topology", help=f"as {EXAMPLE}, v5p:2x2x1, v6e:2x4")
+    parser.add_argument("topology", help=f"such as {EXAMPLE}, v5p:2x2x1, v6e:2x4")
     parser.add_argument(
         "--config",
         nargs="+",
         default=[None],
         metavar="F.py",
-        help="of trainings, one after another (default: stage 2's)",
+        help="configurations of trainings (default: stage 2)",
     )
-    parser.add_argument("--batch", type=positive, metavar="N", help="a device (default: the config's batch_size)")
-    parser.add_argument("--json", type=result_file, metavar="F", help="write the result there too")
+    parser.add_argument(
+        "--batch", type=positive, metavar="N", help="images per device (default: the config's batch_size)"
+    )
+    parser.add_argument("--json", type=result_file, metavar="F", help="also write the result to this file")
     args, rest = parser.parse_known_args(argv)
 
     from driqa_jax.cli.train import parse_overrides
 
     overrides = parse_overrides(rest)
-    # The description of a TPU is all that is asked of it, even on a machine that has one.
+    # Only the description of a TPU is needed, even on a machine that has one.
     jax.config.update("jax_platforms", "cpu")
     rows = []
     for path in args.config:
@@ -234,6 +237,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         show(rows[-1:])
         if args.json:
             command = shlex.join(["python", "-m", "benchmarks", "topology", *(argv or ())])
-            found = {"command": command, "versions": versions(), "rows": rows}
-            args.json.write_text(json.dumps(found, indent=1) + "\n")
+            report = {"command": command, "versions": versions(), "rows": rows}
+            write_json(args.json, report)
     return 0

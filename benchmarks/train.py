@@ -1,36 +1,33 @@
-"""What a training costs here, stage 2: compiling, the step, the loop, the data, checkpoints, memory.
+"""The cost of a stage 2 training on this machine: compilation, step, loop, data, checkpoints, memory.
 
     python -m benchmarks train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds --json bench_train.json
     python -m benchmarks train --mode synthetic --devices 1,2 --peak-tflops 0.4
-    python -m benchmarks train --topology v5e:4x4 --batch 16    # for chips that this machine lacks
+    python -m benchmarks train --topology v5e:4x4 --batch 16    # for chips that this machine does not have
 
-Every figure is of this one run; on a shared machine only the ratios mean something. Definitions:
+All figures come from one run; on a shared machine only their ratios are meaningful. Definitions:
 
-compile, cold    s    tracing, lowering and compiling the step with an empty cache of programs
-compile, warm    s    the same again, the program read from that cache
-step             ms   one call of the compiled step on a synthetic batch, from sending to all results ready; median, p95
-images/s         1/s  batch_size / median step, of all devices together, and divided by their number
+compile, cold    s    tracing, lowering and compiling the step with an empty compilation cache
+compile, warm    s    the same with the program in that cache
+step             ms   one call of the compiled step on a synthetic batch, from dispatch to results ready; median, p95
+images/s         1/s  batch_size / median step, of all devices together and per device
 model FLOPs      GF   2 x multiply-adds of all matrix products and convolutions of one step on one device, forward and
-                      backward, read off its jaxpr (what frozen parts save is saved here; work done again by remat or
-                      accumulation does not count; the backward pass of depthwise convolutions is left out, so the
-                      utilisation is a lower bound)
+                      backward, counted in its jaxpr (without what frozen parts save, what remat or accumulation repeat,
+                      and the backward pass of depthwise convolutions, so the utilisation is a lower bound)
 utilisation      %    model FLOPs / (median step x peak of a device); the peak is --peak-tflops, or measured: the best
                       of ten square matrix products in the step's own dtype (on a CPU all devices share one peak)
-peak memory      MiB  of the fullest device where it counts that, else what the compiler planned for the step
-                      (arguments, results and temporaries of one device); and of this process
-scaling          %    time on one device / (n x time on n), the same batch: --devices; CPU devices share the cores, and
-                      100 % / n is what a machine whose cores were busy already would give
-loop             %    mean step of the loop (log, placing of batches; checkpoints count by themselves, below) on a
-                      synthetic batch that is there already, over the mean of bare steps sent one after another before
-                      and after it, minus 1
-waiting          %    of the loop's time on real data: requests for a batch that was answered when the devices had
-                      nothing left to do (an upper bound: the whole of such a request counts)
-with data        %    mean step of the loop on real data, over the same bare step, minus 1: also what decoding takes
-                      from the step where both share the cores
-loader alone     1/s  images a second of the input pipeline with nothing else at work, and how many times the images/s
-                      of the step that is
-checkpoint       %    median time for which a save holds the loop / the configured interval between saves; saves are had
-                      in a loop of their own, since at every third of so few steps their writing would weigh on them all
+peak memory      MiB  of the fullest device if it reports it, else the compiler's estimate for the step (arguments,
+                      results and temporaries of one device); and of this process
+scaling          %    time on one device / (n x time on n) for the same batch, with --devices; CPU devices share the
+                      cores, so a machine whose cores were all busy on one device gives 100 % / n
+loop             %    mean step of the loop (with logging and placement, without checkpoints) on a synthetic batch that
+                      is already in memory, over the mean of bare steps dispatched in a row before and after it, minus 1
+waiting          %    share of the loop's time on real data in batch requests that were answered when the devices were
+                      idle (an upper bound, because the whole request counts)
+with data        %    mean step of the loop on real data over the same bare step, minus 1; includes the slowdown of the
+                      step by decoding on the same cores
+loader alone     1/s  images per second of the input pipeline alone, and its ratio to the images/s of the step
+checkpoint       %    median time for which a save holds the loop / the configured interval between saves; measured in a
+                      separate loop, because saving often would slow all steps of the others
 """
 
 import argparse
@@ -51,7 +48,7 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from benchmarks.stage2 import fresh_params, fresh_step, synthetic_batch
-from benchmarks.timed_loop import watch
+from benchmarks.timed_loop import time_loop
 from driqa_jax import distributed
 from driqa_jax.cli.options import positive, result_file
 from driqa_jax.cli.train import parse_overrides
@@ -59,8 +56,8 @@ from driqa_jax.errors import UserError
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.models.summary import multiply_adds
 from driqa_jax.train import initialization, loop
+from driqa_jax.train.auxiliary.registry import group_size
 from driqa_jax.train.config import read
-from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages.registry import STAGES
 
 MODES = ("synthetic", "loader", "both", "all")
@@ -69,7 +66,7 @@ MIB = 2**20
 
 @contextlib.contextmanager
 def empty_cache() -> Iterator[None]:
-    """While active, compiled programs are kept in a folder that begins empty and is thrown away."""
+    """While active, use an empty temporary compilation cache."""
     names = ("compilation_cache_dir", "persistent_cache_min_compile_time_secs", "persistent_cache_min_entry_size_bytes")
     before = {name: getattr(jax.config, f"jax_{name}") for name in names}
     with tempfile.TemporaryDirectory() as folder:
@@ -85,22 +82,22 @@ def empty_cache() -> Iterator[None]:
 
 
 def compiled_step(config, params, mesh, batch):
-    """(compiled, state, placed batch, seconds it took to trace, lower and compile)."""
-    advance, run, placed = fresh_step(config, params, mesh, batch)
+    """(compiled step, state, placed batch, seconds of tracing, lowering and compiling)."""
+    train_step, run, placed = fresh_step(config, params, mesh, batch)
     start = time.perf_counter()
-    compiled = advance.lower(run, placed).compile()
+    compiled = train_step.lower(run, placed).compile()
     return compiled, run, placed, time.perf_counter() - start
 
 
 class Bare:
-    """The compiled step on one batch, and nothing else."""
+    """The compiled step on one batch, without a loop."""
 
     def __init__(self, compiled, run, batch):
         self._compiled, self._batch = compiled, batch
         self._run, _ = jax.block_until_ready(compiled(run, batch))
 
     def each(self, count: int) -> list[float]:
-        """Seconds of so many steps, each waited for."""
+        """Seconds of `count` steps, each until its results are ready."""
         seconds = []
         for _ in range(count):
             start = time.perf_counter()
@@ -109,7 +106,7 @@ class Bare:
         return seconds
 
     def mean(self, count: int) -> float:
-        """Mean seconds of so many steps, sent one after another without waiting."""
+        """Mean seconds of `count` steps that are dispatched in a row."""
         start = time.perf_counter()
         for _ in range(count):
             self._run, _ = self._compiled(self._run, self._batch)
@@ -118,11 +115,11 @@ class Bare:
 
 
 def model_flops(config: ml_collections.ConfigDict, params: dict, mesh, batch: dict) -> float:
-    """FLOPs that the model asks of one device in one step, see above."""
+    """Model FLOPs of one step on one device, as defined above."""
     plain = ml_collections.ConfigDict(config.to_dict())
     plain.remat, plain.accumulate = False, 1
-    advance, run, placed = fresh_step(plain, params, mesh, batch)
-    return 2.0 * multiply_adds(advance, run, placed)
+    train_step, run, placed = fresh_step(plain, params, mesh, batch)
+    return 2.0 * multiply_adds(train_step, run, placed)
 
 
 def measured_peak(compute: str) -> float:
@@ -143,7 +140,7 @@ def _seconds(action) -> float:
 
 
 def step_figures(config, params, mesh, batch, steps: int, peak_tflops: float | None) -> tuple[dict, Bare]:
-    """Compiling, the step, its utilisation and memory; and the step itself."""
+    """Figures of compilation, step, utilisation and memory, and the step itself."""
     _, _, _, cold = compiled_step(config, params, mesh, batch)
     jax.clear_caches()
     compiled, run, placed, warm = compiled_step(config, params, mesh, batch)
@@ -174,7 +171,7 @@ def step_figures(config, params, mesh, batch, steps: int, peak_tflops: float | N
 
 
 def scaling(config, params, batch, counts: Sequence[int], steps: int) -> dict[str, dict]:
-    """Median step on the first n devices, the same batch, and the efficiency against one device."""
+    """Median step on the first n devices for the same batch, and the efficiency relative to one device."""
     seconds = {}
     for count in sorted({1, *counts}):
         mesh = distributed.make_mesh(jax.devices()[:count])
@@ -186,17 +183,17 @@ def scaling(config, params, batch, counts: Sequence[int], steps: int) -> dict[st
 
 
 def loader_figures(config: ml_collections.ConfigDict, steps: int) -> dict:
-    """Images a second of the input pipeline of this host alone."""
+    """Images per second of the input pipeline of this host alone."""
     batches = STAGES[config.stage].batches(config, loop.sources(config)[0], 0, 0, 1)
-    stock = 4  # what is fetched ahead was fetched while nobody asked
-    for _ in itertools.islice(batches, stock):
+    prefetched = 4  # batches that the pipeline may have prepared already
+    for _ in itertools.islice(batches, prefetched):
         pass
     seconds = _seconds(lambda: [None for _ in itertools.islice(batches, steps)])
     return {"images_per_second": steps * config.batch_size / seconds}
 
 
 def measure(config, mode: str, steps: int, counts: Sequence[int], peak: float | None) -> dict:
-    """All figures of a mode, see the top of this file; shares are fractions."""
+    """All figures of a mode, as defined above; shares are fractions."""
     found = {}
     if mode in ("loader", "all"):
         found["loader"] = loader_figures(config, steps)
@@ -209,8 +206,8 @@ def measure(config, mode: str, steps: int, counts: Sequence[int], peak: float | 
     fake = ml_collections.ConfigDict(config.to_dict())
     fake.data.update({"kind": "fake", "name": "", "split_file": "", "train": "train/fit", "val": "train/val"})
     runs = {
-        "synthetic": lambda: watch(fake, params, itertools.repeat(batch), steps),
-        "both": lambda: watch(config, params, None, steps),
+        "synthetic": lambda: time_loop(fake, params, itertools.repeat(batch), steps),
+        "both": lambda: time_loop(config, params, None, steps),
     }
     for name in ("synthetic", "both") if mode == "all" else (mode,):
         before = bare.mean(steps)
@@ -223,7 +220,7 @@ def measure(config, mode: str, steps: int, counts: Sequence[int], peak: float | 
             "waiting": loop_run.waiting / (loop_run.step * steps),
         }
     if mode in ("synthetic", "all"):
-        saves = watch(fake, params, itertools.repeat(batch), steps, max(1, steps // 3)).saves
+        saves = time_loop(fake, params, itertools.repeat(batch), steps, max(1, steps // 3)).saves
         held, interval = statistics.median(saves), 60 * config.checkpoint.minutes
         found["checkpoint"] = {"held_ms": 1e3 * held, "interval_s": interval, "share": held / interval}
     if "loader" in found:
@@ -233,7 +230,7 @@ def measure(config, mode: str, steps: int, counts: Sequence[int], peak: float | 
 
 
 def table(found: dict) -> list[tuple[str, str]]:
-    """Rows of what was measured, in words."""
+    """The figures as rows (name, value with unit)."""
     rows = []
     if step := found.get("step"):
         peak = f"{step['peak_tflops_per_device']:.3g} TFLOP/s a device, {step['peak_is']}"
@@ -251,13 +248,13 @@ def table(found: dict) -> list[tuple[str, str]]:
             ("peak memory of the process", f"{found['process_peak_mib']:.0f} MiB"),
         ]
     for count, each in found.get("scaling", {}).items():
-        told = f"{each['step_median_ms']:.0f} ms, {100 * each['efficiency']:.0f} %"
-        rows.append((f"the same batch on {count} device(s)", told))
+        value = f"{each['step_median_ms']:.0f} ms, {100 * each['efficiency']:.0f} %"
+        rows.append((f"the same batch on {count} device(s)", value))
     if run := found.get("loop_synthetic"):
         rows.append(("the loop over the bare step", f"{100 * run['over_bare']:+.1f} %"))
     if save := found.get("checkpoint"):
-        told = f"{save['held_ms']:.0f} ms every {save['interval_s']:.0f} s, {100 * save['share']:.3f} %"
-        rows.append(("a checkpoint holds the loop", told))
+        value = f"{save['held_ms']:.0f} ms every {save['interval_s']:.0f} s, {100 * save['share']:.3f} %"
+        rows.append(("a checkpoint holds the loop", value))
     if run := found.get("loop_both"):
         rows.append(("waiting for data", f"{100 * run['waiting']:.2f} %"))
         rows.append(("the loop with data over the bare step", f"{100 * run['over_bare']:+.1f} %"))
@@ -268,14 +265,14 @@ def table(found: dict) -> list[tuple[str, str]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; returns 0. Raises UserError where there is nothing to measure on."""
+    """Measure and print; returns 0. Raises UserError for invalid options."""
     elsewhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    elsewhere.add_argument("--topology", metavar="T", help="compile for these chips and measure nothing here")
-    found, rest = elsewhere.parse_known_args(argv)
-    if found.topology:
+    elsewhere.add_argument("--topology", metavar="T", help="compile for these chips without measuring")
+    known, rest = elsewhere.parse_known_args(argv)
+    if known.topology:
         from benchmarks import topology
 
-        return topology.main([found.topology, *rest])
+        return topology.main([known.topology, *rest])
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks train",
         parents=[elsewhere],
@@ -284,24 +281,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="F.py", help="of a stage 2 training (default: the default configuration)")
-    parser.add_argument("--mode", choices=MODES, default="all", help="what feeds the step (default: all, in turn)")
-    parser.add_argument("--steps", type=positive, default=30, metavar="N", help="of each measurement (default: 30)")
-    parser.add_argument("--devices", metavar="N,...", help="measure scaling on so many of the devices")
+    parser.add_argument(
+        "--config", metavar="F.py", help="config file of a stage 2 training (default: the default configuration)"
+    )
+    parser.add_argument("--mode", choices=MODES, default="all", help="source of the batches (default: all in turn)")
+    parser.add_argument(
+        "--steps", type=positive, default=30, metavar="N", help="steps of each measurement (default: 30)"
+    )
+    parser.add_argument("--devices", metavar="N,...", help="numbers of devices to measure scaling on")
     parser.add_argument("--cpu-devices", type=positive, metavar="N", help="as for driqa train")
-    parser.add_argument("--peak-tflops", type=float, metavar="X", help="of one device (default: measured)")
-    parser.add_argument("--json", type=result_file, metavar="F", help="write the figures there too")
+    parser.add_argument("--peak-tflops", type=float, metavar="X", help="peak of one device (default: measured)")
+    parser.add_argument("--json", type=result_file, metavar="F", help="file to write the figures to as well")
     args, rest = parser.parse_known_args(argv)
     config = read(args.config, parse_overrides(rest))
     if config.stage != "finetune":
-        raise UserError(f"python -m benchmarks train measures stage 2, finetune; config.stage is {config.stage!r}")
+        raise UserError(f"python -m benchmarks train needs config.stage=finetune, got {config.stage!r}")
     config = initialization.with_model(config)
     counts = [positive(count) for count in args.devices.split(",")] if args.devices else []
     distributed.use_cores(
-        args.cpu_devices or max([distributed.side_by_side(config.batch_size, neighbours(config)), *counts])
+        args.cpu_devices or max([distributed.side_by_side(config.batch_size, group_size(config)), *counts])
     )
     if counts and max(counts) > jax.device_count():
-        raise UserError(f"--devices {args.devices}: there are {jax.device_count()}")
+        raise UserError(f"--devices {args.devices}: this machine has {jax.device_count()}")
     device = jax.devices()[0]
     machine = {
         "device": device.device_kind,
@@ -310,13 +311,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "jax": jax.__version__,
         "load_before": round(os.getloadavg()[0], 1),
     }
-    told = {"variant": config.model.variant, "batch_size": config.batch_size, "compute": config.compute}
-    told |= {"canvas": list(config.view.canvas), "tiles": config.view.tiles, "remat": config.remat}
-    told |= {"accumulate": config.accumulate, "data": config.data.name or config.data.kind, "steps": args.steps}
+    described = {"variant": config.model.variant, "batch_size": config.batch_size, "compute": config.compute}
+    described |= {"canvas": list(config.view.canvas), "tiles": config.view.tiles, "remat": config.remat}
+    described |= {"accumulate": config.accumulate, "data": config.data.name or config.data.kind, "steps": args.steps}
     with empty_cache():
-        found = {"machine": machine, "config": told, **measure(config, args.mode, args.steps, counts, args.peak_tflops)}
+        found = {
+            "machine": machine,
+            "config": described,
+            **measure(config, args.mode, args.steps, counts, args.peak_tflops),
+        }
     print("{devices} x {device}, {cores} cores, jax {jax}, load before: {load_before}".format(**machine))
-    print(", ".join(f"{name} {value}" for name, value in told.items()))
+    print(", ".join(f"{name} {value}" for name, value in described.items()))
     for name, value in table(found):
         print(f"  {name:40}{value}")
     if args.json:

@@ -1,12 +1,12 @@
-"""Stage 2 of `lite` on BIQ2021: human scores teach E_q, the interaction and the predictor.
+"""Stage 2 of `lite` on BIQ2021: train the quality encoder, interaction and predictor on human scores.
 
 driqa train --config configs/biq2021_lite.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/restore_lite_more --workdir runs/biq2021_lite
 
-A quarter of each batch gives rank pairs, and half of the photos are made a little smaller first: without the first the
-score rewarded sharpening, without the second a resize to .9 moved it by five points.
+A quarter of each batch gives rank pairs; without them the score rewarded sharpening. Half of the photos are slightly
+reduced first; without that a resize to .9 changed the score by five points.
 
-The validation fold (a tenth of the official training split, near-neighbour clusters kept whole) is not trained on.
+The validation fold is a tenth of the official training split. Clusters of near duplicates stay on one side.
 """
 
 from driqa_jax.train.config import default

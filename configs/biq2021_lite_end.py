@@ -1,13 +1,14 @@
-"""Another end of stage 2 of `lite`, tried and not in the bundled model: what a person does not see shall not count.
+"""A variant of the end of stage 2 of `lite` for stability under invisible changes; not in the bundled model.
 
 driqa train --config configs/biq2021_lite_end.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/biq2021_lite --workdir runs/biq2021_lite_end
 
-Twins (a photo resized a little or encoded again) shall score the same. Rank pairs are twice as many and weigh twice as
-much as before, and types that were still ranked badly are drawn more often. It trades: colours that shift or spread are
-ordered better, a flip, a few pixels, a resize move the score less, and the SRCC on BIQ2021 hardly moves; but on AVT,
-which nothing here learned from, enlarged pictures score too high beside compressed ones, and the SRCC falls. Twins that
-differ by less (shrink .9, quality 92) give some of that back, and the steadiness under JPEG with it.
+A loss penalises score differences between a photo and a slightly resized or re-encoded copy. Rank pairs are twice as
+many with twice the weight, and badly ranked types are drawn more often. The result is a trade-off: colour shift and
+diffusion are ranked better, a flip, a shift of a few pixels or a resize changes the score less, and the SRCC on BIQ2021
+is nearly the same; but on AVT, which is not used in training, enlarged images score too high relative to compressed
+ones and the SRCC falls. Smaller differences (shrink .9, quality 92) recover part of that and lose the stability under
+JPEG.
 """
 
 import pathlib

@@ -1,12 +1,12 @@
-"""Stage 2 of `lite` on BIQ2021 gone on with: two and a half epochs more, with other crops of the same pictures.
+"""Stage 2 of `lite` on BIQ2021, continued: two and a half more epochs with other crops of the same images.
 
 driqa train --config configs/biq2021_lite_more.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/biq2021_lite --workdir runs/biq2021_lite_more
 
-After two epochs validation still rose and the training error was hardly below it. Shifts of colour, which were ordered
-worst, are drawn more often in rank pairs; the RS loss weighs less, because with a source of BIQ2021 held out it does
-not help (docs/PROTOCOL_RESULTS.md). Half of the photos are encoded again, as a person does not see, which was to keep
-the score still under an encoding and did not: leave that out when going on.
+After two epochs the validation result still improved, and the training error was only slightly below the validation
+error. Colour shift and diffusion, which were ranked worst, are drawn more often in rank pairs. The RS loss has less
+weight, because it does not help on a held-out source of BIQ2021 (docs/PROTOCOL_RESULTS.md). Half of the photos are
+re-encoded at invisible loss to make the score stable under encoding; it did not, so omit it in later runs.
 """
 
 import pathlib

@@ -1,15 +1,15 @@
-"""Stage 2 of `s` on BIQ2021: human scores teach E_q, on ViT-S/16, the interaction and the predictor.
+"""Stage 2 of `s` on BIQ2021: train the quality encoder (ViT-S/16), interaction and predictor on human scores.
 
 driqa train --config configs/biq2021_s.py --config.data.path=BIQ2021/tfds --config.backbone=S_16.npz \
     --config.init=runs/pretrain_s --workdir runs/biq2021_s
 
-For one GPU; it has not been run to its end here. S_16.npz: the public weights, see docs/VARIANTS.md.
+For one GPU. No complete run has been made yet. S_16.npz has the public weights, see docs/VARIANTS.md.
 """
 
 from driqa_jax.train.config import default
 
 BLOCKS = 12
-TOP, DECAY = 0.1, 0.75  # the last block's factor on lr, and what each block below has of the one above
+TOP, DECAY = 0.1, 0.75  # lr factor of the last block, and factor from each block to the one below
 
 
 def get_config():
@@ -20,14 +20,14 @@ def get_config():
     config.epochs = 10.0
     config.optim.lr = 5e-4
     config.optim.ema = 0.998
-    # Early layers, which need the least change, move the least; the first group that fits counts.
+    # Early layers need the least change, so they get the lowest rate. The first matching group applies.
     config.optim.groups = (
         *((f"quality_encoder/backbone/block{k}/*", TOP * DECAY ** (BLOCKS - k)) for k in range(1, BLOCKS + 1)),
         ("quality_encoder/backbone/norm/*", TOP),
         ("quality_encoder/backbone/*", TOP * DECAY**BLOCKS),
         ("quality_encoder/*", 0.2),
     )
-    # A patch projection that moves makes fine-tuned ViTs less stable (Chen et al., ICCV 2021).
+    # Training the patch projection makes ViTs less stable (Chen et al., ICCV 2021).
     config.optim.frozen = (
         "degradation_encoder/*",
         "restoration/*",

@@ -1,10 +1,10 @@
-"""Fine-tune a trained model on one's own scores.
+"""Fine-tune a trained model on your own scores.
 
 driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
 
 `ratings.csv` has the columns image and mos (optionally split and group), or is an IQA-PyTorch meta_info file; scores
-outside [0, 1] need --config.data.mos_range="(LOW, HIGH)", or (HIGH, LOW) where lower is better. Pictures of every
-shape are trained on together, each whole within one canvas. On two CPU cores about 5 pictures a second.
+outside [0, 1] need --config.data.mos_range="(LOW, HIGH)", or (HIGH, LOW) if lower is better. Images of all shapes train
+together, each whole within one canvas. Speed on two CPU cores: about 5 images per second.
 """
 
 from driqa_jax.train.config import default

@@ -1,9 +1,9 @@
-"""Stages 0+1 of `s`: E_d and R from pristine photographs, degraded on the device by the whole bank.
+"""Stages 0+1 of `s`: degradation encoder and restorer, on pristine photographs degraded on the device.
 
 driqa train --config configs/pretrain_s.py --config.data.path=BIQ2021/tfds --workdir runs/pretrain_s
 
-The recipe of `lite` on larger crops and larger batches, for one GPU; --config.model.variant=b gives the parts of `b`.
-It has not been run to its end here. The photographs are BIQ2021 training pictures of MOS >= .8, halved in size.
+The recipe of `lite` with larger crops and batches, for one GPU; --config.model.variant=b trains those of `b`. No
+complete run has been made yet. The photographs are BIQ2021 training images with MOS >= .8, halved in size.
 """
 
 from driqa_jax.train.config import default
@@ -16,7 +16,7 @@ def get_config():
     config.data.min_mos = 0.8
     config.data.halve = True
     config.data.threads = 8
-    # 128 pictures a step: 64 chains, two photographs under each, every photograph under four.
+    # 128 images per step: 64 chains with two photographs each, four chains per photograph.
     config.batch_size = 32
     config.pretrain.block = 2
     config.pretrain.chains = 4

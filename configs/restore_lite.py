@@ -1,4 +1,4 @@
-"""Stage 1 of `lite`: R, with the E_d that `configs/pretrain_lite.py` made, which stays as it is.
+"""Stage 1 of `lite`: the restorer, with the frozen degradation encoder of `configs/pretrain_lite.py`.
 
 driqa train --config configs/restore_lite.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/pretrain_lite --workdir runs/restore_lite
@@ -6,7 +6,7 @@ driqa train --config configs/restore_lite.py --config.data.path=BIQ2021/tfds \
 
 from driqa_jax.train.config import default
 
-# What restoring is for comes more often than what only learning to name asks for, and the more the harder it is.
+# Draw the main targets of restoration more often, and harder ones most.
 LIKELY = {
     **dict.fromkeys(("white_noise", "white_noise_color_component", "multiplicative_noise"), 4.0),
     **{"sensor_noise": 3.0, "impulse_noise": 2.0},
@@ -20,12 +20,12 @@ def get_config():
     config.stage = "pretrain"
     config.data.min_mos = 0.8
     config.data.halve = True
-    # 16 pictures a step: 8 chains, two photographs under each, so that R can be given the `d` of the other.
+    # 16 images per step: 8 chains with two photographs each, so the restorer can get the vector of the other one.
     config.batch_size = 8
     config.pretrain.block = 2
     config.pretrain.chains = 2
     config.pretrain.crop = 96
-    # KADID-10k's levels lie low: of severities drawn evenly, half are beyond restoring.
+    # KADID-10k's levels are low; of uniform severities, half are too strong to restore.
     config.pretrain.recipe.mixture = (("kadid", 0.7), ("single", 0.3))
     config.pretrain.recipe.p_clean = 0.05
     config.pretrain.recipe.weights = tuple(LIKELY.items())
@@ -34,7 +34,7 @@ def get_config():
     config.optim.weight_decay = 1e-4
     config.optim.groups = ()
     config.optim.frozen = ("degradation_encoder/*",)
-    # Each picture counts alike; by distance, those that are lost anyhow would count most.
+    # All images count equally; with a plain distance the unrestorable ones would dominate.
     config.loss.restoration_distance = "psnr"
     config.loss.restoration = 0.1
     config.loss.contrast = config.loss.naming = config.loss.severity = 0.0

@@ -1,4 +1,4 @@
-"""Stage 1 of `lite`, its end: R goes on for a while with what it learns last, JPEG.
+"""End of stage 1 of `lite`: more training of the restorer on JPEG, which it learns last.
 
 driqa train --config configs/restore_lite_more.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/restore_lite --workdir runs/restore_lite_more

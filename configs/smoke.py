@@ -1,9 +1,8 @@
-"""A whole training, stage 2, on generated pictures: does everything run here?
+"""A complete stage 2 on generated images, to test the installation.
 
 driqa train --config configs/smoke.py --workdir /tmp/smoke
 
-A minute and a half on two CPU cores, nearly all of it compilation (once: programs are cached). What it learns is of no
-use.
+It takes a minute and a half on two CPU cores, nearly all of it compilation, which is cached. The model is useless.
 """
 
 from driqa_jax.train.config import default

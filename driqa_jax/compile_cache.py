@@ -1,4 +1,4 @@
-"""Compiled programs kept in the user's cache folder: only the first run waits for the compiler."""
+"""A cache of compiled programs in the user's cache folder, so that only the first run compiles."""
 
 from __future__ import annotations
 
@@ -12,21 +12,20 @@ _OFF = ("0", "off", "no", "false")
 
 
 def cache_folder() -> pathlib.Path:
-    """The folder for compiled programs of this jaxlib on this kind of processor, under `$XDG_CACHE_HOME`."""
+    """The folder under `$XDG_CACHE_HOME` for programs of this jaxlib on this kind of processor."""
     import jaxlib.version
 
     base = os.environ.get("XDG_CACHE_HOME")
-    # The standard has relative paths ignored.
+    # The XDG standard says to ignore relative paths.
     root = pathlib.Path(base) if base and os.path.isabs(base) else pathlib.Path.home() / ".cache"
     kind = hashlib.sha256(processor().encode()).hexdigest()[:12]
     return root / "driqa_jax" / f"xla-{jaxlib.version.__version__}-{kind}"
 
 
 def enable_compile_cache() -> pathlib.Path | None:
-    """Have jax keep compiled programs; returns the folder, or None where it stays off.
+    """Make JAX cache compiled programs. Returns the folder, or None if the cache stays off.
 
-    Off where the environment has `DRIQA_COMPILE_CACHE=0`, where the folder cannot be made, and where the
-    caller has given jax a cache folder already.
+    It stays off if `DRIQA_COMPILE_CACHE=0` is set, if the folder cannot be created, or if JAX has a cache already.
     """
     import jax
 
@@ -35,7 +34,7 @@ def enable_compile_cache() -> pathlib.Path | None:
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home folder
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -45,7 +44,7 @@ def enable_compile_cache() -> pathlib.Path | None:
 
 def processor() -> str:
     """The kind of this machine's processor: system, architecture and instruction sets."""
-    # A home on a shared disk serves unlike machines, and a program compiled for one may not run on another.
+    # A shared home serves different machines, and a program compiled for one may crash on another.
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

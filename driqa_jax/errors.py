@@ -7,7 +7,7 @@ import re
 
 
 class UserError(Exception):
-    """Printed as one line on standard error; the command exits with 2."""
+    """The command prints the message as one line on standard error and exits with 2."""
 
 
 class UnreadableImage(UserError, ValueError):

@@ -1,32 +1,91 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes and one form of JSON and CSV text. A failed write raises UserError with the path."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import io
+import json
 import os
 import pathlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
 
 from driqa_jax.errors import UserError
 
 
 def part_name(path: str | os.PathLike) -> pathlib.Path:
-    """Where `path` grows until it is whole: beside it, so that the rename stays on one file system."""
+    """The temporary name of `path`. It is in the same folder, so the final rename stays on one file system."""
     path = pathlib.Path(path)
     return path.with_name(f".{path.name}.{os.getpid()}.part")
 
 
-def write_whole(path: str | os.PathLike, data: bytes) -> None:
-    """Put `data` at `path`, replacing what stood there, so that no reader ever sees half of it.
+@contextlib.contextmanager
+def write_errors(path: str | os.PathLike, advice: str = "") -> Iterator[None]:
+    """Turns an OSError in the block into a UserError with `path`, the reason and the advice."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice and '; '}{advice}") from None
 
-    Raises UserError, naming the path, where it cannot be written.
-    """
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Replace `path` atomically: a reader sees the old content or the new content. Raises UserError if it fails."""
     part = part_name(path)
     try:
-        with open(part, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+        with write_errors(path):
+            with open(part, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """`write_bytes` of `text` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike, values: Any, sort_keys: bool = False) -> None:
+    """`write_text` of `to_json(values)`."""
+    write_text(path, to_json(values, sort_keys))
+
+
+def to_json(values: Any, sort_keys: bool = False) -> str:
+    """JSON text with an indent of 1. Raises ValueError for NaN and infinity, which JSON does not have."""
+    return json.dumps(values, indent=1, sort_keys=sort_keys, allow_nan=False) + "\n"
+
+
+def to_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """CSV text with newline line ends."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+def make_folder(path: str | os.PathLike) -> pathlib.Path:
+    """Create the folder and its parents; an existing folder is kept. Raises UserError if it fails."""
+    try:
+        pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be made ({error.strerror or error})") from None
+    return pathlib.Path(path)
+
+
+def require_writable(path: str | os.PathLike, extensions: Collection[str] = ()) -> pathlib.Path:
+    """The path, checked before long work.
+
+    Raises UserError if its extension is not one of `extensions`, its folder is missing, or it cannot be written.
+    """
+    path = pathlib.Path(path)
+    if extensions and path.suffix.lower() not in extensions:
+        raise UserError(f"{path}: the extension must be one of {', '.join(extensions)}")
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: cannot be written")
+    return path

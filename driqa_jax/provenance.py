@@ -1,4 +1,4 @@
-"""What a file of results was made with."""
+"""The software and hardware that produced a result."""
 
 from __future__ import annotations
 
@@ -6,29 +6,26 @@ import os
 import pathlib
 import platform
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from driqa_jax.version import VERSION
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.scorer import Scorer
 
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
 
 
 def versions() -> dict[str, str]:
     """Versions of this package, Python and the packages that a score depends on."""
-    found = {"driqa_jax": VERSION, "python": platform.python_version()}
+    packages = {"driqa_jax": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            packages[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "unknown"
-    return found
+            packages[package] = "unknown"
+    return packages
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, as far as the last digit of a figure may depend on it."""
+    """Devices, processor and system: the last digits of a score can depend on them."""
     import jax
 
     device = jax.devices()[0]
@@ -49,19 +46,3 @@ def _processor() -> str:
         return platform.processor()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-def describe(scorer: Scorer) -> dict[str, Any]:
-    """Plain values that say which model gave a score, how it looked at the picture, and on what."""
-    return {
-        "model": scorer.name,
-        "variant": scorer.metadata.get("variant"),
-        "sha256": scorer.sha256,
-        "effort": scorer.effort,
-        "view": scorer.rule.to_dict(),
-        "calibration": scorer.calibration.to_dict(),
-        **({"own_scale": scorer.own_scale.to_dict()} if scorer.own_scale else {}),
-        "degradations": list(scorer.degradations),
-        "device": f"{scorer.device.platform}: {scorer.device.device_kind}",
-        "versions": versions(),
-    }

@@ -1,3 +1,3 @@
-"""The version, readable without importing jax."""
+"""The version. Reading it does not import JAX."""
 
 VERSION = "0.5.0"

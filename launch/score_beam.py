@@ -126,7 +126,7 @@ def _describe(output: str, scorer, counts: dict[str, int]) -> None:
     """`scores.meta.json`: which model, which view, which versions; the workers' devices are not known here."""
     from apache_beam.io.filesystems import FileSystems
 
-    from driqa_jax.provenance import describe
+    from driqa_jax.inference.provenance import describe
 
     made = {key: value for key, value in describe(scorer).items() if key != "device"}
     base = os.path.splitext(output)[0]

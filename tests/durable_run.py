@@ -148,11 +148,12 @@ def main(argv):
     args = parser.parse_intermixed_args(argv)
     jax.config.update("jax_num_cpu_devices", args.devices)
 
+    from driqa_jax.checkpoints.manager import silence_orbax_tracebacks
     from driqa_jax.errors import UserError
     from driqa_jax.models import driqa
-    from driqa_jax.train import loop, quiet
+    from driqa_jax.train import loop
 
-    quiet.failed_saves()
+    silence_orbax_tracebacks()
     used = stage()
 
     def batches(*words):

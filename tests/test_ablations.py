@@ -15,7 +15,7 @@ from driqa_jax.models.controls import ForeignDegradation, LearnedDegradation, Le
 from driqa_jax.models.driqa import SIZES, assemble, build_model
 from driqa_jax.models.interaction import READERS, InteractionBlock
 from driqa_jax.models.layers import Add
-from driqa_jax.protocol.plan import Sets, make_plan
+from driqa_jax.protocol.plan import DataSets, make_plan
 from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.config import read
 from driqa_jax.train.stages import finetune
@@ -203,13 +203,13 @@ def test_another_photos_vector_is_the_same_photos_on_any_number_of_devices(devic
 def test_every_row_of_the_tables_can_be_planned_on_three_splits_within_the_training_part(name, rows, root):
     changes = ["base.data.kind=fake", "base.data.name=", "base.data.fake_count=200"]
     protocol = read(str(root / "configs" / "protocols" / f"{name}.py"), changes)
-    runs = make_plan(protocol, Sets())
+    runs = make_plan(protocol, DataSets())
     assert len(runs) == 3 * rows and runs[0].row == "full"
     official = FakeSource(200).column("split")
     for run in runs:
         assert not (run.split.assigned(FakeSource(200)).column("split")[official == "test"] != "").any()
         chosen(run.config["model"])
-        rs_terms.picked(ml_collections.ConfigDict(run.config), rs_terms.OF_SCORES)
+        rs_terms.selected(ml_collections.ConfigDict(run.config), rs_terms.OF_SCORES)
         finetune.view_rule(ml_collections.ConfigDict(run.config), 1)
 
 

@@ -112,7 +112,7 @@ def test_what_is_wrong_is_said_before_anything_runs(script, photos, tmp_path, ca
         (["--input", str(photos), *out], "is a folder; say which files"),
         (["--input", f"{photos}/*.gif", *out], "*.gif: matches nothing"),
         (["--paths-from", str(tmp_path / "absent.txt"), *out], "absent.txt: matches nothing"),
-        (["--input", f"{photos}/*.jpg", "-o", "s.txt"], "s.txt: the ending must be one of .csv, .jsonl"),
+        (["--input", f"{photos}/*.jpg", "-o", "s.txt"], "s.txt: the extension must be one of .csv, .jsonl"),
         (["--input", f"{photos}/*.jpg", "--model", "nonesuch", *out], "no model 'nonesuch'"),
         (out, "nothing to score"),
     ]:

@@ -13,7 +13,7 @@ from test_train import configured
 from tiny_model import random_params, tiny
 
 from benchmarks import stage2, topology, train
-from benchmarks.timed_loop import watch
+from benchmarks.timed_loop import time_loop
 from driqa_jax import distributed
 from driqa_jax.errors import UserError
 from driqa_jax.models.ops import depthwise_conv
@@ -61,9 +61,9 @@ def test_the_loop_waits_for_slow_data_and_not_for_data_that_is_there(params):
             time.sleep(0.5)
             yield batch
 
-    waited = watch(config, params, slow(), 2)
+    waited = time_loop(config, params, slow(), 2)
     assert 0.5 <= waited.waiting <= 2 * waited.step and waited.step > 0.25 and waited.saves == []
-    there = watch(config, params, itertools.repeat(batch), 4, save_every=2)
+    there = time_loop(config, params, itertools.repeat(batch), 4, save_every=2)
     assert there.waiting < 0.02 and len(there.saves) == 2 and min(there.saves) > 0
 
 
@@ -107,5 +107,5 @@ def test_what_cannot_be_measured_is_refused(monkeypatch):
     with pytest.raises(UserError, match="measures stage 2, finetune; config.stage is 'pretrain'"):
         train.main([])
     monkeypatch.setattr(train, "read", lambda path, overrides: configured())
-    with pytest.raises(UserError, match="--devices 16: there are 8"):
+    with pytest.raises(UserError, match="--devices 16: this machine has 8"):
         train.main(["--devices", "16"])

@@ -142,7 +142,7 @@ def test_tables_hold_every_row_in_every_format(report, tmp_path):
         ([name] * 4 for name in ("lite", "niqe", "flat", "lite - niqe", "lite - flat")), []
     )
     for ending in ("md", "csv", "tex"):
-        tables.save_table(report, tmp_path / f"t.{ending}")
+        tables.save_table(report.table(), tmp_path / f"t.{ending}")
     lines = (tmp_path / "t.md").read_text().splitlines()
     assert len(lines) == 2 + 20 and lines[0].startswith("| scores | pictures | n | SRCC |")
     low, high = report.intervals["srcc"]
@@ -160,10 +160,10 @@ def test_tables_hold_every_row_in_every_format(report, tmp_path):
     from rich.console import Console
 
     console = Console(width=160, file=io.StringIO(), record=True)
-    console.print(tables.to_terminal(report))
+    console.print(tables.to_terminal(report.table(), digits=4))
     assert f"{report.metrics['krcc']:.4f}" in console.export_text()
-    with pytest.raises(UserError, match=r"the ending of a table must be one of \.md, \.csv, \.tex"):
-        tables.save_table(report, tmp_path / "t.doc")
+    with pytest.raises(UserError, match=r"the extension must be one of \.md, \.csv, \.tex"):
+        tables.save_table(report.table(), tmp_path / "t.doc")
 
 
 def test_figures_are_the_same_bytes_each_time(report, tmp_path):
@@ -245,7 +245,7 @@ def test_evaluate_without_a_model_compares_files_of_scores(tmp_path, capsys):
         == report.metrics["srcc"] - report.others["bad"]["all"].metrics["srcc"]
     )
     assert {file.name for file in (tmp_path / "f").iterdir()} == {"scatter.png", "bars.png"}
-    assert (tmp_path / "t.md").read_text() == tables.to_markdown(report)
+    assert (tmp_path / "t.md").read_text() == tables.to_markdown(report.table())
     again = read_scores(tmp_path / "p.csv", names.tolist())
     assert correlations.srcc(again, mos) == report.metrics["srcc"]
     assert "good - bad" in capsys.readouterr().out

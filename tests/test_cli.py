@@ -129,8 +129,8 @@ def test_nothing_to_score_is_told_in_one_line_before_a_model_is_loaded(fake, pho
     for words, said in (
         ([empty], f"{empty}: no picture"),
         ([photos, tmp_path / "absent"], "no such file or folder"),
-        ([photos, "-o", tmp_path / "x.txt"], "x.txt: the ending"),
-        ([photos, "-o", tmp_path / "no" / "x.csv"], "there is no folder"),
+        ([photos, "-o", tmp_path / "x.txt"], "x.txt: the extension must be one of"),
+        ([photos, "-o", tmp_path / "no" / "x.csv"], "does not exist; create it first"),
     ):
         code, out, err = driqa("score", *words, capsys=capsys)
         assert code == 2 and out == "" and said in err and len(err.splitlines()) == 1

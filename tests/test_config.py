@@ -1,5 +1,6 @@
 """Configurations: every file loads from anywhere, and what cannot be is refused in a line that helps."""
 
+import operator
 import os
 import pathlib
 import subprocess
@@ -8,8 +9,9 @@ import sys
 import ml_collections
 import pytest
 
+from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
-from driqa_jax.train.config import default, keys, read
+from driqa_jax.train.config import KEYS, default, help_text, keys, read
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "configs").glob("*.py"))
@@ -136,7 +138,7 @@ def test_what_is_no_config_file_is_refused_naming_it(tmp_path):
     with pytest.raises(UserError, match="absent.py: no such config file"):
         read(tmp_path / "absent.py")
     (tmp_path / "empty.py").write_text("x = 1\n")
-    with pytest.raises(UserError, match=r"empty.py: a config file defines get_config\(\)"):
+    with pytest.raises(UserError, match=r"empty.py: a config file must define get_config\(\)"):
         read(tmp_path / "empty.py")
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(UserError, match="config.yaml: .*Python"):
@@ -152,3 +154,18 @@ def test_a_broken_config_file_is_refused_naming_it_and_the_error(tmp_path):
         (tmp_path / "broken.py").write_text(body + "\n")
         with pytest.raises(UserError, match=f"broken.py: {said}"):
             read(tmp_path / "broken.py")
+
+
+def test_every_key_has_one_default_and_one_meaning():
+    config = default()
+    assert sorted(KEYS) == sorted(keys(config)) and all(key.meaning.endswith(".") for key in KEYS.values())
+    assert all(operator.attrgetter(name)(config) == key.default for name, key in KEYS.items())
+    lines = help_text().splitlines()
+    assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == list(KEYS)
+    assert "optim.lr: float = 0.0005" in lines and "    Peak learning rate." in lines
+
+
+def test_the_command_prints_the_keys(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help-config"])
+    assert ended.value.code == 0 and capsys.readouterr().out.strip() == help_text()

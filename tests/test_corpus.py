@@ -93,7 +93,7 @@ def _holds(photo, crop):
 
 
 def test_stopped_and_killed_it_goes_on_to_the_same_bytes(config, whole, tmp_path):
-    def stop(done, total):
+    def stop(task, done, total):
         if done == 13:  # in the second of three shards
             raise KeyboardInterrupt
 
@@ -106,7 +106,7 @@ def test_stopped_and_killed_it_goes_on_to_the_same_bytes(config, whole, tmp_path
     (tmp_path / f".{shards[0]}.1.part").write_bytes(b"half")
     (tmp_path / shards[0].replace("00000-of", "00001-of")).write_bytes(b"not entered")
     told = []
-    manifest = making.make(config, tmp_path, lambda done, total: told.append((done, total)))
+    manifest = making.make(config, tmp_path, lambda task, done, total: told.append((done, total)))
     assert (tmp_path / shards[0]).stat().st_mtime_ns == first and told[0] == (8, 20) and told[-1] == (20, 20)
     assert manifest == whole[1] and not list(tmp_path.glob(".*"))
     for name, entry in manifest["shards"].items():

@@ -106,7 +106,7 @@ def test_report_says_undefined_and_omits_parts_that_are_the_whole():
     from rich.console import Console
 
     console = Console(width=120, record=True, file=io.StringIO())
-    console.print(to_terminal(report))
+    console.print(to_terminal(report.table()))
     assert "undefined" in console.export_text()
     with pytest.raises(ValueError, match="novel"):
         make_report(np.arange(3), np.arange(3), "d", "all", {}, novel=np.ones(2, bool))

@@ -9,8 +9,8 @@ from fake_model import METADATA, FakeModel, fake_params, fake_scorer, picture
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.effort import EFFORTS, look
 from driqa_jax.inference.program import FOUND, make_stages, mirrored
+from driqa_jax.inference.provenance import describe
 from driqa_jax.inference.scorer import Scorer
-from driqa_jax.provenance import describe
 
 
 def stacked(*views):

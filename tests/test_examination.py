@@ -78,7 +78,7 @@ def test_restoring_half_way_gains_six_decibels_and_a_wrong_vector_loses(examiner
     assert (found.psnr_shuffled[noise] <= found.psnr_after[noise] + 1e-4).all()
     assert found.psnr_shuffled[noise].mean() < found.psnr_after[noise].mean() - 1
     assert found.psnr_clean == pytest.approx(80.0)
-    rows = list(csv.DictReader(io.StringIO(examination_report.table(found))))
+    rows = list(csv.DictReader(io.StringIO(examination_report.restoration_csv(found))))
     assert len(rows) == 5 * len(NAMES)
     row = next(r for r in rows if r["degradation"] == "white_noise" and r["level"] == "3")
     assert float(row["psnr_gain"]) == pytest.approx(gain[noise, 2].mean(), abs=1e-3)

@@ -109,7 +109,7 @@ def test_the_loop_sends_batches_alone_and_waits_for_no_metric(executor, start, t
 
 
 def test_an_executor_that_there_is_not_is_refused(start, tmp_path):
-    with pytest.raises(UserError, match=r"config\.parallel is 'threads'; there are shard_map, pmap"):
+    with pytest.raises(UserError, match=r"config\.parallel must be one of shard_map, pmap, got 'threads'"):
         loop.train(configured(init=str(start), parallel="threads"), tmp_path)
 
 

@@ -6,7 +6,8 @@ import pytest
 from scipy.signal import convolve2d
 from skimage import data, metrics
 
-from driqa_jax.evaluation.full_reference import gmsd, psnr, ssim
+from driqa_jax.evaluation.full_reference import psnr, ssim
+from experiments.restored_images.gmsd import gmsd
 
 
 def pair():

@@ -7,10 +7,10 @@ import pytest
 from tiny_model import random_params, tiny
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.load import load
 from driqa_jax.checkpoints.metadata import describe
-from driqa_jax.checkpoints.state import flatten, merge
-from driqa_jax.checkpoints.weights import save_weights
+from driqa_jax.checkpoints.state import merge
+from driqa_jax.checkpoints.weights import flatten, save_weights
 from driqa_jax.data.pipeline import evaluation_batches
 from driqa_jax.data.source import Subset
 from driqa_jax.data.synthetic import FakeSource
@@ -126,7 +126,7 @@ def test_other_pictures_under_the_same_names_are_refused(params, tmp_path):
     config, source = configured(tmp_path), FakeSource(PICTURES)
     model = driqa.build_model(config.model)
     kept_features.KeptFeatures(config, model, params, Subset(source, range(8), "part"))
-    with pytest.raises(UserError, match="holds features of another picture named"):
+    with pytest.raises(UserError, match="holds features of another image named"):
         kept_features.KeptFeatures(config, model, params, FakeSource(PICTURES, size=72))
 
 
@@ -148,7 +148,7 @@ def imagenet(params, monkeypatch):
 def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, imagenet, tmp_path, capsys):
     config = configured(tmp_path, init=start)
     assert loop.train(config, str(tmp_path / "run")) == 0
-    found, metadata = load_for_scoring(tmp_path / "run")
+    found, metadata, _ = load(tmp_path / "run")
     model = driqa.build_model(config.model)
     before, after = flatten(initialization.encoders(config, model)), flatten(found)
     assert before.keys() == after.keys()
@@ -200,11 +200,11 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
         ),
         ({"model.interaction": "all"}, "config.model.interaction is 'all'; the choices are both, d2q"),
         ({"loss.rs": "ratio"}, "config.loss.rs='ratio' needs a second view"),
-        ({"loss.rank": 0.2}, "config.loss.rank wants pixels to change"),
-        ({"loss.same": 0.2}, "config.loss.same wants pixels to change"),
-        ({"view.shrink": 0.8}, "config.view.shrink looks at a photo anew"),
-        ({"view.quality": 90}, "config.view.quality looks at a photo anew.* set it to 100"),
-        ({"cache.dtype": "int8"}, "config.cache.dtype is 'int8'; the choices are float16, float32"),
+        ({"loss.rank": 0.2}, "config.loss.rank needs pixels"),
+        ({"loss.same": 0.2}, "config.loss.same needs pixels"),
+        ({"view.shrink": 0.8}, "config.view.shrink changes an image at each step"),
+        ({"view.quality": 90}, "config.view.quality changes an image at each step.* set it to 100"),
+        ({"cache.dtype": "int8"}, "config.cache.dtype must be one of float16, float32, got 'int8'"),
     ],
 )
 def test_what_cannot_be_trained_on_kept_features_is_refused(changes, said, start, imagenet, tmp_path):

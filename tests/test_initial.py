@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
+from driqa_jax.checkpoints.load import load
 from driqa_jax.checkpoints.metadata import describe
-from driqa_jax.checkpoints.state import flatten
-from driqa_jax.checkpoints.weights import save_weights
+from driqa_jax.checkpoints.weights import flatten, save_weights
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
@@ -114,11 +114,11 @@ def test_pretraining_starts_with_the_two_parts_alone(config):
 def test_another_variant_is_refused_naming_both(config, written):
     path = written(random_params(driqa.build_model(config.model)))
     with pytest.raises(UserError, match="'tiny'.*'lite'"):
-        initialization.load(path, "lite")
+        load(path, "lite")
 
 
-def test_what_is_not_there_is_refused(tmp_path):
+def test_a_missing_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="no model 'nothing'"):
-        initialization.load("nothing", "lite")
-    with pytest.raises(UserError, match="no training run"):
-        initialization.load(str(tmp_path), "lite")
+        load("nothing", "lite")
+    with pytest.raises(UserError, match="not a training run"):
+        load(str(tmp_path), "lite")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driqa_jax.data.views import ViewRule
-from driqa_jax.evaluation.coverage import coverage, draw_coverage, said, wilson
+from driqa_jax.evaluation.coverage import coverage, coverage_line, draw_coverage, wilson
 from driqa_jax.inference.conformal import FULL, Evidence, Interval, evidence, fit_interval, tile_spread
 from driqa_jax.inference.effort import EFFORTS, look
 
@@ -53,7 +53,7 @@ def test_coverage_counts_what_lies_within():
     mos = 0.5 + np.arange(10) / 100
     found = coverage(score, np.full(10, 0.0401), mos, 0.9)
     assert found["held"] == 0.5 and found["half_width"] == pytest.approx(0.0401)
-    assert said(found) == (
+    assert coverage_line(found) == (
         "intervals that should hold 90% of the MOS hold 50.0%; half of their width is 4.0 points on average"
     )
     (axes,) = draw_coverage(found, "a title").axes

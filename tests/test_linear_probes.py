@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from driqa_jax.evaluation.linear_probes import fit_logistic, fit_ridge, grouped_folds, predict_mos, predict_types
-from driqa_jax.evaluation.similarity import linear_cka, unbiased_cka
+from driqa_jax.evaluation.representations import unbiased_cka
 
 
 @pytest.fixture
@@ -75,15 +75,8 @@ def test_a_picture_is_never_fitted_with_its_own_scene(rng):
         grouped_folds(["a", "b"] * 4)
 
 
-def test_cka_is_that_of_its_definition(rng):
-    x, y = rng.normal(size=(20, 3)), rng.normal(size=(20, 6))
-    centre = np.eye(20) - 1 / 20
-    k, m = (centre @ z @ z.T @ centre for z in (x, y))
-    assert linear_cka(x, y) == pytest.approx(np.trace(k @ m) / np.sqrt(np.trace(k @ k) * np.trace(m @ m)))
-
-
-@pytest.mark.parametrize("cka", [linear_cka, unbiased_cka])
-def test_cka_does_not_see_rotation_scale_and_place(cka, rng):
+def test_cka_ignores_rotation_scale_and_offset(rng):
+    cka = unbiased_cka
     x, y = rng.normal(size=(50, 4)), rng.normal(size=(50, 6))
     turned = 5 * x @ np.linalg.qr(rng.normal(size=(4, 4)))[0] + 3
     assert cka(x, turned) == pytest.approx(1)
@@ -110,4 +103,3 @@ def test_unbiased_hsic_is_the_mean_over_four_different_pictures(rng):
 def test_unrelated_representations_have_no_unbiased_cka(rng):
     pairs = [(rng.normal(size=(60, 30)), rng.normal(size=(60, 30))) for _ in range(20)]
     assert abs(np.mean([unbiased_cka(x, y) for x, y in pairs])) < 0.03
-    assert np.mean([linear_cka(x, y) for x, y in pairs]) > 0.25

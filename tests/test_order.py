@@ -12,9 +12,10 @@ from driqa_jax.cli.examine import _photographs
 from driqa_jax.cli.main import build_parser, main
 from driqa_jax.data.open import open_source
 from driqa_jax.data.split_file import hash_split
-from driqa_jax.evaluation import order, order_report
-from driqa_jax.evaluation.estimates import Estimate, estimate, save_rows
-from driqa_jax.evaluation.order import Order, examine_order, right_against, right_pairs
+from driqa_jax.evaluation import order
+from driqa_jax.evaluation.bootstrap import Estimate, estimate
+from driqa_jax.evaluation.order import OrderEstimates, OrderScores, examine_order, right_against, right_pairs
+from driqa_jax.evaluation.tables import Table, save_table
 
 TYPES = ("white_noise", "jitter")
 
@@ -22,9 +23,8 @@ TYPES = ("white_noise", "jitter")
 @pytest.fixture
 def few_types(monkeypatch):
     """Two types and one bad restoration, which compile in a moment."""
-    for module in (order, order_report):
-        monkeypatch.setattr(module, "ORDERED", TYPES)
-        monkeypatch.setattr(module, "BADLY_RESTORED", ("halo",))
+    monkeypatch.setattr(order, "ORDERED", TYPES)
+    monkeypatch.setattr(order, "BADLY_RESTORED", ("halo",))
 
 
 def photos(side=64):
@@ -47,7 +47,7 @@ def test_a_score_that_knows_the_photograph_is_always_right(few_types):
     found = examine_order(score, photos())
     assert found.levels.shape == (2, 5, 2) and found.restored.shape == (1, 4, 2) and found.changes.shape == (4, 2)
     assert (right_pairs(found.levels) == 1).all() and (right_against(found.pristine, found.restored) == 1).all()
-    report = order_report.make_order_report(found)
+    report = OrderEstimates.of(found)
     assert report.order["all"] == Estimate(1.0, (1.0, 1.0), 2) and set(report.order) == {"all", *TYPES}
     assert report.stability["flip"].value > 0 and report.stability["resize to 0.9"].value == 0
     # The levels of one photograph share their noise, so that only its amount differs; photographs do not.
@@ -73,7 +73,7 @@ def test_a_photograph_that_cannot_be_scored_is_left_out(few_types):
 
     found = examine_order(score, photos())
     assert found.photos == ("40",) and found.failed == {"120": "the model gave nan"}
-    assert order_report.make_order_report(found).order["all"].interval is None
+    assert OrderEstimates.of(found).order["all"].interval is None
 
 
 def test_shares_are_those_of_the_pairs():
@@ -96,19 +96,21 @@ def test_an_estimate_resamples_units_and_leaves_out_what_is_not_defined():
 def test_rows_become_a_table_in_each_format(tmp_path):
     rows = [["a_b", 3, Estimate(0.5, (0.25, 0.75), 4)], ["c", 4, Estimate(None)]]
     for kind in ("md", "csv", "tex"):
-        save_rows(tmp_path / f"t.{kind}", ("name", "n", "share"), rows, digits=2)
+        save_table(Table("title", ("name", "n", "share"), rows), tmp_path / f"t.{kind}", digits=2)
     expected = "| name | n | share |\n| --- | --- | --- |\n| a_b | 3 | 0.50 [0.25, 0.75] |\n| c | 4 | undefined |\n"
     assert (tmp_path / "t.md").read_text() == expected
     assert (
         tmp_path / "t.csv"
     ).read_text() == "name,n,share,share_low,share_high\na_b,3,0.5,0.25,0.75\nc,4,undefined,,\n"
-    assert r"a\_b & 3 & 0.50 [0.25, 0.75] \\" in (tmp_path / "t.tex").read_text()
+    assert r"a\_b & 3 & 0.50 {\scriptsize [0.25, 0.75]} \\" in (tmp_path / "t.tex").read_text()
 
 
 def test_the_figure_has_a_bar_for_each_type():
     rng = np.random.default_rng(0)
-    found = Order(("a", "b"), rng.random(2), rng.random((17, 5, 2)), rng.random((3, 4, 2)), rng.random((4, 2)), {})
-    figure = order_report.order_figure(order_report.make_order_report(found), "title")
+    found = OrderScores(
+        ("a", "b"), rng.random(2), rng.random((17, 5, 2)), rng.random((3, 4, 2)), rng.random((4, 2)), {}
+    )
+    figure = order.order_figure(OrderEstimates.of(found), "title")
     assert len(figure.axes[0].patches) == len(figure.axes[0].get_yticks()) == 20
 
 

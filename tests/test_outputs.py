@@ -88,7 +88,7 @@ def test_places_that_cannot_be_written_are_refused_at_once(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     for path, reason in (
         (tmp_path / "s.txt", r"\.csv, \.jsonl"),
-        (tmp_path / "no" / "s.csv", "no folder"),
+        (tmp_path / "no" / "s.csv", "does not exist; create it first"),
         (tmp_path / "folder.csv", "is a folder"),
     ):
         with pytest.raises(UserError, match=reason):

@@ -15,10 +15,10 @@ from driqa_jax.checkpoints import state
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.train import health, optim
+from driqa_jax.train import optim
 from driqa_jax.train.config import default
 from driqa_jax.train.stages import finetune, pretrain
-from driqa_jax.train.step import make_step
+from driqa_jax.train.step import NONFINITE, make_step
 
 BATCH, SIDE = 8, 64
 RELATIVE = 1e-5
@@ -76,7 +76,7 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
     loss = {"finetune": finetune, "pretrain": pretrain}[stage].make_loss(config, model)
     step = distributed.map_step(make_step(loss, keeper, 0.9), mesh, executor)
     after, metrics = step(distributed.replicate(start, mesh), distributed.place_batch(batch_of(stage, block), mesh))
-    assert int(metrics.pop(health.MARK)) == 0
+    assert int(metrics.pop(NONFINITE)) == 0
     return jax.tree.map(np.asarray, (after.opt_state.trace, metrics))
 
 

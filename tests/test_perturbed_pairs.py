@@ -18,8 +18,8 @@ from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.train.auxiliary import consistency
+from driqa_jax.train.auxiliary.registry import group_size
 from driqa_jax.train.config import default
-from driqa_jax.train.neighbours import neighbours
 from driqa_jax.train.stages import finetune
 
 PHOTO = pathlib.Path(__file__).resolve().parent.parent / "examples" / "photos" / "city.jpg"
@@ -45,14 +45,14 @@ def test_twins_that_cannot_be_are_refused_by_the_name_of_the_key(field, value):
     config = default()
     config.loss.same, config.batch_size, config.twins[field] = 1.0, 8 * jax.device_count(), value
     with pytest.raises(UserError, match=rf"config.twins.{field}={value}"):
-        consistency.wanted(config)
+        consistency.configured_twins(config)
 
 
 def test_a_batch_that_the_devices_cannot_share_with_its_twins_is_refused():
     config = default()
     config.loss.same, config.batch_size = 1.0, 6
     with pytest.raises(UserError, match=r"config.twins.every=4 does not divide .*set config.batch_size to a multiple"):
-        consistency.wanted(config)
+        consistency.configured_twins(config)
 
 
 def test_every_so_many_th_picture_has_a_twin_at_the_same_places_and_nothing_else_changes():
@@ -107,15 +107,15 @@ def test_a_cpu_is_cut_into_parts_that_keep_pairs_and_twins_whole(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert [distributed.side_by_side(16, group) for group in (0, 1, 4, 16)] == [8, 8, 4, 1]
     config = default()
-    assert neighbours(config) == 1
+    assert group_size(config) == 1
     config.loss.rank, config.loss.same, config.rank.every, config.twins.every = 0.1, 1.0, 4, 6
-    assert neighbours(config) == 12
+    assert group_size(config) == 12
     config.accumulate = 2
-    assert neighbours(config) == 24
+    assert group_size(config) == 24
     config.stage, config.pretrain.block = "pretrain", 8
-    assert neighbours(config) == 16
+    assert group_size(config) == 16
     config.stage, config.accumulate = "heads", 1
-    assert neighbours(config) == 1
+    assert group_size(config) == 1
 
 
 def test_a_batch_to_measure_with_has_the_twins_of_a_real_one():

@@ -9,7 +9,7 @@ import pytest
 from processes import free_port, places, run, train
 from test_train import lines, saved
 
-from driqa_jax.distributed.processes import Place, parse
+from driqa_jax.distributed.processes import ProcessSpec, parse
 from driqa_jax.errors import UserError
 
 RELATIVE = 1e-5  # sums over hosts have another order
@@ -86,7 +86,7 @@ def test_only_the_first_process_writes_and_speaks(pair):
     written = {path.name for path in workdir.iterdir() if not path.name.startswith((".", "examples-"))}
     assert written >= {"config.json", "metrics.jsonl", "curves.png", "checkpoints"}
     assert "step 4" in first.said and "on 8 cpu device(s), 2 process(es)" in first.said
-    assert "step 4" not in second.said and "pictures" not in second.said
+    assert "step 4" not in second.said and "images" not in second.said
     assert "ended early" not in first.said + second.said
 
 
@@ -140,7 +140,7 @@ def test_a_dead_process_ends_the_other_within_20_seconds_saying_how_to_go_on(sce
     print(f"{scene}: the other ended after {other.moment - dead.moment:.1f} s, {other.code}")
     assert other.moment - dead.moment < DEAD
     for index, process in ((victim, dead), (1 - victim, other)):
-        assert f"process {index} of 2 has ended early" in process.said and "to go on from" in process.said
+        assert f"process {index} of 2 has ended early" in process.said and "to resume from" in process.said
 
 
 def test_what_is_wrong_everywhere_is_told_by_every_process(scenes):
@@ -220,8 +220,8 @@ def test_pretraining_in_two_processes_validates_as_in_one(tmp_path):
 
 def test_the_place_of_a_process_is_read_and_checked():
     assert parse("auto") == "auto" and parse("off") == "off"
-    assert parse("10.0.0.1:9876,4,3") == Place("10.0.0.1:9876", 4, 3)
-    assert parse("[::1]:80,1,0") == Place("[::1]:80", 1, 0)
+    assert parse("10.0.0.1:9876,4,3") == ProcessSpec("10.0.0.1:9876", 4, 3)
+    assert parse("[::1]:80,1,0") == ProcessSpec("[::1]:80", 1, 0)
     for wrong in ("on", "host,2,0", "host:1,2", "host:1,2,x", ""):
         with pytest.raises(UserError, match=r"expected auto, off, or HOST:PORT,N,I"):
             parse(wrong)

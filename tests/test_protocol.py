@@ -19,10 +19,11 @@ from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.protocol import execute, models, rerun
-from driqa_jax.protocol.best import Best
 from driqa_jax.protocol.config import default
+from driqa_jax.protocol.models import Best
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.runner import run_protocol
+from driqa_jax.train.loop import Hooks
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 # Both rows, and tests/test_train.py, step by one program: it is compiled once.
@@ -56,12 +57,12 @@ def done(configured, tmp_path_factory):
     """The workdir of a protocol of two rows; the first run was stopped by SIGTERM and gone on with."""
     workdir, train = tmp_path_factory.mktemp("protocol"), models.train
 
-    def stopped(config, folder, watch):
+    def stopped(config, folder, hooks):
         def stop(step, params, found):
-            watch(step, params, found)
+            hooks.on_eval(step, params, found)
             signal.raise_signal(signal.SIGTERM)
 
-        return train(config, folder, stop)
+        return train(config, folder, Hooks(on_eval=stop))
 
     config = configured(checkpoints=("last", "val_selected", "best_on_test"))
     with pytest.MonkeyPatch.context() as patch:
@@ -101,9 +102,9 @@ def test_the_pages_hold_all_rows_with_provenance_and_figures(done):
     for said in ("| full (last) | fake test |", "| no bad ones (val_selected) | other |", "| no bad ones - full |"):
         assert said in text
     for said in (
-        "best_on_test was chosen on the very pictures",
+        "best_on_test was selected on the pictures",
         "split: fake hash 0, sha256",
-        "each picture brought to 80",
+        "each picture resized to 80",
     ):
         assert said in text
     assert r"\begin{tabular}" in (done / "table.tex").read_text() and (done / "table.csv").exists()
@@ -157,7 +158,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
             raise MemoryError("no room\nat all")
         value = {"no bad ones": 0.5, "bad": np.nan}[run.row]
         said = {"view": {}, "init": {}}
-        return models.Tested(
+        return models.Predictors(
             {"last": lambda test, part: np.full(len(part), value)}, {"last": {"step": 1, "sha256": "0"}}, said
         )
 
@@ -175,7 +176,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
 
 
 def test_a_training_that_is_not_finite_is_a_run_that_failed(configured, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(models, "train", lambda config, folder, watch: 1)
+    monkeypatch.setattr(models, "train", lambda config, folder, hooks: 1)
     assert run_protocol(configured(checkpoints=("last",)), str(tmp_path)) == 1
     said = capsys.readouterr().err
     assert said.count("loss or gradients were not finite") == len(ROWS) and "failed: no bad ones" in said

@@ -76,12 +76,12 @@ def test_a_type_can_be_drawn_more_often():
     share = {name: float((np.asarray(kinds) == NAMES.index(name)).mean()) for name in ("color_shift", "halo", "jpeg")}
     assert share["jpeg"] == 0 and 3.5 < share["color_shift"] / share["halo"] < 6.5
     for bad in (("haze", 1.5), ("brighten", 2), ("no_such", 2)):
-        with pytest.raises(UserError, match=rf"config.rank.often: \('{bad[0]}', .* is no pair of a type and how often"):
+        with pytest.raises(UserError, match=rf"config.rank.often: expected pairs .* got \('{bad[0]}', "):
             ranking.require_often((bad,))
-    with pytest.raises(UserError, match="config.rank.often: 'halo' is no pair"):
+    with pytest.raises(UserError, match="config.rank.often: expected pairs .* got 'halo'"):
         ranking.require_often(("halo", 2))
     with pytest.raises(UserError, match="leaves no type to draw"):
-        ranking.require_often([(entry.name, 0) for entry in ranking._DRAWN])
+        ranking.require_often([(entry.name, 0) for entry in ranking._TYPES])
 
 
 def test_views_are_those_of_a_photograph_of_the_tiles_size(config, make, batch):

@@ -117,9 +117,9 @@ def test_rows_hold_every_strength_and_the_metrics_of_its_picture():
     assert rows[0]["metrics"] == pytest.approx({"psnr": 80.0, "ssim": 1.0, "gmsd": 0.0}, abs=1e-4)
     assert rows[5]["metrics"]["ssim"] < rows[3]["metrics"]["ssim"] < 1
     assert set(rows[0]["metrics"]) == set(METRICS)
-    again = dict(made.pictures(photo(), 3))
+    again = dict(made.images(photo(), 3))
     assert rows[4]["scores"]["m"] == again[list(again)[4]].mean()
-    assert (made.picture(photo(), 3, list(again)[4]) == again[list(again)[4]]).all()
+    assert (made.image(photo(), 3, list(again)[4]) == again[list(again)[4]]).all()
 
 
 CONFIG = """
@@ -179,7 +179,7 @@ def test_the_protocol_runs_and_goes_on_where_it_was(command, tmp_path, monkeypat
         ("--config.degradations=(('jpg',0.5),)", "config.degradations: 'jpg' is neither 'none' nor a type"),
         ("--config.degradations=(('jpeg',1.5),)", "the severity of jpeg is 1.5"),
         ("--config.models=()", "config.models is empty"),
-        ("--config.side=50", "config.side is 50; give a multiple of 32"),
+        ("--config.side=50", "config.side is 50; it must be 0 or a multiple of 32"),
         ("--config.data.path=/nowhere", "/nowhere"),
     ],
 )

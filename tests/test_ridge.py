@@ -9,7 +9,7 @@ from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.protocol.config import default
-from driqa_jax.protocol.plan import Sets, make_plan
+from driqa_jax.protocol.plan import DataSets, make_plan
 from driqa_jax.protocol.record import FILE, Record, load_scores
 from driqa_jax.protocol.ridge import STRENGTHS, WIDTHS, KernelRidge
 from driqa_jax.protocol.runner import run_protocol
@@ -63,8 +63,8 @@ def test_a_row_of_it_is_fitted_once_for_all_seeds_and_reported_as_others(protoco
 
 def test_what_cannot_be_is_refused(protocol):
     protocol.base.stage = "finetune"
-    with pytest.raises(UserError, match="config.rows, 'ridge': the ridge reads kept features and nothing else"):
-        make_plan(protocol, Sets())
+    with pytest.raises(UserError, match="config.rows, 'ridge': the ridge only reads cached features"):
+        make_plan(protocol, DataSets())
     protocol.rows = (("forest", (("baseline", "forest"),)),)
-    with pytest.raises(UserError, match="config.rows, 'forest': baseline: 'forest' is none of ridge"):
-        make_plan(protocol, Sets())
+    with pytest.raises(UserError, match="config.rows, 'forest': baseline must be one of ridge, got 'forest'"):
+        make_plan(protocol, DataSets())

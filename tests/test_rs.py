@@ -9,10 +9,10 @@ from jax.sharding import PartitionSpec
 from driqa_jax import distributed, losses
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UserError
-from driqa_jax.train.accumulation import value_and_grad
 from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.config import default
 from driqa_jax.train.stages import finetune, pretrain
+from driqa_jax.train.step import value_and_grad
 
 BATCH = 8
 RNG = np.random.default_rng(3)
@@ -59,7 +59,7 @@ def of_stage_one(weight, batch):
     restored = jnp.tanh(pictures * weight.sum())  # not its multiple: a vector's length does not count
     before = Judge.apply({"params": params}, pictures, "encode_degradation").vector
     degraded = batch["percentile"] > 0.3
-    seen = pretrain.judged(Judge, params, restored, pictures[:, :, ::-1])
+    seen = pretrain.restored_vectors(Judge, params, restored, pictures[:, :, ::-1])
     rows = (seen["restored"], seen["clean"], before, degraded)
     return distributed.share(losses.restored_ratio(*(distributed.gather(x) for x in rows)))
 
@@ -133,13 +133,17 @@ def test_a_mirrored_batch_is_that_of_mirrored_pictures():
 @pytest.mark.parametrize(
     "name, terms, said",
     [
-        ("restored", rs_terms.OF_SCORES, "needs the clean picture and a restorer.*here: soft_nce, ratio, none"),
-        ("ratio", rs_terms.OF_FEATURES, "needs a second view.*config.stage=finetune; here: soft_nce, none"),
-        ("softnce", rs_terms.OF_SCORES, "config.loss.rs is 'softnce'; the choices are soft_nce, ratio, restored, none"),
+        (
+            "restored",
+            rs_terms.OF_SCORES,
+            "needs the clean image and a trainable.*one of soft_nce, ratio, none",
+        ),
+        ("ratio", rs_terms.OF_FEATURES, "needs a second view.*config.stage=finetune; .*one of soft_nce, none"),
+        ("softnce", rs_terms.OF_SCORES, "config.loss.rs must be one of soft_nce, ratio, restored, none, got 'softnce'"),
     ],
 )
 def test_what_a_stage_cannot_serve_is_refused_saying_why(name, terms, said):
     config = default()
     config.loss.rs = name
     with pytest.raises(UserError, match=said):
-        rs_terms.picked(config, terms)
+        rs_terms.selected(config, terms)

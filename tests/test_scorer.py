@@ -235,7 +235,7 @@ def test_load_refuses_what_does_not_fit_the_model(tmp_path):
         load(path)
     with pytest.raises(WeightsError, match="nonesuch"):
         load("nonesuch")
-    with pytest.raises(UserError, match="no training run"):
+    with pytest.raises(UserError, match="not a training run"):
         load(tmp_path)
 
 

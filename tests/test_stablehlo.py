@@ -186,7 +186,7 @@ def test_command_exports_a_weights_file_and_keeps_its_licence(scorer, tmp_path, 
     assert re.fullmatch(r"sha256 [0-9a-f]{64}\n", capsys.readouterr().out)
     metadata = stablehlo.load(out).metadata
     assert metadata["licence"] == "mine alone" and metadata["model"] == "w.safetensors"
-    with pytest.raises(UserError, match="state a licence"):
+    with pytest.raises(UserError, match="keep their licence"):
         export_program(weights, out, licence="theirs")
 
 
@@ -194,7 +194,7 @@ def test_command_says_what_is_wrong(tmp_path, capsys):
     (tmp_path / "w.safetensors").write_bytes(b"x")
     for model, out, extra, said in [
         ("lite", "x.onnx", [], "must be .safetensors or .stablehlo"),
-        ("lite", "void/x.stablehlo", [], "there is no folder"),
+        ("lite", "void/x.stablehlo", [], "does not exist; create it first"),
         ("lite", "x.stablehlo", ["--data-path", "d"], "--data-path goes with .safetensors"),
         ("lite", "x.safetensors", [], "lite: is a weights file already"),
         (str(tmp_path / "w.safetensors"), "x.safetensors", [], "w.safetensors: is a weights file already"),

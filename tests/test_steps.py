@@ -18,11 +18,10 @@ from driqa_jax.checkpoints import state
 from driqa_jax.checkpoints.manager import Checkpoints
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa, precision
-from driqa_jax.train import health, loop, optim
-from driqa_jax.train.profile import Profile
+from driqa_jax.train import loop, optim
 from driqa_jax.train.stages import finetune, pretrain
-from driqa_jax.train.step import make_step
-from driqa_jax.train.telemetry import MetricLog
+from driqa_jax.train.step import NONFINITE, NORM, make_step, nonfinite_code, nonfinite_name, squared_norms
+from driqa_jax.train.telemetry import MetricLog, Profile
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -91,7 +90,7 @@ def test_parts_of_a_pretraining_batch_have_the_value_and_gradients_of_the_whole(
 
 
 def test_a_batch_that_cannot_be_read_in_parts_is_refused():
-    with pytest.raises(UserError, match="accumulate=2: with config.pretrain.block=0 all photos stand under the same"):
+    with pytest.raises(UserError, match="accumulate=2: with config.pretrain.block=0 all photos share their chains"):
         gradients(configured_step("pretrain", "tiny", 0), accumulate=2)
     with pytest.raises(UserError, match=r"accumulate=3 does not divide the 8 examples .* devices \* accumulate"):
         gradients(configured_step("finetune", "tiny", 0), accumulate=3)
@@ -99,7 +98,7 @@ def test_a_batch_that_cannot_be_read_in_parts_is_refused():
     shuffled.model.degradation = "shuffled"
     with pytest.raises(UserError, match="accumulate=2: with config.model.degradation='shuffled'"):
         gradients(shuffled, accumulate=2)
-    with pytest.raises(UserError, match="accumulate=16 does not divide the 16 examples .* blocks of 2"):
+    with pytest.raises(UserError, match="accumulate=16 does not divide the 16 examples .* groups of 2"):
         gradients(configured_step("pretrain", "tiny", 2), block=2, accumulate=16)
 
 
@@ -143,9 +142,9 @@ def test_float32_parameters_are_not_touched_and_another_compute_is_refused():
         precision.cast(flat, "half")
 
 
-@pytest.mark.parametrize("key, value, said", [("compute", "half", "there are float32"), ("accumulate", 0, "1 reads")])
-def test_a_step_that_there_is_not_is_refused_before_anything_is_written(key, value, said, tmp_path):
-    with pytest.raises(UserError, match=rf"config\.{key}.*{value}.*{said}"):
+@pytest.mark.parametrize("key, value, said", [("compute", "half", "one of float32"), ("accumulate", 0, "at least 1")])
+def test_an_invalid_step_setting_is_refused_before_anything_is_written(key, value, said, tmp_path):
+    with pytest.raises(UserError, match=rf"config\.{key} must be {said}.*got .?{value}"):
         loop.train(configured(**{key: value}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -188,22 +187,22 @@ def test_a_step_that_is_not_finite_leaves_the_state_as_it_was_and_so_do_all_afte
         distributed.place_batch(batch, mesh) for batch in (batch_of("finetune", 0), poisoned(batch_of("finetune", 0)))
     )
     first, metrics = step(run, good)
-    assert int(first.trouble) == 0 and int(first.step) == 1 and int(metrics[health.MARK]) == 0
+    assert int(first.nonfinite_code) == 0 and int(first.step) == 1 and int(metrics[NONFINITE]) == 0
     second, metrics = step(first, bad)
-    assert health.name(int(second.trouble), metrics, second.trainable) == "the loss term 'aux'"
+    assert nonfinite_name(int(second.nonfinite_code), metrics, second.trainable) == "the loss term 'aux'"
     third, _ = step(second, good)
     for name, before, after in zip(first._fields, first, third, strict=True):
-        if name != "trouble":
+        if name != "nonfinite_code":
             jax.tree.map(np.testing.assert_array_equal, before, after)
-    assert int(third.trouble) == int(second.trouble) > 0 and np.isfinite(norm(third.trainable))
+    assert int(third.nonfinite_code) == int(second.nonfinite_code) > 0 and np.isfinite(norm(third.trainable))
 
 
 def test_a_gradient_that_is_not_finite_is_named():
     grads = {"b/kernel": jnp.ones(2), "a/bias": jnp.array([1.0, jnp.inf]), "c": jnp.full(1, jnp.nan)}
-    number = int(health.mark(jnp.int32(0), {"loss": jnp.float32(1), "rs": jnp.float32(0)}, health.squares(grads)))
-    said = health.name(number, ["rs", "loss", health.NORM, health.MARK], grads)
+    number = int(nonfinite_code(jnp.int32(0), {"loss": jnp.float32(1), "rs": jnp.float32(0)}, squared_norms(grads)))
+    said = nonfinite_name(number, ["rs", "loss", NORM, NONFINITE], grads)
     assert said == "the gradient of a/bias"
-    assert int(health.mark(jnp.int32(2), {"loss": jnp.float32(1)}, health.squares(grads))) == 2
+    assert int(nonfinite_code(jnp.int32(2), {"loss": jnp.float32(1)}, squared_norms(grads))) == 2
 
 
 def patched_stage(patch, change):
@@ -258,7 +257,7 @@ def test_nothing_is_compiled_after_the_first_step_and_traced_steps_are_on_disk(t
 
 @pytest.mark.parametrize("span", [(1,), (1, 0), (-1, 2), (0.5, 1)])
 def test_a_span_that_cannot_be_traced_is_refused(span, tmp_path):
-    with pytest.raises(UserError, match=r"config\.profile=.*write \(first step, how many\)"):
+    with pytest.raises(UserError, match=r"config\.profile must be \(first step, number of steps\)"):
         Profile(tmp_path, span)
 
 

@@ -138,7 +138,7 @@ def test_a_step_that_does_not_fit_is_told(tiny_config, monkeypatch):
     monkeypatch.setattr(distributed, "map_step", lambda *unused: Mapped())
     for shapes in ("abstract_state", "abstract_batch"):
         monkeypatch.setattr(topology, shapes, lambda *unused: None)
-    with pytest.raises(UserError, match="tiny at 2 pictures a device does not fit; take a smaller --batch"):
+    with pytest.raises(UserError, match="tiny at 2 images per device does not fit; use a smaller --batch"):
         topology.compile_step(tiny_config, jax.devices())
 
 

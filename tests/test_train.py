@@ -18,11 +18,11 @@ from tiny_model import random_params, tiny
 
 import driqa_jax
 from driqa_jax import distributed
-from driqa_jax.checkpoints.manager import load_for_scoring
+from driqa_jax.checkpoints.load import LoadedModel, load
 from driqa_jax.checkpoints.metadata import describe
-from driqa_jax.checkpoints.migrations import completed
-from driqa_jax.checkpoints.state import flatten, merge
-from driqa_jax.checkpoints.weights import load_weights, save_weights
+from driqa_jax.checkpoints.migrations import migrate_config
+from driqa_jax.checkpoints.state import merge
+from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import DataError, UserError
 from driqa_jax.inference.calibration import fit_calibration
@@ -30,10 +30,8 @@ from driqa_jax.models import driqa
 from driqa_jax.train import initialization, loop, optim
 from driqa_jax.train.config import default
 from driqa_jax.train.export import export
-from driqa_jax.train.fold import seen_before
 from driqa_jax.train.preemption import Interrupt
-from driqa_jax.train.telemetry import MetricLog
-from driqa_jax.train.timing import Chrono
+from driqa_jax.train.telemetry import Chrono, MetricLog
 
 STEPS, STOP = 5, 2
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -87,17 +85,28 @@ def stop(config, workdir):
 
 @pytest.fixture(scope="module")
 def straight(start, tmp_path_factory):
-    """The workdir of a run without a stop, and its compiled step."""
-    workdir, compiled = tmp_path_factory.mktemp("straight"), []
+    """The workdir of a run without a stop, its compiled step, its events, and how often it loaded `config.init`."""
+    workdir, compiled, events, loads = tmp_path_factory.mktemp("straight"), [], [], []
 
     def map_step(*args):
         compiled.append(distributed.map_step(*args))
         return compiled[0]
 
+    def load_and_count(*args):
+        loads.append(args)
+        return load(*args)
+
+    hooks = loop.Hooks(
+        on_batch=lambda step, requested: events.append(("batch", step)),
+        on_step=lambda step, metrics: events.append(("step", step)),
+        on_eval=lambda step, params, values: events.append(("eval", step)),
+        on_save=lambda step, seconds: events.append(("save", step)),
+    )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "parallel", SimpleNamespace(**{**vars(distributed), "map_step": map_step}))
-        assert loop.train(configured(init=str(start)), workdir) == 0
-    return workdir, compiled[0]
+        patch.setattr(loop, "distributed", SimpleNamespace(**{**vars(distributed), "map_step": map_step}))
+        patch.setattr(initialization, "load", load_and_count)
+        assert loop.train(configured(init=str(start)), workdir, hooks) == 0
+    return workdir, compiled[0], events, loads
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +178,26 @@ def test_the_step_is_compiled_once(straight):
     assert straight[1]._cache_size() == 1
 
 
+def test_hooks_are_called_in_the_order_of_the_loop(straight):
+    steps = [[("batch", step), ("step", step)] for step in range(STEPS)]
+    evaluated = {1: [("eval", 2)], 3: [("eval", 4)], 4: [("eval", 5)]}
+    expected = [event for step, pair in enumerate(steps) for event in (*pair, *evaluated.get(step, []))]
+    assert straight[2] == [*expected, ("save", STEPS)]
+
+
+def test_the_initial_model_is_loaded_once(straight, start):
+    assert straight[3] == [(str(start), "tiny")]
+
+
+def test_a_changed_initial_model_is_loaded_again(start, tmp_path):
+    shutil.copy(start, tmp_path / "start.safetensors")
+    config = configured(init=str(tmp_path / "start.safetensors"))
+    first = initialization.load_init(config)
+    assert initialization.load_init(config) is first
+    os.utime(tmp_path / "start.safetensors", (0, 0))
+    assert initialization.load_init(config) is not first
+
+
 def test_a_finished_run_stays_as_it_is(straight, start):
     workdir, before = straight[0], (lines(straight[0]), digests(straight[0]))
     assert loop.train(configured(init=str(start)), workdir) == 0
@@ -177,7 +206,7 @@ def test_a_finished_run_stays_as_it_is(straight, start):
 
 def test_what_is_frozen_stays_and_all_else_moves(straight, start):
     model = driqa.build_model(configured().model)
-    first, last = flatten(initialization.load(str(start), "tiny")[0]), saved(straight[0])
+    first, last = flatten(load(start, "tiny").params), saved(straight[0])
     parts = {part: {path for path in first if f"['{part}']['{path}']" in last} for part in ("trainable", "frozen")}
     assert parts["trainable"] | parts["frozen"] == set(first) == set(flatten(random_params(model)))
     frozen = {path for path in first if optim.is_frozen(configured().optim, path)}
@@ -194,7 +223,7 @@ def test_what_is_frozen_stays_and_all_else_moves(straight, start):
 
 def test_a_run_is_loaded_for_scoring_and_scores(straight):
     workdir, last = straight[0], saved(straight[0])
-    params, metadata = load_for_scoring(workdir)
+    params, metadata, _ = load(workdir)
     flat = flatten(params)
     assert metadata["variant"] == "tiny" and metadata["provenance"]["step"] == STEPS
     assert metadata["provenance"]["examples"] == STEPS * 8
@@ -227,11 +256,11 @@ def test_an_absent_start_is_refused_before_anything_is_written(tmp_path):
     assert not (tmp_path / "config.json").exists()
 
 
-def test_a_start_that_has_learned_from_the_validation_pictures_is_counted(straight):
+def test_validation_images_that_the_initial_model_was_trained_on_are_counted(straight):
     def seen(**changes):
         config = configured(**{"init": str(straight[0]), "data.fake_count": 240, **changes})
         val = loop.sources(config)[1]
-        return seen_before(config, lambda: loop.opened(config)[0], val) / len(val)
+        return initialization.validation_overlap(config, lambda: loop.opened(config)[0], val) / len(val)
 
     assert seen() == 0
     assert seen(seed=1) == 0  # another seed keeps the fold
@@ -246,9 +275,9 @@ def test_a_start_that_has_learned_from_the_validation_pictures_is_counted(straig
 def test_an_older_training_has_the_fold_that_its_seed_drew():
     said = configured(seed=3).to_dict()
     del said["data"]["fold"]
-    assert completed(said)["data"]["fold"] == 3
+    assert migrate_config(said)["data"]["fold"] == 3
     said["data"]["fold"] = 1
-    assert completed(said)["data"]["fold"] == 1
+    assert migrate_config(said)["data"]["fold"] == 1
 
 
 def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
@@ -266,12 +295,12 @@ def test_a_run_begun_before_there_was_a_key_goes_on(straight, start, tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"stage": "train"}, "config.stage is 'train'; the stages are pretrain, finetune"),
+        ({"stage": "train"}, "config.stage must be one of pretrain, finetune, heads, got 'train'"),
         ({"batch_size": 12}, "config.batch_size=12 cannot be split over 8 devices"),
         ({"data.train": "nowhere"}, "no picture in 'nowhere'"),
-        ({"view.quality": 99}, "config.view.quality=99: a JPEG's is 1 to 98, and 100 encodes nothing"),
+        ({"view.quality": 99}, "config.view.quality must be 1 to 98, or 100 to encode nothing, got 99"),
         ({"data.kind": "folder"}, "'folder' needs a path"),
-        ({"optim.frozen": ("*",)}, "config.optim.frozen leaves nothing for the stage 'finetune' to train"),
+        ({"optim.frozen": ("*",)}, "config.optim.frozen leaves no parameter for the stage 'finetune' to train"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(changes, said, start, tmp_path):
@@ -366,7 +395,7 @@ def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_p
     params = random_params(tiny(config.model))
     saved = {"one": params, "two": jax.tree.map(lambda x: 1.5 * x, params)}
     monkeypatch.setattr(
-        "driqa_jax.checkpoints.manager.load_for_scoring", lambda name: (saved[name], describe(runs[name]))
+        "driqa_jax.train.export.load_model", lambda name: LoadedModel(saved[name], describe(runs[name]), None)
     )
     # What random parameters predict need not rise with the scores.
     monkeypatch.setattr("driqa_jax.train.export.fit_calibration", lambda predicted, mos: fit_calibration(mos, mos))

@@ -17,9 +17,8 @@ from safetensors.numpy import save_file
 from scipy.special import erf
 from vit_tensors import as_augreg
 
-from driqa_jax.checkpoints.manager import load_for_scoring
-from driqa_jax.checkpoints.state import flatten
-from driqa_jax.checkpoints.weights import save_weights
+from driqa_jax.checkpoints.load import load
+from driqa_jax.checkpoints.weights import flatten, save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.inference import scorer
@@ -311,7 +310,7 @@ def config(monkeypatch):
 def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config, files, tmp_path):
     config.backbone = str(files["augreg"])
     assert loop.train(config, tmp_path / "run") == 0
-    params, metadata = load_for_scoring(tmp_path / "run")
+    params, metadata, _ = load(tmp_path / "run")
     start, end = flatten(read_vit(files["timm"], TINY)), flatten(params["quality_encoder"]["backbone"])
     moved = {name for name, value in end.items() if not np.array_equal(value, start[name])}
     assert not any(name.startswith("patch/") for name in moved)
@@ -335,7 +334,7 @@ def test_a_file_that_would_be_of_no_use_is_refused(config, files, tmp_path):
     config.backbone = str(files["timm"])
     lite = config.copy_and_resolve_references()
     lite.model.variant = "lite"
-    with pytest.raises(UserError, match="'lite' has its backbone from an installed package"):
+    with pytest.raises(UserError, match="'lite' takes its backbone from an installed package"):
         initialization.finetuning_params(lite, driqa.build_model(lite.model), source=None)
     with pytest.raises(UserError, match="config.backbone is for stage 2"):
         initialization.pretraining_params(config, driqa.build_model(config.model), source=None)

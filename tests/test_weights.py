@@ -11,10 +11,10 @@ import safetensors.numpy
 from fake_model import METADATA, fake_params
 
 from driqa_jax.checkpoints import weights
+from driqa_jax.checkpoints.load import expected_params, model_config
 from driqa_jax.checkpoints.metadata import describe
 from driqa_jax.checkpoints.weights import WeightsError, load_weights, save_weights
 from driqa_jax.data.views import ViewRule
-from driqa_jax.inference.scorer import expected_params, model_config
 from driqa_jax.models.driqa import build_model
 
 
@@ -94,7 +94,7 @@ def test_files_that_are_no_weights_are_refused_by_name(file, tmp_path):
         short: "safetensors file",
         noise: "safetensors file",
         foreign: "format 'pt'",
-        poisoned: "not finite",
+        poisoned: "non-finite",
     }
     for path, reason in {**cases, tmp_path / "absent.safetensors": "cannot be read"}.items():
         with pytest.raises(WeightsError, match=reason) as caught:
@@ -135,7 +135,7 @@ def test_flatten_is_undone_by_unflatten_and_refuses_slashes():
 
 
 def test_an_unknown_name_lists_what_is_bundled():
-    with pytest.raises(WeightsError, match="no model 'nonesuch': bundled are"):
+    with pytest.raises(WeightsError, match="no model 'nonesuch': give a bundled model \\(lite"):
         weights.bundled("nonesuch")
 
 
@@ -149,7 +149,7 @@ def test_bundled_weights_fit_their_models():
 
 
 def test_weights_of_an_unknown_variant_name_those_there_are():
-    with pytest.raises(WeightsError, match=r"w\.st: .*'huge'.*'lite'"):
+    with pytest.raises(WeightsError, match=r"w\.st: the variant must be one of .*lite.*'huge'"):
         model_config({"config": ml_collections.ConfigDict({"variant": "huge"})}, "w.st")
 
 

@@ -39,6 +39,11 @@ def tiny(config):
     return assemble(SIZE, config)
 
 
+def smallest(config):
+    """The same parts at the least width, for a checkpoint that is kept in the repository."""
+    return assemble(SIZE._replace(width=8), config)
+
+
 def random_params(model, seed=0):
     """Parameters of any model, none of them zero: a fresh one hides what its zeros multiply."""
     rng = np.random.default_rng(seed)

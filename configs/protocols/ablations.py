@@ -1,14 +1,14 @@
-"""The ablations on BIQ2021: eight rows, three splits each, on features that are computed once.
+"""Ablations on BIQ2021: eight rows with three splits each, on cached features.
 
 driqa protocol --config configs/protocols/ablations.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/restore_lite --workdir protocol_ablations
 
-The splits are drawn within the official training split, near neighbours kept together: the official test pictures are
-not looked at. The backbone is ImageNet's and stands still, as do E_d and R; the rows differ in what learns on top of
-them. Each picture is seen once, at 224 rows and one tile of 224; what was seen, some 240 kB a picture, is kept under
-config.base.cache.folder; one row, the random restorer, adds a tenth of that.
+The splits are drawn within the official training split with near duplicates on one side; official test images are not
+used. The ImageNet backbone, the degradation encoder and the restorer are frozen; the rows differ in the trained layers
+above them. Each image is encoded once, at 224 rows with one tile of 224. The features, about 240 kB per image, are
+cached under config.base.cache.folder; the row with a random restorer adds a tenth of that.
 
-Other rows: configs/protocols/ablations_more.py, and from pixels configs/protocols/ablations_pixels.py.
+Other rows: configs/protocols/ablations_more.py; trained on pixels: configs/protocols/ablations_pixels.py.
 """
 
 from driqa_jax.protocol.config import default

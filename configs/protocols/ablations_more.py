@@ -1,10 +1,10 @@
-"""The other ablations on kept features; commands, splits and cost as in configs/protocols/ablations.py.
+"""More ablations on cached features; commands, splits and cost as in configs/protocols/ablations.py.
 
 driqa protocol --config configs/protocols/ablations_more.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/restore_lite --workdir protocol_ablations_more
 
-"full" comes first again, since differences are taken against it. With an untrained E_d, what E_d and R see is computed
-anew, and without the backbone what it does not see is kept too.
+"full" is the first row again, because differences are relative to it. The row with an untrained degradation encoder
+computes its features and those of the restorer again; the row without a backbone caches further features.
 """
 
 import pathlib

@@ -1,17 +1,16 @@
-"""The ablations that need pixels at every step: stage 2 as in configs/biq2021_lite.py, on three splits.
+"""Ablations that need pixels in each step: stage 2 as in configs/biq2021_lite.py, on three splits.
 
 driqa protocol --config configs/protocols/ablations_pixels.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/restore_lite --workdir protocol_ablations_pixels
 
-Three rows start from a stage 1 of their own, made first, all on the same E_d:
+Three rows need their own stage 1, with the same degradation encoder; train these first:
 
 for ROW in model.condition=none model.inject=add loss.rs=restored; do
   driqa train --config configs/restore_lite.py --config.data.path=BIQ2021/tfds --config.init=runs/pretrain_lite \
       --config.$ROW --workdir runs/restore_${ROW#*=}
 done
 
-The splits are those of configs/protocols/ablations.py. A run takes about an hour on two CPU cores: this table is for a
-machine with an accelerator.
+The splits are those of configs/protocols/ablations.py. A run takes about an hour on two CPU cores; use an accelerator.
 """
 
 import pathlib

@@ -1,10 +1,10 @@
-"""BIQ2021's official split, three seeds: stage 2 of `lite`, trained and tested.
+"""Stage 2 of `lite` on the official split of BIQ2021, with three seeds.
 
 driqa protocol --config configs/protocols/biq2021.py --config.base.data.path=BIQ2021/tfds \
     --config.base.init=runs/restore_lite_more --workdir protocol_biq2021
 
-Each run is configs/biq2021_lite.py, its validation fold taken out of the official training split by the seed. Beside
-the whole test split stand its "novel" pictures, those that show no scene of the training split.
+Each run is configs/biq2021_lite.py; the seed selects its validation fold within the official training split. The table
+also has the "novel" test images, which show no scene of the training split.
 """
 
 from driqa_jax.protocol.config import default

@@ -1,13 +1,13 @@
-"""Zero-shot: the bundled `lite`, which learned from BIQ2021's training split, on all of every other set at hand.
+"""Zero-shot: the bundled `lite`, trained on BIQ2021's training split, tested on all images of other data sets.
 
-python docs/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
+python tools/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
 driqa protocol --config configs/protocols/cross.py --workdir cross \
     --config.across.avt.path=image_quality_test/test_1/avt.csv
 
-Sets without a path are left out; give those that you have, prepared by `driqa data prepare`, as
---config.across.koniq10k.path=prepared. The pictures of AVT, coded at 144 to 2160 rows, were shown at 2160, and are
-brought to that height (Lanczos) before they are scored; its MOS is from 1 to 5. Check by `driqa data leaks` that two
-sets are disjoint before calling a figure zero-shot.
+Sets without a path are skipped. Set the path of each set that you prepared with `driqa data prepare`, for example
+--config.across.koniq10k.path=prepared. AVT images, coded at 144 to 2160 rows, were shown at 2160 rows and are resized
+to that height (Lanczos) before scoring; MOS is from 1 to 5. Check with `driqa data leaks` that two sets are disjoint
+before calling a result zero-shot.
 """
 
 from driqa_jax.protocol.config import default

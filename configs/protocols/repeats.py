@@ -1,10 +1,10 @@
-"""Ten 80/20 splits by stable hash of one's own scored pictures: the bundled `lite` as it is, and fine-tuned.
+"""Ten 80/20 hash splits of your own scored images: the bundled `lite` without and with fine-tuning.
 
 driqa protocol --config configs/protocols/repeats.py --config.base.data.path=ratings.csv --workdir repeats
 
-`ratings.csv` is as in configs/finetune_csv.py, whose training each run is; pictures of one group (or reference) never
-part. With --config.splits.kind=published --config.splits.folder=ARNIQA/datasets/LIVE/splits the splits are those. The
-table gives medians over the ten, and their spread; the difference of the two rows is on the same pictures.
+`ratings.csv` and the training are those of configs/finetune_csv.py; images of one group (or reference) stay on one
+side. Published splits: --config.splits.kind=published --config.splits.folder=ARNIQA/datasets/LIVE/splits. The table has
+medians over the ten splits and their spread; the difference of the two rows uses the same images.
 """
 
 from driqa_jax.protocol.config import default

@@ -1,8 +1,8 @@
-"""A whole protocol on generated pictures: two rows, two splits, another set. Does everything run here?
+"""A complete protocol on generated images, to test the installation: two rows, two splits, another data set.
 
 driqa protocol --config configs/protocols/smoke.py --workdir /tmp/protocol
 
-A few minutes on two CPU cores, nearly all of it compilation (once: programs are cached). What it learns is of no use.
+It takes a few minutes on two CPU cores, nearly all of it compilation, which is cached. The model is useless.
 """
 
 from driqa_jax.protocol.config import default

@@ -1,4 +1,7 @@
-"""Which checkpoints are whole: one that a power cut or a full disk has torn is found by reading it to its end."""
+"""Finds the newest checkpoint that is intact by reading it completely, and quarantines corrupt ones.
+
+A power cut or a full disk can leave a checkpoint incomplete after its folder was renamed into place.
+"""
 
 import pathlib
 
@@ -9,70 +12,69 @@ import orbax.checkpoint as ocp
 from driqa_jax.errors import UserError
 
 
-class Torn(Exception):
-    """A checkpoint that cannot be read to its end; the message says what is wrong with it."""
+class CorruptCheckpointError(Exception):
+    """A checkpoint cannot be read completely; the message says why."""
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:
-    """The steps of the checkpoints in a folder, newest first; those still being written do not count."""
+    """The steps of the checkpoints in a folder, newest first, without those that are still being written."""
     if not folder.is_dir():
         return []
     return sorted((int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True)
 
 
 def read(path: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[dict, dict]:
-    """A checkpoint's state as numpy, of all its parts or only of these, and what was saved beside it.
+    """The state of a checkpoint as numpy arrays, whole or only `parts` of it, and the run record saved beside it.
 
-    What to read is what the checkpoint says of itself: no change of the code or of the configuration looks like damage.
-    The handlers are called as they are, without the barriers around them, so that a single host can look.
+    The checkpoint's own metadata says what to read, so that a change of code or configuration does not look like
+    corruption. The handlers are called without the manager's barriers, so that a single host can read.
 
     Raises:
-      Torn: a file is missing, cut or empty.
+      CorruptCheckpointError: a file is missing, truncated or empty.
     """
     try:
         run = ocp.JsonCheckpointHandler().restore(path / "run")
         handler = ocp.PyTreeCheckpointHandler()
         saved = handler.metadata(path / "state").tree
-        wanted = {name: saved[name] for name in parts or saved}
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
-        how = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-        return handler.restore(path / "state", args=how), run
+        item = {name: saved[name] for name in parts or saved}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        args = ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
+        return handler.restore(path / "state", args=args), run
     except MemoryError:
         raise
-    except Exception as error:  # of many kinds: of JSON, of Orbax, of the array store beneath it
-        raise Torn(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
+    except Exception as error:  # JSON, Orbax and its array store raise many types
+        raise CorruptCheckpointError(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
 
 
-def newest(folder: pathlib.Path, parts: tuple[str, ...] = ()):
-    """The newest whole checkpoint in a folder.
+def newest(folder: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[int | None, dict, dict, dict[int, str]]:
+    """The newest intact checkpoint in a folder.
 
     Returns:
-      Its step, state and run, see `read` (None, {}, {} where there is no checkpoint), and, for the newer ones that are
-      not whole, what is wrong with them, by step.
+      (step, state, run record, reasons by step why newer ones are corrupt); (None, {}, {}, {}) without checkpoints.
 
     Raises:
-      UserError: there are checkpoints, and none is whole.
+      UserError: all checkpoints are corrupt.
     """
-    torn = {}
+    corrupt = {}
     for step in steps_in(folder):
         try:
-            return step, *read(folder / str(step), parts), torn
-        except Torn as error:
-            torn[step] = str(error)
-    if torn:
+            return step, *read(folder / str(step), parts), corrupt
+        except CorruptCheckpointError as error:
+            corrupt[step] = str(error)
+    if corrupt:
         raise UserError(
-            f"{folder}: no whole checkpoint is left ({'; '.join(f'{step}: {why}' for step, why in torn.items())}). "
-            "Put one back from a copy, or remove the folder to begin anew"
+            f"{folder}: all checkpoints are corrupt ({'; '.join(f'{step}: {why}' for step, why in corrupt.items())}). "
+            "Restore one from a backup, or remove the folder to start again"
         )
     return None, {}, {}, {}
 
 
-def set_aside(folder: pathlib.Path, step: int) -> pathlib.Path:
-    """Move a checkpoint out of the way, to `broken-checkpoints` beside its folder; returns its new place."""
-    place = folder.parent / "broken-checkpoints" / str(step)
-    place.parent.mkdir(exist_ok=True)
+def quarantine(folder: pathlib.Path, step: int) -> pathlib.Path:
+    """Move a checkpoint to `broken-checkpoints` beside its folder; returns its new path."""
+    target = folder.parent / "broken-checkpoints" / str(step)
+    target.parent.mkdir(exist_ok=True)
     number = 1
-    while place.exists():
+    while target.exists():
         number += 1
-        place = place.with_name(f"{step}-{number}")
-    return (folder / str(step)).rename(place)
+        target = target.with_name(f"{step}-{number}")
+    return (folder / str(step)).rename(target)

@@ -1,4 +1,6 @@
-"""What a trained model says of itself: variant, view, calibration, provenance."""
+"""The metadata of a model that a run trained: variant, view, calibration, provenance."""
+
+from typing import Any
 
 from driqa_jax.checkpoints.weights import FORMAT
 from driqa_jax.data.views import ViewRule
@@ -7,17 +9,13 @@ from driqa_jax.version import VERSION
 SCORING_TILES = 4
 
 
-def describe(run: dict) -> dict:
-    """The metadata of a weights file for the newest checkpoint of a run.
-
-    Args:
-      run: config, examples and step, as saved with the checkpoint.
-    """
+def describe(run: dict[str, Any]) -> dict[str, Any]:
+    """The metadata of a weights file for a checkpoint; `run`: config, examples and step, as saved beside its state."""
     config = run["config"]
-    kept = {key: config["view"][key] for key in ("short", "tile")}
-    view = ViewRule(**kept, tiles=SCORING_TILES)
+    sizes = {key: config["view"][key] for key in ("short", "tile")}
+    view = ViewRule(**sizes, tiles=SCORING_TILES)
     if config["view"].get("kind") == "crop":
-        view = ViewRule(**kept, tiles=1, kind="crop", canvases=((kept["tile"], kept["tile"]),))
+        view = ViewRule(**sizes, tiles=1, kind="crop", canvases=((sizes["tile"], sizes["tile"]),))
     return {
         "format": FORMAT,
         "variant": config["model"]["variant"],

@@ -1,4 +1,4 @@
-"""Configurations of older trainings, which lack the keys that came later."""
+"""Configurations of older trainings, which lack keys that were added later."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from flax import traverse_util
 from driqa_jax.models.ablations import DEFAULTS
 from driqa_jax.models.driqa import OLDER
 
-# What was done before there was the key, as JSON has it.
+# The behaviour before a key existed, as a JSON value.
 UNSET: dict[str, Any] = {
     "data.split_file": "",
     "data.score_column": "",
@@ -33,8 +33,9 @@ UNSET: dict[str, Any] = {
 }
 
 
-def completed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A training's configuration, nested, with the keys that it lacks."""
+def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested training configuration with the keys that it lacks."""
     flat = traverse_util.flatten_dict(dict(config), sep=".", keep_empty_nodes=True)
-    drawn = {"data.fold": flat["seed"]} if "seed" in flat else {}  # once the seed drew the validation fold, too
-    return traverse_util.unflatten_dict({**UNSET, **drawn, **flat}, sep=".")
+    # The seed used to select the validation fold too.
+    fold = {"data.fold": flat["seed"]} if "seed" in flat else {}
+    return traverse_util.unflatten_dict({**UNSET, **fold, **flat}, sep=".")

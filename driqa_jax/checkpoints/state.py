@@ -1,19 +1,21 @@
-"""The state of a run: parameters as flat dictionaries, the trained ones apart from those that stay."""
+"""The state of a run: flat parameters, the trained ones separate from the frozen ones."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import traverse_util
 
-Flat = dict[str, jax.Array]
+from driqa_jax.checkpoints.weights import flatten, unflatten
+
+Flat = dict[str, jax.Array]  # arrays by path, "quality_encoder/vector/kernel"
 
 
 class TrainState(NamedTuple):
-    """`step` int32; `trainable` and `frozen` partition the parameters by path; `ema` averages `trainable`.
+    """`trainable` and `frozen` partition the parameters by path; `ema` averages `trainable`; `step` int32.
 
-    `trouble` int32: 0, or what was not finite at `step`, see `health`; the state then stands still.
+    `nonfinite_code` int32: 0, or the quantity that was not finite at `step`, see `train.step`.
     """
 
     step: jax.Array
@@ -21,25 +23,20 @@ class TrainState(NamedTuple):
     frozen: Flat
     ema: Flat
     opt_state: Any
-    trouble: jax.Array
-
-
-def flatten(params: dict) -> Flat:
-    """Nested parameters to paths joined by '/'."""
-    return traverse_util.flatten_dict(params, sep="/")
+    nonfinite_code: jax.Array
 
 
 def merge(*parts: Flat) -> dict:
     """Flat parts to one nested tree."""
-    return traverse_util.unflatten_dict({key: value for part in parts for key, value in part.items()}, sep="/")
+    return unflatten({path: value for part in parts for path, value in part.items()})
 
 
-def create(params: dict, is_trained, optimizer: optax.GradientTransformation) -> TrainState:
-    """A run's first state. `is_trained(path) -> bool` decides for each parameter."""
+def create(params: dict, is_trained: Callable[[str], bool], optimizer: optax.GradientTransformation) -> TrainState:
+    """The first state of a run; `is_trained(path)` decides for each parameter."""
     flat = flatten(params)
     trainable = {path: value for path, value in flat.items() if is_trained(path)}
     frozen = {path: value for path, value in flat.items() if path not in trainable}
-    # A copy: the step donates its state, and one buffer cannot be given away twice.
+    # A copy, because the step donates its state and a buffer can be donated only once.
     ema = jax.tree.map(jnp.copy, trainable)
     zero = jnp.zeros((), jnp.int32)
     return TrainState(zero, trainable, frozen, ema, optimizer.init(trainable), jnp.copy(zero))

@@ -1,8 +1,8 @@
-"""Weights files: one safetensors file, float16, that says in its header what it is and how to use it.
+"""Weights files: one float16 safetensors file whose header describes the model and how to use it.
 
-Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"),
-`variant` and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (the names
-of the types) and `provenance`, JSON; and, where one was fitted, `interval`, see `driqa_jax.inference.conformal`.
+Tensors have flat names ("quality_encoder/vector/kernel"). The header's metadata: `format` ("driqa_jax/1"), `variant`
+and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degradations` (names of the types) and
+`provenance`, JSON; optionally `interval`, see `driqa_jax.inference.conformal`.
 """
 
 from __future__ import annotations
@@ -21,61 +21,67 @@ import safetensors
 import safetensors.numpy
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_bytes
 
 FORMAT = "driqa_jax/1"
 TEXT_KEYS = ("format", "variant", "licence")
 JSON_KEYS = {"config": dict, "view": dict, "calibration": dict, "degradations": list, "provenance": dict}
-MAY_LACK = {"interval": dict}
-_NAMED = 4  # how many tensors an error names
+OPTIONAL_KEYS = {"interval": dict}
+_TENSORS_IN_ERRORS = 4
 
 Params = dict[str, Any]
 
 
 class WeightsError(UserError):
-    """A weights file that cannot be used; the message names the file."""
+    """A weights file cannot be used; the message names the file."""
 
 
 def save_weights(path: str | os.PathLike, params: Mapping[str, Any], metadata: Mapping[str, Any]) -> str:
-    """Write parameters (nested mapping of arrays) as float16, and what they are; returns the file's sha256.
+    """Write parameters (nested mapping of arrays) as float16 with their metadata; returns the file's sha256.
 
-    `metadata`: `variant`, `licence` str; `config`, `view`, `calibration`, `provenance` mappings (a ConfigDict
-    will do); `degradations` a sequence of str; or any of the latter as JSON text. `format` is added. Equal
-    input gives equal bytes. The file appears whole or not at all.
+    The write is atomic, and equal input gives equal bytes.
 
-    Raises WeightsError for metadata that lack a key or have a value of another type, ValueError for a
-    parameter that is not floating point, not finite, or too large for float16.
+    Args:
+      metadata: `variant`, `licence` str; `config`, `view`, `calibration`, `provenance` mappings or ConfigDicts;
+        `degradations` a sequence of str; or any of these as JSON text. `format` is added.
+
+    Raises:
+      WeightsError: the metadata lack a key or hold a value of another type.
+      ValueError: a parameter is not floating point, not finite, or too large for float16.
     """
     tensors = {name: _as_float16(name, value) for name, value in sorted(flatten(params).items())}
     if not tensors:
-        raise ValueError(f"{path}: there are no parameters to save")
+        raise ValueError(f"{path}: no parameters to save")
     header = _encoded(decode_metadata({"format": FORMAT, **metadata}, path))
     data = _sorted_header(safetensors.numpy.save(tensors, header))
-    write_whole(path, data)
+    write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
 def load_weights(
     path: str | os.PathLike, variant: str | None = None, expected: Mapping[str, Any] | None = None
 ) -> tuple[Params, dict[str, Any]]:
-    """Parameters, a nested dict of float32 arrays, and the metadata, decoded.
+    """Parameters, a nested dict of float32 arrays, and the decoded metadata.
 
-    `variant`: the one that is wanted. `expected`: a nested mapping of arrays or shape structs that the
-    parameters must match in names and shapes. Raises WeightsError naming the file: absent, no weights file of
-    this project, another variant (both are named), tensors missing, unexpected, of another shape (the first
-    few are named), or not finite.
+    Args:
+      variant: the required variant; None: any.
+      expected: nested arrays or shape structs whose names and shapes the parameters must have.
+
+    Raises:
+      WeightsError: the file is missing, is no weights file of this project, is of another variant, or its tensors are
+        missing, unexpected, of another shape, or not finite.
     """
     with _opened(path) as file:
         metadata = decode_metadata(file.metadata() or {}, path)
         if variant is not None and metadata["variant"] != variant:
             raise WeightsError(
-                f"{path}: weights of the variant {metadata['variant']!r}, but {variant!r} was asked for; "
-                f"name the variant of the file, or give another file"
+                f"{path}: holds weights of the variant {metadata['variant']!r}, expected {variant!r}; "
+                f"set the variant of the file, or give another file"
             )
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
-            raise WeightsError(f"{path}: the tensor {name} holds values that are not finite")
+            raise WeightsError(f"{path}: the tensor {name} has non-finite values")
     if expected is not None:
         check_tensors(path, tensors, flatten(expected))
     return unflatten({name: tensor.astype(np.float32) for name, tensor in tensors.items()}), metadata
@@ -93,13 +99,13 @@ def _opened(path):
         with safetensors.safe_open(os.fspath(path), framework="numpy") as file:
             yield file
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: not a whole safetensors file ({error})") from None
+        raise WeightsError(f"{path}: not a complete safetensors file ({error})") from None
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Raises WeightsError where flat `tensors` are not, in names and shapes, the flat `expected`."""
+    """Raises WeightsError unless flat `tensors` have the names and shapes of flat `expected`."""
     missing = sorted(expected.keys() - tensors.keys())
     unexpected = sorted(tensors.keys() - expected.keys())
     reshaped = [
@@ -107,10 +113,10 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], expected:
         for name in sorted(expected.keys() & tensors.keys())
         if tuple(tensors[name].shape) != tuple(expected[name].shape)
     ]
-    found = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
-    if any(found.values()):
-        said = "; ".join(f"{what}: {_first_few(names)}" for what, names in found.items() if names)
-        raise WeightsError(f"{path}: the tensors are not those of the model ({said})")
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": reshaped}
+    if any(problems.values()):
+        text = "; ".join(f"{problem}: {_first_few(names)}" for problem, names in problems.items() if names)
+        raise WeightsError(f"{path}: the tensors are not those of the model ({text})")
 
 
 def file_sha256(path: str | os.PathLike) -> str:
@@ -120,7 +126,7 @@ def file_sha256(path: str | os.PathLike) -> str:
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:
-    """sha256 of parameters that are in no file: of their names, dtypes, shapes and bytes."""
+    """sha256 of the names, dtypes, shapes and bytes of nested parameters."""
     digest = hashlib.sha256()
     for name, value in sorted(flatten(params).items()):
         array = np.asarray(value, order="C")
@@ -130,28 +136,28 @@ def params_sha256(params: Mapping[str, Any]) -> str:
 
 
 def bundled(name: str) -> pathlib.Path:
-    """The file of the bundled weights `name`. Raises WeightsError listing the names."""
+    """The file of the bundled weights `name`. Raises WeightsError, listing the names, for another name."""
     files = bundled_files()
     if name not in files:
         names = ", ".join(files) or "none"
         raise WeightsError(
-            f"no model {name!r}: bundled are {names}; or give a .safetensors file, or a training's workdir"
+            f"no model {name!r}: give a bundled model ({names}), a .safetensors file, or the workdir of a training"
         )
     return files[name]
 
 
 def bundled_files() -> dict[str, pathlib.Path]:
-    """The weights that come with the package: name -> file."""
+    """The weights in the package: name -> file."""
     folder = pathlib.Path(str(importlib.resources.files("driqa_jax") / "weights"))
     return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping as a flat one, keys joined by "/". Raises ValueError for a key that holds one."""
+    """A nested mapping as a flat one with keys joined by "/". Raises ValueError for a key that contains one."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
         if not isinstance(key, str) or not key or "/" in key:
-            raise ValueError(f"{prefix}{key!r}: a parameter's name is a text without '/'")
+            raise ValueError(f"{prefix}{key!r}: a parameter name must be a non-empty str without '/'")
         flat.update(flatten(value, f"{prefix}{key}/") if isinstance(value, Mapping) else {prefix + key: value})
     return flat
 
@@ -161,17 +167,17 @@ def unflatten(flat: Mapping[str, Any]) -> Params:
     tree: Params = {}
     for name, value in flat.items():
         *folders, last = name.split("/")
-        place = tree
+        node = tree
         for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = value
+            node = node.setdefault(folder, {})
+        node[last] = value
     return tree
 
 
 def _as_float16(name: str, value: Any) -> np.ndarray:
     array = np.asarray(value)
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{name}: a parameter is floating point, got {array.dtype}")
+        raise ValueError(f"{name}: a parameter must be floating point, got {array.dtype}")
     with np.errstate(over="ignore"):
         small = array.astype(np.float16, order="C")
     if not np.isfinite(small).all():
@@ -181,22 +187,22 @@ def _as_float16(name: str, value: Any) -> np.ndarray:
 
 
 def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Any]:
-    """Metadata with the values of `JSON_KEYS` and `MAY_LACK` decoded, where they are text; `source` stands in errors.
+    """Metadata with the JSON values of `JSON_KEYS` and `OPTIONAL_KEYS` decoded; errors name `source`.
 
-    Other keys hold text and pass. `calibration` may be null. Raises WeightsError for a key that is absent or
-    holds a value of another type, and for another format.
+    Other keys hold text. `calibration` may be null. Raises WeightsError for a missing key, a value of another type, or
+    another format.
     """
     if header.get("format") != FORMAT:
         raise WeightsError(
             f"{source}: format {header.get('format')!r}, expected {FORMAT!r}; "
-            f"not weights that this version of driqa_jax can read"
+            f"this version of driqa_jax cannot read these weights"
         )
     metadata: dict[str, Any] = {}
     for key in (*TEXT_KEYS, *JSON_KEYS):
         if key not in header:
-            raise WeightsError(f"{source}: the metadata lack {key!r}")
+            raise WeightsError(f"{source}: the metadata lack the key {key!r}")
     for key, value in header.items():
-        kind = {**JSON_KEYS, **MAY_LACK}.get(key, str)
+        kind = {**JSON_KEYS, **OPTIONAL_KEYS}.get(key, str)
         try:
             value = json.loads(value) if kind is not str and isinstance(value, str) else value
         except json.JSONDecodeError as error:
@@ -214,13 +220,13 @@ def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dic
 
 def _encoded(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {
-        key: json.dumps(value, sort_keys=True, allow_nan=False) if key in {**JSON_KEYS, **MAY_LACK} else value
+        key: json.dumps(value, sort_keys=True, allow_nan=False) if key in {**JSON_KEYS, **OPTIONAL_KEYS} else value
         for key, value in metadata.items()
     }
 
 
 def _sorted_header(data: bytes) -> bytes:
-    """The same file with its header in sorted order: the library's own order of metadata changes by run."""
+    """The same file with a sorted header; the library's order of metadata changes between runs."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
@@ -229,5 +235,5 @@ def _sorted_header(data: bytes) -> bytes:
 
 
 def _first_few(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _TENSORS_IN_ERRORS
+    return ", ".join(names[:_TENSORS_IN_ERRORS]) + (f" and {more} more" if more > 0 else "")

@@ -158,6 +158,6 @@ def _prepare(args: argparse.Namespace) -> int:
     out = args.out or str(pathlib.Path(args.data_dir) / "tfds")
     with Progress() as progress:
         folder = prepare(args.name, args.data_dir, out, progress)
-    was = "is in" if progress.told else "was prepared already: it is in"
+    was = "is in" if progress.started else "was prepared already: it is in"
     print(f"{args.name} {was} {folder}; train on it with --config.data.path={out}")
     return 0

@@ -7,7 +7,6 @@ import os
 import pathlib
 
 from driqa_jax.cli.options import add_label_options, labels
-from driqa_jax.errors import UserError
 
 _SPLIT_EXAMPLES = """\
 examples:
@@ -153,18 +152,15 @@ def _save(found, folder: str) -> None:
     import io
 
     from driqa_jax.data.leaks import contact_sheet
-    from driqa_jax.io import write_whole
+    from driqa_jax.io import make_folder, write_bytes, write_text
 
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror})") from None
+    make_folder(folder)
     stem = os.path.join(folder, f"{found.left.name}-{found.right.name}".replace(":", "_").replace("/", "_"))
-    write_whole(f"{stem}.csv", found.to_csv().encode())
+    write_text(f"{stem}.csv", found.to_csv())
     said = f"{stem}.csv"
     if len(found.i):
         file = io.BytesIO()
         contact_sheet(found).save(file, "JPEG", quality=85)
-        write_whole(f"{stem}.jpg", file.getvalue())
+        write_bytes(f"{stem}.jpg", file.getvalue())
         said += f" and {stem}.jpg"
     print(f"written: {said}")

@@ -8,6 +8,7 @@ import sys
 
 from driqa_jax.cli.options import positive
 from driqa_jax.errors import UserError
+from driqa_jax.progress import Progress
 
 _EXAMPLES = """\
 examples:
@@ -124,13 +125,13 @@ def _apply(args: argparse.Namespace) -> int:
     targets = files.destinations(paths, args.output, extension)
     enable_compile_cache()
     failed = 0
-    with _Progress("degrading") as progress:
+    with Progress() as progress:
         results = files.degrade_files(args.name, severity, args.seed, paths, targets)
         for done, (path, error) in enumerate(results, 1):
             if error:
                 failed += 1
                 print(f"{path}: {error}", file=sys.stderr)
-            progress(done, len(paths))
+            progress("degrading", done, len(paths))
     return 0 if not failed else 1 if failed < len(paths) else 2
 
 
@@ -139,12 +140,12 @@ def _sheet(args: argparse.Namespace) -> int:
     from driqa_jax.corpus import files, sheet
     from driqa_jax.data.decode import decode
     from driqa_jax.degradations import NAMES
+    from driqa_jax.evaluation.pristine import centre_square
 
     names = [files.known(name.strip()).name for name in args.names.split(",")] if args.names else NAMES
     target = pathlib.Path(args.output)
-    if target.suffix.lower() not in files.LOSSLESS:
-        raise UserError(f"{target}: the extension must be one of {', '.join(files.LOSSLESS)}")
-    square = sheet.centre_square(decode(args.photo), args.side)
+    files.require_lossless(target)
+    square = centre_square(decode(args.photo), args.side)
     enable_compile_cache()
     try:
         grid = sheet.severity_grid(square, names, seed=args.seed)
@@ -164,34 +165,8 @@ def _corpus(args: argparse.Namespace) -> int:
 
     config = read(args.config, settings)
     enable_compile_cache()
-    with _Progress("pictures") as progress:
+    with Progress() as progress:
         manifest = make(config, pathlib.Path(args.output), progress)
     count = sum(shard["records"] for shard in manifest["shards"].values())
     print(f"{args.output} holds {count} pictures in {len(manifest['shards'])} files")
     return 0
-
-
-class _Progress:
-    """On standard error: a bar on a terminal, nothing elsewhere."""
-
-    def __init__(self, what: str):
-        self._what, self._bar = what, None
-
-    def __enter__(self):
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, console=Console(stderr=True))
-            self._task = self._bar.add_task(self._what, total=None)
-            self._bar.start()
-        return self
-
-    def __exit__(self, *unused) -> None:
-        if self._bar:
-            self._bar.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        if self._bar:
-            self._bar.update(self._task, completed=done, total=total)

@@ -9,6 +9,7 @@ import sys
 
 from driqa_jax.cli.options import add_label_options, add_model_options, labels, loading, positive
 from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
 
 _EXAMPLES = """\
 examples:
@@ -87,8 +88,8 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns 0, or 1 where a picture failed."""
     for path in (args.output, args.per_image):
-        if path and not os.path.isdir(os.path.dirname(path) or "."):
-            raise UserError(f"{path}: there is no folder {os.path.dirname(path)}; make it first")
+        if path:
+            require_writable(path)
     if args.probes and (args.model == _NO_MODEL or args.scores or args.scores_lower):
         raise UserError("--probes: needs a model, and compares no other metric's scores")
     if args.model == _NO_MODEL and not (args.scores or args.scores_lower):
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
 
     from driqa_jax.evaluation.bootstrap import LEVEL
-    from driqa_jax.evaluation.coverage import said
+    from driqa_jax.evaluation.coverage import coverage_line
     from driqa_jax.evaluation.report import make_report
     from driqa_jax.evaluation.tables import check_table, save_table, to_terminal
 
@@ -157,17 +158,18 @@ def run(args: argparse.Namespace) -> int:
         report = dataclasses.replace(report, coverage=held)
     if args.output:
         report.save(args.output)
+    table = report.table()
     if args.table:
-        save_table(report, args.table)
+        save_table(table, args.table)
     if args.per_image:
         _save_per_image(args.per_image, part, score, good)
     if args.figures:
         _draw(args.figures, report, score[good], mos[good])
     if report.coverage:
-        print(said(report.coverage))
+        print(coverage_line(report.coverage))
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(report))
+    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table, digits=4))
     for failure in report.failed:
         print(f"{failure['path']}: {failure['error']}", file=sys.stderr)
     return 1 if report.failed else 0
@@ -179,19 +181,20 @@ def _score(args: argparse.Namespace, part):
     import numpy as np
 
     from driqa_jax.evaluation.coverage import coverage
+    from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
-    from driqa_jax.provenance import describe
+    from driqa_jax.progress import Progress
 
     scorer = load(args.model, **loading(args))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
-    for done, result in enumerate(scorer.stream(part.images(), names=part.column("image_id").tolist())):
-        if result.error is None:
-            score[done] = result.score / 100
-            half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100
-        else:
-            failed[result.path] = result.error
-        if (done + 1) % 100 == 0:
-            print(f"{done + 1} of {len(part)}", file=sys.stderr)
+    with Progress() as progress:
+        for done, result in enumerate(scorer.stream(part.images(), names=part.column("image_id").tolist())):
+            if result.error is None:
+                score[done] = result.score / 100
+                half[done] = np.nan if result.uncertainty is None else result.uncertainty / 100
+            else:
+                failed[result.path] = result.error
+            progress("scoring", done + 1, len(part))
     if len(failed) == len(part):
         first = next(iter(failed.values()))
         raise UserError(f"{args.data}: none of {len(part)} pictures could be scored; the first: {first}")
@@ -220,19 +223,11 @@ def _other_scores(args: argparse.Namespace, part) -> dict:
 
 
 def _save_per_image(path: str, part, score, good) -> None:
-    import csv
-    import io
+    from driqa_jax.io import to_csv, write_text
 
-    from driqa_jax.io import write_whole
-
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(["image", "score", "mos"])
     columns = (part.column("image_id"), score, part.column("mos"))
-    rows.writerows(
-        [name, repr(float(x)), repr(float(y))] for name, x, y in zip(*(c[good] for c in columns), strict=True)
-    )
-    write_whole(path, file.getvalue().encode())
+    rows = ([name, float(x), float(y)] for name, x, y in zip(*(c[good] for c in columns), strict=True))
+    write_text(path, to_csv([["image", "score", "mos"], *rows]))
 
 
 def _draw(folder: str, report, score, mos) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import pathlib
 import sys
 
 from driqa_jax.cli.options import add_label_options, labels, positive
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import make_folder, write_json, write_text
+from driqa_jax.progress import Progress
 
 _EXAMPLES = """\
 examples:
@@ -77,50 +77,45 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--crop {args.crop}: give a multiple of 32")
     if args.order and args.pairs:
         raise UserError("--pairs: real noise is no part of --order; examine it without")
-    folder = pathlib.Path(args.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    folder = make_folder(args.output)
     source = _photographs(args)
     return _order(args, source, folder) if args.order else _parts(args, source, folder)
 
 
 def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     """`E_d` and `R`."""
+    from driqa_jax.checkpoints.load import load
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
     from driqa_jax.evaluation import examination, examination_report
     from driqa_jax.evaluation.figures import save_figure
-    from driqa_jax.inference.scorer import model_config
     from driqa_jax.models.driqa import build_model
-    from driqa_jax.train.initialization import load
 
     enable_compile_cache()
-    params, metadata = load(args.model)
+    loaded = load(args.model)
+    params, metadata = loaded.params, loaded.metadata
     count, crop = min(args.count, len(source)), args.crop or CROP
     try:
         photos = next(pretrain_batches(source, crop, count, args.seed, halve=args.halve))["photo"]
     except ValueError as error:
         raise UserError(str(error)) from error
-    model = build_model(model_config(metadata, args.model))
+    model = build_model(loaded.config)
     examiner = examination.Examiner(model, params, metadata["degradations"], photos, args.seed)
-    naming = examiner.naming(told("naming", "types"))
-    restoration = examiner.restoration(told("restoring", "types"))
+    with Progress() as progress:
+        naming, restoration = examiner.naming(progress), examiner.restoration(progress)
     retrieval = examiner.retrieval(RECIPES["mixed"])
     found = examination_report.summary(naming, restoration, retrieval)
     if args.pairs:
         found["real_noise"] = examination_report.real_noise(examiner, *_pairs(args.pairs))
-    write_whole(folder / "restoration.csv", examination_report.table(restoration).encode())
+    write_text(folder / "restoration.csv", examination_report.restoration_csv(restoration))
     for name, figure in (
         ("confusion", examination_report.confusion_figure(naming)),
         ("restoration", examination_report.restoration_figure(restoration)),
     ):
         save_figure(figure, folder / f"{name}.png")
     described = _described(args, source, crop, metadata)
-    report = json.dumps({**found, "provenance": described}, indent=1) + "\n"
-    write_whole(folder / "examination.json", report.encode())
+    write_json(folder / "examination.json", {**found, "provenance": described})
     for name, value in found.items():
         print(f"{name} {value}")
     return 0
@@ -132,27 +127,27 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
 
     from rich.console import Console
 
-    from driqa_jax.evaluation import order_report
-    from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
+    from driqa_jax.evaluation import order
     from driqa_jax.evaluation.figures import save_figure
-    from driqa_jax.evaluation.order import examine_order
     from driqa_jax.evaluation.pristine import photographs
+    from driqa_jax.evaluation.tables import Table, save_table, to_terminal
     from driqa_jax.inference.scorer import load
 
     scorer = load(args.model)
     photos, failed = photographs(source, args.count, args.seed, args.halve, args.crop)
     if not photos:
         raise UserError(f"{source.name}: no photograph to examine; the first: {next(iter(failed.values()))}")
-    found = examine_order(scorer, photos, args.seed, told("scoring", "photographs"))
-    report, failed = order_report.make_order_report(found), {**failed, **found.failed}
+    with Progress() as progress:
+        found = order.examine_order(scorer, photos, args.seed, progress)
+    estimates, failed = order.OrderEstimates.of(found), {**failed, **found.failed}
     # A figure is passed on without the folders that the model lay in.
     title = f"{pathlib.PurePath(scorer.name).name}, {len(found.photos)} photographs of {source.name}"
-    save_figure(order_report.order_figure(report, title), folder / "order.png")
-    rows = report.rows()
-    save_rows(folder / "order.md", order_report.HEADS, rows)
+    save_figure(order.order_figure(estimates, title), folder / "order.png")
+    table = Table(title, order.HEADS, estimates.rows())
+    save_table(table, folder / "order.md")
     scores = {name: getattr(found, name).tolist() for name in ("pristine", "levels", "restored", "changes")}
     values = {
-        **dataclasses.asdict(report),
+        **dataclasses.asdict(estimates),
         "photos": found.photos,
         "scores": scores,
         "failed": failed,
@@ -161,8 +156,8 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
             "sha256": scorer.sha256,
         },
     }
-    write_whole(folder / "order.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-    Console(width=None if sys.stdout.isatty() else 120).print(rows_to_terminal(title, order_report.HEADS, rows))
+    write_json(folder / "order.json", values)
+    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
     for name, reason in failed.items():
         print(f"{name}: {reason}", file=sys.stderr)
     return 1 if failed else 0
@@ -221,14 +216,3 @@ def _pairs(folder: str):
             picture = decode(os.fspath(file))
             pictures.append(picture[: picture.shape[0] // 32 * 32, : picture.shape[1] // 32 * 32])
     return noisy, clean
-
-
-def told(doing: str, what: str):
-    """A `progress(done, count)` that says on stderr how far it is, as "scoring: 3 of 12 photographs"."""
-
-    def progress(done, count):
-        if sys.stderr.isatty() or done == count:
-            end = "\n" if done == count else ""
-            print(f"\r{doing}: {done} of {count} {what}", end=end, file=sys.stderr, flush=True)
-
-    return progress

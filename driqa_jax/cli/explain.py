@@ -58,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     if inside is not None:
         raise UserError(f"{args.output}: holds {inside}, which is to be explained; write to another folder")
     from driqa_jax.errors import UnreadableImage, reason
+    from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
-    from driqa_jax.provenance import describe
     from driqa_jax.reports.gallery import Gallery
 
     scorer = load(args.model, **loading(args))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
 
 _EXAMPLES = """\
 examples:
@@ -59,26 +60,23 @@ def add_parser(subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns 0."""
-    import pathlib
-
-    output = pathlib.Path(args.output)
-    if output.suffix not in (".safetensors", ".stablehlo"):
-        raise UserError(f"{output}: the ending says what to write; it must be .safetensors or .stablehlo")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent}; make it first")
+    output = require_writable(args.output, (".safetensors", ".stablehlo"))
     for option in ("data_path", "average"):
         if output.suffix == ".stablehlo" and getattr(args, option):
             name = option.replace("_", "-")
             raise UserError(f"--{name} goes with .safetensors: a .stablehlo file is made of one model, without data")
     # Only now what takes a second to start: a wrong name is told at once.
     from driqa_jax.compile_cache import enable_compile_cache
+    from driqa_jax.progress import Progress
     from driqa_jax.train.export import export, export_program
 
     enable_compile_cache()
     if output.suffix == ".stablehlo":
         found = export_program(args.model, output, args.licence)
     else:
-        found = export(args.model, output, args.licence or "not stated", args.data_path, _progress, args.average, _say)
+        with Progress() as progress:
+            licence = args.licence or "not stated"
+            found = export(args.model, output, licence, args.data_path, progress, args.average, _say)
     for name, value in found.items():
         if value is not None:  # no correlation of one picture
             print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
@@ -89,10 +87,3 @@ def _say(text: str) -> None:
     import sys
 
     print(text, file=sys.stderr)
-
-
-def _progress(done: int, count: int) -> None:
-    import sys
-
-    if done % 100 == 0 or done == count:
-        print(f"validation: {done} of {count}", file=sys.stderr)

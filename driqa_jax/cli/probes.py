@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import pathlib
 import sys
 
-from driqa_jax.cli.examine import told
 from driqa_jax.cli.options import loading
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import make_folder, write_json
+from driqa_jax.progress import Progress
 
 PRISTINE_MOS = 0.8
 
@@ -23,25 +21,23 @@ def probe(args: argparse.Namespace, part) -> int:
 
     from driqa_jax.degradations.recipes import KADID
     from driqa_jax.evaluation import examination, probes
-    from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
     from driqa_jax.evaluation.representations import Reader
+    from driqa_jax.evaluation.tables import Table, save_table, to_terminal
+    from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
-    from driqa_jax.provenance import describe
 
-    folder = pathlib.Path(args.probes)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    folder = make_folder(args.probes)
     pristine, photos, lost = _pristine(args, part)
     scorer = load(args.model, **loading(args))
     reader = Reader(scorer.model, scorer.params, scorer.rule)
-    labelled, good, failed = _labelled(args, reader, part)
-    groups, mos = part.column("group")[good], part.column("mos")[good]
     stack = np.stack(list(photos.values()))
     examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)
-    degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), told("reading", "types"))
-    found = probes.Probed(
+    with Progress() as progress:
+        labelled, good, failed = _labelled(args, reader, part, progress)
+        degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), progress)
+        restoration = examiner.restoration(progress, KADID)
+    groups, mos = part.column("group")[good], part.column("mos")[good]
+    found = probes.ProbeResults(
         probes.probe_mos(labelled, mos, groups, args.bootstrap, args.seed),
         probes.probe_types(degraded, labels, owners, args.seed),
         int(labels.max()) + 1,
@@ -49,10 +45,10 @@ def probe(args: argparse.Namespace, part) -> int:
             "scored pictures": probes.compare(labelled, groups, args.seed),
             "degraded photographs": probes.compare(degraded, owners, args.seed),
         },
-        probes.gains(examiner.restoration(told("restoring", "types"), KADID), args.seed),
+        probes.gains(restoration, args.seed),
     )
-    rows, failed = found.rows(), {**lost, **failed}
-    save_rows(folder / "probes.md", probes.HEADS, rows)
+    table, failed = Table(f"{scorer.name} on {part.name}", probes.HEADS, found.rows()), {**lost, **failed}
+    save_table(table, folder / "probes.md")
     values = {
         **dataclasses.asdict(found),
         "failed": failed,
@@ -66,9 +62,8 @@ def probe(args: argparse.Namespace, part) -> int:
             "seed": args.seed,
         },
     }
-    write_whole(folder / "probes.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
-    title = f"{scorer.name} on {part.name}"
-    Console(width=None if sys.stdout.isatty() else 120).print(rows_to_terminal(title, probes.HEADS, rows))
+    write_json(folder / "probes.json", values)
+    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
     for name, reason in failed.items():
         print(f"{name}: {reason}", file=sys.stderr)
     return 1 if failed else 0
@@ -91,7 +86,7 @@ def _pristine(args: argparse.Namespace, part):
     return source.name, photos, failed
 
 
-def _labelled(args: argparse.Namespace, reader, part):
+def _labelled(args: argparse.Namespace, reader, part, progress):
     """Representations of the scored pictures, which of them, (N,) bool, and why others were lost. Raises UserError."""
     import numpy as np
 
@@ -100,14 +95,13 @@ def _labelled(args: argparse.Namespace, reader, part):
     from driqa_jax.evaluation.representations import stacked
 
     readings, good, failed = [], np.zeros(len(part), bool), {}
-    progress = told("reading", "pictures")
     for row, name in enumerate(part.column("image_id").tolist()):
         try:
             readings.append(reader(part.read(row), name))
             good[row] = True
         except UnreadableImage as error:
             failed[name] = error.reason
-        progress(row + 1, len(part))
+        progress("reading pictures", row + 1, len(part))
     if len(np.unique(part.column("group")[good])) < FOLDS:
         raise UserError(f"{args.data}: fewer than {FOLDS} scenes to probe on; {len(failed)} pictures failed")
     return stacked(readings), good, failed

@@ -46,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
     settings = parse_overrides(args.overrides)
     if args.rerun and settings:
         raise UserError(f"--config.{settings[0]}: a rerun changes nothing; leave it out")
+    from driqa_jax.checkpoints.manager import silence_orbax_tracebacks
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.protocol.rerun import rerun
     from driqa_jax.protocol.runner import run_protocol
-    from driqa_jax.train import quiet
     from driqa_jax.train.config import read
 
-    quiet.failed_saves()
+    silence_orbax_tracebacks()
     enable_compile_cache()
     if args.rerun:
         return rerun(args.rerun, args.workdir)

@@ -79,8 +79,8 @@ def run(args: argparse.Namespace) -> int:
         check_report(args.report)
     pictures = _pictures(args.paths, args.null)
     # Only now what takes a second to start: a wrong path is told at once.
+    from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
-    from driqa_jax.provenance import describe
 
     scorer = load(args.model, **loading(args))
     with contextlib.ExitStack() as stack:

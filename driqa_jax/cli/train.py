@@ -52,23 +52,39 @@ def add_parser(subparsers) -> None:
         "says, where there is one (auto, the default); not at all (off); or this one being the I-th (from 0) of N that "
         "meet at process 0's address",
     )
+    parser.add_argument(
+        "--help-config",
+        action=_HelpConfig,
+        nargs=0,
+        help="print every configuration key with type, default and meaning",
+    )
     parser.set_defaults(run=run, overrides=[])
+
+
+class _HelpConfig(argparse.Action):
+    """Print the configuration keys and exit, like --help."""
+
+    def __call__(self, parser, *unused):
+        from driqa_jax.train.config import help_text
+
+        print(help_text())
+        parser.exit()
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the loop."""
     settings = parse_overrides(args.overrides)
+    from driqa_jax.checkpoints.manager import silence_orbax_tracebacks
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.distributed import processes, side_by_side, use_cores
-    from driqa_jax.train import quiet
+    from driqa_jax.train.auxiliary.registry import group_size
     from driqa_jax.train.config import read
     from driqa_jax.train.loop import train
-    from driqa_jax.train.neighbours import neighbours
 
-    quiet.failed_saves()
+    silence_orbax_tracebacks()
     config = read(args.config, settings)
     with processes.joined(args.distributed) as count:
-        use_cores(args.cpu_devices or side_by_side(config.batch_size // count, neighbours(config)))
+        use_cores(args.cpu_devices or side_by_side(config.batch_size // count, group_size(config)))
         enable_compile_cache()
         code = train(config, args.workdir)
         if code:

@@ -1,4 +1,4 @@
-"""One degradation put on picture files."""
+"""Apply one degradation to image files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from driqa_jax.data.decode import decode
 from driqa_jax.degradations import apply
 from driqa_jax.degradations.registry import Degradation, find
 from driqa_jax.errors import UserError, reason
-from driqa_jax.io import write_whole
+from driqa_jax.io import make_folder, write_bytes
 
-# Formats that add no degradation of their own, and how Pillow writes them.
+# Lossless formats and Pillow's options for them.
 LOSSLESS = {
     ".png": {"format": "PNG"},
     ".webp": {"format": "WEBP", "lossless": True, "quality": 80, "method": 4},
@@ -30,7 +30,7 @@ LOSSLESS = {
 
 
 def known(name: str) -> Degradation:
-    """The degradation of this name. Raises UserError, with the nearest name, where there is none."""
+    """The degradation of this name. Raises UserError with the nearest name if it is unknown."""
     try:
         return find(name)
     except ValueError as error:
@@ -38,9 +38,9 @@ def known(name: str) -> Degradation:
 
 
 def severity_of(name: str, severity: float | None, level: int | None) -> float:
-    """The severity asked for, directly or as one of KADID-10k's levels 1 to 5.
+    """The severity, given directly or as a KADID-10k level from 1 to 5.
 
-    Raises UserError: an unknown name, a severity outside [0, 1], a level of a type that has none.
+    Raises UserError: unknown name, severity outside [0, 1], a level of a type without levels.
     """
     entry = known(name)
     if level is None:
@@ -55,36 +55,39 @@ def severity_of(name: str, severity: float | None, level: int | None) -> float:
 
 
 def destinations(paths: Sequence[str], output: str, extension: str | None) -> list[pathlib.Path]:
-    """Where each picture goes: OUT itself where it is a file name for one picture, else files in the folder OUT.
+    """The output file of each image: `output` itself if it is a file name and there is one image, else files in it.
 
-    extension: of files in a folder (default: .png). Raises UserError: two would have one name, a format that
-    loses something, or a picture would replace itself.
+    extension: of files in a folder (default: .png). Raises UserError: equal names, a lossy format, or an output that
+    would replace its input.
     """
     out = pathlib.Path(output)
     if len(paths) == 1 and out.suffix and not out.is_dir():
-        found = [out]
+        targets = [out]
     else:
-        found = [out / (pathlib.Path(path).stem + (extension or ".png")) for path in paths]
-    if found[0].suffix.lower() not in LOSSLESS:
-        raise UserError(
-            f"{found[0]}: the extension must be one of {', '.join(LOSSLESS)}; others would degrade the picture further"
-        )
+        targets = [out / (pathlib.Path(path).stem + (extension or ".png")) for path in paths]
+    require_lossless(targets[0])
     taken: dict[pathlib.Path, str] = {}
-    for path, target in zip(paths, found, strict=True):
+    for path, target in zip(paths, targets, strict=True):
         if target in taken:
-            raise UserError(f"{taken[target]} and {path} would both become {target}; degrade them into two folders")
+            raise UserError(f"{taken[target]} and {path} would both become {target}; use two output folders")
         if target.exists() and os.path.samefile(path, target):
             raise UserError(f"{path}: its result would replace it; give another -o")
         taken[target] = path
-    return found
+    return targets
+
+
+def require_lossless(path: pathlib.Path) -> None:
+    """Raises UserError if the extension is not one of `LOSSLESS`."""
+    if path.suffix.lower() not in LOSSLESS:
+        raise UserError(f"{path}: the extension must be one of {', '.join(LOSSLESS)}; other formats degrade the image")
 
 
 def degrade_files(
     name: str, severity: float, seed: int, paths: Sequence[str], targets: Sequence[pathlib.Path]
 ) -> Iterator[tuple[str, str | None]]:
-    """Degrade files one after another, at their own size; yields each path, and what went wrong with it or None.
+    """Degrade files one by one at full size; yields each path and the reason of a failure or None.
 
-    What is random hangs on the seed and the file's name, so the other files do not matter.
+    The random key depends on the seed and the file name only, not on the other files.
     """
     program = jax.jit(lambda key, image: apply(name, key, image, severity))
     for path, target in zip(paths, targets, strict=True):
@@ -99,15 +102,12 @@ def degrade_files(
         yield path, None
 
 
-def save(picture: Image.Image, target: pathlib.Path) -> None:
-    """Write a picture without loss, in the format of the extension, one of LOSSLESS; folders are made.
+def save(image: Image.Image, target: pathlib.Path) -> None:
+    """Write an image without loss in the format of the extension, one of `LOSSLESS`; creates the folder.
 
-    Raises UserError, naming the path, where it cannot be written.
+    Raises UserError with the path if it cannot be written.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{target.parent}: cannot be made ({error.strerror or error})") from None
+    make_folder(target.parent)
     file = io.BytesIO()
-    picture.save(file, **LOSSLESS[target.suffix.lower()])
-    write_whole(target, file.getvalue())
+    image.save(file, **LOSSLESS[target.suffix.lower()])
+    write_bytes(target, file.getvalue())

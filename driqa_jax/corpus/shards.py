@@ -1,16 +1,16 @@
-"""The files of a corpus: ArrayRecord shards as tensorflow_datasets reads them, written without TensorFlow.
+"""The files of a corpus: ArrayRecord shards for tensorflow_datasets, written without TensorFlow.
 
     import tensorflow_datasets as tfds
     records = tfds.builder_from_directory("corpus").as_data_source("train")
     records[0]["image"], records[0]["clean"]  # uint8 (crop, crop, 3)
 
-A record: `image` and `clean`, lossless WebP; `types` and `severities` of the steps in the order in which they were
-applied (none: a clean picture); `photo_id`, the photograph's name in its source; `index`, the crop's place in the
-stream of photographs; `chain_id`, which photographs under one chain share; `key`, unique in the corpus.
+A record has `image` and `clean`, lossless WebP; `types` and `severities` of the steps in order of application (none for
+a clean image); `photo_id`, the photograph's name in its source; `index`, the position of the crop in the stream of
+photographs; `chain_id`, shared by the photographs under one chain; `key`, unique in the corpus.
 
-`clean` stands in every record, though all chains of a photograph share it: pairs are what restoration and
-full-reference models read, in shuffled order, and a second look-up for each would double their reads. It is encoded
-once. It costs about as much disk as `image`.
+Every record has `clean`, although all chains of a photograph share it: restoration and full-reference models read pairs
+in shuffled order, and a second lookup would double their reads. It is encoded once and takes about as much disk as
+`image`.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from PIL import Image
 
-from driqa_jax.errors import UserError
-from driqa_jax.io import part_name
+from driqa_jax.io import part_name, write_errors
 
 NAME, SPLIT = "corpus", "train"
 
 
-def encode(picture: np.ndarray) -> bytes:
-    """uint8 (H, W, 3) as lossless WebP, at libwebp's fastest effort but one: the bytes are these ever after."""
+def encode(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as lossless WebP. The settings are fixed, so a libwebp version always gives the same bytes."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "WEBP", lossless=True, quality=20, method=1)
+    Image.fromarray(image).save(file, "WEBP", lossless=True, quality=20, method=1)
     return file.getvalue()
 
 
 def features():
-    """What a record holds, for tensorflow_datasets."""
+    """The features of a record for tensorflow_datasets."""
     import tensorflow_datasets as tfds
 
-    picture = tfds.features.Image(shape=(None, None, 3))
+    image = tfds.features.Image(shape=(None, None, 3))
     return tfds.features.FeaturesDict(
         {
-            "image": picture,
-            "clean": picture,
+            "image": image,
+            "clean": image,
             "types": tfds.features.Sequence(tfds.features.Text()),
             "severities": tfds.features.Sequence(np.float32),
             "photo_id": tfds.features.Text(),
@@ -56,21 +55,18 @@ def features():
     )
 
 
-def shard_path(folder: pathlib.Path, place: int, count: int) -> pathlib.Path:
-    """Where shard `place` of `count` lies."""
-    return folder / f"{NAME}-{SPLIT}.array_record-{place:05d}-of-{count:05d}"
+def shard_path(folder: pathlib.Path, index: int, count: int) -> pathlib.Path:
+    """The path of shard `index` of `count`."""
+    return folder / f"{NAME}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
 
 
 def write_shard(path: pathlib.Path, records: Iterable[dict]) -> dict:
-    """Write one shard, whole or not at all; returns its file name, number of records and sha256.
-
-    Raises UserError, naming the path, where it cannot be written.
-    """
+    """Write one shard atomically; returns its file name, number of records and sha256. Raises UserError if it fails."""
     from tensorflow_datasets.core import example_serializer, file_adapters, writer
 
     class Serializer(example_serializer.ExampleSerializer):
         def serialize_example(self, example):
-            # Protocol buffers write a record's keys in an order that differs from process to process, unless asked.
+            # By default the order of a record's keys differs between processes.
             return self.get_tf_example(example).SerializeToString(deterministic=True)
 
     described = features()
@@ -81,33 +77,32 @@ def write_shard(path: pathlib.Path, records: Iterable[dict]) -> dict:
     )
     part = part_name(path)
     try:
-        count = shard.write(((record["key"], record) for record in records), part)
-        digest = sha256(part)
-        with open(part, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+        with write_errors(path):
+            count = shard.write(((record["key"], record) for record in records), part)
+            digest = sha256(part)
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     return {"file": path.name, "records": count, "sha256": digest}
 
 
 def sha256(path: pathlib.Path) -> str:
-    """The digest of a file, in hexadecimal."""
+    """The hexadecimal digest of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_metadata(folder: pathlib.Path, lengths: Sequence[int], description: str) -> None:
-    """What `tfds.builder_from_directory` needs beside the shards."""
+    """Write the metadata for `tfds.builder_from_directory`."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core import naming
 
     template = naming.ShardedFileTemplate(
         data_dir=folder, dataset_name=NAME, split=SPLIT, filetype_suffix="array_record"
     )
-    size = sum(shard_path(folder, place, len(lengths)).stat().st_size for place in range(len(lengths)))
+    size = sum(shard_path(folder, i, len(lengths)).stat().st_size for i in range(len(lengths)))
     split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=size, filename_template=template)
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
@@ -116,5 +111,5 @@ def write_metadata(folder: pathlib.Path, lengths: Sequence[int], description: st
         filename_template=template,
         description=description,
         disable_shuffling=True,
-        check_data=False,  # the check reads through TensorFlow
+        check_data=False,  # the check needs TensorFlow
     )

@@ -1,4 +1,4 @@
-"""The contact sheet: degradations by severities, on one photograph."""
+"""A contact sheet: degradations by severity on one photograph."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _LABEL, _HEADER, _GAP, _FONT = 190, 30, 4, 15  # px
 def severity_grid(
     photo: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES, seed: int = 0
 ) -> np.ndarray:
-    """Each degradation at each severity: uint8 (names, severities, H, W, 3), one compiled program for all.
+    """Each degradation at each severity, in one compiled program: (names, severities, H, W, 3) uint8.
 
-    photo: uint8 (H, W, 3), sides at least 32. The pictures of a row share their key, so that severity alone
-    differs. Raises ValueError for a smaller photo.
+    photo: (H, W, 3) uint8, sides at least 32. The images of a row share a key, so only the severity differs. Raises
+    ValueError for a smaller photo.
     """
     image = photo.astype(np.float32) / 255.0
 
     @jax.jit
     def rows(key, image, severities):
         keys = jax.random.split(key, len(names))
-        pictures = [
+        images = [
             jax.lax.map(lambda s, name=name, key=key: apply(name, key, image, s), severities)
             for name, key in zip(names, keys, strict=True)
         ]
-        return jnp.round(jnp.stack(pictures) * 255.0).astype(jnp.uint8)
+        return jnp.round(jnp.stack(images) * 255.0).astype(jnp.uint8)
 
     return np.asarray(rows(jax.random.key(seed), image, np.asarray(severities, np.float32)))
 
 
 def contact_sheet(grid: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES) -> Image.Image:
-    """The grid as one labelled picture, a row for each name and a column for each severity."""
+    """The grid as one labelled image: a row for each name, a column for each severity."""
     rows, columns, height, width, _ = grid.shape
     size = (_LABEL + columns * (width + _GAP), _HEADER + rows * (height + _GAP))
     sheet = Image.new("RGB", size, "white")
@@ -55,15 +55,8 @@ def contact_sheet(grid: np.ndarray, names: Sequence[str], severities: Sequence[f
     return sheet
 
 
-def centre_square(photo: np.ndarray, side: int) -> np.ndarray:
-    """The middle of a photograph, at its own scale: (n, n, 3), n = `side` or what there is."""
-    side = min(side, *photo.shape[:2])
-    y, x = ((length - side) // 2 for length in photo.shape[:2])
-    return photo[y : y + side, x : x + side]
-
-
-def _lines(name: str, font) -> list[str]:
-    """A name in as many lines as the margin asks for, broken after underscores."""
+def _lines(name: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+    """The name, broken after underscores to fit the margin."""
     lines = [""]
     for part in name.replace("_", "_ ").split():
         fits = font.getlength(lines[-1] + part) <= _LABEL - 16

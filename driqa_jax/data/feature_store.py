@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import part_name, write_whole
+from driqa_jax.io import part_name, write_errors, write_json
 
 
 class FeatureStore:
@@ -34,7 +34,7 @@ class FeatureStore:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"config.cache.folder={folder}: cannot be made ({error.strerror})") from None
-        write_whole(self.path / "key.json", (json.dumps(key, indent=1, sort_keys=True) + "\n").encode())
+        write_json(self.path / "key.json", key, sort_keys=True)
         self._chunks: list[dict[str, np.ndarray]] = []
         self._rows: dict[str, tuple[int, int]] = {}
         self._digests: dict[str, str] = {}
@@ -60,14 +60,13 @@ class FeatureStore:
         chunk = self.path / hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
         part = part_name(chunk)
         try:
-            part.mkdir()
-            for name, array in arrays.items():
-                np.save(part / f"{name}.npy", array)
-            (part / "ids.txt").write_text("".join(lines))
-            if not chunk.exists():
-                os.rename(part, chunk)
-        except OSError as error:
-            raise UserError(f"{chunk}: cannot be written ({error.strerror or error})") from None
+            with write_errors(chunk):
+                part.mkdir()
+                for name, array in arrays.items():
+                    np.save(part / f"{name}.npy", array)
+                (part / "ids.txt").write_text("".join(lines))
+                if not chunk.exists():
+                    os.rename(part, chunk)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         self._open(chunk)

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -14,8 +13,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from driqa_jax.data import near_duplicates
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import DataError
+from driqa_jax.progress import ProgressFn, counter, silent
 
-Progress = Callable[[str, int, int], None]
 # One image under two names. Measured between test and train of BIQ2021: the 132 pairs above .99 differ by .02 in MOS,
 # the 29 between .97 and .99 by .08 (next frames, exposures). No pair of web photographs lies between .9 and .99.
 REPEAT = 0.99
@@ -62,29 +61,26 @@ class Leaks:
         return file.getvalue()
 
 
-def describe(source: Source, progress: Progress | None = None) -> np.ndarray:
+def describe(source: Source, progress: ProgressFn = silent) -> np.ndarray:
     """The descriptors of all images of a source, (N, 144). Raises DataError for an image that cannot be read."""
-    done, ids = itertools.count(1), source.column("image_id")
+    ids = source.column("image_id")
 
     def error(row, cause):
         return DataError(source.name, None, f"{ids[row]}: cannot be read ({cause})")
 
-    def tell():
-        if progress:
-            progress(f"looking at {source.name}", next(done), len(source))
-
+    tell = counter(progress, f"looking at {source.name}", len(source))
     return near_duplicates.describe_all(range(len(source)), source.encoded, error, tell)
 
 
 def leaks_between(
-    left: Source, right: Source, threshold: float = near_duplicates.THRESHOLD, progress: Progress | None = None
+    left: Source, right: Source, threshold: float = near_duplicates.THRESHOLD, progress: ProgressFn = silent
 ) -> Leaks:
     """The scenes shared by two sources."""
     return Leaks(left, right, *near_duplicates.pairs(describe(left, progress), describe(right, progress), threshold))
 
 
 def leaks_within(
-    source: Source, threshold: float = near_duplicates.THRESHOLD, progress: Progress | None = None
+    source: Source, threshold: float = near_duplicates.THRESHOLD, progress: ProgressFn = silent
 ) -> list[Leaks]:
     """The scenes shared by each pair of splits of a source, the smaller split on the left.
 

@@ -18,12 +18,11 @@ from driqa_jax.data.datasets import layout_of
 from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
 from driqa_jax.data.decode import decode as decode_image
 from driqa_jax.errors import DataError, UnreadableImage, reason
-
-Progress = Callable[[str, int, int], None]  # (what, done, total)
+from driqa_jax.progress import ProgressFn, silent
 
 
 def prepare(
-    name: str, data_dir: str | os.PathLike, out: str | os.PathLike, progress: Progress | None = None
+    name: str, data_dir: str | os.PathLike, out: str | os.PathLike, progress: ProgressFn = silent
 ) -> pathlib.Path:
     """Write the set under `out` and return its folder; an existing prepared set is kept.
 
@@ -65,7 +64,7 @@ class Findings:
     defects: list[str]
 
 
-def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Progress | None = None) -> Findings:
+def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: ProgressFn = silent) -> Findings:
     """Check the authors' files of a set against its layout; `decode` also decodes every image.
 
     `progress(what, done, total)` is called after each decoded image. Raises DataError if no file of the set exists.
@@ -115,7 +114,7 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
 
 
 def broken(
-    items: Sequence[Any], read: Callable[[Any], Any], name: Callable[[Any], str], progress: Progress | None = None
+    items: Sequence[Any], read: Callable[[Any], Any], name: Callable[[Any], str], progress: ProgressFn = silent
 ) -> Iterator[str]:
     """One line for each image that cannot be decoded; `read(item)` returns what `decode` accepts."""
 
@@ -128,7 +127,6 @@ def broken(
 
     with ThreadPoolExecutor(2) as threads:
         for done, defect in enumerate(threads.map(defect_of, items), start=1):
-            if progress:
-                progress("decoding", done, len(items))
+            progress("decoding", done, len(items))
             if defect:
                 yield defect

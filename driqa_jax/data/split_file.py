@@ -22,7 +22,7 @@ import numpy as np
 from driqa_jax.data.source import EXTRA_COLUMNS, TEXT_COLUMNS, Source
 from driqa_jax.data.splits import in_validation, require_separate_references
 from driqa_jax.errors import DataError
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_json
 
 FORMAT = "driqa_jax split 1"
 PARTS = ("train", "val", "test")
@@ -74,7 +74,7 @@ class Split:
     def save(self, path: str | os.PathLike) -> None:
         """Write the split as JSON, atomically. Raises UserError if it cannot be written."""
         values = {"format": FORMAT, **dataclasses.asdict(self)}
-        write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
+        write_json(path, values)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Split:

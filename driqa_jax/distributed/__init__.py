@@ -1,9 +1,9 @@
-"""One program on all devices of all hosts: the mesh, the collectives inside a step, and who runs the step.
+"""One program on all devices of all hosts: the mesh, the collectives of a step, and the executors that run it.
 
-The rule that keeps values *and gradients* the same on any number of devices: a step's loss is a share, so that the
-shares of all devices add up to the loss of the global batch. A loss that compares samples is computed in full from
-gathered arrays on every device and divided by their number; the transpose of the gather brings back what the other
-devices owe, and the gradients are then summed once.
+One rule keeps values and gradients equal on any number of devices: a step's loss is a share, and the shares of all
+devices add up to the loss of the global batch. A loss that compares samples is computed in full on every device, from
+gathered arrays, and divided by the number of devices. The transpose of the gather returns the cotangents from the
+other devices, and the gradients are summed once.
 """
 
 from driqa_jax.distributed.collectives import AXIS, gather, local_slice, share, total

@@ -1,4 +1,4 @@
-"""One process a host: joining the others, what they decide together, how they end when one of them dies."""
+"""Runs of several processes, one per host: joining, decisions in common, and the end when one process dies."""
 
 import contextlib
 import os
@@ -15,48 +15,48 @@ import numpy as np
 
 from driqa_jax.errors import UserError
 
-MEETING = 300  # seconds that the first process waits for the last
-HEARTBEAT = 10  # seconds of silence after which a process counts as dead; JAX's own 100 leave the others hanging
-FORM = "auto, off, or HOST:PORT,N,I: the address of process 0, the number of processes, this one's own"
-# JAX tells a process of another one's death by abort(), under which no Python runs: a shell that outlives the process
-# says the last line that it was given, unless that is an empty one.
-_LAST_WORDS = 'trap "" INT TERM HUP; while read -r line; do said=$line; done; [ -z "$said" ] || echo "$said" >&2'
+MEETING = 300  # seconds that the first process waits for the last one
+HEARTBEAT = 10  # seconds without a signal after which a process counts as dead; JAX's default is 100
+FORM = "auto, off, or HOST:PORT,N,I: the address of process 0, the number of processes, the number of this one"
+# When another process dies, JAX calls abort(), which runs no Python code. A shell that outlives the process prints the
+# last line that it received, unless that line is empty.
+_LAST_WORDS = 'trap "" INT TERM HUP; while read -r line; do last=$line; done; [ -z "$last" ] || echo "$last" >&2'
 
 
-class Place(NamedTuple):
-    """A process among `count`, the `index`-th, with process 0 listening at `coordinator` ("host:port")."""
+class ProcessSpec(NamedTuple):
+    """Process `index` (from 0) of `count`; process 0 listens at `coordinator` ("host:port")."""
 
     coordinator: str
     count: int
     index: int
 
 
-def parse(text: str) -> str | Place:
-    """`auto`, `off`, or the place in HOST:PORT,N,I. Raises UserError for anything else."""
+def parse(text: str) -> str | ProcessSpec:
+    """`auto`, `off`, or the spec in HOST:PORT,N,I. Raises UserError for anything else."""
     if text in ("auto", "off"):
         return text
-    found = re.fullmatch(r"(\S+:\d+),(\d+),(\d+)", text)
-    if not found:
+    match = re.fullmatch(r"(\S+:\d+),(\d+),(\d+)", text)
+    if not match:
         raise UserError(f"--distributed {text}: expected {FORM}")
-    place = Place(found[1], int(found[2]), int(found[3]))
-    if place.index >= place.count:
-        raise UserError(f"--distributed {text}: processes are numbered from 0 to {place.count - 1}")
-    return place
+    spec = ProcessSpec(match[1], int(match[2]), int(match[3]))
+    if spec.index >= spec.count:
+        raise UserError(f"--distributed {text}: processes are numbered from 0 to {spec.count - 1}")
+    return spec
 
 
 @contextlib.contextmanager
 def joined(text: str) -> Iterator[int]:
-    """Be one of the processes of a run, as `parse` reads `text`; yields their number, before JAX looks for devices.
+    """Join the processes of a run, see `parse`; yields their number, before JAX initialises devices.
 
-    `auto` asks JAX for the cluster that it is on (TPU pods, Slurm, Open MPI, Kubernetes with its client package), and
-    is off, saying so, where there is none. A process that fails ends at once, and so within `HEARTBEAT` seconds and a
-    few do the others. Where they do not meet, JAX ends the process; what to do is said in either case.
+    `auto` asks JAX for its cluster (TPU pods, Slurm, Open MPI, Kubernetes with its client package); without one it
+    prints so and continues as one process. A process that fails ends at once, and the others a few seconds after
+    `HEARTBEAT`. If the processes do not meet, JAX ends each of them. In both cases the last line says what to do.
 
     Raises:
-      UserError: `text` is none of the forms.
+      UserError: `text` has none of the forms of `parse`.
     """
-    where = parse(text)
-    if where == "off":
+    spec = parse(text)
+    if spec == "off":
         yield 1
         return
     with subprocess.Popen(["sh", "-c", _LAST_WORDS], stdin=subprocess.PIPE, text=True) as shell:
@@ -65,11 +65,11 @@ def joined(text: str) -> Iterator[int]:
             print(line, file=shell.stdin, flush=True)
 
         last_words(
-            f"driqa train: {MEETING} s have passed, and the processes have not met. Start the same command in all of "
-            "them, and see that they reach process 0; or train in this one alone with --distributed off."
+            f"driqa train: the processes did not meet within {MEETING} s. Start the same command in all of them and "
+            "check that they reach process 0; or train in this one alone with --distributed off."
         )
         try:
-            count, index = _join(where)
+            count, index = _join(spec)
         except UserError:
             last_words("")
             raise
@@ -78,17 +78,17 @@ def joined(text: str) -> Iterator[int]:
             yield 1
             return
         last_words(
-            f"driqa train: process {index} of {count} has ended early: it failed, or another process died (the lines "
-            "above, or the other processes', say which). Start the same command in all of them to go on from the "
-            "newest checkpoint."
+            f"driqa train: process {index} of {count} has ended early: it failed, or another one died (see the lines "
+            "above and those of the other processes). Start the same command in all of them to resume from the newest "
+            "checkpoint."
         )
         try:
             yield count
         except UserError as error:
             print(f"driqa train: {error}", file=sys.stderr, flush=True)
             last_words("")
-            # What is wrong with the command is wrong everywhere: the others get to say so before the first one,
-            # which they cannot do without, is gone.
+            # A wrong command fails in all processes. The first one waits so that the others, which depend on it, can
+            # print the error too.
             time.sleep(0 if index else 2)
             os._exit(2)
         except KeyboardInterrupt:
@@ -96,35 +96,35 @@ def joined(text: str) -> Iterator[int]:
         except Exception:
             traceback.print_exc()
             sys.stderr.flush()
-            # The regular end would wait for the others, and they are waiting for this one.
+            # A regular exit would wait for the other processes, which wait for this one.
             os._exit(1)
         last_words("")
 
 
-def _join(where: str | Place) -> tuple[int, int]:
-    """The number of processes and this one's own, once all have met; (1, 0) where `auto` finds no cluster."""
+def _join(spec: str | ProcessSpec) -> tuple[int, int]:
+    """(number of processes, number of this one) once all have met; (1, 0) if `auto` finds no cluster."""
     options = {"heartbeat_timeout_seconds": HEARTBEAT, "initialization_timeout": MEETING}
-    if where != "auto":
-        print(f"process {where.index} of {where.count}, meeting at {where.coordinator}", file=sys.stderr, flush=True)
-        options |= dict(zip(("coordinator_address", "num_processes", "process_id"), where, strict=True))
+    if spec != "auto":
+        print(f"process {spec.index} of {spec.count}, meeting at {spec.coordinator}", file=sys.stderr, flush=True)
+        options |= dict(zip(("coordinator_address", "num_processes", "process_id"), spec, strict=True))
         options["cluster_detection_method"] = "deactivate"
     try:
         jax.distributed.initialize(**options)
     except (ValueError, RuntimeError) as error:
-        # A caller of Python's may have used JAX already: who wants to join has to do so first.
+        # Python code may have used JAX already, after which a process cannot join others.
         alone = "coordinator_address should be" in str(error) or "must be called before" in str(error)
-        if where != "auto" or not alone:
+        if spec != "auto" or not alone:
             raise UserError(f"--distributed: {error}") from error
         print("one process: no cluster was found to join", file=sys.stderr)
         return 1, 0
-    # The public module says that there is a cluster, and not how large it is without making JAX look for devices.
+    # The public API gives these numbers only after it has initialised devices.
     from jax._src.distributed import global_state
 
     return global_state.num_processes, global_state.process_id
 
 
 def first_says(flag: bool) -> bool:
-    """The flag of process 0, in every process; all of them ask at the same step."""
+    """The flag of process 0, in every process; all must call at the same step."""
     if jax.process_count() == 1:
         return flag
     from jax.experimental import multihost_utils
@@ -133,7 +133,7 @@ def first_says(flag: bool) -> bool:
 
 
 def gather_hosts(x: np.ndarray) -> np.ndarray:
-    """Each host's array, of one shape, stacked: (hosts, *x.shape)."""
+    """Each host's array, all of one shape, stacked: (hosts, *x.shape)."""
     from jax.experimental import multihost_utils
 
     return multihost_utils.process_allgather(np.asarray(x), tiled=False)

@@ -1,8 +1,7 @@
 """Agreement of predictions with human opinion: SRCC, KRCC, PLCC (raw and fitted), RMSE.
 
-`prediction` and `mos` are (N,), real and finite. A correlation that is not defined (a constant input, fewer
-than two pictures) is None, never a number. Every function raises ValueError for other shapes, an empty input,
-NaN or infinity.
+`prediction` and `mos` are (N,), real and finite. An undefined correlation (constant input, fewer than two images) is
+None. Every function raises ValueError for other shapes, an empty input, NaN or infinity.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from scipy.stats import kendalltau, rankdata
 
 Scores = Sequence[float] | np.ndarray
 
-# Values this near to one another (relatively) differ by rounding alone; their order says nothing.
+# Relative difference that rounding alone can cause; the order of such values is meaningless.
 _SAME = 1e-12
 # Four parameters through four points fit anything.
 _FEWEST_FOR_FIT = 5
-# Beyond, the logistic is at its end to the last digit.
+# Beyond this argument the logistic is saturated in double precision.
 _FLAT = 36.0
 
 
 def srcc(prediction: Scores, mos: Scores) -> float | None:
-    """Spearman's rank correlation in [-1, 1]: Pearson's of the ranks, ties sharing their mean rank."""
+    """Spearman's rank correlation in [-1, 1]; ties get their mean rank."""
     x, y = _pair(prediction, mos)
     if _is_constant(x) or _is_constant(y):
         return None
@@ -33,7 +32,7 @@ def srcc(prediction: Scores, mos: Scores) -> float | None:
 
 
 def krcc(prediction: Scores, mos: Scores) -> float | None:
-    """Kendall's rank correlation in [-1, 1], tau-b (ties corrected for)."""
+    """Kendall's rank correlation tau-b in [-1, 1]."""
     x, y = _pair(prediction, mos)
     if _is_constant(x) or _is_constant(y):
         return None
@@ -41,12 +40,12 @@ def krcc(prediction: Scores, mos: Scores) -> float | None:
 
 
 def plcc(prediction: Scores, mos: Scores) -> float | None:
-    """Pearson's linear correlation in [-1, 1], of the predictions as they are."""
+    """Pearson's linear correlation in [-1, 1] of the raw predictions."""
     return _pearson(*_pair(prediction, mos))
 
 
 def plcc_fitted(prediction: Scores, mos: Scores) -> float | None:
-    """Pearson's correlation after the 4-parameter logistic; None also where that fit does not converge."""
+    """Pearson's correlation after a 4-parameter logistic fit; None if the fit does not converge."""
     x, y = _pair(prediction, mos)
     parameters = fit_logistic(x, y)
     return None if parameters is None else _pearson(logistic(x, *parameters), y)
@@ -59,7 +58,7 @@ def rmse(prediction: Scores, mos: Scores) -> float:
 
 
 def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.ndarray:
-    """`b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`, the mapping customary before PLCC (VQEG)."""
+    """`b2 + (b1 - b2) / (1 + exp(-(x - b3) / |b4|))`, the usual mapping before PLCC (VQEG)."""
     steps = (x - b3) / max(abs(b4), np.finfo(np.float64).tiny)
     return b2 + (b1 - b2) * expit(np.clip(steps, -_FLAT, _FLAT))
 
@@ -67,20 +66,20 @@ def logistic(x: np.ndarray, b1: float, b2: float, b3: float, b4: float) -> np.nd
 def fit_logistic(prediction: Scores, mos: Scores) -> tuple[float, float, float, float] | None:
     """Least-squares b1..b4 of `logistic`, from [max mos, min mos, mean prediction, std prediction].
 
-    None where the input is constant, has fewer than five pictures, or the fit does not converge.
+    None if the input is constant, has fewer than five images, or the fit does not converge.
     """
     x, y = _pair(prediction, mos)
     if len(x) < _FEWEST_FOR_FIT or _is_constant(x) or _is_constant(y):
         return None
-    # In units of their spread, for a search that knows no others.
+    # The solver works best on values of order one.
     middle, spread, least, height = x.mean(), x.std(), y.min(), np.ptp(y)
     z, target, start = (x - middle) / spread, (y - least) / height, np.array([1.0, 0.0, 0.0, 1.0])
-    # Not MINPACK: where the best step is a sheer one, its damping falls to denormal numbers, and the last digits then
-    # hang on whether a library that was loaded has told the processor to flush those.
-    found = least_squares(lambda b: logistic(z, *b) - target, start, method="trf", x_scale="jac", max_nfev=2_000)
-    if not (found.success and np.isfinite(found.x).all()):
+    # Not MINPACK: on steep steps its damping reaches denormal numbers, and the last digits then depend on whether some
+    # loaded library made the processor flush denormals to zero.
+    fit = least_squares(lambda b: logistic(z, *b) - target, start, method="trf", x_scale="jac", max_nfev=2_000)
+    if not (fit.success and np.isfinite(fit.x).all()):
         return None
-    b1, b2, b3, b4 = found.x
+    b1, b2, b3, b4 = fit.x
     return tuple(float(b) for b in (least + height * b1, least + height * b2, middle + spread * b3, spread * b4))
 
 
@@ -89,11 +88,11 @@ def _pair(prediction: Scores, mos: Scores) -> tuple[np.ndarray, np.ndarray]:
     if x.ndim != 1 or x.shape != y.shape:
         raise ValueError(f"prediction {x.shape} and mos {y.shape} must both have the shape (N,)")
     if not len(x):
-        raise ValueError("prediction and mos are empty; there is nothing to compare")
+        raise ValueError("prediction and mos must not be empty")
     for name, values in (("prediction", x), ("mos", y)):
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
-            raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); take it out first")
+            raise ValueError(f"{name}[{bad[0]}] is {values[bad[0]]} ({len(bad)} such values); remove it first")
     return x, y
 
 
@@ -105,7 +104,7 @@ def _pearson(x: np.ndarray, y: np.ndarray) -> float | None:
     if _is_constant(x) or _is_constant(y):
         return None
     x, y = x - x.mean(), y - y.mean()
-    # Scaled first, or the squares of very small numbers vanish.
+    # Scale first: squares of tiny numbers underflow.
     x, y = x / np.abs(x).max(), y / np.abs(y).max()
     r = (x @ y) / np.sqrt((x @ x) * (y @ y))
     return float(np.clip(r, -1.0, 1.0))

@@ -1,4 +1,4 @@
-"""Figures of an evaluation: predicted against human scores, and bars by degradation or subset."""
+"""Plots of an evaluation: human scores against predictions, and bars by degradation or subset."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from driqa_jax.evaluation.correlations import fit_logistic, logistic
-from driqa_jax.evaluation.report import DEGRADATION, Part, Report
-from driqa_jax.io import write_whole
+from driqa_jax.evaluation.report import DEGRADATION, Report
+from driqa_jax.io import write_bytes
 
 INK, LINE, _DPI = "#33658a", "#c8553d", 150
 
 
 def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
-    """Human scores over predictions, both (N,), with the fitted 4-parameter logistic (none where it is not defined)."""
+    """Human scores over predictions, both (N,), with the fitted 4-parameter logistic if it is defined."""
     figure = blank_figure(5, 5)
     axes = figure.add_subplot()
     axes.scatter(prediction, mos, s=6, alpha=0.35, linewidths=0, color=INK)
@@ -33,44 +33,47 @@ def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
 
 
 def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
-    """A bar for each degradation (else each subset), with its interval; None where the report has neither.
+    """A bar with its interval for each degradation, or else each subset; None if the report has neither.
 
-    A part whose figure is not defined says so in place of its bar.
+    An undefined metric is labelled instead of drawn.
     """
     parts = {name.removeprefix(DEGRADATION): p for name, p in report.parts.items() if name.startswith(DEGRADATION)}
     parts = parts or {name: part for name, part in report.parts.items() if not name.endswith("novel")}
     if not parts:
         return None
-    whole = Part(report.n, report.metrics, report.intervals)
-    parts = {"all": whole, **parts}
+    parts = {"all": report.whole, **parts}
     figure = blank_figure(6, 1.2 + 0.28 * len(parts))
     axes = figure.add_subplot()
     for row, (name, part) in enumerate(parts.items()):
-        value, bounds = part.metrics[metric], part.intervals.get(metric)
-        if value is None:
-            axes.text(0, row, " undefined", va="center")
-            continue
-        axes.barh(row, value, height=0.7, color=LINE if name == "all" else INK)
-        if bounds:
-            axes.plot(bounds, [row, row], color="black", linewidth=1.2)
+        draw_bar(axes, row, part.metrics[metric], part.intervals.get(metric), LINE if name == "all" else INK)
     axes.set_yticks(range(len(parts)), [f"{name} ({part.n})" for name, part in parts.items()])
     axes.invert_yaxis()
     axes.set(xlabel=metric.upper(), title=f"{report.data}, split {report.split}")
     return figure
 
 
+def draw_bar(axes, row: float, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
+    """One horizontal bar with its interval as a line, or the word "undefined"."""
+    if value is None:
+        axes.text(0, row, " undefined", va="center")
+        return
+    axes.barh(row, value, height=0.7, color=color)
+    if interval:
+        axes.plot(interval, [row, row], color="black", linewidth=1.2)
+
+
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
-    """Write a figure as PNG, SVG or PDF, whichever the ending names; the same figure gives the same bytes."""
+    """Write a figure as PNG, SVG or PDF, chosen by the extension; the same figure gives the same bytes."""
     kind = pathlib.Path(path).suffix.lower().lstrip(".") or "png"
     undated = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     file = io.BytesIO()
     with rc_context({"svg.hashsalt": "driqa"}):
         figure.savefig(file, format=kind, dpi=_DPI, metadata=undated.get(kind))
-    write_whole(path, file.getvalue())
+    write_bytes(path, file.getvalue())
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches, bound to no screen."""
+    """An empty figure of this size in inches, without a display."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and GMSD: how far a picture is from its reference."""
+"""Full-reference metrics in JAX: PSNR and SSIM."""
 
 import jax
 import jax.numpy as jnp
@@ -6,33 +6,24 @@ import numpy as np
 
 from driqa_jax.degradations.sharpness import LUMA
 
-PERFECT_MSE = 1e-8  # squared error that counts as none: 80 dB
+PERFECT_MSE = 1e-8  # a smaller mean squared error counts as zero: 80 dB
 SIGMA, RADIUS = 1.5, 5  # of SSIM's Gaussian window
 C1, C2 = 0.01**2, 0.03**2
-GMSD_C = 170.0 / 255.0**2
 
 
 def psnr(image: jax.Array, reference: jax.Array) -> jax.Array:
     """Peak signal-to-noise ratio in dB, at most 80, over all channels.
 
-    Args:
-      image, reference: (..., H, W, 3) float; `image` is clipped to [0, 1] first, the reference lies there.
-
-    Returns:
-      (...), float32.
+    image, reference: (..., H, W, 3) float in [0, 1]; `image` is clipped. Returns (...) float32.
     """
     error = jnp.square(jnp.clip(image, 0.0, 1.0) - reference).mean(axis=(-3, -2, -1))
     return -10.0 * jnp.log10(jnp.maximum(error, PERFECT_MSE))
 
 
 def ssim(image: jax.Array, reference: jax.Array) -> jax.Array:
-    """Structural similarity of luma, at most 1, mean over the pixels whose window lies inside the picture.
+    """Structural similarity of luma, at most 1; the mean over windows inside the image.
 
-    Args:
-      image, reference: (..., H, W, 3) float, sides at least 11; `image` is clipped to [0, 1] first.
-
-    Returns:
-      (...), float32.
+    image, reference: (..., H, W, 3) float in [0, 1], sides at least 11; `image` is clipped. Returns (...) float32.
 
     Source: Wang et al., IEEE TIP 13(4), 2004: Gaussian window of 11x11, sigma 1.5, K1 .01, K2 .03.
     """
@@ -45,43 +36,8 @@ def ssim(image: jax.Array, reference: jax.Array) -> jax.Array:
     return (similarity / ((mean_x**2 + mean_y**2 + C1) * (var_x + var_y + C2))).mean(axis=(-2, -1))
 
 
-def gmsd(image: jax.Array, reference: jax.Array) -> jax.Array:
-    """Gradient magnitude similarity deviation of luma, at least 0, lower is better.
-
-    Args:
-      image, reference: (..., H, W, 3) float, sides at least 4; `image` is clipped to [0, 1] first.
-
-    Returns:
-      (...), float32.
-
-    Source: Xue et al., IEEE TIP 23(2), 2014, eq. 3 to 6: halved in size, Prewitt's gradients, c 170 (of 255 squared).
-    The rim of one pixel, which the authors fill with zeros, is left out.
-    """
-    luma = jnp.asarray(LUMA, jnp.float32)
-    x, y = (_gradient(_halved(jnp.tensordot(z, luma, axes=1))) for z in (jnp.clip(image, 0.0, 1.0), reference))
-    return ((2 * x * y + GMSD_C) / (x * x + y * y + GMSD_C)).std(axis=(-2, -1))
-
-
-def _halved(plane: jax.Array) -> jax.Array:
-    height, width = (side // 2 * 2 for side in plane.shape[-2:])
-    return sum(plane[..., i:height:2, j:width:2] for i in (0, 1) for j in (0, 1)) / 4
-
-
-def _gradient(plane: jax.Array) -> jax.Array:
-    """Magnitude by Prewitt's kernels, inside: (..., H, W) -> (..., H - 2, W - 2)."""
-
-    def across(x, axis):
-        size = x.shape[axis] - 2
-        first, middle, last = (jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(3))
-        return first - last, (first + middle + last) / 3
-
-    down, smooth = across(plane, plane.ndim - 2)
-    vertical, horizontal = across(down, plane.ndim - 1)[1], across(smooth, plane.ndim - 1)[0]
-    return jnp.sqrt(horizontal**2 + vertical**2)
-
-
 def _windowed(plane: jax.Array) -> jax.Array:
-    """Weighted mean over each window that lies inside: (..., H, W) -> (..., H - 10, W - 10)."""
+    """Gaussian-weighted mean of each window without padding: (..., H, W) -> (..., H - 10, W - 10)."""
     offsets = np.arange(-RADIUS, RADIUS + 1)
     weights = np.exp(-(offsets**2) / (2 * SIGMA**2))
     weights = weights / weights.sum()

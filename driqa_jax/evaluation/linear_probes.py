@@ -1,4 +1,4 @@
-"""Linear probes: what can be read from a representation by a ridge regression or a multinomial logistic one."""
+"""Linear probes of a representation: ridge regression and multinomial logistic regression."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from scipy.special import log_softmax
 from driqa_jax.data.splits import fraction
 
 FOLDS = 5
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of standardised features; the least error of an inner fold chooses
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # for standardised features; an inner fold selects one
 LOGISTICS = (1e-4, 1e-3, 1e-2)
 Predictor = Callable[[np.ndarray], np.ndarray]
 
 
 def fit_ridge(x: np.ndarray, y: np.ndarray, strength: float) -> Predictor:
-    """Least mean squared error plus `strength` * |w|^2 over standardised features; the mean is free.
+    """Minimise the mean squared error plus `strength` * |w|^2 on standardised features; the intercept is free.
 
-    x: (N, C). y: (N,). Returns a function of (M, C) to (M,).
+    x: (N, C). y: (N,). Returns a function from (M, C) to (M,).
     """
-    shift, scale = standard(x)
+    shift, scale = standardisation(x)
     z, mean = (x - shift) * scale, y.mean()
     w = np.linalg.solve(z.T @ z / len(z) + strength * np.eye(z.shape[1]), z.T @ (y - mean) / len(z))
     return lambda x: (x - shift) * scale @ w + mean
 
 
 def fit_logistic(x: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Predictor:
-    """Least mean cross-entropy plus `strength` / 2 * |W|^2 over standardised features; the intercepts are free.
+    """Minimise the mean cross-entropy plus `strength` / 2 * |W|^2 on standardised features; intercepts are free.
 
-    x: (N, C). labels: (N,) int, from 0 to classes - 1. Returns a function of (M, C) to logits (M, classes).
+    x: (N, C). labels: (N,) int from 0 to classes - 1. Returns a function from (M, C) to logits (M, classes).
     """
-    shift, scale = standard(x)
+    shift, scale = standardisation(x)
     z = np.concatenate([(x - shift) * scale, np.ones((len(x), 1))], axis=1)
     target = np.eye(classes)[labels]
-    held = np.ones((z.shape[1], 1))
-    held[-1] = 0.0
+    penalised = np.ones((z.shape[1], 1))
+    penalised[-1] = 0.0
 
     def loss(flat):
         w = flat.reshape(z.shape[1], classes)
         logs = log_softmax(z @ w, axis=1)
-        gradient = z.T @ (np.exp(logs) - target) / len(z) + strength * held * w
-        return -(logs * target).sum() / len(z) + strength / 2 * (held * w**2).sum(), gradient.ravel()
+        gradient = z.T @ (np.exp(logs) - target) / len(z) + strength * penalised * w
+        return -(logs * target).sum() / len(z) + strength / 2 * (penalised * w**2).sum(), gradient.ravel()
 
-    found = minimize(loss, np.zeros(z.shape[1] * classes), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    w = found.x.reshape(z.shape[1], classes)
+    fit = minimize(loss, np.zeros(z.shape[1] * classes), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    w = fit.x.reshape(z.shape[1], classes)
     return lambda x: (x - shift) * scale @ w[:-1] + w[-1]
 
 
 def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> np.ndarray:
-    """The fold of each picture, (N,) int; a group never parts, and folds hold as many groups each as can be.
+    """The fold of each image, (N,) int. A group stays in one fold; folds have equal numbers of groups, up to one.
 
     Raises ValueError for fewer groups than folds.
     """
     names, where = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < folds:
-        raise ValueError(f"{len(names)} groups of pictures cannot make {folds} folds; give more pictures")
+        raise ValueError(f"{len(names)} groups of pictures cannot make {folds} folds; add more pictures")
     ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
     fold = np.empty(len(names), int)
     fold[ranked] = np.arange(len(names)) % folds
@@ -64,7 +64,7 @@ def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> n
 
 
 def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """MOS (N,) read from (N, C) by ridges that were fitted without the picture's own fold."""
+    """Out-of-fold MOS (N,) of ridge regressions on x (N, C)."""
 
     def error(predicted, y):
         return np.mean((predicted - y) ** 2)
@@ -73,7 +73,7 @@ def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray
 
 
 def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Logits (N, classes) read from (N, C) by logistic regressions that were fitted without the picture's own fold."""
+    """Out-of-fold logits (N, classes) of logistic regressions on x (N, C)."""
     classes = int(labels.max()) + 1
 
     def fit(x, y, strength):
@@ -86,21 +86,21 @@ def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.nd
 
 
 def _out_of_fold(x, y, folds, fit, error, strengths):
-    """The strength is chosen by the next fold, which the fit does not see then; then all but the own fold is fitted."""
-    count, found = folds.max() + 1, None
+    """The next fold selects the strength of a fit without it; then all folds but the own one are fitted."""
+    count, result = folds.max() + 1, None
     for fold in range(count):
         held, inner = folds == fold, folds == (fold + 1) % count
         rest = ~(held | inner)
         errors = [error(fit(x[rest], y[rest], strength)(x[inner]), y[inner]) for strength in strengths]
         predicted = fit(x[~held], y[~held], strengths[int(np.argmin(errors))])(x[held])
-        if found is None:
-            found = np.empty((len(x), *predicted.shape[1:]))
-        found[held] = predicted
-    return found
+        if result is None:
+            result = np.empty((len(x), *predicted.shape[1:]))
+        result[held] = predicted
+    return result
 
 
-def standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and reciprocal deviation, (C,) each, of features (N, C)."""
+def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and reciprocal standard deviation of features (N, C), each (C,)."""
     deviation = x.std(axis=0)
-    # A feature that never moves says nothing; it is left out, not divided by zero.
+    # A constant feature gets the weight 0 instead of a division by zero.
     return x.mean(axis=0), np.where(deviation > 1e-9, 1.0 / np.maximum(deviation, 1e-9), 0.0)

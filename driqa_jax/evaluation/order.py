@@ -1,39 +1,46 @@
-"""Whether a score falls where a photograph is made worse, and holds still where it is not.
+"""Does a score fall as degradation grows, and stay stable under changes that keep quality?
 
-Pictures are made from named keys: the same photographs and seed give the same pictures. The levels of one type share
-their key, so that a photograph has the same noise, angle or places at all of them.
+Degraded images are a function of named keys, so the same photographs and seed give the same images. All levels of one
+type share a key: noise, angles and positions are equal, only the severity differs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from driqa_jax import degradations
 from driqa_jax.degradations import DEGRADATIONS, Chain
 from driqa_jax.degradations.recipes import BADLY_RESTORED, KADID
 from driqa_jax.degradations.registry import find
+from driqa_jax.evaluation.bootstrap import Estimate, estimate
+from driqa_jax.evaluation.figures import INK, LINE, blank_figure, draw_bar
+from driqa_jax.progress import ProgressFn, silent
 
 ORDERED: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS if entry.ordered and entry.name in KADID)
 LEVELS = 5
-SEVERITIES = (0.25, 0.5, 0.75, 1.0)  # of a bad restoration
-SHIFT, JPEG_QUALITY, SCALE = 8, 95, 0.9  # px, of Pillow's scale, of each side
+SEVERITIES = (0.25, 0.5, 0.75, 1.0)  # of bad restorations
+SHIFT, JPEG_QUALITY, SCALE = 8, 95, 0.9  # px, Pillow's quality, factor of each side
 CHANGES = ("flip", f"shift of {SHIFT} px", f"JPEG {JPEG_QUALITY}", f"resize to {SCALE}")
+ALL = "all"
+HEADS = ("examination", "of", "figure")
 
 
-class Order(NamedTuple):
-    """Scores, 0 to 100, of P photographs and what was made of them.
+class OrderScores(NamedTuple):
+    """Scores in [0, 100] of P photographs and of images made from them.
 
-    photos: their names. pristine: (P,). levels: (types, 5, P), of `ORDERED`, the mildest first. restored: (kinds,
-    severities, P), of `BADLY_RESTORED` and `SEVERITIES`. changes: (kinds, P), score of the changed picture less that
-    of the picture itself, of `CHANGES`. failed: why others could not be scored, by name.
+    photos: names. pristine: (P,). levels: (types, 5, P), types as in `ORDERED`, mildest level first. restored: (types,
+    severities, P), as in `BADLY_RESTORED` and `SEVERITIES`. changes: (kinds, P), as in `CHANGES`, score of the changed
+    image minus score of the original. failed: reasons by name of the photographs without scores.
     """
 
     photos: tuple[str, ...]
@@ -44,16 +51,45 @@ class Order(NamedTuple):
     failed: dict[str, str]
 
 
+@dataclasses.dataclass(frozen=True)
+class OrderEstimates:
+    """Means over photographs with intervals.
+
+    order: share of adjacent levels in the right order, by type and for "all". restored: share of bad restorations that
+    score below the pristine photograph, by type and for "all". stability: median absolute change of the score in
+    points, by change.
+    """
+
+    order: dict[str, Estimate]
+    restored: dict[str, Estimate]
+    stability: dict[str, Estimate]
+
+    @classmethod
+    def of(cls, scores: OrderScores) -> OrderEstimates:
+        """The estimates from scores."""
+        pairs, below = right_pairs(scores.levels), right_against(scores.pristine, scores.restored)
+        by_type = ({ALL: rows.mean(axis=0), **dict(zip(names, rows, strict=True))} for names, rows in
+                   ((ORDERED, pairs), (BADLY_RESTORED, below)))  # fmt: skip
+        order, restored = ({name: estimate(row) for name, row in rows.items()} for rows in by_type)
+        changes = zip(CHANGES, np.abs(scores.changes), strict=True)
+        return cls(order, restored, {name: estimate(row, np.median) for name, row in changes})
+
+    def rows(self) -> list[list[str | Estimate]]:
+        """Table rows under `HEADS`."""
+        parts = (("order", self.order), ("pristine over badly restored", self.restored), ("change", self.stability))
+        return [[part, name, value] for part, values in parts for name, value in values.items()]
+
+
 def examine_order(
     score: Callable[[Sequence[np.ndarray]], np.ndarray],
     photos: Mapping[str, np.ndarray],
     seed: int = 0,
-    progress=lambda done, count: None,
-) -> Order:
-    """Score each photograph and everything that is made of it.
+    progress: ProgressFn = silent,
+) -> OrderScores:
+    """Score each photograph and the images made from it.
 
-    score: pictures, uint8 (H, W, 3), to scores (N,) from 0 to 100, higher is better; a ValueError loses one
-    photograph. photos: uint8 (S, S, 3), all of one size, by name. progress: told (photographs done, in all).
+    score: from images, (H, W, 3) uint8, to scores (N,) in [0, 100], higher is better; a ValueError fails one
+    photograph. photos: (S, S, 3) uint8 of one size, by name.
     """
     make = _maker(seed)
     names, rows, failed = [], [], {}
@@ -63,57 +99,56 @@ def examine_order(
             names.append(name)
         except ValueError as error:
             failed[name] = " ".join(str(error).split())
-        progress(done + 1, len(photos))
+        progress("scoring photographs", done + 1, len(photos))
     scores = np.array(rows).reshape(len(names), -1).T
-    graded, restored = len(ORDERED) * LEVELS, len(BADLY_RESTORED) * len(SEVERITIES)
-    pristine, levels, worse, changed = np.split(scores, np.cumsum([1, graded, restored]))
+    ends = np.cumsum([1, len(ORDERED) * LEVELS, len(BADLY_RESTORED) * len(SEVERITIES)])
+    pristine, levels, restored, changed = np.split(scores, ends)
     flipped, here, there, *others = changed
-    changes = np.stack([flipped - pristine[0], there - here, *(other - pristine[0] for other in others)])
-    return Order(
+    return OrderScores(
         tuple(names),
         pristine[0],
         levels.reshape(len(ORDERED), LEVELS, -1),
-        worse.reshape(len(BADLY_RESTORED), len(SEVERITIES), -1),
-        changes,
+        restored.reshape(len(BADLY_RESTORED), len(SEVERITIES), -1),
+        np.stack([flipped - pristine[0], there - here, *(other - pristine[0] for other in others)]),
         failed,
     )
 
 
 def right_pairs(levels: np.ndarray) -> np.ndarray:
-    """Of adjacent levels (..., L, P), the share where the milder scores higher: (..., P). Equal scores are wrong."""
+    """Share of adjacent levels (..., L, P) where the milder one scores higher: (..., P). Equal scores are wrong."""
     return (np.diff(levels, axis=-2) < 0).mean(axis=-2)
 
 
 def right_against(pristine: np.ndarray, worse: np.ndarray) -> np.ndarray:
-    """Of severities (..., V, P), the share that scores lower than the pristine (P,): (..., P)."""
+    """Share of severities (..., V, P) that score below the pristine (P,): (..., P)."""
     return (worse < pristine).mean(axis=-2)
 
 
-def _maker(seed: int):
-    """A function of a photograph and its number: itself, its levels, its bad restorations."""
+def _maker(seed: int) -> Callable[[np.ndarray, int], Iterator[np.ndarray]]:
+    """A function of a photograph and its number that yields the photograph, its levels, its bad restorations."""
     steps = [(name, severity) for name in ORDERED for severity in find(name).kadid_levels]
     steps += [(name, severity) for name in BADLY_RESTORED for severity in SEVERITIES]
-    drawn = (*ORDERED, *BADLY_RESTORED)
+    names = (*ORDERED, *BADLY_RESTORED)
 
     @jax.jit
     def degraded(key, photo, chain):
-        picture = degradations.apply_chains(key, photo[None], chain, jnp.zeros(1, jnp.int32), names=drawn)
-        return jnp.rint(picture[0, 0] * 255.0).astype(jnp.uint8)
+        image = degradations.apply_chains(key, photo[None], chain, jnp.zeros(1, jnp.int32), names=names)
+        return jnp.rint(image[0, 0] * 255.0).astype(jnp.uint8)
 
     def make(photo, number):
         image = jnp.asarray(photo, jnp.float32) / 255.0
         yield photo
         for name, severity in steps:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)
-            place = degradations.NAMES.index(name)
-            chain = Chain(jnp.array([[place]], jnp.int32), jnp.array([[severity]], jnp.float32))
+            index = degradations.NAMES.index(name)
+            chain = Chain(jnp.array([[index]], jnp.int32), jnp.array([[severity]], jnp.float32))
             yield np.asarray(degraded(key, image, chain))
 
     return make
 
 
-def _changed(photo: np.ndarray):
-    """The photograph flipped, cut in two places 8 px apart, encoded again, and made a little smaller."""
+def _changed(photo: np.ndarray) -> Iterator[np.ndarray]:
+    """The photograph flipped, cropped at two positions 8 px apart, encoded as JPEG, and slightly reduced."""
     yield np.ascontiguousarray(photo[:, ::-1])
     yield photo[:-SHIFT, :-SHIFT]
     yield photo[SHIFT:, SHIFT:]
@@ -122,3 +157,28 @@ def _changed(photo: np.ndarray):
     yield np.asarray(Image.open(file))
     size = tuple(round(SCALE * side) for side in image.size)
     yield np.asarray(image.resize(size, Image.Resampling.LANCZOS))
+
+
+def order_figure(estimates: OrderEstimates, title: str) -> Figure:
+    """A bar with its interval for each type, best first; bad restorations below."""
+    figure = blank_figure(7, 7)
+    axes = figure.add_subplot()
+    row, positions, labels = 0.0, [], []
+    for group, color in ((estimates.order, INK), (estimates.restored, LINE)):
+        bars = sorted(((name, e) for name, e in group.items() if name != ALL), key=lambda bar: -(bar[1].value or 0))
+        for name, each in bars:
+            draw_bar(axes, row, each.value, each.interval, color)
+            positions.append(row)
+            labels.append(name.replace("_", " "))
+            row += 1
+        if group[ALL].value is not None:
+            axes.plot([group[ALL].value] * 2, [row - len(bars) - 0.5, row - 0.5], color="black", linestyle=":")
+        row += 0.6
+    axes.set_yticks(positions, labels)
+    axes.invert_yaxis()
+    axes.axvline(0.5, color="grey", linewidth=0.8)
+    axes.set(xlim=(0, 1.01))
+    figure.suptitle(title, fontsize="medium")  # over the figure: type names make the axes narrow
+    caption = "share ranked right, dotted: mean\nblue: adjacent levels; red: pristine against badly restored"
+    figure.supxlabel(caption, fontsize="medium")
+    return figure

@@ -1,4 +1,4 @@
-"""Photographs for examinations: one size, upright, from the middle of each picture."""
+"""Photographs for examinations: upright squares of one size from the centre of each image."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from driqa_jax.data.pipeline import Order
 from driqa_jax.data.source import Source
 from driqa_jax.errors import UnreadableImage
 
-LEAST, MOST = 224, 512  # px: a tile of the degradation encoder; about what data sets show
-STEP = 32  # sides are multiples of it, which the restorer needs
+LEAST, MOST = 224, 512  # px: one tile of the degradation encoder; the usual size in data sets
+STEP = 32  # the restorer needs sides that are multiples of it
 
 
 def photographs(
     source: Source, count: int, seed: int = 0, halve: bool = False, side: int | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """`count` pictures of a source, drawn from `seed` as a pretraining draws them, each a square of its middle.
+    """Centre squares of `count` images, drawn with `seed` in the same order as in pretraining.
 
     Args:
-      halve: average 2x2 pixels into one first, which removes the traces of JPEG.
-      side: of the squares, pixels; None: as large as the smallest picture of at least 224 allows, at most 512.
+      halve: average 2x2 pixels first, which removes JPEG artefacts.
+      side: px; None: the largest that every image of at least 224 allows, at most 512.
 
     Returns:
-      Pictures, uint8 (S, S, 3), by image id, and why others were left out, by image id.
+      Images, (S, S, 3) uint8, by image id, and the reasons for the omitted ones, by image id.
     """
     order = Order(len(source), seed)
-    found, failed = {}, {}
+    images, failed = {}, {}
     for position in range(min(count, len(source))):
         row = order(position)
         name = str(source.column("image_id")[row])
@@ -42,12 +42,14 @@ def photographs(
         if min(image.shape[:2]) < least:
             failed[name] = f"{image.shape[1]}x{image.shape[0]} is smaller than {least} pixels"
             continue
-        found[name] = image
-    if found and side is None:
-        side = min(MOST, min(min(image.shape[:2]) for image in found.values())) // STEP * STEP
-    return {name: _middle(image, side) for name, image in found.items()}, failed
+        images[name] = image
+    if images and side is None:
+        side = min(MOST, min(min(image.shape[:2]) for image in images.values())) // STEP * STEP
+    return {name: centre_square(image, side) for name, image in images.items()}, failed
 
 
-def _middle(image: np.ndarray, side: int) -> np.ndarray:
+def centre_square(image: np.ndarray, side: int) -> np.ndarray:
+    """The centre of (H, W, 3) without scaling: (S, S, 3), S = min(side, H, W)."""
+    side = min(side, *image.shape[:2])
     y, x = ((length - side) // 2 for length in image.shape[:2])
     return np.ascontiguousarray(image[y : y + side, x : x + side])

@@ -1,17 +1,18 @@
-"""The result of one evaluation: figures for the whole split and its parts, and where they come from."""
+"""The result of one evaluation: metrics of a split and of its parts, with provenance."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from driqa_jax.evaluation import bootstrap, correlations
-from driqa_jax.io import write_whole
+from driqa_jax.evaluation.tables import UNDEFINED_INTERVAL, RunEstimate, Table
+from driqa_jax.io import to_json, write_text
 
 METRICS = {
     "srcc": correlations.srcc,
@@ -20,17 +21,17 @@ METRICS = {
     "plcc_fitted": correlations.plcc_fitted,
     "rmse": correlations.rmse,
 }
+HEADS = {name: name.upper().replace("_FITTED", ", fitted") for name in METRICS}
 Interval = tuple[float, float]
-# How a part is named that holds one degradation.
-DEGRADATION = "degradation: "
+DEGRADATION = "degradation: "  # prefix of a part's name that holds one degradation
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Figures over `n` pictures; `metrics` by name, None where a figure is not defined.
+    """Metrics of `n` images by name; None if undefined.
 
-    intervals: the bootstrap's 95 % by name, None where one is not defined; empty where none was asked for. spread:
-    where the figures are medians of several runs, the standard deviation of those by name; else empty.
+    intervals: 95 % bootstrap intervals by name, None if undefined; empty without resampling. spread: for medians over
+    runs, the standard deviation over these runs by name; otherwise empty.
     """
 
     n: int
@@ -41,33 +42,37 @@ class Part:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Part:
         """The inverse of `dataclasses.asdict`."""
-        found = {name: tuple(pair) if pair else None for name, pair in values.get("intervals", {}).items()}
-        return cls(values["n"], values["metrics"], found, values.get("spread", {}))
+        intervals = {name: tuple(pair) if pair else None for name, pair in values.get("intervals", {}).items()}
+        return cls(values["n"], values["metrics"], intervals, values.get("spread", {}))
 
     def within_noise(self, name: str) -> bool:
-        """Of a difference: whether its interval holds 0."""
+        """True for a difference whose interval contains 0."""
         return False
+
+    def cell(self, name: str) -> RunEstimate:
+        """The metric as a table cell."""
+        interval = (self.intervals[name] or UNDEFINED_INTERVAL) if self.intervals else None
+        return RunEstimate(self.metrics[name], interval, self.n, self.spread.get(name), self.within_noise(name))
 
 
 class Gap(Part):
-    """Differences of figures."""
+    """Differences of metrics."""
 
     def within_noise(self, name: str) -> bool:
-        """Of a difference: whether its interval holds 0."""
+        """True if the interval of the difference contains 0."""
         pair = self.intervals.get(name)
         return bool(pair and pair[0] <= 0 <= pair[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """An evaluation.
+    """An evaluation of one split of one data set.
 
-    data, split: names. n, metrics, intervals: the whole split, as in `Part`. parts: the same for parts of it, by
-    name; "novel" holds the pictures whose group (scene, reference, near repeats) has no member in another split of
-    the data set. others: the same for other metrics' scores of the same pictures: by metric, by part, "all" among
-    them. differences: the model's figure less the other's, each with the interval of the difference over the same
-    resamples. coverage: what the model's intervals hold, as `coverage.coverage` says; {} where it has none. failed:
-    pictures that could not be scored, and why; they are in no figure. provenance: plain values.
+    n, metrics, intervals: of the whole split, as in `Part`. parts: the same by name of the part; "novel" holds images
+    whose group (scene, reference, near duplicates) has no member in another split. others: scores of other metrics on
+    the same images, by metric and part ("all" included). differences: the model minus the other metric, with
+    intervals over the same resamples. coverage: see `coverage.coverage`; {} without intervals. failed: images without
+    a score and the reasons; no metric includes them. provenance: plain values.
     """
 
     data: str
@@ -82,67 +87,89 @@ class Report:
     differences: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
     coverage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def whole(self) -> Part:
+        """The whole split as a part."""
+        return Part(self.n, self.metrics, self.intervals)
+
     def to_json(self) -> str:
-        """As JSON text, figures in full; an undefined one is null."""
-        return json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False) + "\n"
+        """JSON text with full precision; an undefined metric is null."""
+        return to_json(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Report:
-        """The inverse of `to_json`; reads what earlier versions wrote, too."""
-        values = json.loads(text)
-        whole = Part.from_dict(values)
-        parts = {name: Part.from_dict(part) for name, part in values.pop("parts").items()}
-        tables = {
-            key: {
-                other: {name: kind.from_dict(part) for name, part in rows.items()}
-                for other, rows in values.pop(key, {}).items()
-            }
-            for key, kind in (("others", Part), ("differences", Gap))
+        """The inverse of `to_json`; also reads files of earlier versions."""
+        return cls.from_dict(json.loads(text))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Report:
+        """The inverse of `dataclasses.asdict`, also after JSON."""
+        changed: dict[str, Any] = {
+            "parts": {name: Part.from_dict(part) for name, part in values["parts"].items()},
+            "intervals": Part.from_dict(values).intervals,
+            "failed": tuple(values["failed"]),
         }
-        return cls(
-            **{**values, **tables, "intervals": whole.intervals, "parts": parts, "failed": tuple(values["failed"])}
-        )
+        for key, kind in (("others", Part), ("differences", Gap)):
+            changed[key] = {
+                other: {name: kind.from_dict(part) for name, part in parts.items()}
+                for other, parts in values.get(key, {}).items()
+            }
+        return cls(**{**values, **changed})
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write `to_json` to `path`, whole or not at all. Raises UserError where it cannot be written."""
-        write_whole(path, self.to_json().encode())
+        """Write `to_json` to `path` atomically. Raises UserError if that fails."""
+        write_text(path, self.to_json())
 
     def rows(self) -> Iterator[tuple[str, str, Part]]:
-        """Whose scores, which pictures, figures: the model's rows, other metrics' rows, then the differences."""
+        """(source of the scores, images, metrics): the model, then other metrics, then the differences."""
         model = str(self.provenance.get("model", "model"))
-        for name, part in {"all": Part(self.n, self.metrics, self.intervals), **self.parts}.items():
-            yield model, name, part
-        for other, parts in self.others.items():
-            for name, part in parts.items():
-                yield other, name, part
-        for other, parts in self.differences.items():
-            for name, part in parts.items():
-                yield f"{model} - {other}", name, part
+        tables = [(model, {"all": self.whole, **self.parts}), *self.others.items()]
+        tables += [(f"{model} - {other}", parts) for other, parts in self.differences.items()]
+        for scores, parts in tables:
+            for images, part in parts.items():
+                yield scores, images, part
+
+    def table(self) -> Table:
+        """The rows as a table."""
+        return report_table(self.data, self.split, self.rows())
+
+
+def report_table(data: str, split: str, rows: Iterable[tuple[str, str, Part]]) -> Table:
+    """The table of `Report.rows`: one row per source of scores and part."""
+    first = ("scores", "pictures", "n")
+    cells = [[scores, images, part.n, *map(part.cell, METRICS)] for scores, images, part in rows]
+    constants = {"data": data, "split": split}
+    return Table(f"{data}, split {split}", (*first, *HEADS.values()), cells, (*first, *METRICS), constants)
 
 
 def measure(prediction: np.ndarray, mos: np.ndarray, draws: int = 0, seed: int = 0, scaled: bool = True) -> Part:
-    """Every figure of `METRICS` over predictions and scores, both (N,), with intervals from `draws` resamples.
+    """All `METRICS` of predictions and scores, both (N,), with intervals from `draws` resamples.
 
-    scaled: whether predictions are on the scale of MOS; where they are not, rmse is not defined.
+    scaled: the predictions have the scale of MOS; otherwise rmse is undefined.
     """
     metrics = {name: metric(prediction, mos) for name, metric in METRICS.items()}
-    found = bootstrap.intervals(bootstrap.replicates(prediction, mos, draws, seed)) if draws else {}
+    intervals = bootstrap.intervals(bootstrap.replicates(prediction, mos, draws, seed)) if draws else {}
     if not scaled:
-        metrics, found = ({**values, "rmse": None} if values else values for values in (metrics, found))
-    return Part(len(mos), metrics, found)
+        metrics, intervals = ({**values, "rmse": None} if values else values for values in (metrics, intervals))
+    return Part(len(mos), metrics, intervals)
 
 
 def difference(
     prediction: np.ndarray, other: np.ndarray, mos: np.ndarray, draws: int = 0, seed: int = 0, scaled: bool = True
 ) -> Gap:
-    """Every figure of the predictions less that of the other, all (N,), with intervals over the same resamples."""
-    first, second = measure(prediction, mos), measure(other, mos, scaled=scaled)
-    gaps = {name: _gap(first.metrics[name], second.metrics[name]) for name in METRICS}
+    """All `METRICS` of `prediction` minus those of `other`, all (N,), with intervals over the same resamples."""
+    gaps = subtract(measure(prediction, mos), measure(other, mos, scaled=scaled))
     if not draws:
         return Gap(len(mos), gaps)
     one, two = (bootstrap.replicates(x, mos, draws, seed) for x in (prediction, other))
-    found = bootstrap.intervals({name: one[name] - two[name] for name in METRICS})
-    return Gap(len(mos), gaps, {name: None if gaps[name] is None else found[name] for name in METRICS})
+    intervals = bootstrap.intervals({name: one[name] - two[name] for name in METRICS})
+    return Gap(len(mos), gaps, {name: None if gaps[name] is None else intervals[name] for name in METRICS})
+
+
+def subtract(first: Part, second: Part) -> dict[str, float | None]:
+    """Differences of metrics by name; None if one of the two is undefined."""
+    pairs = {name: (first.metrics[name], second.metrics[name]) for name in METRICS}
+    return {name: None if x is None or y is None else x - y for name, (x, y) in pairs.items()}
 
 
 def make_report(
@@ -159,57 +186,57 @@ def make_report(
     draws: int = 0,
     seed: int = 0,
 ) -> Report:
-    """The report on predictions and scores, both (N,), on the scale of MOS in [0, 1].
+    """The report of predictions and scores, both (N,) on the scale of MOS in [0, 1].
 
-    subset, degradation: (N,) str; each name that is not empty becomes a part, where there are at least two. novel:
-    (N,) bool; becomes the part "novel" where it is some of the pictures but not all. others: other metrics' scores
-    by name, (N,), on any scale, higher is better. draws, seed: resamples of the bootstrap (0: no intervals). Raises
-    ValueError for mismatched shapes.
+    Args:
+      subset, degradation: (N,) str; every non-empty name becomes a part, if there are at least two names.
+      novel: (N,) bool; becomes the part "novel" if it holds for some images but not for all.
+      others: scores of other metrics by name, (N,), on any scale, higher is better.
+      draws, seed: bootstrap resamples (0: no intervals) and their seed.
+
+    Raises:
+      ValueError: shapes differ.
     """
     prediction, mos = np.asarray(prediction), np.asarray(mos)
-    chosen = _parts(mos, subset, novel, degradation)
-    whole = {"all": np.ones(len(mos), bool), **chosen}
+    rows_of = {"all": np.ones(len(mos), bool), **_parts(mos, subset, novel, degradation)}
+    parts = {name: measure(prediction[rows], mos[rows], draws, seed) for name, rows in rows_of.items()}
     tables, gaps = {}, {}
-    found = {name: measure(prediction[rows], mos[rows], draws, seed) for name, rows in whole.items()}
     for name, scores in (others or {}).items():
-        scores = _of_length(scores, mos, name)
+        scores = _same_shape(scores, mos, name)
         scaled = bool(((scores >= 0) & (scores <= 1)).all())
-        tables[name] = {part: measure(scores[rows], mos[rows], draws, seed, scaled) for part, rows in whole.items()}
+        tables[name] = {part: measure(scores[rows], mos[rows], draws, seed, scaled) for part, rows in rows_of.items()}
         gaps[name] = {
             part: difference(prediction[rows], scores[rows], mos[rows], draws, seed, scaled)
-            for part, rows in whole.items()
+            for part, rows in rows_of.items()
         }
-    top = found.pop("all")
-    return Report(data, split, top.n, top.metrics, found, tuple(failed), provenance, top.intervals, tables, gaps)
+    whole = parts.pop("all")
+    return Report(data, split, whole.n, whole.metrics, parts, tuple(failed), provenance, whole.intervals, tables, gaps)
 
 
-def _parts(mos, subset, novel, degradation):
-    """Which pictures each part holds: by name (N,) bool, some of them."""
-    chosen: dict[str, np.ndarray] = {}
+def _parts(mos, subset, novel, degradation) -> dict[str, np.ndarray]:
+    """The rows of each non-empty part, by name (N,) bool."""
+    parts: dict[str, np.ndarray] = {}
     if novel is not None:
-        novel = _of_length(novel, mos, "novel").astype(bool)
+        novel = _same_shape(novel, mos, "novel").astype(bool)
         if novel.any() and not novel.all():
-            chosen["novel"] = novel
-    if subset is not None:
-        subset = _of_length(subset, mos, "subset")
-        names = [str(name) for name in np.unique(subset) if str(name)]
-        if len(names) > 1:
-            chosen.update({name: subset == name for name in names})
-            if "novel" in chosen:
-                chosen.update({f"{name}, novel": (subset == name) & novel for name in names})
-    if degradation is not None:
-        degradation = _of_length(degradation, mos, "degradation")
-        names = [str(name) for name in np.unique(degradation) if str(name)]
-        if len(names) > 1:
-            chosen.update({DEGRADATION + name: degradation == name for name in names})
-    return {name: rows for name, rows in chosen.items() if rows.any()}
+            parts["novel"] = novel
+    subsets = _by_name(subset, mos, "subset")
+    parts |= subsets
+    if "novel" in parts:
+        parts |= {f"{name}, novel": rows & novel for name, rows in subsets.items()}
+    parts |= {DEGRADATION + name: rows for name, rows in _by_name(degradation, mos, "degradation").items()}
+    return {name: rows for name, rows in parts.items() if rows.any()}
 
 
-def _gap(first, second):
-    return None if first is None or second is None else first - second
+def _by_name(labels, mos, name) -> dict[str, np.ndarray]:
+    if labels is None:
+        return {}
+    labels = _same_shape(labels, mos, name)
+    names = [str(label) for label in np.unique(labels) if str(label)]
+    return {label: labels == label for label in names} if len(names) > 1 else {}
 
 
-def _of_length(values, mos, name):
+def _same_shape(values, mos, name) -> np.ndarray:
     values = np.asarray(values)
     if values.shape != mos.shape:
         raise ValueError(f"{name} has the shape {values.shape}, mos {mos.shape}")

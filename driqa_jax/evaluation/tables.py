@@ -1,133 +1,156 @@
-"""A report as a table: on a terminal, as Markdown, CSV or LaTeX."""
+"""One table for the terminal, Markdown, CSV and LaTeX. A cell is text, an integer or an estimate."""
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
+import math
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from driqa_jax.errors import UserError
-from driqa_jax.evaluation.report import METRICS, Part, Report
-from driqa_jax.io import write_whole
+from driqa_jax import io
+from driqa_jax.evaluation.bootstrap import Estimate
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.table import Table as RichTable
 
 UNDEFINED, NOISE = "undefined", "within noise"
-_HEADS = {"srcc": "SRCC", "krcc": "KRCC", "plcc": "PLCC", "plcc_fitted": "PLCC, fitted", "rmse": "RMSE"}
+UNDEFINED_INTERVAL = (math.nan, math.nan)
 
 
-def to_terminal(report: Report) -> Table:
-    """A rich table: a row for the whole split, then one for each part; intervals below the figures."""
-    from rich.table import Table
+@dataclasses.dataclass(frozen=True)
+class RunEstimate(Estimate):
+    """An estimate with its standard deviation over runs; `within_noise` marks a difference whose interval contains 0.
 
-    several = len({whose for whose, _, _ in report.rows()}) > 1
-    table = Table(
-        *(["scores"] if several else []), "pictures", "n", *METRICS, title=f"{report.data}, split {report.split}"
-    )
-    for column in table.columns[1 + several :]:
-        column.justify = "right"
-    for whose, pictures, part in report.rows():
-        cells = ["\n".join(_said(part, name, 4)) for name in METRICS]
-        table.add_row(*([whose] if several else []), pictures, str(part.n), *cells)
-    return table
+    `interval` is `UNDEFINED_INTERVAL` if resampling was requested but the interval is undefined.
+    """
+
+    spread: float | None = None
+    within_noise: bool = False
 
 
-def to_markdown(report: Report) -> str:
-    """A Markdown table; intervals in brackets."""
-    lines = [
-        "| scores | pictures | n | " + " | ".join(_HEADS.values()) + " |",
-        "|---|---|" + "---|" * (1 + len(METRICS)),
-    ]
-    for whose, pictures, part in report.rows():
-        cells = [" ".join(_said(part, name, 3)) for name in METRICS]
-        lines.append(f"| {whose} | {pictures} | {part.n} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+Cell = str | int | Estimate
 
 
-def to_csv(report: Report) -> str:
-    """CSV, figures in full; the ends of the intervals in columns of their own."""
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    ends = [f"{name}_{end}" for name in METRICS for end in ("low", "high")]
-    found = list(report.rows())
-    spreads = [f"{name}_spread" for name in METRICS] if any(part.spread for *_, part in found) else []
-    rows.writerow(["data", "split", "scores", "pictures", "n", *METRICS, *ends, *spreads, "within_noise"])
-    for whose, pictures, part in found:
-        figures = [_full(part.metrics[name]) for name in METRICS]
-        bounds = [cell for name in METRICS for cell in _cells(part, name)]
-        spread = [_full(part.spread[name]) if part.spread else "" for name in METRICS] if spreads else []
-        noise = " ".join(name for name in METRICS if part.within_noise(name))
-        rows.writerow([report.data, report.split, whose, pictures, part.n, *figures, *bounds, *spread, noise])
-    return file.getvalue()
+class Table(NamedTuple):
+    """Column heads and rows of equal length. CSV can have other column names, and first columns with constants."""
+
+    title: str
+    heads: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    csv_heads: Sequence[str] = ()
+    csv_constants: Mapping[str, str] = {}
 
 
-def to_latex(report: Report) -> str:
-    """A LaTeX tabular for booktabs; intervals in small print."""
-    lines = [r"\begin{tabular}{llr" + "c" * len(METRICS) + "}", r"\toprule"]
-    lines.append(" & ".join(["Scores", "Pictures", "$n$", *_HEADS.values()]) + r" \\")
-    before = None
-    for whose, pictures, part in report.rows():
-        if whose != before:
+def shown(cell: Cell, digits: int = 3) -> str:
+    """The text of a cell: value, spread, interval in brackets, note."""
+    return " ".join(_parts(cell, digits))
+
+
+def to_terminal(table: Table, digits: int = 3) -> RichTable:
+    """A rich table with one line for each part of a cell."""
+    from rich.table import Table as RichTable
+
+    made = RichTable(title=table.title)
+    for head, kind in zip(table.heads, _kinds(table), strict=True):
+        made.add_column(head, justify="left" if kind is str else "right")
+    for row in table.rows:
+        made.add_row(*("\n".join(_parts(cell, digits)) for cell in row))
+    return made
+
+
+def to_markdown(table: Table, digits: int = 3) -> str:
+    """A Markdown table."""
+    lines = [table.heads, ["---"] * len(table.heads), *([shown(cell, digits) for cell in row] for row in table.rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def to_latex(table: Table, digits: int = 3) -> str:
+    """A LaTeX tabular for booktabs, with a rule where the first column changes; intervals in small print."""
+    align = "".join({str: "l", int: "r"}.get(kind, "c") for kind in _kinds(table))
+    lines = [r"\begin{tabular}{" + align + "}", r"\toprule", " & ".join(map(_escaped, table.heads)) + r" \\"]
+    for before, row in zip([None, *table.rows], table.rows, strict=False):
+        if before is None or before[0] != row[0]:
             lines.append(r"\midrule")
-        before = whose
-        cells = []
-        for name in METRICS:
-            value, *rest = _said(part, name, 3)
-            rest = " ".join(rest).replace("± ", r"$\pm$\,")
-            cells.append(value + (rf" {{\scriptsize {rest}}}" if rest else ""))
-        lines.append(" & ".join([escaped(whose), escaped(pictures), str(part.n), *cells]) + r" \\")
+        lines.append(" & ".join(_latex_cell(cell, digits) for cell in row) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-_KINDS = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
+def to_csv(table: Table, digits: int | None = None) -> str:
+    """CSV with full precision. Further columns hold the interval ends (`_low`, `_high`), spreads and notes."""
+    heads = table.csv_heads or table.heads
+    figures = [i for i, kind in enumerate(_kinds(table)) if issubclass(kind, Estimate)]
+    runs = any(isinstance(cell, RunEstimate) for row in table.rows for cell in row)
+    spreads = figures if any(getattr(row[i], "spread", None) is not None for row in table.rows for i in figures) else []
+    lines = [
+        [*table.csv_constants, *heads, *(f"{heads[i]}_{end}" for i in figures for end in ("low", "high"))]
+        + [*(f"{heads[i]}_spread" for i in spreads), *(["within_noise"] if runs else [])]
+    ]
+    for row in table.rows:
+        line = [*table.csv_constants.values(), *(_full(c.value) if isinstance(c, Estimate) else c for c in row)]
+        line += [end for i in figures for end in _ends(row[i])]
+        line += ["" if not _has_spread(row, figures) else _full(row[i].spread) for i in spreads]
+        noise = [heads[i] for i in figures if getattr(row[i], "within_noise", False)]
+        lines.append([*line, *([" ".join(noise)] if runs else [])])
+    return io.to_csv(lines)
+
+
+_WRITERS: dict[str, Callable[..., str]] = {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}
 
 
 def check_table(path: str | os.PathLike) -> pathlib.Path:
-    """The path of a table, fit to be written to. Raises UserError for another ending or a missing folder."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in _KINDS:
-        raise UserError(f"{path}: the ending of a table must be one of {', '.join(_KINDS)}")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    return path
+    """The path, checked before long work. Raises UserError for an unknown extension or a missing folder."""
+    return io.require_writable(path, _WRITERS)
 
 
-def save_table(report: Report, path: str | os.PathLike) -> None:
-    """Write the table to `path` in the format that its ending names. Raises as `check_table`."""
+def save_table(table: Table, path: str | os.PathLike, digits: int = 3) -> None:
+    """Write the table in the format of the extension (.md, .csv, .tex). Raises UserError as `check_table` does."""
     path = check_table(path)
-    write_whole(path, _KINDS[path.suffix.lower()](report).encode())
+    io.write_text(path, _WRITERS[path.suffix.lower()](table, digits))
 
 
-def _said(part: Part, name: str, digits: int) -> list[str]:
-    """A figure, and what is known of it: its spread, its interval, whether a difference is within noise."""
-    value = part.metrics[name]
-    if value is None:
+def _parts(cell: Cell, digits: int) -> list[str]:
+    if not isinstance(cell, Estimate):
+        return [str(cell)]
+    if cell.value is None:
         return [UNDEFINED]
-    said = [f"{value:.{digits}f}"]
-    if part.spread:
-        said.append(f"± {part.spread[name]:.3f}")
-    if part.intervals:
-        pair = part.intervals[name]
-        said.append(f"[{UNDEFINED}]" if pair is None else f"[{pair[0]:.3f}, {pair[1]:.3f}]")
-    if part.within_noise(name):
-        said.append(NOISE)
-    return said
+    parts = [f"{cell.value:.{digits}f}"]
+    if isinstance(cell, RunEstimate) and cell.spread is not None:
+        parts.append(f"± {cell.spread:.{digits}f}")
+    if cell.interval:
+        low, high = cell.interval
+        parts.append(f"[{UNDEFINED}]" if math.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]")
+    if isinstance(cell, RunEstimate) and cell.within_noise:
+        parts.append(NOISE)
+    return parts
+
+
+def _latex_cell(cell: Cell, digits: int) -> str:
+    value, *rest = map(_escaped, _parts(cell, digits))
+    small = " ".join(rest).replace("± ", r"$\pm$\,")
+    return value + (rf" {{\scriptsize {small}}}" if small else "")
+
+
+def _kinds(table: Table) -> list[type]:
+    """The type of each column's cells; `Estimate` if one cell is an estimate."""
+    columns = zip(*table.rows, strict=True) if table.rows else [[""]] * len(table.heads)
+    return [next((Estimate for c in column if isinstance(c, Estimate)), type(column[0])) for column in columns]
+
+
+def _ends(cell: Any) -> list[str]:
+    if not isinstance(cell, Estimate) or cell.interval is None:
+        return ["", ""]
+    return [UNDEFINED if math.isnan(end) else repr(end) for end in cell.interval]
+
+
+def _has_spread(row: Sequence[Cell], figures: Sequence[int]) -> bool:
+    return any(getattr(row[i], "spread", None) is not None for i in figures)
 
 
 def _full(value: float | None) -> str:
     return UNDEFINED if value is None else repr(value)
 
 
-def _cells(part: Part, name: str) -> list[str]:
-    if not part.intervals:
-        return ["", ""]
-    pair = part.intervals[name]
-    return [UNDEFINED] * 2 if pair is None else [repr(end) for end in pair]
-
-
-def escaped(text: str) -> str:
-    """Text fit for LaTeX."""
+def _escaped(text: str) -> str:
     return "".join("\\" + letter if letter in "_&%#$" else letter for letter in text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,12 +11,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from driqa_jax.checkpoints.weights import Params, WeightsError, bundled, check_tensors, flatten, load_metadata
+from driqa_jax.checkpoints.load import expected_params, model_config
+from driqa_jax.checkpoints.weights import WeightsError, bundled, check_tensors, flatten, load_metadata
 from driqa_jax.data.views import ViewRule, geometry
 from driqa_jax.inference.calibration import Calibration
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.program import mirrored
-from driqa_jax.models.driqa import VARIANTS, build_model
+from driqa_jax.models.driqa import build_model
 
 BUNDLED = "lite"
 
@@ -142,31 +142,6 @@ def _resized(pixels, size):
 
 def _rounded(pixels):
     return pixels + jax.lax.stop_gradient(jnp.floor(pixels + 0.5) - pixels)
-
-
-def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
-    """The model's configuration out of weights' metadata. Raises WeightsError for an unknown variant."""
-    config = ml_collections.ConfigDict(metadata["config"])
-    config = config.get("model", config)  # a training's whole configuration, or the model's part of it
-    if config.get("variant") not in VARIANTS:
-        raise WeightsError(
-            f"{path}: a model of the variant {config.get('variant')!r}; "
-            f"this version of driqa_jax has {sorted(VARIANTS)}"
-        )
-    return config
-
-
-def expected_params(model: Any, rule: ViewRule) -> Params:
-    """Names and shapes of the parameters of a model, without computing any."""
-    height, width = rule.canvases[0]
-    shapes = {
-        "whole": ((1, height, width, 3), jnp.float32),
-        "valid": ((1, 2), jnp.int32),
-        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
-        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
-    }
-    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
-    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
 
 
 @functools.cache

@@ -13,17 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from driqa_jax.checkpoints.weights import (
-    Params,
-    bundled,
-    bundled_files,
-    check_tensors,
-    decode_metadata,
-    file_sha256,
-    flatten,
-    load_weights,
-    params_sha256,
-)
+from driqa_jax.checkpoints.load import load as load_model
+from driqa_jax.checkpoints.load import require_params
+from driqa_jax.checkpoints.weights import Params, bundled_files, file_sha256, params_sha256
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.views import ViewRule, make_view
@@ -33,7 +25,7 @@ from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spr
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation
-from driqa_jax.inference.functional import expected_params, model_config, plain_config, predict
+from driqa_jax.inference.functional import plain_config, predict
 from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.models.driqa import build_model
@@ -283,24 +275,14 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     which names there are.
     """
     options = {"cache": enable_compile_cache(), **options}
-    said, path = os.fspath(model), pathlib.Path(model)
-    if said not in bundled_files() and path.is_dir():
-        from driqa_jax.checkpoints.manager import load_for_scoring
-
-        params, header = load_for_scoring(path)
-        metadata = decode_metadata(header, path)
-        return Scorer(build_model(model_config(metadata, path)), params, metadata, name=said, **options)
-    if said in bundled_files() or (path.suffix != ".safetensors" and not path.exists()):
-        # A test has checked the tensors of these against the model; tracing it costs a second a start.
-        file = bundled(said)
-        params, metadata = load_weights(file)
-        net = build_model(model_config(metadata, file))
-    else:
-        file = path
-        params, metadata = load_weights(file)
-        net = build_model(model_config(metadata, file))
-        check_tensors(file, flatten(params), flatten(expected_params(net, ViewRule.from_dict(metadata["view"]))))
-    return Scorer(net, params, metadata, name=said, sha256=file_sha256(file), **options)
+    loaded, name = load_model(model), os.fspath(model)
+    net = build_model(loaded.config)
+    if loaded.file is None:
+        return Scorer(net, loaded.params, loaded.metadata, name=name, **options)
+    if loaded.file != bundled_files().get(name):
+        # A test has checked the bundled weights; tracing the model to check them takes a second.
+        require_params(loaded, net)
+    return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=file_sha256(loaded.file), **options)
 
 
 def _cores() -> int:

@@ -42,7 +42,7 @@ class FiLM(nn.Module):
 
 
 class Standardize(nn.Module):
-    """Shift and scale every feature by constants measured once on training photos (see `train/initial.py`).
+    """Shift and scale every feature by constants measured once on training photos (see `train/initialization.py`).
 
     Raw features of the stages differ by orders of magnitude, which no learning rate fits.
     """

@@ -1,4 +1,4 @@
-"""The configuration of a protocol of trainings: every key there is, with its default."""
+"""The configuration of a protocol of trainings: all keys with their defaults."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,46 +14,46 @@ def default(
     """A protocol; a config file returns a changed copy.
 
     Args:
-      rows: by name what each row of the table changes in `base`, {"loss.rs_weight": 0.0}; or {"weights": NAME}, a
-        bundled model, weights file or workdir that scores as it is and is not trained; or {"baseline": "ridge"}, a
-        kernel ridge on what the stage "heads" keeps. Differences are taken against the first row.
-      across: by name the other data sets that every row is tested on, each with the keys of `other_set` that differ.
+      rows: by name what each row of the table changes in `base`, such as {"loss.rs_weight": 0.0}; or {"weights": NAME},
+        a bundled model, weights file or workdir that is tested without training; or {"baseline": "ridge"}, a kernel
+        ridge on the features of the stage "heads". Differences are relative to the first row.
+      across: by name the other data sets for tests, each with the keys of `OTHER_SET` that it changes.
     """
     config = ml_collections.ConfigDict(
         {
             "kind": "training",
-            # A training's configuration, see driqa_jax/train/config.py. Its data.train, data.val and data.split_file
-            # are set by the split, its seed and data.fold by the seeds.
+            # The training's configuration, see driqa_jax/train/config.py. The split sets data.train, data.val and
+            # data.split_file; the seeds set seed and data.fold.
             "base": default_training(),
             "rows": tuple((name, tuple(changes.items())) for name, changes in rows.items()),
             "splits": {
-                # "official" (the set's own), "hash" (by stable hash), "subset" (each held out in turn), "published"
-                # (ARNIQA's or LIQE's folder), "files" (that `driqa data split` wrote).
+                # "official" (of the data set), "hash" (by stable hash), "subset" (hold out each in turn), "published"
+                # (the folder of ARNIQA or LIQE), "files" (from `driqa data split`).
                 "kind": "official",
                 "numbers": (0,),  # of hash and published splits
                 "test": 0.2,  # share of a hash split's groups
-                "val": 0.1,  # share of the others
-                # A part of the set's own split that hash and subset splits are drawn within; the rest is left out.
+                "val": 0.1,  # share of the remaining groups
+                # The part of the official split that hash and subset splits are drawn from; "" for all.
                 "of": "",
-                "subsets": (),  # which are held out; () each
+                "subsets": (),  # to hold out; () for each
                 "folder": "",
                 "files": (),
             },
             "seeds": (0,),
-            # The part of the training's own data set that is tested on; "" for none.
+            # The part of the training's own data set for tests; "" for none.
             "test": "test",
             "across": {name: {**OTHER_SET, "name": name, **keys} for name, keys in (across or {}).items()},
-            # Which parameters are tested: the last, those best on validation, and, only ever beside them,
-            # "best_on_test". The first stand in figures and differences.
+            # The parameters to test: the last, those best on validation, and "best_on_test", never as the first.
+            # Figures and differences use the first.
             "checkpoints": ("last", "val_selected"),
             "bootstrap": 1000,
-            "cpu_devices": 0,  # parts of a batch side by side on a CPU; 0: cores, or the next below that divides it
+            "cpu_devices": 0,  # CPU devices that share a batch; 0: the number of cores or the next lower divisor
         }
     )
     return config.lock()
 
 
-# One of the other data sets; those without a path (fake ones apart) are left out.
+# One of the other data sets. Sets without a path are skipped, except the kind "fake".
 OTHER_SET = {
     "kind": "tfds",
     "name": "",
@@ -64,6 +64,6 @@ OTHER_SET = {
     "images": "",
     "fake_count": 64,
     "split": "all",
-    "height": 0,  # where not 0, every picture is brought to this height first, as its viewers saw it
-    "canvas": (512, 512),  # holds the whole picture of any shape, as scoring does
+    "height": 0,  # rows to which each image is resized, as its viewers saw it; 0: no resizing
+    "canvas": (512, 512),  # holds the whole image of any shape, as in scoring
 }

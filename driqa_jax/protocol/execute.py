@@ -1,4 +1,4 @@
-"""One run, from its plan to its record: train, take the parameters that are asked for, test them."""
+"""One run, from plan to record: train, select checkpoints, test them."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import LEVEL
 from driqa_jax.evaluation.report import Report, make_report
 from driqa_jax.protocol import ridge
-from driqa_jax.protocol.models import as_it_is, train_run
-from driqa_jax.protocol.plan import Run, Sets, Trial
-from driqa_jax.protocol.record import FILE, Record, Scores, claim, note, noted, save_scores
+from driqa_jax.protocol.models import fixed_model, train_run
+from driqa_jax.protocol.plan import DataSets, Run, TestSet
+from driqa_jax.protocol.record import FILE, Record, Scores, claim_folder, load_state, save_scores, save_state
 from driqa_jax.provenance import hardware, versions
 
 
-def carry_out(run: Run, folder: pathlib.Path, sets: Sets) -> int:
-    """Do a run that is not done yet, or go on with it; its record lies in `folder` at the end.
+def execute_run(run: Run, folder: pathlib.Path, sets: DataSets) -> int:
+    """Execute or resume a run and save its record in `folder`; a finished run is not repeated.
 
-    Returns the exit code of the training: 0, or 130 or 143 where a signal stopped it and all is saved.
+    Returns the exit code of the training: 0, or 130 or 143 if a signal stopped it after saving its state.
 
     Raises UserError: the folder holds another run, data cannot be read, or a prediction is not finite.
     """
-    claim(run, folder)
+    claim_folder(run, folder)
     if (folder / FILE).exists():
         return 0
-    began, before = time.monotonic(), noted(folder).get("seconds", 0.0)
+    start, before = time.monotonic(), load_state(folder).get("seconds", 0.0)
 
     def seconds():
-        return round(before + time.monotonic() - began, 1)
+        return round(before + time.monotonic() - start, 1)
 
-    parts = {test: _pictures(run, test, sets) for test in run.tests}
+    parts = {test: _images(run, test, sets) for test in run.tests}
     if run.weights:
-        model = as_it_is(run.weights)
+        model = fixed_model(run.weights)
     elif run.baseline:
         model = ridge.fitted(run, sets)
     else:
         model = train_run(run, folder, {test: part for test, (part, _) in parts.items()})
         if model.code:
-            note(folder, seconds=seconds())
+            save_state(folder, seconds=seconds())
             return model.code
     reports: dict[str, dict[str, Report]] = {name: {} for name in run.checkpoints}
     for test, (part, is_novel) in parts.items():
-        predicted = {name: _checked(test, part, model.predict[name](test, part)) for name in run.checkpoints}
+        predicted = {name: _finite(test, part, model.predict[name](test, part)) for name in run.checkpoints}
         mos = part.column("mos").astype(np.float64)
         for name, values in predicted.items():
-            reports[name][test.name] = _report(run, test, part, values, is_novel)
+            reports[name][test.name] = _report(run, test, part, values, mos, is_novel)
         save_scores(folder, test.name, Scores(part.column("image_id"), mos, is_novel, predicted))
     provenance = {
         **model.provenance,
@@ -62,8 +62,8 @@ def carry_out(run: Run, folder: pathlib.Path, sets: Sets) -> int:
     return 0
 
 
-def _pictures(run: Run, test: Trial, sets: Sets) -> tuple[Source, np.ndarray]:
-    """The pictures of a test, and which of them have no neighbour in another split: (N,) bool."""
+def _images(run: Run, test: TestSet, sets: DataSets) -> tuple[Source, np.ndarray]:
+    """The images of a test set, and (N,) bool: no member of its group is in another split."""
     source = sets.open(run.config["data"] if test.data is None else test.data, test.height)
     if test.data is None and run.split:
         source = run.split.assigned(source)
@@ -77,8 +77,9 @@ def _pictures(run: Run, test: Trial, sets: Sets) -> tuple[Source, np.ndarray]:
     return part, novel(source, part) if len(set(source.column("split"))) > 1 else np.ones(len(part), bool)
 
 
-def _report(run, test, part, predicted, is_novel) -> Report:
-    mos = part.column("mos").astype(np.float64)
+def _report(
+    run: Run, test: TestSet, part: Source, predicted: np.ndarray, mos: np.ndarray, is_novel: np.ndarray
+) -> Report:
     provenance = {
         "labels_sha256": labels_sha256(part),
         "label_files": dict(part.label_files),
@@ -98,7 +99,7 @@ def _report(run, test, part, predicted, is_novel) -> Report:
     )
 
 
-def _checked(test: Trial, part: Source, predicted: np.ndarray) -> np.ndarray:
+def _finite(test: TestSet, part: Source, predicted: np.ndarray) -> np.ndarray:
     wrong = np.flatnonzero(~np.isfinite(predicted))
     if len(wrong):
         name = part.column("image_id")[wrong[0]]

@@ -1,4 +1,4 @@
-"""What a protocol comes to: its runs, each a row of the table on one split with one seed."""
+"""The runs of a protocol: each row of the table, on each split, with each seed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import ml_collections
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured
 from driqa_jax.data.source import Resized, Source
 from driqa_jax.data.split_file import Split, hash_split, official_split, published_split, subset_split
@@ -27,12 +27,14 @@ BASELINES = ("ridge",)
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """What is tested on: a part of the training's own data, or (`data` given) another set.
+class TestSet:
+    """Images to test on: a part of the training's own data set, or (with `data`) another data set.
 
-    name: of the table. part: as in `driqa_jax.data.splits.select`. data: the keys of a configuration's `data`.
-    height: rows that every picture is brought to, 0 as they are. canvas: of the views, () the training's.
+    name: in the table. part: see `driqa_jax.data.splits.select`. data: the keys of a configuration's `data`. height:
+    rows that every image is resized to; 0: no resizing. canvas: of the views; (): that of the training.
     """
+
+    __test__ = False  # no test case of pytest
 
     name: str
     part: str
@@ -43,11 +45,11 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training and its tests; all plain values, so that a run can be done again from its own record.
+    """One training and its tests, as plain values, so its record is enough to repeat it.
 
-    config: of the training, as a dictionary; for `weights` (a name or file that scores as it is) that of the row.
-    baseline: one of BASELINES, which is fitted in place of a training; "" for none.
-    split: None where no part of the training's own data is touched.
+    split: None if no part of the training's own data set is used. config: the training's configuration as a
+    dictionary. weights: a name or file that is tested without training; "" otherwise. baseline: one of `BASELINES`,
+    fitted instead of a training; "" otherwise.
     """
 
     row: str
@@ -55,19 +57,19 @@ class Run:
     split: Split | None
     config: Mapping[str, Any]
     weights: str
-    tests: tuple[Trial, ...]
+    tests: tuple[TestSet, ...]
     checkpoints: tuple[str, ...]
     bootstrap: int
     baseline: str = ""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """Name for messages and tables."""
         return f"{self.row}, {self.split.id}, seed {self.seed}" if self.split else self.row
 
     @property
     def folder(self) -> pathlib.Path:
-        """Where in the workdir it lies."""
+        """Folder relative to the workdir."""
         return pathlib.Path("runs", slug(self.row), slug(self.split.id) if self.split else "whole", f"seed{self.seed}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,27 +78,27 @@ class Run:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Run:
-        """The inverse of `to_dict`, after JSON too."""
+        """The inverse of `to_dict`, also after JSON."""
         split, tests = values["split"], values["tests"]
         if split:
             images = split["images"] and {part: tuple(names) for part, names in split["images"].items()}
             split = Split(**{**split, "images": images})
-        found = tuple(Trial(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
-        kept = {"split": split, "tests": found, "checkpoints": tuple(values["checkpoints"])}
-        return cls(**{**values, **kept, "config": completed(values["config"])})
+        sets = tuple(TestSet(**{**test, "canvas": tuple(test["canvas"])}) for test in tests)
+        changed = {"split": split, "tests": sets, "checkpoints": tuple(values["checkpoints"])}
+        return cls(**{**values, **changed, "config": migrate_config(values["config"])})
 
 
 OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count", *LABEL_OPTIONS)  # what `open_configured` reads
 
 
-class Sets:
-    """Data sets, each opened once."""
+class DataSets:
+    """Opened data sets; each is opened once."""
 
     def __init__(self):
         self._opened: dict[str, Source] = {}
 
     def open(self, data: Mapping[str, Any], height: int = 0) -> Source:
-        """The source that a configuration's `data` names. Raises UserError, as opening does."""
+        """The source of a configuration's `data`. Raises UserError if it cannot be opened."""
         key = repr((height, *(str(data.get(name)) for name in OPENED_BY)))
         if key not in self._opened:
             try:
@@ -107,26 +109,28 @@ class Sets:
         return self._opened[key]
 
 
-def make_plan(config: ml_collections.ConfigDict, sets: Sets) -> list[Run]:
+def make_plan(config: ml_collections.ConfigDict, sets: DataSets) -> list[Run]:
     """The runs of a protocol, row by row.
 
-    Raises UserError: a key that is none, rows of one name, `best_on_test` alone, data that cannot be opened.
+    Raises UserError: an unknown key, two rows of one name, `best_on_test` as the first checkpoint, unreadable data.
     """
     checkpoints = tuple(config.checkpoints)
     _require_known("checkpoints", checkpoints, CHECKPOINTS)
     if checkpoints[0] == PEEKED:
-        raise UserError(f"config.checkpoints: {PEEKED} peeks at the test pictures; put it behind another, never alone")
+        raise UserError(
+            f"config.checkpoints: {PEEKED} uses the test pictures; put another one first, never use it alone"
+        )
     if PEEKED in checkpoints and not config.test:
-        raise UserError(f"config.checkpoints: {PEEKED} wants config.test, the part of its own data to peek at")
+        raise UserError(f"config.checkpoints: {PEEKED} needs config.test, the part of its own data to select on")
     if not config.rows or not config.seeds:
-        raise UserError("config.rows and config.seeds must each name at least one")
+        raise UserError("config.rows and config.seeds must not be empty")
     runs = [run for name, changes in config.rows for run in _row(config, name, dict(changes), checkpoints, sets)]
     if not any(run.tests for run in runs):
-        raise UserError("nothing to test on: give config.test, or the path of a set, --config.across.NAME.path=...")
-    places = [run.folder for run in runs]
-    twice = next((run for run in runs if places.count(run.folder) > 1), None)
-    if twice:
-        raise UserError(f"config.rows: two runs would lie in {twice.folder}; give rows and splits other names")
+        raise UserError("nothing to test on: set config.test or the path of a data set, --config.across.NAME.path=...")
+    folders = [run.folder for run in runs]
+    if len(set(folders)) < len(folders):
+        shared = next(folder for folder in folders if folders.count(folder) > 1)
+        raise UserError(f"config.rows: two runs would use the folder {shared}; rename rows or splits")
     return runs
 
 
@@ -142,17 +146,16 @@ def _row(config, name, changes, checkpoints, sets):
         _require_known(f"rows, {name!r}: baseline", (baseline,), BASELINES)
         if weights or training.stage != "heads":
             raise UserError(
-                f"config.rows, {name!r}: the ridge reads kept features and nothing else; set base.stage='heads', and "
-                "no weights in its row"
+                f"config.rows, {name!r}: the ridge only reads cached features; set base.stage='heads' and no weights"
             )
     if not weights and (training.stage not in STAGES or STAGES[training.stage].predict is None):
-        raise UserError(f"config.rows, {name!r}: the stage {training.stage!r} predicts no MOS; nothing can be tested")
+        raise UserError(f"config.rows, {name!r}: the stage {training.stage!r} predicts no MOS, so it cannot be tested")
     own = _data_of(training.data)
     splits = [None] if weights and not config.test else _splits(config.splits, sets.open(own))
     for split in splits:
         others = tuple(_others(config.across, own, sets))
-        tests = (Trial(f"{split.data} {config.test}", config.test), *others) if config.test else others
-        # Weights that are not trained score the same whatever the seed, and a baseline where the seed draws no fold.
+        tests = (TestSet(f"{split.data} {config.test}", config.test), *others) if config.test else others
+        # The seed changes nothing for fixed weights, nor for a baseline whose validation part is given.
         for seed in config.seeds[:1] if weights or baseline and split.counts.get("val") else config.seeds:
             chosen = ml_collections.ConfigDict(training.to_dict())
             chosen.seed = chosen.data.fold = seed
@@ -167,9 +170,9 @@ def _others(across, own, sets):
     for name, given in sorted(across.items()):
         data = _data_of(given)
         if data == own or not (given.path or given.kind == "fake"):
-            continue  # a set that is trained on, or one that is not at hand
-        sets.open(data, given.height)  # now, not hours later, what is wrong with it is to be said
-        yield Trial(name, given.split, data, given.height, tuple(given.canvas))
+            continue  # the training's own set, or a set without a path
+        sets.open(data, given.height)  # fail now, not after hours of training
+        yield TestSet(name, given.split, data, given.height, tuple(given.canvas))
 
 
 def _data_of(given) -> dict[str, Any]:
@@ -192,20 +195,20 @@ def _splits(splits, source):
         "files": lambda: [Split.load(file) for file in splits.files],
     }
     _require_known("splits.kind", (splits.kind,), makers)
-    found = makers[splits.kind]()
-    if not found:
-        raise UserError("config.splits names no split; give config.splits.numbers or config.splits.files")
-    for split in found:
+    made = makers[splits.kind]()
+    if not made:
+        raise UserError("config.splits names no split; set config.splits.numbers or config.splits.files")
+    for split in made:
         split.assigned(source)
-    return found
+    return made
 
 
 def _require_known(key, values, known):
     for value in values or ("",):
         if value not in known:
-            raise UserError(f"config.{key}: {value!r} is none of {', '.join(known)}")
+            raise UserError(f"config.{key} must be one of {', '.join(known)}, got {value!r}")
 
 
 def slug(name: str) -> str:
-    """A name as one fit for a folder."""
+    """A name that is safe for a folder."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("_.") or "unnamed"

@@ -1,10 +1,8 @@
-"""What is kept of a run: one JSON with its figures and where they come from, and each picture's scores."""
+"""The record of a run: one JSON with its results and provenance, and a CSV with the scores of each image."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import json
 import pathlib
 from collections.abc import Mapping
@@ -13,11 +11,11 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
-from driqa_jax.io import write_whole
+from driqa_jax.io import make_folder, to_csv, write_json, write_text
 from driqa_jax.protocol.plan import CHOSEN, Run, slug
 from driqa_jax.train.config import fixed_on_resume
 
@@ -27,7 +25,7 @@ FILE = "run.json"
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The pictures of one test: names (N,) str, MOS (N,), `novel` (N,) bool, and by checkpoint the predictions (N,)."""
+    """The images of one test set: names (N,) str, MOS (N,), `novel` (N,) bool, and predictions (N,) by checkpoint."""
 
     image: np.ndarray
     mos: np.ndarray
@@ -37,7 +35,7 @@ class Scores:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """A finished run: what it was; by checkpoint its step and sha256; by checkpoint and test the report; provenance."""
+    """A finished run: step and sha256 by checkpoint, reports by checkpoint and test set, provenance."""
 
     run: Run
     checkpoints: Mapping[str, Mapping[str, Any]]
@@ -45,46 +43,45 @@ class Record:
     provenance: Mapping[str, Any]
 
     def save(self, folder: pathlib.Path) -> None:
-        """Write it; with this file a run counts as finished."""
-        values = {"format": FORMAT, **plain(self)}
-        write_whole(folder / FILE, (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+        """Write the record. The existence of this file marks a run as finished."""
+        write_json(folder / FILE, {"format": FORMAT, **plain_values(self)})
 
     @classmethod
     def load(cls, file: pathlib.Path) -> Record:
-        """Read what `save` wrote. Raises UserError, naming the file, for anything else."""
+        """Read a file of `save`. Raises UserError with the path for anything else."""
         try:
             values = json.loads(file.read_text())
         except OSError as error:
             raise UserError(f"{file}: cannot be read ({error.strerror})") from None
         except ValueError as error:
-            raise UserError(f"{file}: is no JSON ({error})") from None
+            raise UserError(f"{file}: is not JSON ({error})") from None
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
-            raise UserError(f"{file}: is not a run of `driqa protocol`: its format is not {FORMAT!r}")
+            raise UserError(f"{file}: is not a run of `driqa protocol`: the format must be {FORMAT!r}")
         reports = {
-            name: {test: Report.from_json(json.dumps(report)) for test, report in tests.items()}
+            name: {test: Report.from_dict(report) for test, report in tests.items()}
             for name, tests in values["reports"].items()
         }
         return cls(Run.from_dict(values["run"]), values["checkpoints"], reports, values["provenance"])
 
 
-def plain(values: Any) -> Any:
-    """A dataclass as JSON would give it back: dictionaries, lists, numbers, text."""
+def plain_values(values: Any) -> Any:
+    """A dataclass as JSON returns it: dictionaries, lists, numbers, text."""
     return json.loads(json.dumps(dataclasses.asdict(values)))
 
 
-def claim(run: Run, folder: pathlib.Path) -> None:
-    """Write what a run is into its folder; raises UserError, naming the keys, where another one has begun there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file, now = folder / "plan.json", plain(run)
+def claim_folder(run: Run, folder: pathlib.Path) -> None:
+    """Write the plan of a run into its folder. Raises UserError with the keys if a different run started there."""
+    make_folder(folder)
+    file, now = folder / "plan.json", plain_values(run)
     if not file.exists():
-        write_whole(file, (json.dumps(now, indent=1) + "\n").encode())
+        write_json(file, now)
         return
     before, after = _binding(json.loads(file.read_text())), _binding(now)
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     if changed:
         raise UserError(
-            f"{folder} holds this run under another configuration (it differs in {', '.join(changed)}); give another "
-            f"--workdir, or the same configuration to go on"
+            f"{folder} holds this run with another configuration (it differs in {', '.join(changed)}); use another "
+            f"--workdir, or the same configuration to resume"
         )
 
 
@@ -93,7 +90,7 @@ def _binding(run: dict) -> dict[str, Any]:
     split = {"sha256": run["split"]["sha256"]} if run["split"] else None
     # Runs begun before there were baselines lack the key.
     rest = {"baseline": "", **run, "tests": tests, "split": split}
-    config = completed(rest.pop("config"))
+    config = migrate_config(rest.pop("config"))
     fixed = fixed_on_resume(config)
     if set(run["checkpoints"]) & set(CHOSEN):
         # Such a checkpoint is chosen among the evaluations, so their steps are part of the result.
@@ -101,30 +98,27 @@ def _binding(run: dict) -> dict[str, Any]:
     return traverse_util.flatten_dict({**rest, "config": fixed}, sep=".")
 
 
-def note(folder: pathlib.Path, **values: Any) -> None:
-    """Keep something of a run that is under way."""
-    write_whole(folder / "begun.json", (json.dumps({**noted(folder), **values}, indent=1) + "\n").encode())
+def save_state(folder: pathlib.Path, **values: Any) -> None:
+    """Add values to the state of an unfinished run."""
+    write_json(folder / "begun.json", {**load_state(folder), **values})
 
 
-def noted(folder: pathlib.Path) -> dict[str, Any]:
-    """What `note` kept."""
+def load_state(folder: pathlib.Path) -> dict[str, Any]:
+    """The values of `save_state`."""
     file = folder / "begun.json"
     return json.loads(file.read_text()) if file.exists() else {}
 
 
 def save_scores(folder: pathlib.Path, test: str, scores: Scores) -> None:
-    """Write the pictures of a test as CSV, predictions in full."""
-    file = io.StringIO()
-    rows = csv.writer(file, lineterminator="\n")
-    rows.writerow(["image", *scores.predicted, "mos", "novel"])
-    for i, image in enumerate(scores.image.tolist()):
-        found = [repr(float(values[i])) for values in scores.predicted.values()]
-        rows.writerow([image, *found, repr(float(scores.mos[i])), int(scores.novel[i])])
-    write_whole(scores_file(folder, test), file.getvalue().encode())
+    """Write the scores of a test set as CSV with full precision."""
+    columns = [scores.image.tolist(), *(values.tolist() for values in scores.predicted.values()), scores.mos.tolist()]
+    rows = zip(*columns, scores.novel.astype(int).tolist(), strict=True)
+    text = to_csv([["image", *scores.predicted, "mos", "novel"], *rows])
+    write_text(scores_file(folder, test), text)
 
 
 def load_scores(folder: pathlib.Path, test: str) -> Scores:
-    """Read what `save_scores` wrote. Raises DataError where it cannot be read."""
+    """Read a file of `save_scores`. Raises DataError if it cannot be read."""
     (_, head), *lines = read_lines(scores_file(folder, test))
     columns = dict(zip(head, zip(*(cells for _, cells in lines), strict=True), strict=True))
     image, mos, novel = (np.array(columns.pop(key)) for key in ("image", "mos", "novel"))
@@ -133,5 +127,5 @@ def load_scores(folder: pathlib.Path, test: str) -> Scores:
 
 
 def scores_file(folder: pathlib.Path, test: str) -> pathlib.Path:
-    """Where the scores of a test lie."""
+    """The path of a test set's scores."""
     return folder / f"scores_{slug(test)}.csv"

@@ -1,4 +1,4 @@
-"""A finished run done again from its record alone, and whether the same numbers came out."""
+"""Repeat a finished run from its record, and compare all numbers."""
 
 from __future__ import annotations
 
@@ -12,51 +12,51 @@ from flax import traverse_util
 
 from driqa_jax.distributed import use_cores
 from driqa_jax.errors import UserError
-from driqa_jax.protocol.execute import carry_out
-from driqa_jax.protocol.plan import Sets
-from driqa_jax.protocol.record import FILE, Record, load_scores, plain, scores_file
+from driqa_jax.protocol.execute import execute_run
+from driqa_jax.protocol.plan import DataSets
+from driqa_jax.protocol.record import FILE, Record, load_scores, plain_values, scores_file
 
 
 def rerun(file: str, workdir: str) -> int:
-    """Do the run of a record again in `workdir`, on as many devices of a CPU, and compare; prints what differs.
+    """Repeat the run of a record in `workdir`, on the same number of CPU devices, and print the differences.
 
-    Returns 0 where every figure is the same to the last digit, 1 where one differs, 130 or 143 where a signal stopped
-    it. Raises UserError as a run does.
+    Returns 0 if every number is identical, 1 if one differs, 130 or 143 if a signal stopped it. Raises UserError as a
+    run does.
     """
     before = Record.load(pathlib.Path(file))
     folder = pathlib.Path(workdir)
     if folder.resolve() == pathlib.Path(file).resolve().parent:
-        raise UserError(f"--workdir {workdir} holds the run itself; a rerun wants a folder of its own")
+        raise UserError(f"--workdir {workdir} holds the run itself; give a rerun another folder")
     made_on = before.provenance["hardware"]
     if made_on["platform"] == "cpu":
         use_cores(made_on["devices"])
-    code = carry_out(before.run, folder, Sets())
+    code = execute_run(before.run, folder, DataSets())
     if code:
         return code
     after = Record.load(folder / FILE)
-    found = list(differences(before, pathlib.Path(file).parent, after, folder))
-    if not found:
+    lines = list(differences(before, pathlib.Path(file).parent, after, folder))
+    if not lines:
         figures = sum(len(report.metrics) for reports in after.reports.values() for report in reports.values())
-        pictures = sum(report.n for report in after.reports[after.run.checkpoints[0]].values())
+        images = sum(report.n for report in after.reports[after.run.checkpoints[0]].values())
         on = ", ".join(test.name for test in before.run.tests)
-        print(f"{before.run.name}: the same to the last digit: {figures} figures, {pictures} pictures of {on}")
-    for line in found:
+        print(f"{before.run.name}: the same to the last digit: {figures} figures, {images} pictures of {on}")
+    for line in lines:
         print(f"{before.run.name}: {line}")
     for key in ("versions", "hardware", "init"):
-        for name, (one, two) in _unlike(before.provenance.get(key), after.provenance.get(key)).items():
+        for name, (one, two) in _different(before.provenance.get(key), after.provenance.get(key)).items():
             print(f"note: {key} {name} was {one}, is {two}", file=sys.stderr)
-    return 1 if found else 0
+    return 1 if lines else 0
 
 
 def differences(before: Record, first: pathlib.Path, after: Record, second: pathlib.Path) -> Iterator[str]:
-    """What differs of two records of one run, lying in two folders, in words: labels, weights, figures, scores."""
-    for name, (one, two) in _unlike(before.checkpoints, after.checkpoints).items():
+    """Differences between two records of one run, in two folders: weights, labels, metrics, scores of images."""
+    for name, (one, two) in _different(before.checkpoints, after.checkpoints).items():
         yield f"checkpoint {name} was {one}, is {two}"
-    for name, (one, two) in _unlike(_figures(before), _figures(after)).items():
+    for name, (one, two) in _different(_results(before), _results(after)).items():
         yield f"{name} was {one}, is {two}"
     for test in before.run.tests:
         if not scores_file(first, test.name).exists():
-            yield f"{test.name}: {scores_file(first, test.name)} is gone; its pictures were not compared"
+            yield f"{test.name}: {scores_file(first, test.name)} is missing; its pictures were not compared"
             continue
         one, two = load_scores(first, test.name), load_scores(second, test.name)
         if one.image.tolist() != two.image.tolist():
@@ -72,12 +72,14 @@ def differences(before: Record, first: pathlib.Path, after: Record, second: path
                 )
 
 
-def _figures(record: Record) -> dict[str, Any]:
-    found = {name: {test: plain(report) for test, report in tests.items()} for name, tests in record.reports.items()}
-    return {**found, "bootstrap": record.provenance["bootstrap"], "view": record.provenance["view"]}
+def _results(record: Record) -> dict[str, Any]:
+    reports = {
+        name: {test: plain_values(report) for test, report in tests.items()} for name, tests in record.reports.items()
+    }
+    return {**reports, "bootstrap": record.provenance["bootstrap"], "view": record.provenance["view"]}
 
 
-def _unlike(one: Any, two: Any) -> dict[str, tuple[Any, Any]]:
+def _different(one: Any, two: Any) -> dict[str, tuple[Any, Any]]:
     """Leaves of nested mappings that differ, by dotted name."""
     flat = [traverse_util.flatten_dict({"": values}, sep=".") for values in (one, two)]
     keys = sorted(flat[0].keys() | flat[1].keys())

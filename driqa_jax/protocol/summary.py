@@ -1,39 +1,43 @@
-"""Many runs to the rows of one table: medians, their intervals and spread, differences on the same pictures."""
+"""Many runs as the rows of one table: medians, intervals, spread, and differences on the same images."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from driqa_jax.evaluation import bootstrap
-from driqa_jax.evaluation.report import METRICS, Gap, Part, measure
+from driqa_jax.evaluation.report import METRICS, Gap, Part, measure, report_table, subtract
+from driqa_jax.evaluation.tables import Table
 from driqa_jax.protocol.plan import Run
 from driqa_jax.protocol.record import Scores, load_scores
 
-# Which pictures of a test a row of the table is about.
-_PARTS = {"": lambda scores: np.ones(len(scores.mos), bool), "novel": lambda scores: scores.novel}
+# The images of a test set that a table row covers, by the suffix of the row's name.
+_PARTS: dict[str, Callable[[Scores], np.ndarray]] = {
+    "": lambda scores: np.ones(len(scores.mos), bool),
+    "novel": lambda scores: scores.novel,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What `driqa_jax.evaluation.tables` shows; `table`: whose scores, which pictures, figures."""
+    """The rows of a table as in `driqa_jax.evaluation.report.Report.rows`: source of the scores, images, metrics."""
 
     data: str
     split: str
-    table: Sequence[tuple[str, str, Part]]
+    rows: Sequence[tuple[str, str, Part]]
 
-    def rows(self) -> Iterator[tuple[str, str, Part]]:
-        """As `driqa_jax.evaluation.report.Report.rows`."""
-        yield from self.table
+    def table(self) -> Table:
+        """The rows as a table."""
+        return report_table(self.data, self.split, self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Cell:
-    """One run on the pictures of one row: figures, and their replicates by name (draws,)."""
+class _Result:
+    """One run on the images of one row: metrics, and their replicates by name (draws,)."""
 
     run: Run
     image: tuple[str, ...]
@@ -42,85 +46,81 @@ class _Cell:
 
 
 def summarize(folder: pathlib.Path, runs: Sequence[Run], first: str) -> Summary:
-    """The table of these finished runs, in their order; differences are taken against the row `first`.
+    """The table of finished runs in their order; differences are relative to the row `first`.
 
-    Of the runs of one row, checkpoint and test the median of each figure; its 95 % interval over resampled pictures
-    (the median is taken within each resample); and the spread, the standard deviation over splits of the median over
-    seeds, or over the seeds of a single split. Then each other row less the first on the same pictures, run by run,
-    with the same resamples. A figure that is undefined in one run is undefined.
+    Each metric is the median over the runs of one row, checkpoint and test set. Its 95 % interval comes from resampled
+    images (the median is taken within each resample). Its spread is the standard deviation over splits of the median
+    over seeds, or over the seeds of a single split. Differences to the first row use the same images and resamples,
+    run by run. A metric that is undefined in one run is undefined.
     """
     tests = list(dict.fromkeys(test.name for run in runs for test in run.tests))
     scores = {(run.name, name): load_scores(folder / run.folder, name) for run in runs for name in _names(run)}
     rows, gaps = [], []
     for test in tests:
-        for kind, chosen in _PARTS.items():
-            pictures = f"{test}, {kind}" if kind else test
-            reference: list[_Cell] = []
+        for kind in _PARTS:
+            images = f"{test}, {kind}" if kind else test
+            reference: list[_Result] = []
             for row in dict.fromkeys(run.row for run in runs):
                 mine = [run for run in runs if run.row == row and test in _names(run)]
                 for checkpoint in mine[0].checkpoints if mine else ():
-                    cells = [_cell(run, scores[run.name, test], checkpoint, chosen) for run in mine]
-                    if kind and not any(cells):
+                    results = [r for run in mine if (r := _result(run, scores[run.name, test], checkpoint, kind))]
+                    if not results:
                         continue
-                    whole = [cell for cell in cells if cell]
                     several = len(mine[0].checkpoints) > 1
-                    rows.append((f"{row} ({checkpoint})" if several else row, pictures, _median(whole, Part)))
+                    rows.append((f"{row} ({checkpoint})" if several else row, images, _median(results, Part)))
                     if checkpoint != mine[0].checkpoints[0]:
-                        continue  # differences are of the first checkpoint
+                        continue  # differences use the first checkpoint
                     if row == first:
-                        reference = whole
-                    elif pairs := _pairs(whole, reference):
-                        gaps.append((f"{row} - {first}", pictures, _median(pairs, Gap)))
+                        reference = results
+                    elif pairs := _paired(results, reference):
+                        gaps.append((f"{row} - {first}", images, _median(pairs, Gap)))
     splits = list(dict.fromkeys(run.split.id for run in runs if run.split))
-    seeds = sorted({run.seed for run in runs})
-    said = f"{', '.join(splits) or 'none'}; seeds {', '.join(map(str, seeds))}"
-    return Summary(", ".join(tests), said, [*rows, *gaps])
+    seeds = ", ".join(map(str, sorted({run.seed for run in runs})))
+    return Summary(", ".join(tests), f"{', '.join(splits) or 'none'}; seeds {seeds}", [*rows, *gaps])
 
 
 def _names(run: Run) -> list[str]:
     return [test.name for test in run.tests]
 
 
-def _cell(run: Run, scores: Scores, checkpoint: str, chosen) -> _Cell | None:
-    """None where the row is about some of the pictures, and this test has none such, or no others."""
-    rows = chosen(scores)
-    if not rows.any() or (chosen is not _PARTS[""] and rows.all()):
+def _result(run: Run, scores: Scores, checkpoint: str, kind: str) -> _Result | None:
+    """None for a row about a part of the images if this test has none of them, or only them."""
+    rows = _PARTS[kind](scores)
+    if not rows.any() or (kind and rows.all()):
         return None
     predicted, mos = scores.predicted[checkpoint][rows], scores.mos[rows]
-    found = bootstrap.replicates(predicted, mos, run.bootstrap) if run.bootstrap else {}
-    return _Cell(run, tuple(scores.image[rows].tolist()), measure(predicted, mos), found)
+    replicates = bootstrap.replicates(predicted, mos, run.bootstrap) if run.bootstrap else {}
+    return _Result(run, tuple(scores.image[rows].tolist()), measure(predicted, mos), replicates)
 
 
-def _pairs(cells: list[_Cell], reference: list[_Cell]) -> list[_Cell]:
-    """Each run less one of the reference on the same pictures: that of the same split and seed, where there is one."""
-    found = []
-    for cell in cells:
-        same = [other for other in reference if other.image == cell.image]
+def _paired(results: list[_Result], reference: list[_Result]) -> list[_Result]:
+    """Each run minus a reference run on the same images, preferably of the same split and seed."""
+    pairs = []
+    for one in results:
+        same = [other for other in reference if other.image == one.image]
         if not same:
             continue
-        other = max(same, key=lambda each: (each.run.split == cell.run.split, each.run.seed == cell.run.seed))
-        mine, theirs = cell.part.metrics, other.part.metrics
-        metrics = {k: None if None in (mine[k], theirs[k]) else mine[k] - theirs[k] for k in METRICS}
-        replicates = {name: cell.replicates[name] - other.replicates[name] for name in cell.replicates}
-        found.append(_Cell(cell.run, cell.image, Gap(cell.part.n, metrics), replicates))
-    return found
+        other = max(same, key=lambda each: (each.run.split == one.run.split, each.run.seed == one.run.seed))
+        replicates = {name: one.replicates[name] - other.replicates[name] for name in one.replicates}
+        pairs.append(_Result(one.run, one.image, Gap(one.part.n, subtract(one.part, other.part)), replicates))
+    return pairs
 
 
-def _median(cells: list[_Cell], kind: type[Part]) -> Part:
-    metrics = {name: _over(np.median, [cell.part.metrics[name] for cell in cells]) for name in METRICS}
+def _median(results: list[_Result], kind: type[Part]) -> Part:
+    metrics = {name: _over(np.median, [result.part.metrics[name] for result in results]) for name in METRICS}
     intervals = {}
-    if all(cell.replicates for cell in cells):
-        found = {name: np.median([cell.replicates[name] for cell in cells], axis=0) for name in METRICS}
-        pairs = bootstrap.intervals(found)
+    if all(result.replicates for result in results):
+        medians = {name: np.median([result.replicates[name] for result in results], axis=0) for name in METRICS}
+        pairs = bootstrap.intervals(medians)
         intervals = {name: None if metrics[name] is None else pairs[name] for name in METRICS}
-    n = int(np.median([cell.part.n for cell in cells]))
-    return kind(n, metrics, intervals, {name: _spread(cells, name) for name in METRICS} if len(cells) > 1 else {})
+    n = int(np.median([result.part.n for result in results]))
+    return kind(n, metrics, intervals, {name: _spread(results, name) for name in METRICS} if len(results) > 1 else {})
 
 
-def _spread(cells: list[_Cell], name: str) -> float | None:
+def _spread(results: list[_Result], name: str) -> float | None:
     groups: dict[str, list] = {}
-    for cell in cells:
-        groups.setdefault(cell.run.split.id if cell.run.split else "", []).append(cell.part.metrics[name])
+    for result in results:
+        groups.setdefault(result.run.split.id if result.run.split else "", []).append(result.part.metrics[name])
     values = [_over(np.median, group) for group in groups.values()] if len(groups) > 1 else [*groups.values()][0]
     return _over(functools.partial(np.std, ddof=1), values)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from driqa_jax.errors import UserError
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import part_name, write_whole
+from driqa_jax.io import part_name, write_bytes, write_errors
 from driqa_jax.reports.explanation_png import sheet
 from driqa_jax.reports.page import page, photo_values, printable
 
@@ -32,7 +29,7 @@ class Gallery:
 
     Args:
       folder: made if it is not there; files of the same names in it are replaced.
-      provenance: as `driqa_jax.provenance.describe` gives it.
+      provenance: as `driqa_jax.inference.provenance.describe` gives it.
       threshold: the probability from which on a degradation is named.
 
     Raises UserError where the folder cannot be made or written to.
@@ -46,7 +43,7 @@ class Gallery:
         self._pages = 0
 
     def __enter__(self) -> Gallery:
-        with self._told():
+        with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lines_path = self.folder / "explanations.jsonl"
             self._part = part_name(self._lines_path)
@@ -58,7 +55,7 @@ class Gallery:
         if len(self._photos) == PER_PAGE:
             self._write_page(last=False)
         target = self.folder / f"{self._stem(explanation.name)}.png"
-        write_whole(target, sheet(explanation, self._threshold))
+        write_bytes(target, sheet(explanation, self._threshold))
         self._write_line({**explanation.to_dict(self._threshold), "sheet": target.name})
         self._photos.append(photo_values(explanation, _SIDE, _MAP_SIDE, self._threshold))
         return target
@@ -69,21 +66,14 @@ class Gallery:
         self._write_line({"path": name, "error": reason})
 
     def __exit__(self, *unused) -> None:
-        with self._told():
+        with write_errors(self.folder):
             self._lines.close()
             os.replace(self._part, self._lines_path)
         self._write_page(last=True)
 
     def _write_line(self, values: dict[str, Any]) -> None:
-        with self._told():
+        with write_errors(self.folder):
             self._lines.write(json.dumps(values) + "\n")
-
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.folder}: cannot be written to ({error.strerror or error})") from None
 
     def _write_page(self, last: bool) -> None:
         number = self._pages = self._pages + 1
@@ -92,7 +82,7 @@ class Gallery:
         title = "Photos, explained" + (f", page {number}" if links else "")
         values = {"photos": self._photos, "failed": self._failed, "links": links, "threshold": self._threshold}
         html = page("explain.html.j2", self._provenance, title=title, **values)
-        write_whole(self.folder / _page_name(number), html)
+        write_bytes(self.folder / _page_name(number), html)
         self._photos, self._failed = [], []
 
     def _stem(self, name: str) -> str:

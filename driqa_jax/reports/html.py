@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from driqa_jax.errors import UserError, reason
+from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import write_whole
+from driqa_jax.io import require_writable, write_bytes
 from driqa_jax.reports.page import name_values, page, photo_values, printable
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Report:
     Args:
       path: of the page, `.html`.
       scorer: to explain with.
-      provenance: as `driqa_jax.provenance.describe` gives it.
+      provenance: as `driqa_jax.inference.provenance.describe` gives it.
       progress: told (pictures explained, pictures to explain).
 
     Raises UserError for another ending, a folder, a missing folder.
@@ -83,7 +83,7 @@ class Report:
             if kind is None:
                 self._explain([photo for _, photos in groups for photo in photos])
         finally:
-            write_whole(self.path, self._page(groups, complete=kind is None))
+            write_bytes(self.path, self._page(groups, complete=kind is None))
 
     def _count_failure(self, name: str, reason: str) -> None:
         self._failed += 1
@@ -145,14 +145,7 @@ class Report:
 
 def check_report(path: str | os.PathLike) -> pathlib.Path:
     """The path, fit to be written to. Raises UserError for another ending, a folder, a missing folder."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"{path}: a report is a page; the ending must be .html")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    return path
+    return require_writable(path, (".html", ".htm"))
 
 
 def _at(order: np.ndarray, share: float) -> float:

@@ -31,7 +31,7 @@ document.addEventListener("input", (event) => {
 def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
     """A page from `driqa_jax/inference/templates`, UTF-8; every value is escaped.
 
-    `provenance`: as `driqa_jax.provenance.describe` gives it.
+    `provenance`: as `driqa_jax.inference.provenance.describe` gives it.
     """
     # Should a name ever escape the escaping, the browser itself still runs and loads nothing but what is meant.
     allowed = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()

@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
-from driqa_jax.io import write_whole
+from driqa_jax.io import require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
 from driqa_jax.reports.score_rows import COLUMNS, WrittenRow, csv_rows, jsonl_rows
 
@@ -69,14 +69,7 @@ _KINDS = {".csv": CSVRows, ".jsonl": JSONLRows}
 
 def check_output(path: str | os.PathLike) -> pathlib.Path:
     """The path, fit to be written to. Raises UserError for another ending, a folder, a missing folder."""
-    path = pathlib.Path(path)
-    if path.suffix.lower() not in _KINDS:
-        raise UserError(f"{path}: the ending must be one of {', '.join(_KINDS)}")
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: there is no folder {path.parent}; make it first")
-    return path
+    return require_writable(path, _KINDS)
 
 
 def meta_path(path: str | os.PathLike) -> pathlib.Path:
@@ -108,7 +101,7 @@ class ScoreFile:
         self.rows, self.failed, self.kept = 0, 0, 0
 
     def __enter__(self) -> ScoreFile:
-        try:
+        with write_errors(self.path):
             # A file name need not be text; its bytes are written as they are.
             self._file = open(  # noqa: SIM115
                 os.open(self._part, os.O_RDWR | os.O_CREAT, 0o666),
@@ -117,14 +110,12 @@ class ScoreFile:
                 errors="surrogateescape",
                 newline="",
             )
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror or error})") from None
         try:
             _lock(self._file, self.path)
             begun = self._resume and self._keep()
             if not begun:
                 self._file.truncate(0)
-            write_whole(self._part_meta, _as_json(self._provenance))
+            write_json(self._part_meta, self._provenance)
             self._file.seek(0, os.SEEK_END)
             self._writer = self._kind(self._file, header=not begun)
         except BaseException:
@@ -154,13 +145,8 @@ class ScoreFile:
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
         """Add one row. Raises UserError where the disk is full."""
-        try:
+        with write_errors(self.path, f"{self.rows} rows are in {self._part}; go on with --resume"):
             self._writer.write(row, others)
-        except OSError as error:
-            raise UserError(
-                f"{self.path}: cannot be written ({error.strerror or error}); {self.rows} rows are in {self._part};"
-                f" go on with --resume"
-            ) from None
         self.rows += 1
         self.failed += row.error is not None
 
@@ -175,7 +161,7 @@ class ScoreFile:
         self._file.close()
         counts = {"rows": self.rows, "failed": self.failed, "complete": kind is None}
         os.replace(self._part, self.path)
-        write_whole(meta_path(self.path), _as_json({"file": self.path.name, **counts, **self._provenance}))
+        write_json(meta_path(self.path), {"file": self.path.name, **counts, **self._provenance})
         # Last: killed before, the next --resume still knows what made the rows.
         self._part_meta.unlink(missing_ok=True)
 
@@ -205,17 +191,13 @@ class ScoreFile:
             raise UserError(
                 f"{rows}: {described.name} is not there, so nothing says what made its rows; score without --resume"
             ) from None
-        now = json.loads(_as_json(self._provenance))
+        now = json.loads(to_json(self._provenance))
         for key in DECISIVE:
             if before.get(key) != now.get(key):
                 raise UserError(
                     f"{rows}: its rows were made with {key} {before.get(key)}, now it is {now.get(key)}; "
                     f"use the same again, or score without --resume"
                 )
-
-
-def _as_json(values: Mapping[str, Any]) -> bytes:
-    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def _lock(file: IO[str], path: pathlib.Path) -> None:

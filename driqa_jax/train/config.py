@@ -1,22 +1,22 @@
-"""Configurations: the default, files that start from it, overrides from the command line."""
+"""The training configuration: every key with its type, default, unit and meaning; config files; overrides."""
 
 import ast
 import dataclasses
 import difflib
 import importlib.util
 import pathlib
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import completed
+from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
-from driqa_jax.models.ablations import DEFAULTS
+from driqa_jax.models.ablations import DEFAULTS, SWITCHES
 
-RECIPE_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
 # The keys that may change when a run is resumed: where data and features lie, how often the run logs, evaluates and
 # saves, and how a step is executed. They change no parameter. A name that ends with a dot stands for all keys in it.
 FREE_ON_RESUME = (
@@ -33,153 +33,168 @@ FREE_ON_RESUME = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """A key's default, whose type is the key's type (None: set by another key), and its meaning."""
+
+    default: Any
+    meaning: str
+
+
+KEYS: dict[str, Key] = {
+    "seed": Key(0, "Seed of every random stream."),
+    "stage": Key(
+        "finetune",
+        "'pretrain': stage 0+1, trains E_d and R without human scores. 'finetune': stage 2. 'heads': stage 2 on kept "
+        "features of a frozen backbone, which reads each image once.",
+    ),
+    "init": Key(
+        "",
+        "Initial parameters: '' (public backbone, the rest random), a bundled model, a weights file, or the workdir of "
+        "a run. A pretraining run gives E_d and R only.",
+    ),
+    "backbone": Key(
+        "",
+        "Local file of public ViT weights for the variants s and b: the authors' .npz or timm's .safetensors. '': a "
+        "random ViT. The variant lite takes its weights from a package.",
+    ),
+    "model.variant": Key("lite", "Size of the model: 'lite', 's' or 'b'."),
+    "model.types": Key((), "Names of the degradations that E_d detects; () takes those of `init`, else all."),
+    "model.statistics": Key(True, "E_d also reads fixed signal statistics; `init` overrides it."),
+    "model.median": Key(True, "R also reads the 3x3 median of the pixels; `init` overrides it."),
+    "model.dropout": Key(0.1, "Dropout probability."),
+    **{
+        f"model.{key}": Key(default, f"Ablation: {', '.join(map(repr, SWITCHES[key]))}; see models/ablations.py.")
+        for key, default in DEFAULTS.items()
+    },
+    "data.kind": Key("tfds", "Kind of source: 'tfds', 'folder', 'photos' or 'fake'."),
+    "data.name": Key("biq2021", "Name of the tfds data set."),
+    "data.path": Key("", "Folder or CSV file of the data."),
+    "data.mos_range": Key((), "(worst, best) score of a CSV file's scale; () if its scores lie in [0, 1]."),
+    "data.score_column": Key("", "Score column of a CSV file; '': found by its name."),
+    "data.split_column": Key("", "Split column of a CSV file; '': found by its name."),
+    "data.images": Key("", "Folder of the images of a CSV file; '': the folder of the file."),
+    "data.train": Key("train/fit", "Split to train on."),
+    "data.val": Key("train/val", "Split to validate on."),
+    "data.fold": Key(0, "Validation fold that .../fit and .../val refer to; it does not depend on `seed`."),
+    "data.split_file": Key("", "Split file of `driqa data split`, in place of the data set's own split."),
+    "data.min_mos": Key(0.0, "Keep images of at least this MOS (0 to 1); pretraining needs pristine ones."),
+    "data.halve": Key(False, "Average 2x2 pixels into one, which removes JPEG artefacts of pretraining images."),
+    "data.threads": Key(2, "Threads that decode."),
+    "data.fake_count": Key(64, "Number of images of the kind 'fake'."),
+    "view.short": Key(320, "Short side in pixels of the resized whole image."),
+    "view.canvas": Key((320, 320), "(rows, columns) in pixels that the whole image is padded to."),
+    "view.tile": Key(224, "Side in pixels of a native-resolution tile."),
+    "view.tiles": Key(1, "Tiles per image in training."),
+    "view.eval_tiles": Key(1, "Tiles per image in validation."),
+    "view.kind": Key("dual", "'dual': whole image and tiles; 'crop': one crop serves as both."),
+    "view.shrink": Key(1.0, "Stage 2 shrinks half of the images to at least this share of their sides; 1: none."),
+    "view.quality": Key(100, "Stage 2 re-encodes half of the images as JPEG of at least this quality; 100: none."),
+    "batch_size": Key(16, "Images per step over all devices of all hosts."),
+    "parallel": Key("shard_map", "Executor of the step: 'shard_map' or 'pmap'."),
+    "compute": Key("float32", "Dtype of the model: 'float32' or 'bfloat16'; parameters and losses stay float32."),
+    "remat": Key(False, "Recompute blocks in the backward pass: less memory, more time."),
+    "accumulate": Key(1, "Parts in which a device reads its batch: less memory, one more forward pass."),
+    "epochs": Key(5.0, "Length of the run in passes over the training images."),
+    "steps": Key(0, "Length of the run in steps; overrides `epochs` unless 0."),
+    "optim.lr": Key(5e-4, "Peak learning rate."),
+    "optim.warmup": Key(0.05, "Share of the run with linear warm-up."),
+    "optim.final": Key(0.01, "Final learning rate as a share of `lr`."),
+    "optim.weight_decay": Key(1e-2, "Decoupled weight decay of kernels."),
+    "optim.clip": Key(1.0, "Largest global norm of the gradient."),
+    "optim.ema": Key(0.999, "Decay of the parameter average."),
+    "optim.groups": Key(
+        (("quality_encoder/*", 0.2),),
+        "(pattern, factor) on `lr` by parameter path; the first match counts. The default slows the read-outs, which "
+        "sum thousands of standardised features.",
+    ),
+    "optim.frozen": Key(
+        (
+            "degradation_encoder/*",
+            "restoration/*",
+            "quality_encoder/backbone/stem/*",
+            "quality_encoder/backbone/stage[123]_*",
+            "quality_encoder/backbone/*/scale",
+            "quality_encoder/backbone/*/bias",
+            "*/standardize_*",
+        ),
+        "Patterns of parameter paths that are not trained. The default freezes E_d and R by the method, the backbone "
+        "up to stride 8 for speed, and its batch norms because batches are small.",
+    ),
+    "loss.mos": Key(1.0, "Weight of the L1 loss of MOS."),
+    "loss.plcc": Key(0.0, "Weight of the PLCC loss."),
+    "loss.rs": Key("soft_nce", "RS loss: 'soft_nce', 'ratio' or 'none'; in pretraining 'restored' or 'none'."),
+    "loss.rs_weight": Key(0.1, "Weight of the RS loss."),
+    "loss.rs_sigma": Key(0.05, "Width of 'soft_nce' in percentiles of MOS."),
+    "loss.rs_tau": Key(0.1, "Temperature of 'soft_nce'."),
+    "loss.aux": Key(0.1, "Weight of the L1 loss of the auxiliary head."),
+    "loss.rank": Key(0.0, "Weight of the ranking loss of stage 2; 0 makes no pairs."),
+    "loss.same": Key(0.0, "Weight of the consistency loss of stage 2; 0 makes no twins."),
+    "loss.restoration": Key(1.0, "Weight of the restoration loss."),
+    "loss.restoration_distance": Key("charbonnier", "Restoration loss: 'charbonnier' or 'psnr'."),
+    "loss.contrast": Key(0.1, "Weight of the contrastive loss of E_d."),
+    "loss.naming": Key(1.0, "Weight of the loss of degradation types."),
+    "loss.severity": Key(1.0, "Weight of the loss of severities."),
+    "rank.every": Key(4, "One ranking pair per this many images."),
+    "rank.often": Key((), "(type, n): draw the type n times as often as the others."),
+    "twins.every": Key(4, "One perturbed twin per this many images."),
+    "twins.shrink": Key(0.8, "Smallest share of its sides that a twin is resized to."),
+    "twins.quality": Key(85, "Lowest JPEG quality of a twin."),
+    "pretrain.crop": Key(128, "Side in pixels of a crop."),
+    "pretrain.chains": Key(4, "Degradation chains per block of images."),
+    "pretrain.block": Key(0, "Consecutive images that share their chains; 0: the whole batch."),
+    "pretrain.restored": Key(1.0, "Share of the chains that R restores, 0 for none; E_d reads all."),
+    "pretrain.recipe.name": Key("pairs", "Name of a recipe in `degradations.RECIPES`."),
+    "pretrain.recipe.mixture": Key((), "((name, probability), ...) of recipes, in place of `name` unless ()."),
+    **{
+        f"pretrain.recipe.{field.name}": Key(None, f"Replaces the recipe's {field.name} ({field.type}) unless None.")
+        for field in dataclasses.fields(Recipe)
+    },
+    "corpus.count": Key(1024, "Images that `driqa degrade corpus` writes."),
+    "corpus.shard_size": Key(256, "Images per shard."),
+    "cache.folder": Key("features", "Folder for the features of the stage 'heads', about 220 kB per image."),
+    "cache.dtype": Key("float16", "Dtype of kept features: 'float16' or 'float32'."),
+    "profile": Key((), "(first step, number of steps) to trace into workdir/profile; () for none."),
+    "log_every": Key(50, "Steps between log lines."),
+    "eval_every": Key(0, "Steps between validations; 0: at the end only."),
+    "checkpoint.minutes": Key(10.0, "Minutes between checkpoints."),
+    "checkpoint.steps": Key(0, "Steps between checkpoints; 0: by time only."),
+    "checkpoint.keep": Key(2, "Newest checkpoints to keep."),
+}
+
+
 def default() -> ml_collections.ConfigDict:
-    """Every key there is, with its default; a config file returns a changed copy."""
-    return ml_collections.ConfigDict(
-        {
-            "seed": 0,
-            # "pretrain" (stage 0+1: E_d and R, no scores), "finetune" (stage 2), or "heads" (stage 2 on kept features:
-            # the backbone stands still too, every picture is looked at once).
-            "stage": "finetune",
-            # Where parameters start: "" (ImageNet backbone, the rest fresh), the name of a bundled model, a weights
-            # file, or the workdir of another run; a pretraining run gives E_d and R alone.
-            "init": "",
-            # A local file of public ViT weights for the backbone of `s` and `b`: the ViT authors' .npz, or timm's
-            # .safetensors. "" starts their ViT from nothing; `lite` has its weights from a package.
-            "backbone": "",
-            # types: names of the degradations that the model can tell; () takes those of `init`, else the whole bank.
-            # statistics: whether E_d also reads fixed statistics of the signal; median: whether R reads the median of
-            # 3x3 pixels; a model in `init` says both itself. The rest are the ablations, see
-            # driqa_jax/models/ablations.py.
-            "model": {
-                "variant": "lite",
-                "types": (),
-                "statistics": True,
-                "median": True,
-                "dropout": 0.1,
-                **DEFAULTS,
-            },
-            "data": {
-                "kind": "tfds",  # tfds | folder | photos | fake
-                "name": "biq2021",
-                "path": "",
-                # Of a folder: the (worst, best) score, where scores leave [0, 1]; which columns hold scores and splits,
-                # where the names leave a choice; the folder of the images, where it is not the CSV's.
-                "mos_range": (),
-                "score_column": "",
-                "split_column": "",
-                "images": "",
-                "train": "train/fit",
-                "val": "train/val",
-                "fold": 0,  # which validation fold .../fit and .../val are of; another seed keeps it
-                "split_file": "",  # a split that `driqa data split` wrote, in place of the set's own
-                "min_mos": 0.0,  # keep pictures of at least this score; pretraining wants pristine ones
-                "halve": False,  # average 2x2 pixels into one, to rid pretraining photos of JPEG traces
-                "threads": 2,
-                "fake_count": 64,
-            },
-            # shrink: stage 2 sees half of its photos made smaller, to no less than so much of their sides; quality: it
-            # sees half of them encoded again, as JPEGs of at least this quality (100: none).
-            "view": {
-                "short": 320,
-                "canvas": (320, 320),
-                "tile": 224,
-                "tiles": 1,
-                "eval_tiles": 1,
-                "kind": "dual",
-                "shrink": 1.0,
-                "quality": 100,
-            },
-            "batch_size": 16,  # of all devices of all hosts together
-            "parallel": "shard_map",  # who runs the step on all devices: shard_map | pmap
-            "compute": "float32",  # of the model while training: float32 | bfloat16; parameters and losses stay float32
-            "remat": False,  # compute blocks again on the way back in place of keeping their insides: less memory
-            "accumulate": 1,  # parts in which a device reads its batch: less memory, one more forward pass
-            "epochs": 5.0,
-            "steps": 0,  # in place of epochs, where not 0
-            "optim": {
-                "lr": 5e-4,
-                "warmup": 0.05,  # share of the run
-                "final": 0.01,  # share of lr at the end of the cosine
-                "weight_decay": 1e-2,
-                "clip": 1.0,
-                "ema": 0.999,
-                # Factors on lr for parameters whose path fits a pattern; the first that fits counts. The read-outs of
-                # thousands of standardised features move together, hence slowly.
-                "groups": (("quality_encoder/*", 0.2),),
-                # Parameters that stay as they are: E_d and R by the method, the backbone up to stride 8 for speed, its
-                # batch norms because batches are small.
-                "frozen": (
-                    "degradation_encoder/*",
-                    "restoration/*",
-                    "quality_encoder/backbone/stem/*",
-                    "quality_encoder/backbone/stage[123]_*",
-                    "quality_encoder/backbone/*/scale",
-                    "quality_encoder/backbone/*/bias",
-                    "*/standardize_*",
-                ),
-            },
-            "loss": {
-                "mos": 1.0,
-                "plcc": 0.0,
-                "rs": "soft_nce",  # soft_nce | ratio | none, and in pretraining restored | none
-                "rs_weight": 0.1,
-                "rs_sigma": 0.05,
-                "rs_tau": 0.1,
-                "aux": 0.1,
-                "rank": 0.0,  # of rank pairs in stage 2
-                "same": 0.0,  # of twins in stage 2
-                "restoration": 1.0,
-                "restoration_distance": "charbonnier",  # charbonnier | psnr
-                "contrast": 0.1,
-                "naming": 1.0,
-                "severity": 1.0,
-            },
-            # Rank pairs: every so many photos of a batch one gives a crop at two levels of a degradation.
-            # often: (type, n), drawn n times as often as the others.
-            "rank": {"every": 4, "often": ()},
-            # Twins: every so many photos of a batch one is seen a second time, changed as a person does not see: to at
-            # least `shrink` of its sides, as a JPEG of at least `quality`.
-            "twins": {"every": 4, "shrink": 0.8, "quality": 85},
-            # Pretraining: each block of photos (0: the whole batch is one) under `chains` chains of its own.
-            "pretrain": {
-                "crop": 128,
-                "chains": 4,
-                "block": 0,
-                "restored": 1.0,  # share of the chains whose pictures R restores, 0 for none; E_d sees all
-                # A name of `degradations.RECIPES`; in its place, where not empty, a mixture ((name, probability), ...);
-                # the fields of `Recipe` change it, or all parts of a mixture, and None leaves what is there.
-                "recipe": {"name": "pairs", "mixture": (), **dict.fromkeys(RECIPE_FIELDS)},
-            },
-            # `driqa degrade corpus` keeps so many of pretraining's pictures, so many to a file.
-            "corpus": {"count": 1024, "shard_size": 256},
-            # Of the stage "heads": where features are kept (some 220 kB a picture at float16 and a canvas of 224).
-            "cache": {"folder": "features", "dtype": "float16"},
-            "profile": (),  # (first step, how many): a profiler's trace of these, in workdir/profile
-            "log_every": 50,
-            "eval_every": 0,  # steps; 0 evaluates at the end alone
-            "checkpoint": {"minutes": 10.0, "steps": 0, "keep": 2},
-        }
-    ).lock()
+    """Every key with its default; a config file returns a changed copy."""
+    flat = {name: key.default for name, key in KEYS.items()}
+    return ml_collections.ConfigDict(traverse_util.unflatten_dict(flat, sep=".")).lock()
+
+
+def help_text() -> str:
+    """Every key with its type, default and meaning, for `driqa train --help-config`."""
+    blocks = []
+    for name, key in KEYS.items():
+        kind = "any" if key.default is None else type(key.default).__name__
+        meaning = textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    ")
+        blocks.append(f"{name}: {kind} = {key.default!r}\n{meaning}")
+    return "\n".join(blocks)
 
 
 def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that must not change when a run is resumed, by dotted key; config: nested, plain values."""
-    flat = traverse_util.flatten_dict(completed(config), sep=".")
+    flat = traverse_util.flatten_dict(migrate_config(config), sep=".")
     groups = tuple(name for name in FREE_ON_RESUME if name.endswith("."))
     return {key: value for key, value in flat.items() if key not in FREE_ON_RESUME and not key.startswith(groups)}
 
 
-def read(path: str | None, overrides: list[str] = ()) -> ml_collections.ConfigDict:
-    """A config file's configuration, with overrides.
+def read(path: str | None, overrides: Sequence[str] = ()) -> ml_collections.FrozenConfigDict:
+    """The configuration of a config file with overrides.
 
     Args:
       path: a Python file with `get_config()`; None: the default.
-      overrides: `a.b=value` each, the value a Python literal or bare text.
+      overrides: `a.b=value` each; the value is a Python literal or plain text.
 
     Raises:
-      UserError: no such file, no Python, no `get_config` in it, an unknown key (the nearest known one is named), or a
-        value of another type than the key's.
+      UserError: no such file, not Python, no `get_config`, an unknown key, or a value of another type than the key's.
     """
     config = default() if path is None else _from_file(path)
     for override in overrides:
@@ -190,7 +205,7 @@ def read(path: str | None, overrides: list[str] = ()) -> ml_collections.ConfigDi
     return ml_collections.FrozenConfigDict(config)
 
 
-def _from_file(path):
+def _from_file(path: str) -> ml_collections.ConfigDict:
     file = pathlib.Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no such config file")
@@ -202,22 +217,18 @@ def _from_file(path):
         spec.loader.exec_module(module)
         if hasattr(module, "get_config"):
             return module.get_config()
-    except Exception as error:  # whatever the file's own code may raise, and the lock on unknown keys
+    except Exception as error:  # the file's code may raise anything, and the lock refuses unknown keys
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    raise UserError(f"{path}: a config file defines get_config(), and this one does not")
+    raise UserError(f"{path}: a config file must define get_config()")
 
 
-def keys(config: ml_collections.ConfigDict, prefix: str = "") -> list[str]:
+def keys(config: ml_collections.ConfigDict) -> list[str]:
     """Dotted names of all leaves."""
-    found = []
-    for name, value in config.items():
-        nested = isinstance(value, ml_collections.ConfigDict)
-        found.extend(keys(value, f"{prefix}{name}.") if nested else [prefix + name])
-    return found
+    return list(traverse_util.flatten_dict(config.to_dict(), sep="."))
 
 
 def set_key(config: ml_collections.ConfigDict, key: str, text: str) -> None:
-    """Set one key, by its dotted name, to what `text` says. Raises UserError as `read` does."""
+    """Set one key, by its dotted name, to the value in `text`. Raises UserError as `read` does."""
     known = keys(config)
     if key not in known:
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
@@ -229,7 +240,7 @@ def set_key(config: ml_collections.ConfigDict, key: str, text: str) -> None:
     node[leaf] = _parse(key, text, node[leaf])
 
 
-def _parse(key, text, current):
+def _parse(key: str, text: str, current: Any) -> Any:
     if isinstance(current, str):
         return text
     try:

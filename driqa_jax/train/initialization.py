@@ -1,18 +1,23 @@
 """Where a run's parameters start."""
 
+import functools
 import itertools
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from driqa_jax.checkpoints.state import flatten, merge
+from driqa_jax.checkpoints.load import LoadedModel, load
+from driqa_jax.checkpoints.migrations import migrate_config
+from driqa_jax.checkpoints.state import merge
+from driqa_jax.checkpoints.weights import flatten
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
-from driqa_jax.data.source import Subset
+from driqa_jax.data.source import Source, Subset
+from driqa_jax.data.splits import select
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import chosen
@@ -26,56 +31,93 @@ from driqa_jax.train import rng
 from driqa_jax.train.stages import finetune, pretrain
 
 PRETRAINED = {"degradation_encoder", "restoration"}
-# Ablations that leave a pretrained part as it is drawn.
-DRAWN = {("restoration", "random_frozen"): "restoration", ("degradation", "no_pretrain"): "degradation_encoder"}
+# Ablations that keep a pretrained part random.
+RANDOM = {("restoration", "random_frozen"): "restoration", ("degradation", "no_pretrain"): "degradation_encoder"}
 # Ablations that a pretrained `R` must share with the model that reads it.
-FORM = ("condition", "inject")
-MEASURED_PHOTOS = 192
+RESTORER_FORM = ("condition", "inject")
+MEASURED_IMAGES = 192
+
+
+def load_init(config: ml_collections.ConfigDict) -> LoadedModel:
+    """The model of `config.init`, which a run loads once. Raises UserError if it cannot be loaded."""
+    path = pathlib.Path(config.init)
+    files = sorted(path.glob("checkpoints/*")) if path.is_dir() else [path] if path.is_file() else []
+    version = tuple((file.name, file.stat().st_mtime_ns) for file in files)
+    return _load_init(config.init, config.model.variant, version)
+
+
+@functools.lru_cache(maxsize=1)
+def _load_init(name: str, variant: str, version: tuple) -> LoadedModel:
+    del version  # a file or workdir that has changed since is loaded again
+    return load(name, variant)
 
 
 def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) -> ml_collections.FrozenConfigDict:
-    """The configuration with what the parameters that a run starts from settle of the model.
+    """The configuration completed with what the initial parameters determine of the model.
 
-    `model.types` is what the configuration gives, else that of `known`, else that of `init`, else the whole bank;
-    what E_d and R read (`OLDER`) that of `known`, else that of `init`, else what the configuration gives.
+    `model.types` comes from the configuration if set, else from `known`, else from `init`, else it is the whole bank.
+    What E_d and R read (`OLDER`) comes from `known`, else from `init`, else from the configuration.
 
     Args:
       known: the model's part of the configuration that a checkpoint was saved with.
 
     Raises:
-      UserError: `init` cannot be loaded, or a pretraining asks for other types than those that label its pictures.
+      UserError: `init` cannot be loaded, or a pretraining has other types than those that label its images.
     """
     filled = ml_collections.ConfigDict(config.to_dict())
     if known is None and config.init:
-        metadata = load(config.init, config.model.variant)[1]
-        known = {**model_config(metadata), "types": metadata["degradations"]}
+        init = load_init(config)
+        known = {**init.config, "types": init.metadata["degradations"]}
     if known is not None:
         filled.model.types = tuple(config.model.types) or tuple(known["types"])
         filled.model.update({key: known.get(key, value) for key, value in OLDER.items()})
     filled.model.types = tuple(filled.model.types) or NAMES
     if config.stage == "pretrain" and filled.model.types != NAMES:
         given = config.init or "model.types"
-        raise UserError(f"pretraining names the {len(NAMES)} types of the bank; {given} has others")
+        raise UserError(f"pretraining detects the {len(NAMES)} types of the bank; {given} has others")
     return ml_collections.FrozenConfigDict(filled)
 
 
-def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict:
-    """Fresh `E_d` and `R`, or those of `config.init`; `E_d` alone where an ablation gives `R` another form than its.
+def validation_overlap(config: ml_collections.ConfigDict, whole: Callable[[], Source], val: Source) -> int:
+    """How many images of `val`, a part of `whole()`, `config.init` was trained on, as far as its record tells.
 
-    The constants that standardise the statistics of fresh ones are measured on degraded photos of `source`.
+    0 for a pretraining, which reads no scores; if only E_d and R are taken; and for data of another name or split file.
+    Raises UserError if `config.init` cannot be loaded.
+    """
+    if not config.init or config.stage != "finetune" or config.data.kind == "folder":
+        return 0
+    before = load_init(config).metadata["provenance"].get("run", {})
+    data = before.get("data", {})
+    same = all(data.get(key, "") == config.data[key] for key in ("kind", "name", "split_file"))
+    if before.get("stage", "pretrain") == "pretrain" or not same or chosen(before["model"]) != chosen(config.model):
+        return 0
+    try:
+        learned = select(whole(), data["train"], migrate_config(before)["data"]["fold"], data["min_mos"] or None)
+    except ValueError:  # the split file has changed since
+        return 0
+    return int(np.isin(val.column("image_id"), learned.column("image_id")).sum())
+
+
+def pretraining_params(config: ml_collections.ConfigDict, model, source: Source) -> dict:
+    """Random `E_d` and `R`, or those of `config.init`; only its `E_d` if an ablation gives `R` another form.
+
+    The constants that standardise the statistics of a random `E_d` are measured on degraded images of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded, or there is a `config.backbone`.
+      UserError: `config.init` cannot be loaded, or `config.backbone` is set.
     """
     if config.backbone:
         raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
     if config.init:
-        given, metadata = load(config.init, config.model.variant)
-        found, wanted = chosen(model_config(metadata)), chosen(config.model)
-        other = any(found[key] != wanted[key] for key in FORM)
-        drawn = fresh_pretraining_params(config, model) if other else given
-        return {"degradation_encoder": given["degradation_encoder"], "restoration": drawn["restoration"]}
-    params = fresh_pretraining_params(config, model)
+        init = load_init(config)
+        theirs, ours = chosen(init.config), chosen(config.model)
+        same_form = all(theirs[key] == ours[key] for key in RESTORER_FORM)
+        restorer = init.params if same_form else random_pretraining_params(config, model)
+        return {
+            "degradation_encoder": init.params["degradation_encoder"],
+            "restoration": restorer["restoration"],
+        }
+    params = random_pretraining_params(config, model)
     if "standardize_statistics" not in params["degradation_encoder"]:
         return params
     data = config.data
@@ -84,51 +126,51 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source) -> dict
     )
 
     @jax.jit
-    def look(photo, index, number):
-        pictures, *_ = pretrain.degrade(config, photo / 255.0, index, number)
-        return signal_statistics(pictures.reshape(-1, *photo.shape[1:]))
+    def statistics(photo, index, number):
+        images, *_ = pretrain.degrade(config, photo / 255.0, index, number)
+        return signal_statistics(images.reshape(-1, *photo.shape[1:]))
 
     totals = None
-    for number, batch in enumerate(itertools.islice(photos, -(-MEASURED_PHOTOS // config.batch_size))):
-        # Steps past any run's own, as in the validation.
-        sums = _sums(look(batch["photo"], batch["index"], 2**29 + number))
+    for number, batch in enumerate(itertools.islice(photos, -(-MEASURED_IMAGES // config.batch_size))):
+        # Steps beyond those of any run, as in the validation.
+        sums = _sums(statistics(batch["photo"], batch["index"], 2**29 + number))
         totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
     return _with_constants(params, {"degradation_encoder/standardize_statistics": totals})
 
 
-def fresh_pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
-    """Drawn `E_d` and `R`, their constants not measured."""
+def random_pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
+    """Random `E_d` and `R`, whose standardising constants are not measured."""
     side = 32
     key = rng.stream(config.seed, "init")
     return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
 
 
-def finetuning_params(config: ml_collections.ConfigDict, model, source) -> dict:
+def finetuning_params(config: ml_collections.ConfigDict, model, source: Source) -> dict:
     """Parameters for stage 2.
 
-    A whole model comes as it is, where its ablations are the configuration's. Of any other, and of a pretraining run,
-    come `E_d` and `R`; the backbone then starts from its public weights, and the constants that standardise its
-    features are measured on photos of `source`.
+    A whole model in `config.init` with the ablations of the configuration is taken as it is. From any other, and from a
+    pretraining run, `E_d` and `R` are taken. The backbone then starts from its public weights, and the constants that
+    standardise its features are measured on images of `source`.
 
     Raises:
-      UserError: `config.init` names nothing that can be loaded, or its `R` has another form; or `config.backbone`
-        names nothing that can be loaded, or is of no use.
+      UserError: `config.init` cannot be loaded or its `R` has another form; `config.backbone` cannot be loaded or has
+        no use.
     """
-    given, metadata = load(config.init, config.model.variant) if config.init else ({}, {})
-    if set(given) - PRETRAINED and chosen(model_config(metadata)) == chosen(config.model):
+    init = load_init(config) if config.init else None
+    if init and set(init.params) - PRETRAINED and chosen(init.config) == chosen(config.model):
         if config.backbone:
-            raise UserError(f"{config.init} holds a whole model, its backbone too; config.backbone has no place")
-        return given
+            raise UserError(f"{config.init} holds a whole model with its backbone; leave config.backbone empty")
+        return init.params
     params = encoders(config, model)
-    return standardized(params, views_of(config, model, params, source))
+    return standardized(params, measured_features(config, model, params, source))
 
 
 def encoders(config: ml_collections.ConfigDict, model) -> dict:
-    """Parameters for stage 2 but for the standardising constants: they follow from the configuration alone.
+    """Parameters for stage 2 except the standardising constants; they depend on the configuration only.
 
-    `E_d` and `R` are those of `config.init`, unless an ablation leaves them as they are drawn. Drawn, they are the same
-    whatever the seed: they stand still, and what they see of a picture is then computed once for all seeds. The
-    constants of a drawn `E_d` are those of `init`'s all the same: they were measured, not learned.
+    `E_d` and `R` come from `config.init` unless an ablation keeps them random. Random ones are the same for every seed:
+    they are frozen, so their features are then computed once for all seeds. A random `E_d` still takes the
+    standardising constants of `init`, which are measured and not learned.
 
     Raises:
       UserError: as `finetuning_params`.
@@ -142,94 +184,69 @@ def encoders(config: ml_collections.ConfigDict, model) -> dict:
         public = _backbone_weights(config, model.quality_encoder.backbone)
         params["quality_encoder"]["backbone"] = public or fixed["quality_encoder"]["backbone"]
     if config.init:
-        given, metadata = load(config.init, config.model.variant)
-        drawn = {DRAWN.get(switch) for switch in switches.items()}
-        adopted = PRETRAINED - drawn
+        init = load_init(config)
+        adopted = PRETRAINED - {RANDOM.get(switch) for switch in switches.items()}
         if "restoration" in adopted:
-            _require_same_form(config, switches, chosen(model_config(metadata)))
-        measured = {k: v for k, v in given["degradation_encoder"].items() if k.startswith("standardize_")}
+            _require_same_form(config, switches, chosen(init.config))
+        encoder = init.params["degradation_encoder"]
+        measured = {name: value for name, value in encoder.items() if name.startswith("standardize_")}
         params["degradation_encoder"] = {**params["degradation_encoder"], **measured}
-        params.update({name: given[name] for name in adopted})
+        params.update({name: init.params[name] for name in adopted})
     return params
 
 
-def _require_same_form(config, wanted, found):
-    for key in FORM:
-        if wanted[key] != found[key]:
+def _require_same_form(config: ml_collections.ConfigDict, ours: Mapping, theirs: Mapping) -> None:
+    for key in RESTORER_FORM:
+        if ours[key] != theirs[key]:
             raise UserError(
-                f"{config.init}: its R was trained with model.{key}={found[key]}, and config.model.{key} is "
-                f"{wanted[key]}; pretrain another with --config.model.{key}={wanted[key]}"
+                f"{config.init}: its R was trained with model.{key}={theirs[key]}, but config.model.{key} is "
+                f"{ours[key]}; pretrain another with --config.model.{key}={ours[key]}"
             )
 
 
-def model_config(metadata: dict) -> dict:
-    """The model's configuration in what `load` gives: older weights hold a training's whole one."""
-    return metadata["config"].get("model", metadata["config"])
-
-
-def load(name: str, variant: str | None = None) -> tuple[dict, dict]:
-    """Parameters and metadata of a bundled model, a weights file or a run's workdir, of this variant or (None) any.
-
-    Raises:
-      UserError: there is no such thing, or it is of another variant.
-    """
-    if pathlib.Path(name).is_dir():
-        from driqa_jax.checkpoints.manager import load_for_scoring
-
-        params, metadata = load_for_scoring(name)
-    else:
-        from driqa_jax.checkpoints.weights import bundled, load_weights
-
-        params, metadata = load_weights(name if pathlib.Path(name).is_file() else bundled(name), variant)
-    if variant and metadata["variant"] != variant:
-        raise UserError(f"{name} holds a model of variant {metadata['variant']!r}; model.variant is {variant!r}")
-    return params, metadata
-
-
-def _backbone_weights(config, backbone):
-    """Public weights of the backbone, or {} where a ViT has no file to start from."""
+def _backbone_weights(config: ml_collections.ConfigDict, backbone) -> dict:
+    """Public weights of the backbone, or {} for a ViT without a file."""
     if not isinstance(backbone, ViT):
         if config.backbone:
             raise UserError(
-                f"config.backbone={config.backbone}: the variant {config.model.variant!r} has its backbone from an "
-                "installed package; leave the key out"
+                f"config.backbone={config.backbone}: the variant {config.model.variant!r} takes its backbone from an "
+                "installed package; leave the key empty"
             )
         return imagenet_weights()[0]
     if config.backbone:
         return read_vit(config.backbone, backbone)
     print(
-        f"variant {config.model.variant!r}: no config.backbone, so the ViT starts from random numbers and learns "
+        f"variant {config.model.variant!r}: config.backbone is empty, so the ViT starts from random numbers and learns "
         f"little from a small set; {WHERE}",
         file=sys.stderr,
     )
     return {}
 
 
-def measured_rows(source) -> np.ndarray:
-    """The rows whose features are measured: spread over the set, since a set is often sorted by subset."""
-    return np.unique(np.linspace(0, len(source) - 1, MEASURED_PHOTOS).astype(int))
+def measured_rows(source: Source) -> np.ndarray:
+    """The rows whose features are measured, spread over the set because sets are often sorted by subset."""
+    return np.unique(np.linspace(0, len(source) - 1, MEASURED_IMAGES).astype(int))
 
 
-def views_of(config: ml_collections.ConfigDict, model, params: dict, source):
-    """Moments (B, F), cells (B, h, w, F') and valid (B, 2) of the measured photos, batch by batch."""
-    photos = evaluation_batches(
-        Subset(source, measured_rows(source), "measured"), finetune.view_rule(config, 1), tuple(config.view.canvas), 8
-    )
+def measured_features(config: ml_collections.ConfigDict, model, params: dict, source: Source) -> Iterator[tuple]:
+    """Moments (B, F), cells (B, h, w, F') and valid (B, 2) of the measured images, in batches."""
+    measured = Subset(source, measured_rows(source), "measured")
+    batches = evaluation_batches(measured, finetune.view_rule(config, 1), tuple(config.view.canvas), 8)
 
     @jax.jit
     def look(params, batch):
         return model.apply({"params": params}, *finetune.as_inputs(batch)[:2], method="look_at_quality")
 
-    for batch in photos:
-        kept = batch["real"] > 0
-        found = look(params, batch)
-        yield *(np.asarray(x)[kept] for x in found), batch["valid"][kept]
+    for batch in batches:
+        real = batch["real"] > 0
+        features = look(params, batch)
+        yield *(np.asarray(x)[real] for x in features), batch["valid"][real]
 
 
-def standardized(params: dict, features) -> dict:
-    """Parameters with the mean and deviation of every feature of the backbone set as its standardising constants.
+def standardized(params: dict, features: Iterable[tuple]) -> dict:
+    """Parameters whose standardising constants are the mean and deviation of every feature of the backbone.
 
-    `features`: moments, cells and valid of some photos, in batches, as `views_of` gives them.
+    `features`: moments, cells and valid in batches, as `measured_features` gives them.
     """
     totals = None
     for moments, cells, valid in features:
@@ -244,14 +261,14 @@ def standardized(params: dict, features) -> dict:
     return _with_constants(params, totals)
 
 
-def _sums(x):
+def _sums(x) -> tuple[int, np.ndarray, np.ndarray]:
     """Count, sum and sum of squares over rows, in float64."""
     x = np.asarray(x, np.float64)
     return len(x), x.sum(axis=0), np.square(x).sum(axis=0)
 
 
-def _with_constants(params, totals):
-    """Parameters with the constants of the standardising layers, by path, that sums over rows give."""
+def _with_constants(params: dict, totals: Mapping[str, tuple]) -> dict:
+    """Parameters with the constants of standardising layers, by path, from the sums over rows."""
     flat = flatten(params)
     for module, (count, first, second) in totals.items():
         mean = first / count

@@ -1,16 +1,20 @@
-"""The training loop, read from top to bottom. The order is: evaluate, save, only then take the next batch, step, log.
+"""The training loop. Its order is: evaluate, save, then take the next batch, step, log.
 
-So a checkpoint always lies between two batches: what follows from it is what would have followed without the stop.
+A checkpoint therefore always lies between two batches, and a resumed run continues as if it had not stopped.
 """
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
+import optax
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
@@ -23,199 +27,265 @@ from driqa_jax.data.splits import require_separate_contents, select
 from driqa_jax.distributed import processes
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.conformal import lacking
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_text
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
-from driqa_jax.train import curves, health, initialization, optim
+from driqa_jax.train import initialization, optim
 from driqa_jax.train.config import fixed_on_resume
-from driqa_jax.train.fold import seen_before
 from driqa_jax.train.preemption import Interrupt
-from driqa_jax.train.profile import Profile
-from driqa_jax.train.stages.registry import STAGES
-from driqa_jax.train.step import make_step
-from driqa_jax.train.telemetry import MetricLog
-from driqa_jax.train.timing import Chrono
+from driqa_jax.train.stages.registry import STAGES, Stage
+from driqa_jax.train.step import NONFINITE, make_step, nonfinite_name
+from driqa_jax.train.telemetry import Chrono, MetricLog, Profile, save_curves
 
 
-def train(config: ml_collections.ConfigDict, workdir: str, watch=lambda step, params, found: None) -> int:
-    """Train, from the start or from the newest checkpoint in `workdir`.
+def _ignore(*unused) -> None:
+    pass
 
-    `watch` is told of each evaluation: its step, the averaged parameters, what validation found. After a resumption it
-    may be told of one again, the same to the bit.
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """Callbacks of the loop; the defaults do nothing.
+
+    on_batch: (step, time.perf_counter() when its batch was requested), once the batch has arrived; steps count from 0.
+    on_step: (step, metrics on the device), once the step has been dispatched.
+    on_eval: (step, averaged parameters, validation values); a resumed run may repeat an evaluation, equal to the bit.
+    on_save: (step, seconds for which the save held the loop).
+    """
+
+    on_batch: Callable[[int, float], None] = _ignore
+    on_step: Callable[[int, dict], None] = _ignore
+    on_eval: Callable[[int, dict, dict[str, float]], None] = _ignore
+    on_save: Callable[[int, float], None] = _ignore
+
+
+class Setup(NamedTuple):
+    """What is fixed while the loop runs; `config` is completed by `initialization.with_model`, `steps` the length."""
+
+    config: ml_collections.FrozenConfigDict
+    stage: Stage
+    mesh: jax.sharding.Mesh
+    folder: pathlib.Path
+    checkpoints: Checkpoints
+    train_source: Source
+    val_source: Source
+    model: Any
+    optimizer: optax.GradientTransformation
+    steps: int
+
+
+def train(
+    config: ml_collections.ConfigDict, workdir: str, hooks: Hooks | None = None, stage: Stage | None = None
+) -> int:
+    """Train from the start or from the newest checkpoint in `workdir`; `stage` replaces the one in `config.stage`.
 
     Returns:
-      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 where loss or gradients were not finite, which
-      standard error names; in every case the last good state is saved.
+      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if the loss or a gradient is not finite, which
+      standard error names. In every case the last good state is saved.
 
     Raises:
-      UserError: the configuration asks for what is not there, or `workdir` holds another configuration's run.
+      UserError: the configuration is invalid, or `workdir` holds a run of another configuration.
     """
-    # ---- devices
-    mesh = distributed.make_mesh()
-    host, hosts = jax.process_index(), jax.process_count()
-    if config.batch_size % mesh.size:
-        raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
-    if config.parallel not in distributed.EXECUTORS:
-        raise UserError(f"config.parallel is {config.parallel!r}; there are {', '.join(distributed.EXECUTORS)}")
-    if config.compute not in COMPUTE:
-        raise UserError(f"config.compute is {config.compute!r}; there are {', '.join(COMPUTE)}")
-    if config.accumulate < 1:
-        raise UserError(f"config.accumulate={config.accumulate}: 1 reads the whole batch at once, more is in parts")
-
-    # ---- configuration and folder
-    if config.stage not in STAGES:
-        raise UserError(f"config.stage is {config.stage!r}; the stages are {', '.join(STAGES)}")
-    stage = STAGES[config.stage]
-    folder = pathlib.Path(workdir)
-    checkpoints = Checkpoints(folder, config.checkpoint.keep)
-    begun = checkpoints.latest() is not None
-    # From the checkpoint where there is one: what the run started from may be gone.
-    config = initialization.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
-    _claim(folder, config, begun, host == 0)
-
-    # ---- data
-    train_source, val_source = sources(config)
-    seen = 0 if begun else seen_before(config, lambda: opened(config)[0], val_source)
-    if seen and host == 0:
-        print(
-            f"warning: {config.init} has learned from {seen} of the {len(val_source)} validation pictures "
-            "(config.data.fold says which they are): what is said of them says little",
-            file=sys.stderr,
-        )
-    steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
-    if host == 0:
-        print(
-            f"{config.stage}: {len(train_source)} pictures, {len(val_source)} for validation, {steps} steps of "
-            f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {hosts} process(es)",
-            file=sys.stderr,
-        )
-        for line in (train_source.labels_from, "" if stage.predict is None else lacking(len(val_source))):
-            if line:
-                print(line, file=sys.stderr)
-
-    # ---- model, optimizer, state
-    try:
-        model = build_model(config.model, config.remat)
-    except ValueError as error:
-        raise UserError(f"config.{error}") from None
-    optimizer = optim.make_optimizer(config.optim, steps)
-
-    def is_trained(path):
-        return optim.is_trained(config, path)
-
-    def begin(params):
-        return state.create(params, is_trained, optimizer)
-
-    if checkpoints.latest() is None:
-        run = distributed.replicate(begin(stage.params(config, model, train_source)), mesh)
-        if not run.trainable:
-            raise UserError(f"config.optim.frozen leaves nothing for the stage {config.stage!r} to train")
-    else:
-        run = checkpoints.restore(jax.eval_shape(begin, checkpoints.shapes()), distributed.everywhere(mesh))
-        if host == 0:
-            print(f"resumed at step {int(run.step)}", file=sys.stderr)
-    start = step = int(run.step)
-
-    # ---- the compiled step, the validation, the log
-    step_of_device = make_step(
-        stage.make_loss(config, model), optimizer, config.optim.ema, config.compute, config.accumulate
-    )
-    advance = distributed.map_step(step_of_device, mesh, config.parallel)
-    validate = stage.validate(config, model, mesh)
-    log = MetricLog(folder, step, active=host == 0)
-    batches = stage.batches(config, train_source, step, host, hosts)
-    chrono, saved_at = Chrono(), time.monotonic()
-    profile, mark, trouble = Profile(folder / "profile", config.profile), 0, 0
+    setup, hooks = _set_up(config, workdir, stage), hooks or Hooks()
+    run = _initial_state(setup)
+    config, checkpoints, steps, start = setup.config, setup.checkpoints, setup.steps, int(run.step)
+    train_step = _compiled_step(setup)
+    validate = setup.stage.validate(config, setup.model, setup.mesh)
+    log = MetricLog(setup.folder, start, active=jax.process_index() == 0)
+    batches = setup.stage.batches(config, setup.train_source, start, jax.process_index(), jax.process_count())
+    chrono, profile, schedule = Chrono(), Profile(setup.folder / "profile", config.profile), _SaveSchedule(config)
+    # `code` is what the host knows of the state's nonfinite_code; `pending` is a later value, still on the device.
+    step, code, pending, metrics = start, 0, 0, {}
 
     def save():
+        began = time.perf_counter()
         with chrono.paused():
             log.flush()
             checkpoints.save(run, config, step * config.batch_size)
+        hooks.on_save(step, time.perf_counter() - began)
 
     def rescue():
-        """Save what was learned before a picture could not be read; the step, None where nothing is saved."""
-        if hosts > 1 or step == start or int(run.trouble):  # other processes, whose pictures are sound, join in no save
-            return None
+        # The other processes can read their images, so they would not take part in this save.
+        if jax.process_count() > 1 or step == start or int(run.nonfinite_code):
+            return ""
         save()
         checkpoints.close()
         log.close()
-        return step
+        return f"; the state of step {step} is saved"
 
-    with Interrupt() as interrupt, _rescued(rescue):
+    with Interrupt() as interrupt, _saved_if_unreadable(rescue):
         while True:
             done = step >= steps
-            # A step that is resumed at has been evaluated before it was saved.
-            evaluates = step > start and (done or (config.eval_every and step % config.eval_every == 0))
-            # ---- evaluate, unless a number was not finite: the state has not moved since
-            if evaluates and not (trouble := int(run.trouble)):
+            # ---- evaluate, but not the step resumed at, which was evaluated before it was saved, nor a frozen state
+            if step > start and (done or _divides(config.eval_every, step)) and not (code := int(run.nonfinite_code)):
                 jax.block_until_ready(run)
                 with chrono.paused():
                     averaged = state.merge(run.ema, run.frozen)
-                    found = validate(averaged, val_source)
-                    log.write(step, found)
-                    watch(step, averaged, found)
+                    values = validate(averaged, setup.val_source)
+                    log.write(step, values)
+                    hooks.on_eval(step, averaged, values)
             # ---- save
             checkpoints.check()
-            late = time.monotonic() - saved_at > 60 * config.checkpoint.minutes
-            if hosts > 1:  # their clocks differ, and asking for the first one's takes a moment
-                late = step % config.log_every == 0 and processes.first_says(late)
-            on_time = config.checkpoint.steps and step and step % config.checkpoint.steps == 0
-            stopped = interrupt.reached(step - start)
-            if done or stopped or late or on_time or trouble:
+            due, stopped = schedule.due(step), interrupt.reached(step - start)
+            if done or stopped or due or code:
                 jax.block_until_ready(run)
-                trouble, step = int(run.trouble), int(run.step)
+                code, step = int(run.nonfinite_code), int(run.step)
                 save()
-                saved_at = time.monotonic()
-            if done or stopped or trouble:
+                schedule.saved()
+            if done or stopped or code:
                 break
             # ---- take a batch, step
             profile.before(step, run)
-            batch = distributed.place_batch(next(batches), mesh)
-            run, metrics = advance(run, batch)
+            requested = time.perf_counter()
+            batch = next(batches)
+            hooks.on_batch(step, requested)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                run, metrics = train_step(run, distributed.place_batch(batch, setup.mesh))
+            hooks.on_step(step, metrics)
             step += 1
             if step == start + 1:
                 jax.block_until_ready(run)
-                chrono.restart()  # the first step was compiled
+                chrono.restart()  # the first step includes compilation
             else:
                 chrono.count(config.batch_size)
             # ---- log
             if step % config.log_every == 0 or step == steps:
-                # The mark of the line before, which is there already: the host waits for no step just sent off.
-                trouble, mark = int(mark), metrics.pop(health.MARK)
+                # The code of the previous line has arrived by now, so the host does not wait for the step just sent.
+                code, pending = int(pending), metrics.pop(NONFINITE)
                 log.later(step, metrics, chrono.read())
         profile.stop(run)
         log.close()
         checkpoints.close()
-        if host == 0:
-            curves.save(folder)
-    if trouble:
-        print(
-            f"step {step + 1}: {health.name(trouble, metrics, run.trainable)} is not finite; the state before it is "
-            "saved. The same command tries the step again; a smaller config.optim.lr wants a new --workdir",
-            file=sys.stderr,
-        )
-        return 1
+        if jax.process_index() == 0:
+            save_curves(setup.folder)
+    if code:
+        return _report_nonfinite(step + 1, nonfinite_name(code, metrics, run.trainable))
     if interrupt.exit_code:
         print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
     return interrupt.exit_code
 
 
 @contextlib.contextmanager
-def _rescued(rescue):
-    """Where a picture cannot be read, `rescue` first, then UserError saying how to go on."""
+def _saved_if_unreadable(rescue: Callable[[], str]) -> Iterator[None]:
+    """If an image cannot be read, call `rescue`, which says what it saved, and raise UserError with what to do."""
     try:
         yield
     except UnreadableImage as error:
-        step = rescue()
-        saved = "" if step is None else f"; the state of step {step} is saved"
         raise UserError(
-            f"{error}{saved}. Repair the picture and run the same command to go on, or take it out of the data and "
+            f"{error}{rescue()}. Repair the image and run the same command to resume, or remove it from the data and "
             "train into a new --workdir"
         ) from error
 
 
+def _report_nonfinite(step: int, name: str) -> int:
+    print(
+        f"step {step}: {name} is not finite; the state before it is saved. The same command repeats the step; a "
+        "smaller config.optim.lr needs a new --workdir",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None) -> Setup:
+    mesh = distributed.make_mesh()
+    _require_valid(config, mesh)
+    stage, folder, first = stage or STAGES[config.stage], pathlib.Path(workdir), jax.process_index() == 0
+    checkpoints = Checkpoints(folder, config.checkpoint.keep)
+    begun = checkpoints.latest() is not None
+    # A resumed run takes the model from its checkpoint, because what it started from may be gone.
+    config = initialization.with_model(config, checkpoints.run()["config"]["model"] if begun else None)
+    _claim(folder, config, begun, first)
+
+    train_source, val_source = sources(config)
+    overlap = 0 if begun else initialization.validation_overlap(config, lambda: opened(config)[0], val_source)
+    if overlap and first:
+        print(
+            f"warning: {config.init} was trained on {overlap} of the {len(val_source)} validation images "
+            "(config.data.fold selects them), so the validation metrics are too optimistic",
+            file=sys.stderr,
+        )
+    steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
+    if first:
+        print(
+            f"{config.stage}: {len(train_source)} images, {len(val_source)} for validation, {steps} steps of "
+            f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {jax.process_count()} "
+            "process(es)",
+            file=sys.stderr,
+        )
+        for line in (train_source.labels_from, lacking(len(val_source)) if stage.predict else ""):
+            if line:
+                print(line, file=sys.stderr)
+
+    try:
+        model = build_model(config.model, config.remat)
+    except ValueError as error:
+        raise UserError(f"config.{error}") from None
+    optimizer = optim.make_optimizer(config.optim, steps)
+    return Setup(config, stage, mesh, folder, checkpoints, train_source, val_source, model, optimizer, steps)
+
+
+def _require_valid(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    if config.batch_size % mesh.size:
+        raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
+    choices = {"parallel": distributed.EXECUTORS, "compute": COMPUTE, "stage": STAGES}
+    for key, allowed in choices.items():
+        if config[key] not in allowed:
+            raise UserError(f"config.{key} must be one of {', '.join(allowed)}, got {config[key]!r}")
+    if config.accumulate < 1:
+        raise UserError(f"config.accumulate must be at least 1 (the whole batch in one part), got {config.accumulate}")
+
+
+def _initial_state(setup: Setup) -> state.TrainState:
+    """The state of the newest checkpoint, or a new one, on all devices."""
+    config, checkpoints = setup.config, setup.checkpoints
+
+    def create(params):
+        return state.create(params, lambda path: optim.is_trained(config, path), setup.optimizer)
+
+    if checkpoints.latest() is None:
+        params = setup.stage.params(config, setup.model, setup.train_source)
+        run = distributed.replicate(create(params), setup.mesh)
+        if not run.trainable:
+            raise UserError(f"config.optim.frozen leaves no parameter for the stage {config.stage!r} to train")
+        return run
+    run = checkpoints.restore(jax.eval_shape(create, checkpoints.shapes()), distributed.everywhere(setup.mesh))
+    if jax.process_index() == 0:
+        print(f"resumed at step {int(run.step)}", file=sys.stderr)
+    return run
+
+
+def _compiled_step(setup: Setup) -> Callable:
+    config = setup.config
+    loss = setup.stage.make_loss(config, setup.model)
+    step = make_step(loss, setup.optimizer, config.optim.ema, config.compute, config.accumulate)
+    return distributed.map_step(step, setup.mesh, config.parallel)
+
+
+class _SaveSchedule:
+    """When to save: every `config.checkpoint.minutes`, and every `config.checkpoint.steps` steps."""
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        self._config = config
+        self.saved()
+
+    def saved(self) -> None:
+        """Restart the clock."""
+        self._saved_at = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether to save at this step; the same answer in all processes, which ask at every step."""
+        late = time.monotonic() - self._saved_at > 60 * self._config.checkpoint.minutes
+        if jax.process_count() > 1:  # their clocks differ, and asking the first process takes a moment
+            late = step % self._config.log_every == 0 and processes.first_says(late)
+        return late or (step > 0 and _divides(self._config.checkpoint.steps, step))
+
+
+def _divides(interval: int, step: int) -> bool:
+    """Whether a step is a multiple of an interval; never for the interval 0."""
+    return bool(interval) and step % interval == 0
+
+
 def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
-    """The configured data set under its split, and whether that is its authors' own. Raises as opening does."""
+    """The configured data with their split, and whether the split is the official one. Raises as opening does."""
     data = config.data
     source = open_configured(data, in_config)
     if not data.split_file:
@@ -224,7 +294,7 @@ def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
     return split.assigned(source), split.official
 
 
-def sources(config: ml_collections.ConfigDict):
+def sources(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
     """The training and the validation part of the configured data.
 
     Raises:
@@ -243,17 +313,17 @@ def sources(config: ml_collections.ConfigDict):
 
 
 def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, first: bool) -> None:
-    """Write the configuration into a workdir; refuse one where another configuration has got as far as a checkpoint."""
+    """Write the configuration into a workdir; raise UserError if it holds a checkpoint of another configuration."""
     path = folder / "config.json"
     text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
     if not begun or not path.exists():
         if first:
-            write_whole(path, text.encode())
+            write_text(path, text)
         return
     before, now = (fixed_on_resume(json.loads(each)) for each in (path.read_text(), text))
     changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
     if changed:
         raise UserError(
             f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
-            "give another --workdir, or the same configuration to go on"
+            "set another --workdir, or use the same configuration to resume"
         )

@@ -1,40 +1,36 @@
-"""The optimizer: AdamW, cosine after a linear warm-up, a learning rate for each group of parameters."""
+"""The optimizer: AdamW, a cosine schedule with linear warm-up, and learning-rate factors by parameter group."""
 
 import fnmatch
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 
+# Parameters that a stage never trains, and those that (stage, model.restoration) trains whatever `optim.frozen` says.
+ALWAYS_FROZEN = {"heads": ("degradation_encoder/*", "restoration/*", "quality_encoder/backbone/*")}
+ALWAYS_TRAINED = {("finetune", "finetune"): ("restoration/*",)}
+
 
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear up over `warmup` of the run, cosine down to `final` of the peak."""
+    """Learning rate by step: linear warm-up over the share `warmup`, then cosine decay to `final` of the peak."""
     warmup = max(1, round(config.warmup * steps))
     return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, max(steps, warmup + 1), config.lr * config.final)
 
 
 def is_frozen(config: ml_collections.ConfigDict, path: str) -> bool:
-    """Whether a parameter stays as it is: its path fits one of the patterns of `config.frozen`."""
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in config.frozen)
-
-
-# What a stage never moves, and what the ablation `model.restoration` moves in stage 2 whatever `optim.frozen` says.
-STANDING = {"heads": ("degradation_encoder/*", "restoration/*", "quality_encoder/backbone/*")}
-MOVING = {("finetune", "finetune"): ("restoration/*",)}
+    """Whether a parameter's path matches a pattern of `config.frozen`; `config` is `config.optim` of a run."""
+    return _matches(path, config.frozen)
 
 
 def is_trained(config: ml_collections.ConfigDict, path: str) -> bool:
-    """Whether a run of the whole `config` moves a parameter."""
-
-    def fits(patterns):
-        return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
-
-    moving = MOVING.get((config.stage, config.model.restoration), ())
-    return not fits(STANDING.get(config.stage, ())) and (fits(moving) or not is_frozen(config.optim, path))
+    """Whether a run with the whole configuration `config` trains a parameter."""
+    trained = _matches(path, ALWAYS_TRAINED.get((config.stage, config.model.restoration), ()))
+    return not _matches(path, ALWAYS_FROZEN.get(config.stage, ())) and (trained or not is_frozen(config.optim, path))
 
 
 def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
-    """AdamW on flat parameters `{path: array}`; weight decay on kernels alone."""
+    """AdamW on flat parameters `{path: array}`; weight decay applies to kernels only."""
 
     def factor(path):
         return next((rate for pattern, rate in config.groups if fnmatch.fnmatchcase(path, pattern)), 1.0)
@@ -56,6 +52,10 @@ def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.Gradi
 
 
 def average(ema: dict, new: dict, decay: float, step: jax.Array) -> dict:
-    """Exponential moving average, its decay smaller at first so that the start is forgotten."""
-    rate = 1.0 - jax.numpy.minimum(decay, (1.0 + step) / (10.0 + step))
+    """Exponential moving average; the decay starts small so that the initial values are forgotten."""
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda old, value: old + rate * (value - old), ema, new)
+
+
+def _matches(path: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: they raise a flag, and the loop saves before it goes, all hosts at the same step."""
+"""Signals that stop a run: they set a flag, and the loop saves before it ends, in all processes at the same step."""
 
 import os
 import signal
@@ -7,9 +7,9 @@ import jax
 
 
 class Interrupt:
-    """While active, SIGTERM and SIGINT set `exit_code` (143, 130); a second SIGINT interrupts at once.
+    """While active, SIGTERM and SIGINT set `exit_code` (143, 130); a second SIGINT raises KeyboardInterrupt.
 
-    In a run of several processes JAX itself listens for SIGTERM and tells the others; Ctrl-C is passed on as one.
+    In a run of several processes JAX listens for SIGTERM and notifies the others; Ctrl-C is forwarded as SIGTERM.
     """
 
     def __init__(self):
@@ -17,28 +17,28 @@ class Interrupt:
         self._shared = jax.distributed.is_initialized()
 
     def __enter__(self):
-        # JAX's handler of SIGTERM lies below Python's and would be replaced.
+        # JAX's SIGTERM handler is set below Python's, which would replace it.
         numbers = (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT)
-        self._before = {number: signal.signal(number, self._raise_flag) for number in numbers}
+        self._before = {number: signal.signal(number, self._set_flag) for number in numbers}
         return self
 
     def __exit__(self, *unused):
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def reached(self, round: int) -> bool:
-        """Whether to stop here, at the `round`-th time of asking (from 0), the same in all processes."""
+    def reached(self, number: int) -> bool:
+        """Whether to stop at the `number`-th call (from 0); the same answer in all processes."""
         if not self._shared:
             return bool(self.exit_code)
         from jax.experimental import multihost_utils
 
-        # JAX stops all at the first number that none has passed, and 0 counts as passed.
-        if not multihost_utils.reached_preemption_sync_point(round + 1):
+        # JAX stops all processes at the first number that none has passed, and 0 counts as passed.
+        if not multihost_utils.reached_preemption_sync_point(number + 1):
             return False
         self.exit_code = self.exit_code or 128 + signal.SIGTERM
         return True
 
-    def _raise_flag(self, number, frame):
+    def _set_flag(self, number, frame):
         if self.exit_code and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.exit_code = 128 + number

@@ -1,23 +1,30 @@
-"""Metrics of a run: one JSON object a line, a line on standard error, and TensorBoard where it is installed."""
+"""What a run reports: metrics.jsonl, standard error, TensorBoard, curves, throughput and profiler traces."""
 
 import contextlib
+import importlib.util
 import json
 import math
 import pathlib
 import sys
+import time
+
+import jax
+import numpy as np
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
-from driqa_jax.train import event_log
+from driqa_jax.io import write_text
+
+NOT_CURVES = ("step", "images_per_second")
+CURVE_WINDOWS = 50  # the moving mean of a curve covers this fraction of the run
 
 
 class MetricLog:
-    """`workdir/metrics.jsonl`, in the order of the steps; with the extra `tensorboard` also `workdir/tensorboard`.
+    """`workdir/metrics.jsonl` in the order of the steps, and `workdir/tensorboard` if tensorboardX is installed.
 
-    A resumed run drops the lines past the step that it starts from, and a line that a kill has cut short.
+    A resumed run drops the lines after the step that it starts from, and a line that a kill cut short.
 
     Raises:
-      UserError: the file cannot be written, here and in all methods; the checkpoints are not touched.
+      UserError: a file cannot be written, in the constructor and in all methods; checkpoints are not affected.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
@@ -27,60 +34,215 @@ class MetricLog:
         path = workdir / "metrics.jsonl"
         text = path.read_text(errors="replace") if path.exists() else ""
         kept = [line for line in text.splitlines() if _step_of(line) <= start_step]
-        write_whole(path, "".join(line + "\n" for line in kept).encode())
+        write_text(path, "".join(line + "\n" for line in kept))
         self._path, self._file = path, path.open("a")
-        if event_log.installed():
-            with _written(workdir / "tensorboard"):
-                self._board = event_log.EventLog(workdir / "tensorboard", start_step)
+        if tensorboard_installed():
+            with _writing(workdir / "tensorboard"):
+                self._board = EventLog(workdir / "tensorboard", start_step)
 
     def later(self, step: int, metrics: dict, rate: float | None) -> None:
-        """Keep a training step's line until the next call: the host then never waits for a step just sent off.
+        """Keep the line of a training step until the next call, so that the host does not wait for that step.
 
-        `metrics`: scalars on the device; `rate`: examples a second, left out if None.
+        `metrics`: scalars on the device; `rate`: images per second, omitted if None.
         """
         self.flush()
         self._pending = step, {**metrics, **({} if rate is None else {"images_per_second": rate})}
 
     def flush(self) -> None:
-        """Write what is kept."""
+        """Write the line that `later` kept."""
         pending, self._pending = self._pending, None
         if pending:
             self.write(*pending)
 
     def write(self, step: int, values: dict) -> None:
-        """Add a line; floats are rounded to 6 significant digits, and null where undefined, as JSON has no NaN."""
+        """Add a line with floats of 6 significant digits; undefined values become null, since JSON has no NaN."""
         self.flush()
         if not self._active:
             return
         rounded = {name: float(f"{float(value):.6g}") for name, value in values.items()}
         written = {name: value if math.isfinite(value) else None for name, value in rounded.items()}
-        with _written(self._path):
+        with _writing(self._path):
             self._file.write(json.dumps({"step": step, **written}, allow_nan=False) + "\n")
             self._file.flush()
         if self._board:
-            with _written(self._path.parent / "tensorboard"):
+            with _writing(self._path.parent / "tensorboard"):
                 self._board.write(step, {name: value for name, value in written.items() if value is not None})
-        told = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
-        print(f"step {step}  {told}", file=sys.stderr, flush=True)
+        line = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
+        print(f"step {step}  {line}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """Write what is kept."""
+        """Write the line that `later` kept and close the TensorBoard file."""
         self.flush()
         if self._board:
             self._board.close()
 
 
+class EventLog:
+    """TensorBoard scalars in a new event file of `folder`, without TensorFlow; `write` returns once they are on disk.
+
+    The library's `SummaryWriter` is not used: its thread dies with the first failed write, such as on a full disk, and
+    the next write then waits forever.
+
+    Args:
+      start_step: TensorBoard hides what an earlier run wrote after this step.
+
+    Raises:
+      OSError: a file cannot be written, in the constructor and in all methods.
+    """
+
+    def __init__(self, folder: pathlib.Path, start_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(folder / "events"))
+        self._file.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Write one event with all values of a step."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._file.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def tensorboard_installed() -> bool:
+    """Whether tensorboardX, the extra `tensorboard`, is installed."""
+    return importlib.util.find_spec("tensorboardX") is not None
+
+
+class Chrono:
+    """Images per second between two readings, without compilation and without what ran under `paused`.
+
+    Source: the idea of big_vision's `Chrono`.
+    """
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        """Discard what was counted so far."""
+        self._start, self._lost, self._examples = time.monotonic(), 0.0, 0
+
+    def count(self, examples: int) -> None:
+        """Add examples that were trained on."""
+        self._examples += examples
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Exclude the time of this block."""
+        start = time.monotonic()
+        yield
+        self._lost += time.monotonic() - start
+
+    def read(self) -> float | None:
+        """Examples per second since the last reading; None if none were counted."""
+        seconds = time.monotonic() - self._start - self._lost
+        rate = self._examples / seconds if self._examples and seconds > 0 else None
+        self.restart()
+        return rate
+
+
+class Profile:
+    """A profiler trace of `span[1]` steps from step `span[0]` on, written to `folder`; () traces none.
+
+    Raises:
+      UserError: `span` is neither empty nor (first step >= 0, number of steps >= 1).
+    """
+
+    def __init__(self, folder: pathlib.Path, span: tuple[int, ...]):
+        if span and (len(span) != 2 or any(type(number) is not int for number in span) or span[1] < 1 or span[0] < 0):
+            raise UserError(f"config.profile must be (first step, number of steps), as (10, 3), or (); got {span!r}")
+        self._folder, self._span, self._active = folder, span, False
+
+    def before(self, step: int, state) -> None:
+        """Call before step `step` (from 0) is dispatched; `state` is its input."""
+        if not self._span:
+            return
+        if self._active and step >= sum(self._span):
+            self.stop(state)
+        if step == self._span[0]:
+            jax.block_until_ready(state)  # earlier steps must not appear in the trace
+            jax.profiler.start_trace(str(self._folder))
+            self._active = True
+
+    def stop(self, state) -> None:
+        """End an active trace once its steps are done."""
+        if self._active:
+            jax.block_until_ready(state)
+            jax.profiler.stop_trace()
+            self._active = False
+
+
+def draw_curves(metrics: pathlib.Path):
+    """A matplotlib Figure of a run's `metrics.jsonl`: one panel per quantity, validation as dots.
+
+    Values of single steps are pale, their moving mean over a fiftieth of the run is dark. Incomplete lines and
+    undefined values are skipped.
+    """
+    from matplotlib.figure import Figure
+
+    series: dict[str, list[tuple[float, float]]] = {}
+    for line in metrics.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        for name, value in row.items():
+            if name not in NOT_CURVES and value is not None:
+                series.setdefault(name, []).append((row["step"], value))
+    names = sorted(series, key=lambda name: (name.startswith("val_"), name))
+    columns = 3
+    rows = max(1, -(-len(names) // columns))
+    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, name in zip(panels, names, strict=False):
+        _draw_panel(axes, name, *np.array(series[name]).T)
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for axes in panels[max(0, len(names) - columns) : len(names)]:
+        axes.set_xlabel("step")
+    return figure
+
+
+def _draw_panel(axes, name: str, x: np.ndarray, y: np.ndarray) -> None:
+    axes.set_title(name.replace("_", " "), fontsize=10)
+    if name.startswith("val_"):
+        axes.plot(x, y, "o-", color="#08519c", ms=4)
+        return
+    width = max(1, len(y) // CURVE_WINDOWS)
+    axes.plot(x, y, color="#c6dbef", lw=0.8)
+    axes.plot(x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid"), color="#08519c", lw=1.4)
+    if y.min() > 0 and y.max() > 20 * y.min():
+        axes.set_yscale("log")
+
+
+def save_curves(workdir: pathlib.Path) -> None:
+    """Write `workdir/curves.png` from `workdir/metrics.jsonl`."""
+    # Imported here because matplotlib loads slowly and a run should start at once.
+    from driqa_jax.evaluation.figures import save_figure
+
+    save_figure(draw_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
+
+
 @contextlib.contextmanager
-def _written(path: pathlib.Path):
+def _writing(path: pathlib.Path):
     try:
         yield
     except OSError as error:
-        said = f"{path}: cannot be written ({error.strerror}); mend that, and run the same command to go on"
-        raise UserError(said) from error
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); fix that and run the same command to resume"
+        ) from error
 
 
 def _step_of(line: str) -> float:
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
-        return float("inf")  # half a line, from a run that was killed
+        return float("inf")  # an incomplete line of a killed run

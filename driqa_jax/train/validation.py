@@ -1,6 +1,8 @@
-"""Numbers on the validation fold, while a run trains."""
+"""Validation during a run."""
 
+import functools
 import itertools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +14,11 @@ from driqa_jax.distributed.processes import gather_hosts
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.train.stages import finetune, pretrain
 
-PRETRAINING_BATCHES = 8
+PRETRAINING_BATCHES, BATCH = 8, 16
 
 
 def predict(config, model, mesh):
-    """run(params, source) -> predicted MOS (N,) float64 and the source's own, in the source's order."""
+    """(params, source) -> predicted and true MOS, (N,) float64 each, in the source's order."""
     rule = finetune.view_rule(config, config.view.eval_tiles)
     forward = jax.jit(lambda params, batch: model.apply({"params": params}, *finetune.as_inputs(batch))[0])
     size = -(-config.batch_size // mesh.size) * mesh.size
@@ -36,10 +38,10 @@ def predict(config, model, mesh):
     return run
 
 
-def agreement(predict):
-    """The validation of a stage that predicts MOS by `predict`, see `stages`.
+def agreement(predict: Callable) -> Callable:
+    """The validation of a stage that predicts MOS with `predict`, see `stages.registry.Stage`.
 
-    It gives SRCC, PLCC and mean absolute error (MOS, 0 to 1) on the whole validation fold.
+    It computes SRCC, PLCC and mean absolute error (MOS, 0 to 1) on the whole validation fold.
     """
 
     def prepare(config, model, mesh):
@@ -59,75 +61,76 @@ def agreement(predict):
 
 
 def pretraining(config, model, mesh):
-    """On held-back photos under fixed chains: PSNR gained by restoring (dB), types named right, severity error.
+    """Validation of a pretraining on held-out photos with fixed chains.
 
-    `val_naming` is the share of degraded pictures whose most probable type is among those present, `val_clean` the
-    share of clean ones where no type passes a probability of one half.
+    `val_psnr_gain`: PSNR gained by restoring, in dB. `val_naming`: share of degraded images whose most probable type
+    is present. `val_severity_error`: mean absolute error. `val_clean`: share of clean images for which no type reaches
+    probability 0.5. `val_clean_psnr`: PSNR of restored clean images, in dB.
     """
-    del mesh  # a few small batches, shared out over the hosts, each on one device
-
-    @jax.jit
-    def look(params, photo, index, step):
-        photos = photo / 255.0
-        pictures, chains, _ = pretrain.degrade(config, photos, index, step)
-        blocks, _, width = pictures.shape[:3]
-        flat = pictures.reshape(-1, *photos.shape[1:])
-        seen = model.apply({"params": params}, flat, method="encode_degradation")
-        restored = model.apply({"params": params}, flat, seen.vector, method="restore")
-        clean = photos.reshape(blocks, 1, width, *photos.shape[1:])
-        clean = jnp.broadcast_to(clean, pictures.shape).reshape(flat.shape)
-        present, severity = (
-            jnp.repeat(x, width, axis=1).reshape(flat.shape[0], -1) for x in jax.vmap(degradations.labels)(chains)
-        )
-
-        def error(x):
-            return jnp.square(jnp.clip(x, 0.0, 1.0) - clean).mean(axis=(1, 2, 3))
-
-        top = jnp.take_along_axis(present, seen.logits.argmax(axis=1)[:, None], axis=1)[:, 0]
-        graded = (jnp.abs(seen.severity - severity) * present).sum(axis=1) / jnp.maximum(present.sum(axis=1), 1.0)
-        return {
-            "degraded": present.max(axis=1) > 0,
-            "before": error(flat),
-            "after": error(restored),
-            "top": top,
-            "quiet": (seen.logits < 0).all(axis=1),
-            "graded": graded,
-        }
+    del mesh  # a few small batches, divided among the hosts, each on one device
+    look = jax.jit(functools.partial(_per_image, config, model))
 
     def measure(params, source):
         params = jax.tree.map(np.asarray, params)
-        stream = pretrain_batches(
-            source, config.pretrain.crop, 16, 0, halve=config.data.halve, threads=config.data.threads
-        )
+        data = config.data
+        stream = pretrain_batches(source, config.pretrain.crop, BATCH, 0, halve=data.halve, threads=data.threads)
         host, hosts = jax.process_index(), jax.process_count()
         rounds = -(-PRETRAINING_BATCHES // hosts)
-        # Steps past any run's own, so that validation meets chains of its own.
-        found = [
+        # Steps beyond those of any run, so that validation draws other chains.
+        batches = [
             jax.tree.map(np.asarray, look(params, batch["photo"], batch["index"], 2**30 + number))
             for number, batch in itertools.islice(enumerate(stream), host, rounds * hosts, hosts)
         ]
-        seen = {name: _whole([part[name] for part in found]) for name in found[0]}
-        worse = seen["degraded"]
-        gain = 10 * np.log10((seen["before"] + 1e-8) / (seen["after"] + 1e-8))
+        values = {name: _all_hosts([batch[name] for batch in batches]) for name in batches[0]}
+        degraded = values["degraded"]
+        gain = 10 * np.log10((values["before"] + 1e-8) / (values["after"] + 1e-8))
         result = {
-            "val_psnr_gain": gain[worse].mean(),
-            "val_naming": seen["top"][worse].mean(),
-            "val_severity_error": seen["graded"][worse].mean(),
+            "val_psnr_gain": gain[degraded].mean(),
+            "val_naming": values["top"][degraded].mean(),
+            "val_severity_error": values["severity_error"][degraded].mean(),
         }
-        if not worse.all():
-            result["val_clean"] = seen["quiet"][~worse].mean()
-            result["val_clean_psnr"] = (-10 * np.log10(seen["after"][~worse] + 1e-8)).mean()
+        if not degraded.all():
+            result["val_clean"] = values["none_detected"][~degraded].mean()
+            result["val_clean_psnr"] = (-10 * np.log10(values["after"][~degraded] + 1e-8)).mean()
         return {name: float(value) for name, value in result.items()}
 
     return measure
 
 
-def _whole(parts: list[np.ndarray]) -> np.ndarray:
-    """What the hosts have found, each in every so-manieth batch, in the order of the batches."""
+def _per_image(config, model, params, photo, index, step):
+    """Measurements of the degraded images of a batch of photos (B, S, S, 3) uint8, (M,) each."""
+    photos = photo / 255.0
+    images, chains, _ = pretrain.degrade(config, photos, index, step)
+    blocks, _, width = images.shape[:3]
+    flat = images.reshape(-1, *photos.shape[1:])
+    encoded = model.apply({"params": params}, flat, method="encode_degradation")
+    restored = model.apply({"params": params}, flat, encoded.vector, method="restore")
+    clean = photos.reshape(blocks, 1, width, *photos.shape[1:])
+    clean = jnp.broadcast_to(clean, images.shape).reshape(flat.shape)
+    present, severity = (
+        jnp.repeat(x, width, axis=1).reshape(flat.shape[0], -1) for x in jax.vmap(degradations.labels)(chains)
+    )
+
+    def mean_squared_error(x):
+        return jnp.square(jnp.clip(x, 0.0, 1.0) - clean).mean(axis=(1, 2, 3))
+
+    error = jnp.abs(encoded.severity - severity) * present
+    return {
+        "degraded": present.max(axis=1) > 0,
+        "before": mean_squared_error(flat),
+        "after": mean_squared_error(restored),
+        "top": jnp.take_along_axis(present, encoded.logits.argmax(axis=1)[:, None], axis=1)[:, 0],
+        "none_detected": (encoded.logits < 0).all(axis=1),
+        "severity_error": error.sum(axis=1) / jnp.maximum(present.sum(axis=1), 1.0),
+    }
+
+
+def _all_hosts(parts: list[np.ndarray]) -> np.ndarray:
+    """The measurements of all hosts, which take turns at the batches, in the order of the batches."""
     by_host = gather_hosts(np.stack(parts))
     in_order = np.swapaxes(by_host, 0, 1).reshape(-1, *by_host.shape[2:])[:PRETRAINING_BATCHES]
     return in_order.reshape(-1, *in_order.shape[2:])
 
 
-def _number(value) -> float:
+def _number(value: float | None) -> float:
     return float("nan") if value is None else float(value)

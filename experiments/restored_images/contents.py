@@ -1,4 +1,4 @@
-"""What restorers make of one photograph, measured against it and scored without it."""
+"""Restored versions of one photograph, with full-reference metrics and no-reference scores."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import numpy as np
 
 from driqa_jax import degradations
 from driqa_jax.degradations import Chain
-from driqa_jax.evaluation.full_reference import gmsd, psnr, ssim
+from driqa_jax.evaluation.full_reference import psnr, ssim
+from experiments.restored_images.gmsd import gmsd
 from experiments.restored_images.restorers import Restorer, apply
 
 NONE = "none"
-# By name what each gives, and whether higher is better (1) or lower (-1).
+# By name the function, and 1 if higher is better or -1 if lower is better.
 METRICS: Mapping[str, tuple[Callable, int]] = {"psnr": (psnr, 1), "ssim": (ssim, 1), "gmsd": (gmsd, -1)}
 Score = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 
 class Variant(NamedTuple):
-    """One picture of a content: how it was degraded, and restored ("" and 0: not at all)."""
+    """One image of a content: its degradation and restoration ("" and 0: not restored)."""
 
     degradation: str
     restorer: str
@@ -29,9 +30,9 @@ class Variant(NamedTuple):
 
 
 class Contents:
-    """Compiled once for photographs of one size.
+    """The images of contents; compiled once for photographs of one size.
 
-    degraded: names and severities; restorers: by name, and strengths by name; scores: by model, uint8 pictures to (N,).
+    degraded: names and severities. restorers, strengths: by name. scores: by model, from uint8 images to (N,).
     """
 
     def __init__(
@@ -48,42 +49,42 @@ class Contents:
 
         @jax.jit
         def degrade(key, photo, chain):
-            picture = degradations.apply_chains(key, photo[None], chain, jnp.zeros(1, jnp.int32), names=drawn)
-            return jnp.rint(picture[0, 0] * 255.0).astype(jnp.uint8)
+            image = degradations.apply_chains(key, photo[None], chain, jnp.zeros(1, jnp.int32), names=drawn)
+            return jnp.rint(image[0, 0] * 255.0).astype(jnp.uint8)
 
         @jax.jit
-        def measure(picture, reference):
-            x, y = (z.astype(jnp.float32) / 255.0 for z in (picture, reference))
+        def measure(image, reference):
+            x, y = (z.astype(jnp.float32) / 255.0 for z in (image, reference))
             return jnp.stack([metric(x, y) for metric, _ in METRICS.values()])
 
         self._degrade, self._measure = degrade, measure
 
-    def pictures(self, photo: np.ndarray, number: int) -> Iterator[tuple[Variant, np.ndarray]]:
-        """All pictures of one photograph, uint8 (S, S, 3); `number` draws its noise."""
+    def images(self, photo: np.ndarray, number: int) -> Iterator[tuple[Variant, np.ndarray]]:
+        """All images of one photograph, (S, S, 3) uint8; `number` seeds its noise."""
         for name, severity in self._degraded:
-            seen = self._seen(photo, number, name, severity)
-            yield Variant(name, "", 0.0), seen
+            degraded = self._degraded_photo(photo, number, name, severity)
+            yield Variant(name, "", 0.0), degraded
             for restorer, run in self._restorers.items():
                 for strength in self._strengths[restorer]:
-                    yield Variant(name, restorer, strength), apply(run, seen, strength)
+                    yield Variant(name, restorer, strength), apply(run, degraded, strength)
 
-    def picture(self, photo: np.ndarray, number: int, variant: Variant) -> np.ndarray:
-        """One of them."""
-        seen = self._seen(photo, number, variant.degradation, dict(self._degraded)[variant.degradation])
-        return apply(self._restorers[variant.restorer], seen, variant.strength) if variant.restorer else seen
+    def image(self, photo: np.ndarray, number: int, variant: Variant) -> np.ndarray:
+        """The image of one variant."""
+        degraded = self._degraded_photo(photo, number, variant.degradation, dict(self._degraded)[variant.degradation])
+        return apply(self._restorers[variant.restorer], degraded, variant.strength) if variant.restorer else degraded
 
     def rows(self, photo: np.ndarray, number: int) -> list[dict[str, Any]]:
-        """A row a picture: what it is, its metrics, its scores by model. Raises ValueError where a score fails."""
-        variants, pictures = zip(*self.pictures(photo, number), strict=True)
-        scores = {model: np.asarray(score(list(pictures)), np.float64) for model, score in self._scores.items()}
+        """One row per image: variant, metrics, scores by model. Raises ValueError if a score fails."""
+        variants, images = zip(*self.images(photo, number), strict=True)
+        scores = {model: np.asarray(score(list(images)), np.float64) for model, score in self._scores.items()}
         rows = []
-        for i, (variant, picture) in enumerate(zip(variants, pictures, strict=True)):
-            measured = zip(METRICS, np.asarray(self._measure(picture, photo)).tolist(), strict=True)
-            given = {model: float(found[i]) for model, found in scores.items()}
-            rows.append({**variant._asdict(), "metrics": dict(measured), "scores": given})
+        for i, (variant, image) in enumerate(zip(variants, images, strict=True)):
+            measured = zip(METRICS, np.asarray(self._measure(image, photo)).tolist(), strict=True)
+            by_model = {model: float(values[i]) for model, values in scores.items()}
+            rows.append({**variant._asdict(), "metrics": dict(measured), "scores": by_model})
         return rows
 
-    def _seen(self, photo, number, name, severity):
+    def _degraded_photo(self, photo, number, name, severity) -> np.ndarray:
         if name == NONE:
             return photo
         chain = Chain(jnp.array([[degradations.NAMES.index(name)]], jnp.int32), jnp.array([[severity]], jnp.float32))

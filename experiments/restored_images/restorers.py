@@ -1,7 +1,7 @@
-"""Classical restorers, each with one strength, and the model's own restoration net.
+"""Classical restorers with one strength each, and the model's restoration net.
 
-Each takes float32 (H, W, 3) in [0, 1] and a strength and gives such a picture; strength 0 is the picture itself.
-scikit-image carries the classical ones (the extra `protocol`).
+A restorer maps an image, (H, W, 3) float32 in [0, 1], and a strength to an image; strength 0 is the identity. The
+classical ones use scikit-image (the extra `protocol`).
 """
 
 from __future__ import annotations
@@ -14,43 +14,43 @@ import numpy as np
 
 from driqa_jax.errors import UserError
 
-PATCH, SEARCH = 5, 6  # px: side of a patch, and how far others are looked for
+PATCH, SEARCH = 5, 6  # px: side of a patch, search radius
 WINDOW, SPATIAL_SIGMA = 9, 3.0  # px, of the bilateral filter
 UNSHARP_SIGMA = 2.0  # px
-WIENER_BALANCE = 0.01  # noise to signal that the deconvolution assumes
+WIENER_BALANCE = 0.01  # assumed noise-to-signal ratio
 Restorer = Callable[[np.ndarray, float], np.ndarray]
 
 
 def non_local_means(image: np.ndarray, strength: float) -> np.ndarray:
-    """Non-local means; strength: the difference of patches (their noise's sigma, of full scale) that is averaged."""
+    """Non-local means; strength: filter parameter h, about the sigma of the noise in units of full scale."""
     return _skimage().denoise_nl_means(
         image, patch_size=PATCH, patch_distance=SEARCH, h=strength, fast_mode=True, channel_axis=-1
     )
 
 
 def bilateral(image: np.ndarray, strength: float) -> np.ndarray:
-    """Bilateral filter; strength: the difference of colours (of full scale) that is averaged."""
+    """Bilateral filter; strength: sigma in colour in units of full scale."""
     return _skimage().denoise_bilateral(
         image, win_size=WINDOW, sigma_color=strength, sigma_spatial=SPATIAL_SIGMA, mode="symmetric", channel_axis=-1
     )
 
 
 def unsharp(image: np.ndarray, strength: float) -> np.ndarray:
-    """Unsharp mask; strength: how many times what a Gaussian of sigma 2 px takes away is added."""
+    """Unsharp mask; strength: factor of the detail that a Gaussian of sigma 2 px removes."""
     _skimage()
     from skimage.filters import unsharp_mask
 
-    # Not -1: scikit-image 0.26 then sharpens three rows, and the rest is whatever the memory held.
+    # Not channel_axis=-1: scikit-image 0.26 then sharpens three rows and leaves the rest uninitialised.
     return unsharp_mask(image, radius=UNSHARP_SIGMA, amount=strength, channel_axis=2)
 
 
 def wiener(image: np.ndarray, strength: float) -> np.ndarray:
-    """Wiener deconvolution; strength: the sigma in px of the Gaussian blur that it undoes, there or not."""
+    """Wiener deconvolution; strength: sigma in px of the assumed Gaussian blur."""
     radius = max(1, round(3 * strength))
     offsets = np.arange(-radius, radius + 1)
     line = np.exp(-(offsets**2) / (2 * strength**2))
     kernel = np.outer(line, line) / line.sum() ** 2
-    # Mirrored beyond its edge, since the Fourier transform would join one edge to the other.
+    # Mirror the border: the Fourier transform is periodic.
     margin = 4 * radius
     wide = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="symmetric")
     channels = [_skimage().wiener(wide[..., c], kernel, WIENER_BALANCE, clip=False) for c in range(3)]
@@ -67,7 +67,7 @@ NETWORK = "network"
 
 
 def network(model, params: dict) -> Restorer:
-    """The restoration net of a model; strength: the share of its residual that is added, 1 as it was trained."""
+    """The restoration net of a model; strength: factor of its residual, 1 as trained."""
     variables = {"params": {name: params[name] for name in ("degradation_encoder", "restoration")}}
 
     @jax.jit
@@ -81,9 +81,9 @@ def network(model, params: dict) -> Restorer:
     return run
 
 
-def apply(restorer: Restorer, picture: np.ndarray, strength: float) -> np.ndarray:
-    """uint8 (H, W, 3) to uint8 (H, W, 3)."""
-    image = picture.astype(np.float32) / 255.0
+def apply(restorer: Restorer, pixels: np.ndarray, strength: float) -> np.ndarray:
+    """From (H, W, 3) uint8 to (H, W, 3) uint8."""
+    image = pixels.astype(np.float32) / 255.0
     restored = restorer(image, strength) if strength else image
     return np.rint(np.clip(restored, 0.0, 1.0) * 255.0).astype(np.uint8)
 

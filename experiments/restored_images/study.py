@@ -1,6 +1,6 @@
-"""The protocol on restored images: photographs, degraded, restored at several strengths, scored and measured.
+"""The study of restored images: degrade photographs, restore them at several strengths, score and measure the results.
 
-Every content is a file of its own under `contents/`; what is there and was made by the same settings is not made again.
+Each content has a file under `contents/`; a file of the same settings is reused.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from driqa_jax.data.open import open_source
 from driqa_jax.data.splits import select
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
-from driqa_jax.evaluation.estimates import rows_to_terminal, save_rows
 from driqa_jax.evaluation.figures import save_figure
 from driqa_jax.evaluation.pristine import STEP, photographs
+from driqa_jax.evaluation.tables import Table, save_table, to_terminal
+from driqa_jax.inference.provenance import describe
 from driqa_jax.inference.scorer import load
-from driqa_jax.io import write_whole
-from driqa_jax.provenance import describe
-from experiments.restored_images import figures as figures
-from experiments.restored_images import summary as summary
+from driqa_jax.io import make_folder, write_json
+from driqa_jax.progress import Progress
+from experiments.restored_images import figures, summary
 from experiments.restored_images.contents import METRICS, NONE, Contents, Variant
 from experiments.restored_images.restorers import CLASSICAL, NETWORK, network
 
@@ -35,13 +35,10 @@ PUNISHMENT = ("scores", "restorer", "best by", "punished", "change", "excess")
 
 
 def run(config: ml_collections.ConfigDict, workdir: str) -> int:
-    """Carry it out, or go on with it; returns 0, or 1 where a photograph failed. Raises UserError."""
+    """Run or resume the study. Returns 0, or 1 if a photograph failed. Raises UserError for a bad configuration."""
     _check(config)
     folder = pathlib.Path(workdir)
-    try:
-        (folder / "contents").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    make_folder(folder / "contents")
     photos, failed = _photographs(config)
     scorers = {model: load(model) for model in config.models}
     other = load(config.network) if config.network not in scorers else scorers[config.network]
@@ -51,12 +48,13 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> int:
     key = _key(config, {**scorers, "network": other})
 
     rows = {}
-    for number, (name, photo) in enumerate(photos.items()):
-        try:
-            rows[name] = _measured(folder, key, contents, photo, number, name)
-        except ValueError as error:
-            failed[name] = " ".join(str(error).split())
-        print(f"{number + 1} of {len(photos)}: {name}", file=sys.stderr, flush=True)
+    with Progress() as progress:
+        for number, (name, photo) in enumerate(photos.items()):
+            try:
+                rows[name] = _measured(folder, key, contents, photo, number, name)
+            except ValueError as error:
+                failed[name] = " ".join(str(error).split())
+            progress("measuring photographs", number + 1, len(photos))
     if not rows:
         raise UserError(f"{workdir}: no photograph could be measured; the first: {next(iter(failed.values()))}")
     _summarise(folder, config, rows, failed, {name: describe(scorer) for name, scorer in scorers.items()})
@@ -69,24 +67,27 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> int:
 def _check(config) -> None:
     for name, severity in config.degradations:
         if name not in (NONE, *NAMES):
-            raise UserError(f"config.degradations: {name!r} is neither '{NONE}' nor a type of the bank")
+            raise UserError(f"config.degradations: {name!r} is neither '{NONE}' nor a type of degradation")
         if not 0 <= severity <= 1:
-            raise UserError(f"config.degradations: the severity of {name} is {severity}; give one from 0 to 1")
+            raise UserError(f"config.degradations: the severity of {name} is {severity}; it must be from 0 to 1")
     for name, strengths in config.restorers.items():
         if name not in (*CLASSICAL, NETWORK):
-            raise UserError(f"config.restorers: {name!r} is none; there are {', '.join((*CLASSICAL, NETWORK))}")
+            known = ", ".join((*CLASSICAL, NETWORK))
+            raise UserError(f"config.restorers must be from {known}, got {name!r}")
         if len(strengths) < 2 or list(strengths) != sorted(set(strengths)) or strengths[0] <= 0:
-            raise UserError(f"config.restorers.{name}: give at least two strengths above 0, rising; not {strengths}")
+            raise UserError(
+                f"config.restorers.{name}: give at least two strengths, increasing from above 0, got {strengths}"
+            )
     if not config.models:
-        raise UserError("config.models is empty; name at least one model to compare")
+        raise UserError("config.models is empty; give at least one model")
     if config.side % STEP:
-        raise UserError(f"config.side is {config.side}; give a multiple of {STEP}, or 0")
+        raise UserError(f"config.side is {config.side}; it must be 0 or a multiple of {STEP}")
 
 
 def _photographs(config):
     data = config.data
     if not data.path:
-        raise UserError("config.data.path is empty; give the folder of pristine photographs")
+        raise UserError("config.data.path is empty; set it to the folder of pristine photographs")
     try:
         source = open_source(data.kind, data.path, data.name or None)
         source = select(source, data.split, 0, data.min_mos or None)
@@ -94,42 +95,42 @@ def _photographs(config):
         raise UserError(str(error)) from error
     photos, failed = photographs(source, config.count, config.seed, data.halve, config.side or None)
     if not photos:
-        raise UserError(f"{source.name}: no photograph is fit; the first: {next(iter(failed.values()))}")
+        raise UserError(f"{source.name}: no photograph is usable; the first: {next(iter(failed.values()))}")
     return photos, failed
 
 
 def _key(config, scorers) -> str:
-    """Of all that a content's file depends on, but for its photograph."""
+    """Digest of everything that a content's file depends on, except its photograph."""
     models = {name: scorer.sha256 for name, scorer in scorers.items()}
     settings = {name: list(strengths) for name, strengths in config.restorers.items()}
-    said = json.dumps([models, settings, list(config.degradations), config.seed, list(METRICS)])
-    return hashlib.sha256(said.encode()).hexdigest()
+    text = json.dumps([models, settings, list(config.degradations), config.seed, list(METRICS)])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _measured(folder, key, contents, photo, number, name):
     mark = hashlib.sha256(photo.tobytes()).hexdigest()
     file = folder / "contents" / f"{mark[:16]}.json"
-    # The number draws the noise, so another choice of photographs makes other pictures.
+    # The number seeds the noise, so another selection of photographs gives other images.
     same = {"content": name, "photo": mark, "number": number, "settings": key}
     if file.exists():
-        with contextlib.suppress(json.JSONDecodeError):  # a broken file is made anew
+        with contextlib.suppress(json.JSONDecodeError):  # replace a broken file
             kept = json.loads(file.read_text())
             if {**kept, "rows": None} == {**same, "rows": None}:
                 return kept["rows"]
     rows = contents.rows(photo, number)
-    write_whole(file, (json.dumps({**same, "rows": rows}, indent=1, allow_nan=False) + "\n").encode())
+    write_json(file, {**same, "rows": rows})
     return rows
 
 
 def _summarise(folder, config, rows, failed, described) -> None:
-    found = [summary.Content.of(each) for each in rows.values()]
-    # The metrics among themselves say how much agreement there is to be had.
+    measured = [summary.Content.of(each) for each in rows.values()]
+    # The agreement among metrics is the reference for that of a score.
     metrics = list(METRICS)
     pairs = [(model, metric) for model in config.models for metric in metrics]
     pairs += [(first, second) for i, second in enumerate(metrics) for first in metrics[i + 1 :]]
-    agreed = {pair: summary.agreement(found, *pair) for pair in pairs}
+    agreed = {pair: summary.agreement(measured, *pair) for pair in pairs}
     judged = {
-        (judge, restorer, metric): summary.punishment(found, judge, metric, restorer)
+        (judge, restorer, metric): summary.punishment(measured, judge, metric, restorer)
         for metric in ("ssim", "gmsd")
         for judge in (*config.models, *metrics)
         if judge != metric
@@ -141,12 +142,11 @@ def _summarise(folder, config, rows, failed, described) -> None:
         for which in figures["srcc"]
     ]
     second = [[*place, *figures.values()] for place, figures in judged.items()]
-    for name, heads, table in (("agreement", AGREEMENT, first), ("punishment", PUNISHMENT, second)):
+    for name, heads, table_rows in (("agreement", AGREEMENT, first), ("punishment", PUNISHMENT, second)):
+        table = Table(f"{name}, {len(measured)} contents", heads, table_rows)
         for kind in ("md", "csv", "tex"):
-            save_rows(folder / f"{name}.{kind}", heads, table)
-        Console(width=None if sys.stdout.isatty() else 160).print(
-            rows_to_terminal(f"{name}, {len(found)} contents", heads, table)
-        )
+            save_table(table, folder / f"{name}.{kind}")
+        Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table))
     values = {
         "contents": list(rows),
         "failed": failed,
@@ -155,7 +155,7 @@ def _summarise(folder, config, rows, failed, described) -> None:
         "config": json.loads(config.to_json()),
         "provenance": described,
     }
-    write_whole(folder / "restored.json", (json.dumps(values, indent=1, allow_nan=False) + "\n").encode())
+    write_json(folder / "restored.json", values)
 
 
 def _plain(cell):
@@ -163,21 +163,21 @@ def _plain(cell):
 
 
 def _draw(folder, config, contents, photos, rows) -> None:
-    found, names, order = [summary.Content.of(each) for each in rows.values()], list(rows), list(photos)
+    measured, names, order = [summary.Content.of(each) for each in rows.values()], list(rows), list(photos)
     for i, model in enumerate(config.models):
         ending = f"_{i}" if len(config.models) > 1 else ""
-        save_figure(figures.curves_figure(found, model), folder / f"curves{ending}.png")
+        save_figure(figures.curves_figure(measured, model), folder / f"curves{ending}.png")
         lines = []
-        for one in summary.disagreements(found, model, config.pictures):
+        for one in summary.disagreements(measured, model, config.pictures):
             name = names[one.content]
             photo, number = photos[name], order.index(name)
             line = [("the photograph", photo)]
             for title, place in (("SSIM, GMSD prefer", one.first), ("the score prefers", one.second)):
                 row = rows[name][place]
                 variant = Variant(row["degradation"], row["restorer"], row["strength"])
-                said = f"{row['restorer'].replace('_', ' ') or 'not restored'} {row['strength'] or ''}".strip()
-                caption = f"{title}: {said}\nscore {row['scores'][model]:.1f}, SSIM {row['metrics']['ssim']:.3f}"
-                line.append((f"{variant.degradation}\n{caption}", contents.picture(photo, number, variant)))
+                restored = f"{row['restorer'].replace('_', ' ') or 'not restored'} {row['strength'] or ''}".strip()
+                caption = f"{title}: {restored}\nscore {row['scores'][model]:.1f}, SSIM {row['metrics']['ssim']:.3f}"
+                line.append((f"{variant.degradation}\n{caption}", contents.image(photo, number, variant)))
             lines.append(line)
         if lines:
             save_figure(figures.pairs_figure(lines), folder / f"disagreements{ending}.png")

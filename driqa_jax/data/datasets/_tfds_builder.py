@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import pathlib
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +12,7 @@ import tensorflow_datasets as tfds
 from driqa_jax.data import near_duplicates
 from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
 from driqa_jax.errors import DataError
+from driqa_jax.progress import ProgressFn, counter, silent
 
 TEXTS = ("image_id", "subset", "group", "reference", "degradation")
 LABELS = ("mos", *TEXTS, "level", "row")  # also stored in the metadata, so that no image is read for them
@@ -26,12 +26,12 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ("" if unknown); level (from 1, as the authors count; 0 if unknown); row: position in the authors' list, from 0.
 
     The metadata contain the labels of all images by split, and the sha256 of each label file. Set
-    `progress(what, done, total)` to follow the preparation.
+    `progress` to a `driqa_jax.progress.ProgressFn` to follow the preparation.
     """
 
     LAYOUT: Layout
     MANUAL_DOWNLOAD_INSTRUCTIONS = "The data set's folder as its authors distribute it."
-    progress = None
+    progress: ProgressFn = staticmethod(silent)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -63,7 +63,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         groups = [rating.reference for rating in ratings]
         if not all(groups):
             names = [rating.image_id for rating in ratings]
-            groups = scenes(names, files, self._counter("looking for siblings", len(files)))
+            groups = scenes(names, files, counter(self.progress, "looking for siblings", len(files)))
         examples = [
             {
                 "mos": self.LAYOUT.unit(rating.raw),
@@ -75,7 +75,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             }
             for row, (rating, group) in enumerate(zip(ratings, groups, strict=True))
         ]
-        tell = self._counter("writing", len(examples))
+        tell = counter(self.progress, "writing", len(examples))
         tables, generators = {}, {}
         for split in self.LAYOUT.expected({rating.split for rating in ratings}):
             rows = [row for row, rating in enumerate(ratings) if rating.split == split]
@@ -89,11 +89,6 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for number, (file, example) in enumerate(images):
             yield number, {"image": file.read_bytes(), **example}
             tell()
-
-    def _counter(self, what: str, total: int) -> Callable[[], None]:
-        """A function to call after each of `total` items."""
-        done = itertools.count(1)
-        return lambda: self.progress(what, next(done), total) if self.progress else None
 
 
 def builder_class(name: str, layout: Layout) -> type[RatedImages]:

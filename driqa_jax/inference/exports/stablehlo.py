@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_whole
+from driqa_jax.io import write_bytes
 
 FORMAT = "driqa_jax/stablehlo/1"
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -146,7 +146,7 @@ def save(path: str | os.PathLike, scorer: Any) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, content in ((METADATA, json.dumps(metadata, indent=2).encode()), (PROGRAM, bytes(data))):
             archive.writestr(zipfile.ZipInfo(name), content)  # a fixed date: the time of day is no part of a model
-    write_whole(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def _inputs(rule: Any) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""The term of twins in stage 2: a picture and its twin, which differ in nothing that a person sees, score the same.
+"""The consistency loss of stage 2: an image and its imperceptibly perturbed twin must score the same.
 
-The loader makes them, see `data.twins`. They take no part in the losses of human scores.
+The loader makes the twins, see `data.perturbed_pairs`. They have no part in the losses of human scores.
 """
 
 import jax
@@ -12,8 +12,8 @@ from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 
 
-def wanted(config: ml_collections.ConfigDict) -> Twins | None:
-    """The twins that the loader shall make; None where no loss reads them. Raises UserError for ones that cannot be."""
+def configured_twins(config: ml_collections.ConfigDict) -> Twins | None:
+    """The twins that the loader must make; None if no loss reads them. Raises UserError for invalid settings."""
     if not config.loss.same:
         return None
     group = config.twins.every * config.accumulate * jax.device_count()
@@ -29,22 +29,22 @@ def wanted(config: ml_collections.ConfigDict) -> Twins | None:
 
 
 def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) -> dict[str, jax.Array]:
-    """The views of the batch's twins, and `index` of the photo that each is of."""
+    """The views of the batch's twins, and the `index` of the image of each."""
     del rule, step
-    found = {name.removeprefix(PREFIX): x for name, x in batch.items() if name.startswith(PREFIX)}
-    return found | {"index": batch["index"][:: config.twins.every]}
+    twins = {name.removeprefix(PREFIX): x for name, x in batch.items() if name.startswith(PREFIX)}
+    return twins | {"index": batch["index"][:: config.twins.every]}
 
 
 def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> dict[str, jax.Array]:
-    """Scores (P,) each of the pictures and of their twins."""
-    return {"picture": own[:: config.twins.every], "twin": made}
+    """MOS (P,) of the images and of their twins."""
+    return {"image": own[:: config.twins.every], "twin": made}
 
 
-def compare(seen: dict[str, jax.Array]) -> jax.Array:
-    """Their mean distance, in units of MOS."""
-    return losses.mos_l1(seen["twin"], seen["picture"])
+def compare(scores: dict[str, jax.Array]) -> jax.Array:
+    """The mean absolute difference in MOS."""
+    return losses.mos_l1(scores["twin"], scores["image"])
 
 
-def together(config: ml_collections.ConfigDict) -> int:
-    """So many neighbouring examples make whole pairs."""
+def group_size(config: ml_collections.ConfigDict) -> int:
+    """One twin per group of this many consecutive examples."""
     return config.twins.every

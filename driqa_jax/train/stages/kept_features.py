@@ -1,9 +1,9 @@
-"""What the parts that stand still see of pictures, computed once and kept: the input of the stage "heads".
+"""Features of the frozen parts, computed once per image and kept: the input of the stage "heads".
 
-Two stores, since they depend on different things: `quality`, what the backbone sees of the whole picture, and `tiles`,
-what `E_d` and `R` see of the tiles. A row of the table of ablations that changes neither shares both with the others;
-one with another `R` shares the larger by far, `quality`. A picture is kept as it is, not mirrored too: that would
-double time and disk, and what is pooled over a picture hardly knows left from right.
+There are two stores because they depend on different parameters: `quality` holds the backbone's features of the whole
+image, `tiles` those of `E_d` and `R` on the tiles. Ablations that change neither part share both; one with another `R`
+shares `quality`, by far the larger. Mirrored images are not kept: they would double time and disk, and pooled features
+barely distinguish left from right.
 """
 
 from __future__ import annotations
@@ -28,11 +28,16 @@ from driqa_jax.train.stages import finetune
 
 DTYPES = ("float16", "float32")
 CHUNK, BATCH = 256, 16
-_CHECKED = 4
+_CHECKED_IMAGES = 4
 
 
 class Store(NamedTuple):
-    """What a store holds: of which parameters and switches, and how a batch of views becomes its arrays."""
+    """A feature store.
+
+    params: (parameters of the model) -> those that the features depend on.
+    switches: the ablations that the features depend on.
+    look: (model, these parameters, batch of views) -> arrays by name.
+    """
 
     params: Callable
     switches: tuple[str, ...]
@@ -48,8 +53,8 @@ def _quality(model, params, batch):
 def _tiles(model, params, batch):
     *_, tiles, boxes = finetune.as_inputs(batch)
     vector, tokens, levels = model.apply({"params": params}, tiles, method="look_at_tiles")
-    seen = {"vector": vector, "tokens": tokens, **{f"level{i}": level for i, level in enumerate(levels)}}
-    return {**{name: x.reshape(*tiles.shape[:2], *x.shape[1:]) for name, x in seen.items()}, "tile_boxes": boxes}
+    arrays = {"vector": vector, "tokens": tokens, **{f"level{i}": level for i, level in enumerate(levels)}}
+    return {**{name: x.reshape(*tiles.shape[:2], *x.shape[1:]) for name, x in arrays.items()}, "tile_boxes": boxes}
 
 
 STORES = {
@@ -62,20 +67,20 @@ STORES = {
         _tiles,
     ),
 }
-# What must stay as it is: places and sizes.
+# Positions and sizes, which are not rounded to config.cache.dtype.
 _EXACT = ("valid", "tile_boxes")
 
 
 class KeptFeatures:
-    """The features of the pictures of a source under these parameters; what is missing is computed at once.
+    """The features of a source's images with these parameters; the constructor computes the missing ones.
 
     Raises:
-      UserError: the folder cannot be written, or holds features of other pictures of the same names.
+      UserError: the folder cannot be written, or holds features of other images with the same names.
     """
 
     def __init__(self, config: ml_collections.ConfigDict, model, params: dict, source: Source):
         if config.cache.dtype not in DTYPES:
-            raise UserError(f"config.cache.dtype is {config.cache.dtype!r}; the choices are {', '.join(DTYPES)}")
+            raise UserError(f"config.cache.dtype must be one of {', '.join(DTYPES)}, got {config.cache.dtype!r}")
         self._names = names_of(source)
         self._stores = {}
         for name, store in STORES.items():
@@ -99,28 +104,28 @@ class KeptFeatures:
 
 
 def names_of(source: Source) -> np.ndarray:
-    """A name for each picture, (N,) str, that no two data sets share."""
+    """A name for each image, (N,) str, unique across data sets."""
     return np.char.add(np.char.add(source.column("dataset"), "/"), source.column("image_id"))
 
 
 def as_features(batch: dict[str, jax.Array]) -> Features:
-    """The arrays of a batch, as kept, to what `DRIQA.from_features` takes; float32 only once on the device."""
+    """A batch of kept arrays to the input of `DRIQA.from_features`; the conversion to float32 is on the device."""
     wide = {name: x.astype(np.float32) for name, x in batch.items() if name not in ("valid", "index", "dataset")}
     levels = [wide[f"level{i}"] for i in range(sum(name.startswith("level") for name in batch))]
     vector, tokens, *levels = (x.reshape(-1, *x.shape[2:]) for x in (wide["vector"], wide["tokens"], *levels))
     return Features(wide["moments"], wide["cells"], batch["valid"], vector, tokens, levels, wide["tile_boxes"])
 
 
-def _fill(config, model, store, params, kept, source, said):
+def _fill(config, model, store, params, kept, source, label):
     names = names_of(source)
     known = [row for row, name in enumerate(names.tolist()) if name in kept]
-    for row in known[:: max(1, len(known) // _CHECKED)]:
+    for row in known[:: max(1, len(known) // _CHECKED_IMAGES)]:
         if not kept.is_of(str(names[row]), source.read(row)):
-            raise UserError(f"{kept.path} holds features of another picture named {names[row]}; remove that folder")
+            raise UserError(f"{kept.path} holds features of another image named {names[row]}; remove that folder")
     missing = np.setdiff1d(np.arange(len(names)), known)
     if not len(missing):
         return
-    # Every host computes for itself: the folder may be its own.
+    # Every host computes all features, because the folder may be local to it.
     mesh = distributed.make_mesh(jax.local_devices())
     look = jax.jit(lambda params, batch: store.look(model, params, batch))
     rule, canvas = finetune.view_rule(config, config.view.eval_tiles), tuple(config.view.canvas)
@@ -129,14 +134,14 @@ def _fill(config, model, store, params, kept, source, said):
     with Progress() as progress:
         for start in range(0, len(missing), CHUNK):
             part = Subset(source, missing[start : start + CHUNK], source.name)
-            found = []
+            batches = []
             for batch in evaluation_batches(part, rule, canvas, size, threads=config.data.threads):
                 real = int(batch["real"].sum())
-                seen = look(placed_params, distributed.place_batch(batch, mesh))
-                found.append({name: np.asarray(x)[:real] for name, x in seen.items()})
-            arrays = {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-            # Too large a value becomes an infinity, which the store refuses with a word of advice.
+                arrays = look(placed_params, distributed.place_batch(batch, mesh))
+                batches.append({name: np.asarray(x)[:real] for name, x in arrays.items()})
+            arrays = {name: np.concatenate([each[name] for each in batches]) for name in batches[0]}
+            # A value too large for the dtype becomes infinity, which the store refuses.
             with np.errstate(over="ignore"):
                 small = {k: x if k in _EXACT else x.astype(config.cache.dtype) for k, x in arrays.items()}
             kept.add(names_of(part).tolist(), [part.read(i) for i in range(len(part))], small)
-            progress(said, min(start + CHUNK, len(missing)), len(missing))
+            progress(label, min(start + CHUNK, len(missing)), len(missing))

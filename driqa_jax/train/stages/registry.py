@@ -1,4 +1,4 @@
-"""What the loop needs to know of a stage; the two of the method, the second also on kept features."""
+"""The stages that the loop can run: pretraining, fine-tuning, and fine-tuning on kept features."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from driqa_jax.train.stages import finetune, frozen_features, pretrain
 class Stage(NamedTuple):
     """A stage of the training.
 
-    params: (config, model, source) -> nested parameters to start from.
+    params: (config, model, source) -> nested initial parameters.
     batches: (config, source, start_step, process_index, process_count) -> endless iterator of batches.
-    make_loss: (config, model) -> the loss, see `accumulation.Loss`.
-    validate: (config, model, mesh) -> run(params, source) -> dictionary of numbers.
-    predict: (config, model, mesh) -> run(params, source) -> predicted MOS (N,) and the source's own (N,), float64, in
-      the source's order; None for a stage that predicts none.
+    make_loss: (config, model) -> the loss, a `step.Loss`.
+    validate: (config, model, mesh) -> (params, source) -> metrics by name.
+    predict: (config, model, mesh) -> (params, source) -> predicted and true MOS, (N,) float64 each, in the source's
+      order; None for a stage that predicts no MOS.
     """
 
     params: Callable

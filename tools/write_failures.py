@@ -1,33 +1,31 @@
-"""Where the bundled model is wrong, looked for on the examples: docs/failures.jpg and a block of MODEL_CARD.md.
+"""Find failures of the bundled model on the examples: docs/failures.jpg and a block of MODEL_CARD.md.
 
-python docs/write_failures.py
+python -m tools.write_failures
 
-Every photograph is degraded by each type that people find worse the more of it there is, and by what restorers leave
-where they do too much, at two severities. Of all that scores no lower than the photograph itself, the worst of each
-type is told.
+Each photograph is degraded at two severities by every type whose quality falls with severity, and by the artefacts of
+excessive restoration. Of the images that score no lower than their photograph, the page lists the worst of each type.
 """
 
 import pathlib
 
 import jax
 import numpy as np
-from blocks import write_blocks
 from PIL import Image, ImageDraw, ImageFont
 
 import driqa_jax
 from driqa_jax.degradations import DEGRADATIONS, apply
 from driqa_jax.degradations.recipes import BADLY_RESTORED
+from tools.pages import DOCS, ROOT, write_blocks
 
-DOCS = pathlib.Path(__file__).resolve().parent
-PHOTOS = DOCS.parent / "examples" / "photos"
+PHOTOS = ROOT / "examples" / "photos"
 SEVERITIES = (0.5, 1.0)
-SIDE, CUT, SHOWN = 240, 320, 6  # of a shown picture; of the middle that it shows; how many
+SIDE, CUT, SHOWN = 240, 320, 6  # px of a shown image; px of its centre crop; number of images
 
 
 def main() -> None:
-    """Look, draw, write."""
+    """Find failures, draw them, write the block."""
     scorer = driqa_jax.load()
-    photos = {path.name: np.asarray(Image.open(path).convert("RGB")) for path in good_ones()}
+    photos = {path.name: np.asarray(Image.open(path).convert("RGB")) for path in good_photos()}
     scores = {name: scorer(photo) for name, photo in photos.items()}
     names = [entry.name for entry in DEGRADATIONS if entry.ordered or entry.name in BADLY_RESTORED]
     degrade = jax.jit(apply, static_argnums=0)
@@ -40,36 +38,36 @@ def main() -> None:
                 gain, tried = scorer(worse) - scores[name], tried + 1
                 if gain >= 0:
                     wrong.append((gain, kind, severity, name, worse))
-    wrong.sort(key=lambda found: -found[0])
-    worst = list({found[1]: found for found in reversed(wrong)}.values())[::-1]
-    worst.sort(key=lambda found: -found[0])
+    wrong.sort(key=lambda each: -each[0])
+    worst = list({each[1]: each for each in reversed(wrong)}.values())[::-1]
+    worst.sort(key=lambda each: -each[0])
     rows = ["| type | severity | photo | score | of the photo itself |", "|---|---|---|---|---|"]
     for gain, kind, severity, name, _ in worst:
         rows.append(f"| `{kind}` | {severity} | `{name}` | {scores[name] + gain:.2f} | {scores[name]:.2f} |")
-    said = (
+    text = (
         f"Of {tried} degraded pictures ({len(names)} types, {len(photos)} photographs of `examples/photos`, severities "
         f"{SEVERITIES[0]} and {SEVERITIES[1]}), {len(wrong)} score no lower than the photograph they were made of; the "
-        "worst of each type, as `docs/write_failures.py` found it:\n\n"
+        "worst of each type, found by `tools/write_failures.py`:\n\n"
     )
     shown = [(photos[name], scores[name], worse, gain, kind) for gain, kind, _, name, worse in worst[:SHOWN]]
     if shown:
         draw(shown)
-        said = "![photographs and degraded versions that score no lower](docs/failures.jpg)\n\n" + said
-    write_blocks(DOCS.parent / "MODEL_CARD.md", {"failures": said + "\n".join(rows)})
+        text = "![photographs and degraded versions that score no lower](docs/failures.jpg)\n\n" + text
+    write_blocks(ROOT / "MODEL_CARD.md", {"failures": text + "\n".join(rows)})
 
 
-def good_ones() -> list[pathlib.Path]:
-    """The photographs that are not the faulty twin of another."""
+def good_photos() -> list[pathlib.Path]:
+    """The photographs without the degraded copies."""
     return sorted(path for path in PHOTOS.iterdir() if "_" not in path.name and path.suffix in (".jpg", ".webp"))
 
 
 def draw(shown) -> None:
-    """Middles of the photographs above, of what was made of them below, each with its score."""
+    """Centres of the photographs in the first row, of their degraded versions below, with scores."""
     sheet = Image.new("RGB", (len(shown) * SIDE, 2 * (SIDE + 28)), "white")
     canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
     for column, (photo, score, worse, gain, kind) in enumerate(shown):
-        told = ((photo, f"{score:.1f}"), (worse, f"{kind}: {score + gain:.1f}"))
-        for row, (pixels, text) in enumerate(told):
+        cells = ((photo, f"{score:.1f}"), (worse, f"{kind}: {score + gain:.1f}"))
+        for row, (pixels, text) in enumerate(cells):
             height, width = pixels.shape[:2]
             top, left = max(height - CUT, 0) // 2, max(width - CUT, 0) // 2
             small = Image.fromarray(pixels[top : top + CUT, left : left + CUT]).resize((SIDE - 6, SIDE - 6))

@@ -1,11 +1,11 @@
-"""The scores of the AVT image quality test (H.265 at heights of 144 to 2160 rows) as a CSV that `driqa` reads.
+"""Convert the AVT image quality test (H.265 at heights of 144 to 2160 rows) to a CSV for `driqa`.
 
     git clone https://github.com/Telecommunication-Telemedia-Assessment/image_quality_test
-    python docs/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
+    python tools/avt_csv.py image_quality_test/test_1/images image_quality_test/test_1/mos_ci.csv
 
-writes avt.csv beside the folder of pictures, with the source of each picture as its reference. Ratings of pictures that
-are not there are left out and counted. The pictures are as they were coded; viewers saw all of them at one size, 2160
-rows, to which configs/protocols/cross.py brings them. The test's authors publish it under the GPL-3.0.
+Writes avt.csv beside the image folder, with the source of each image as its reference. Ratings without an image are
+skipped and counted. The images have their coded size; viewers saw them at 2160 rows, to which
+configs/protocols/cross.py resizes them. The authors publish the test under the GPL-3.0.
 """
 
 import argparse

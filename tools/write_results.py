@@ -1,13 +1,13 @@
-"""Write the measured figures into README.md and MODEL_CARD.md, between their `<!-- name -->` marks.
+"""Write measurements into README.md and MODEL_CARD.md.
 
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val -o docs/results/biq2021_val.json
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
     driqa score examples/photos -o docs/results/examples.csv
     python -m benchmarks score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
-    python docs/write_results.py [runs/biq2021_lite runs/biq2021_lite_more]
+    python -m tools.write_results [runs/biq2021_lite runs/biq2021_lite_more]
 
-Also draws docs/examples.jpg, the examples with their scores, docs/coverage.png, what the intervals hold, and the
-curves of the trainings that are named.
+Also draws docs/examples.jpg (the examples with their scores), docs/coverage.png (coverage of the intervals) and the
+curves of the named trainings.
 """
 
 import csv
@@ -15,19 +15,15 @@ import json
 import pathlib
 import sys
 
-from blocks import write_blocks
-from palette import save_curves
 from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_weights
-from driqa_jax.evaluation.coverage import draw_coverage, said
-from driqa_jax.evaluation.estimates import Estimate, shown
+from driqa_jax.evaluation.coverage import coverage_line, draw_coverage
 from driqa_jax.evaluation.figures import save_figure
-from driqa_jax.evaluation.report import METRICS, Part, Report
+from driqa_jax.evaluation.report import HEADS, METRICS, Report
+from driqa_jax.evaluation.tables import shown
+from tools.pages import DOCS, RESULTS, ROOT, save_curves, write_blocks
 
-DOCS = pathlib.Path(__file__).resolve().parent
-ROOT = DOCS.parent
-RESULTS = DOCS / "results"
 SIDE = 224
 RESULTS_SAY = """\
 The bundled `lite` on BIQ2021, the official test split, read once for this model, as `driqa evaluate` printed it: one
@@ -61,26 +57,25 @@ def main(*runs: str) -> None:
 
 
 def metrics_table(report: Report) -> str:
-    """A Markdown table, a row for the whole split and for each part; intervals in brackets."""
-    rows = ["| pictures | n | " + " | ".join(name.upper().replace("_FITTED", ", fitted") for name in METRICS) + " |"]
+    """A Markdown table: the whole split, then each part; intervals in brackets."""
+    rows = ["| pictures | n | " + " | ".join(HEADS.values()) + " |"]
     rows.append("|---|---|" + "---|" * len(METRICS))
-    for name, part in {"all": Part(report.n, report.metrics, report.intervals), **report.parts}.items():
-        figures = (Estimate(part.metrics[metric], part.intervals[metric]) for metric in METRICS)
-        rows.append(f"| {name} | {part.n} | " + " | ".join(map(shown, figures)) + " |")
+    for name, part in {"all": report.whole, **report.parts}.items():
+        rows.append(f"| {name} | {part.n} | " + " | ".join(shown(part.cell(metric)) for metric in METRICS) + " |")
     return "\n".join(rows)
 
 
 def coverage_text(reports: dict[str, Report]) -> str:
-    """What the intervals hold, in words; the figure is drawn too."""
+    """Coverage in words; also draws the figure."""
     figure = draw_coverage(reports["test"].coverage, "BIQ2021, official test split")
     save_figure(figure, DOCS / "coverage.png")
-    test, val = (said(reports[name].coverage) for name in ("test", "val"))
+    test, val = (coverage_line(reports[name].coverage) for name in ("test", "val"))
     drawn = "![coverage](docs/coverage.png)"
     return f"On the official test split {test}. (On validation, where they were fitted, {val}.)\n\n{drawn}"
 
 
 def examples_table(scores: dict[str, float]) -> str:
-    """Each good photograph beside its faulty twin."""
+    """Each photograph with its degraded copy."""
     rows = ["| photo | score | its faulty twin | score |", "|---|---|---|---|"]
     for good, faulty in pairs(scores):
         rows.append(f"| `{good}` | {scores[good]:.2f} | `{faulty}` | {scores[faulty]:.2f} |")
@@ -88,13 +83,13 @@ def examples_table(scores: dict[str, float]) -> str:
 
 
 def pairs(scores: dict[str, float]) -> list[tuple[str, str]]:
-    """(good, faulty) names: the faulty one begins with the good one's stem."""
+    """Names (photograph, degraded copy); the copy's name starts with the photograph's stem."""
     good = sorted(name for name in scores if "_" not in name)
     return [(name, next(n for n in scores if n.startswith(name.split(".")[0] + "_"))) for name in good]
 
 
 def weights_text() -> str:
-    """What the weights file says of itself."""
+    """Facts from the header of the weights file."""
     file = bundled_files()["lite"]
     _, metadata = load_weights(file)
     provenance = metadata["provenance"]
@@ -113,13 +108,13 @@ def weights_text() -> str:
     )
 
 
-def bench_text(found: dict) -> str:
-    """Speed and memory beside other packages."""
-    start, large, machine = found["start"], found["large"], found["machine"]
+def bench_text(result: dict) -> str:
+    """Speed and memory, compared with other packages."""
+    start, large, machine = result["start"], result["large"], result["machine"]
     rows = ["| 512x384 photographs | images/s | peak MiB | |", "|---|---|---|---|"]
-    for name, row in {f"`driqa score --effort {k}`": v for k, v in found["small"].items()}.items():
+    for name, row in {f"`driqa score --effort {k}`": v for k, v in result["small"].items()}.items():
         rows.append(f"| {name} | {row['per_second']:.1f} | {row['peak_mib']:.0f} | |")
-    for name, row in found["peers"].items():
+    for name, row in result["peers"].items():
         if "left_out" not in row:
             cells = f"{row['per_second']:.1f} | {row['peak_mib']:.0f} | {row['used']}, {row['photos']} photographs"
             rows.append(f"| {name} | {cells} |")
@@ -128,7 +123,7 @@ def bench_text(found: dict) -> str:
         [
             f"`python -m benchmarks score`, one run on {machine['cores']} cores ({machine['device']}, "
             f"jax {machine['jax']}; load average {machine['load_before']} when it began), "
-            f"{found['photos']} crops of the example photographs; the deep peers take one image a call, as "
+            f"{result['photos']} crops of the example photographs; the deep peers take one image a call, as "
             "IQA-PyTorch runs them:",
             "",
             *rows,
@@ -141,7 +136,7 @@ def bench_text(found: dict) -> str:
 
 
 def draw_examples(scores: dict[str, float]) -> None:
-    """Good photographs above, faulty twins below, each with its score."""
+    """Photographs in the first row, degraded copies below, with scores."""
     columns = pairs(scores)
     sheet = Image.new("RGB", (len(columns) * SIDE, 2 * (SIDE + 28)), "white")
     draw = ImageDraw.Draw(sheet)

@@ -1,22 +1,19 @@
-"""Write docs/TOPOLOGY.md's table.
+"""Write the table of docs/TOPOLOGY.md.
 
 for variant in lite s b; do
     python -m benchmarks topology v5e:4x4 --config configs/biq2021_$variant.py --batch 16 \\
         --json docs/results/topology/$variant.json
 done
-python docs/write_topology.py
+python -m tools.write_topology
 """
 
 import json
-import pathlib
 
-from blocks import write_blocks
-
-DOCS = pathlib.Path(__file__).resolve().parent
+from tools.pages import DOCS, RESULTS, write_blocks
 
 
 def text(reports: list[dict]) -> str:
-    """The table, under the commands and the versions that made it."""
+    """The table, with the commands and versions that made it."""
     rows = sorted((row for report in reports for row in report["rows"]), key=lambda row: row["arguments_mib"])
     first = rows[0]
     used = ", ".join(f"{name} {version}" for name, version in reports[0]["versions"].items())
@@ -31,12 +28,14 @@ def text(reports: list[dict]) -> str:
     ]
     for row in rows:
         memory = [f"{row[key]:.0f}" if key in row else "-" for key in ("arguments_mib", "temporary_mib", "peak_mib")]
-        said = "; ".join(f"{each['count']} {kind}, {each['mib']:.2f} MiB" for kind, each in row["collectives"].items())
-        cells = [f"`{row['variant']}`", *memory, f"{row['gflop']:.0f}", said]
+        collectives = "; ".join(
+            f"{each['count']} {kind}, {each['mib']:.2f} MiB" for kind, each in row["collectives"].items()
+        )
+        cells = [f"`{row['variant']}`", *memory, f"{row['gflop']:.0f}", collectives]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    files = sorted((DOCS / "results" / "topology").glob("*.json"))
+    files = sorted((RESULTS / "topology").glob("*.json"))
     write_blocks(DOCS / "TOPOLOGY.md", {"topology": text([json.loads(file.read_text()) for file in files])})

@@ -1,10 +1,10 @@
-"""Write what protocols, probes and examinations found into docs/PROTOCOL_RESULTS.md, and their figures beside it.
+"""Write results of protocols, probes and examinations into docs/PROTOCOL_RESULTS.md, and their figures into docs/.
 
-python docs/write_protocols.py ablations=protocol_ablations subsets=protocol_subsets probes=probes \
+python -m tools.write_protocols ablations=protocol_ablations subsets=protocol_subsets probes=probes \
     restored=restored order=order orders=orders cross=cross
 
-Each NAME=FOLDER is what the command above its block wrote there. Tables (.md) become the block; `runs.csv` and reports
-are kept under docs/results/NAME; the pictures that the page shows are drawn in fewer colours.
+Each NAME=FOLDER is the output of the command above that block. Tables (.md) become the block; `runs.csv` and reports
+are copied to docs/results/NAME; figures are saved with fewer colours.
 """
 
 import csv
@@ -14,23 +14,22 @@ import shutil
 import sys
 
 import numpy as np
-from blocks import write_blocks
-from palette import save_palette
 from PIL import Image
 
-from driqa_jax.evaluation.estimates import estimate, shown
+from driqa_jax.evaluation.bootstrap import estimate
 from driqa_jax.evaluation.order import right_against, right_pairs
+from driqa_jax.evaluation.tables import shown
 from driqa_jax.protocol.plan import slug
+from tools.pages import DOCS, RESULTS, save_palette, write_blocks
 
-DOCS = pathlib.Path(__file__).resolve().parent
-# By block: its tables in order, what is kept beside, and what is shown.
+# By block: its tables in order, files to copy, figures.
 PARTS = {
     "ablations": (["table.md"], ["table.csv", "runs.csv"], []),
     "subsets": (["table.md"], ["table.csv", "runs.csv"], []),
     "probes": (["probes.md"], ["probes.json"], []),
     "restored": (["agreement.md", "punishment.md"], ["agreement.csv", "punishment.csv"], ["curves.png"]),
     "order": (["order.md"], [], ["order.png"]),
-    "orders": ([], [], []),  # an examination in a folder for each row
+    "orders": ([], [], []),  # one examination folder per row
     "cross": (["table.md"], ["table.csv", "runs.csv"], []),
 }
 
@@ -38,19 +37,19 @@ ORDERS = ("full", "backbone and head")
 
 
 def main(*given: str) -> None:
-    """Fill the blocks that are given; others stay as they are."""
+    """Write the given blocks; other blocks do not change."""
     blocks = {}
     for name, folder in (each.split("=", 1) for each in given):
         folder, (tables, kept, drawn) = pathlib.Path(folder), PARTS[name]
         block = [(folder / table).read_text().strip() for table in tables]
-        if name == "subsets":  # whose splits are no repetitions of one another
+        if name == "subsets":  # its splits are different data, not repetitions
             block.insert(0, by_split(folder / "runs.csv"))
         if name == "orders":
-            block.append(compared(folder))
+            block.append(compare(folder))
         for file in kept:
-            place = DOCS / "results" / name / file
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(folder / file, place)
+            target = RESULTS / name / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder / file, target)
         for file in drawn:
             save_palette(Image.open(folder / file), DOCS / f"{name}_{file}")
             block.append(f"![{name}]({name}_{file})")
@@ -58,12 +57,12 @@ def main(*given: str) -> None:
     write_blocks(DOCS / "PROTOCOL_RESULTS.md", blocks)
 
 
-def compared(folder: pathlib.Path) -> str:
-    """Of examinations on the same photographs: the order of each, and of the others less the first, paired."""
-    found = {name: json.loads((folder / slug(name) / "order.json").read_text()) for name in ORDERS}
-    if len({tuple(each["photos"]) for each in found.values()}) > 1:
-        raise SystemExit(f"{folder}: the examinations saw different photographs")
-    scores = {name: {key: np.array(x) for key, x in each["scores"].items()} for name, each in found.items()}
+def compare(folder: pathlib.Path) -> str:
+    """The order results of examinations on the same photographs, and paired differences to the first."""
+    result = {name: json.loads((folder / slug(name) / "order.json").read_text()) for name in ORDERS}
+    if len({tuple(each["photos"]) for each in result.values()}) > 1:
+        raise SystemExit(f"{folder}: the examinations used different photographs")
+    scores = {name: {key: np.array(x) for key, x in each["scores"].items()} for name, each in result.items()}
     shares = {
         name: (right_pairs(x["levels"]).mean(0), right_against(x["pristine"], x["restored"]).mean(0))
         for name, x in scores.items()
@@ -76,7 +75,7 @@ def compared(folder: pathlib.Path) -> str:
 
 
 def by_split(file: pathlib.Path) -> str:
-    """SRCC of every row on the test part of every split, as a table."""
+    """A table of SRCC by row and split."""
     with file.open() as lines:
         runs = {(run["row"], run["split"]): run["srcc"] for run in csv.DictReader(lines)}
     rows, splits = (list(dict.fromkeys(keys)) for keys in zip(*runs, strict=True))

@@ -1,0 +1,110 @@
+"""The only loader of a trained model: parameters, metadata and configuration from a name, a file or a workdir."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from driqa_jax.checkpoints.weights import (
+    Params,
+    WeightsError,
+    bundled,
+    bundled_files,
+    check_tensors,
+    decode_metadata,
+    flatten,
+    load_weights,
+)
+from driqa_jax.data.views import ViewRule
+from driqa_jax.errors import UserError
+
+
+class LoadedModel(NamedTuple):
+    """`params`: nested numpy arrays, float32; `metadata`: decoded, see `weights`; `file`: of the weights, or None."""
+
+    params: Params
+    metadata: dict[str, Any]
+    file: pathlib.Path | None
+
+    @property
+    def config(self) -> ml_collections.ConfigDict:
+        """The model's configuration. Raises WeightsError for an unknown variant."""
+        return model_config(self.metadata, self.file or "weights")
+
+
+def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
+    """Load a bundled model by name, a weights file, or the newest checkpoint of a workdir (averaged parameters).
+
+    A workdir is only read, so that an active run can be loaded. If its newest checkpoint is corrupt, the previous one
+    is loaded, with a line on standard error.
+
+    Raises:
+      UserError: nothing of that name can be loaded, or it is not of this variant (None: any).
+    """
+    path = pathlib.Path(name)
+    if os.fspath(name) not in bundled_files() and path.is_dir():
+        loaded = LoadedModel(*_newest_checkpoint(path), None)
+    else:
+        is_bundled = os.fspath(name) in bundled_files() or not (path.is_file() or path.suffix == ".safetensors")
+        file = bundled(os.fspath(name)) if is_bundled else path
+        loaded = LoadedModel(*load_weights(file, variant), file)
+    if variant and loaded.metadata["variant"] != variant:
+        held = loaded.metadata["variant"]
+        raise UserError(f"{name} holds a model of variant {held!r}, but model.variant is {variant!r}")
+    return loaded
+
+
+def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
+    # Orbax takes a second to import, which scoring with a weights file should not pay.
+    from driqa_jax.checkpoints import integrity
+    from driqa_jax.checkpoints.metadata import describe
+    from driqa_jax.checkpoints.state import merge
+
+    folder = workdir.resolve() / "checkpoints"
+    if not folder.is_dir():
+        raise UserError(f"{workdir}: not a training run; expected a folder with checkpoints/")
+    step, state, run, corrupt = integrity.newest(folder, ("ema", "frozen"))
+    if step is None:
+        raise UserError(f"{workdir}: the run has saved no checkpoint yet")
+    for other, why in corrupt.items():
+        print(f"{folder / str(other)} is corrupt ({why}): loading step {step}", file=sys.stderr)
+    return merge(state["ema"], state["frozen"]), decode_metadata(describe(run), workdir)
+
+
+def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
+    """The model's configuration from weights' metadata. Raises WeightsError for an unknown variant."""
+    from driqa_jax.models.driqa import VARIANTS
+
+    config = ml_collections.ConfigDict(metadata["config"])
+    config = config.get("model", config)  # older weights hold the whole configuration of their training
+    if config.get("variant") not in VARIANTS:
+        raise WeightsError(
+            f"{path}: the variant must be one of {', '.join(sorted(VARIANTS))}, got {config.get('variant')!r}"
+        )
+    return config
+
+
+def require_params(loaded: LoadedModel, model: Any) -> None:
+    """Raises WeightsError, naming the tensors, unless a weights file has the parameters of `model`."""
+    expected = expected_params(model, ViewRule.from_dict(loaded.metadata["view"]))
+    check_tensors(loaded.file or "weights", flatten(loaded.params), flatten(expected))
+
+
+def expected_params(model: Any, rule: ViewRule) -> Params:
+    """Names and shapes of the parameters of a model, without computing them."""
+    height, width = rule.canvases[0]
+    shapes = {
+        "whole": ((1, height, width, 3), jnp.float32),
+        "valid": ((1, 2), jnp.int32),
+        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
+        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
+    }
+    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
+    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]

@@ -1,0 +1,26 @@
+"""The provenance of a score."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from driqa_jax.provenance import versions
+
+if TYPE_CHECKING:
+    from driqa_jax.inference.scorer import Scorer
+
+
+def describe(scorer: Scorer) -> dict[str, Any]:
+    """Plain values for JSON: the model, its view rule, effort, calibration, device and software versions."""
+    return {
+        "model": scorer.name,
+        "variant": scorer.metadata.get("variant"),
+        "sha256": scorer.sha256,
+        "effort": scorer.effort,
+        "view": scorer.rule.to_dict(),
+        "calibration": scorer.calibration.to_dict(),
+        **({"own_scale": scorer.own_scale.to_dict()} if scorer.own_scale else {}),
+        "degradations": list(scorer.degradations),
+        "device": f"{scorer.device.platform}: {scorer.device.device_kind}",
+        "versions": versions(),
+    }
