@@ -9,12 +9,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from driqa_jax.data.datasets import biq2021
-from driqa_jax.data.datasets._layout import Pictures
+from driqa_jax.data.datasets._layout import ImageFiles
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import open_source
 from driqa_jax.data.prepare import prepare
 from driqa_jax.data.splits import select
+from driqa_jax.errors import DataError
 
 # (name in the CSV, scene, MOS). Scene 0 stands in train twice and in test once, once mirrored.
 TRAIN = [
@@ -85,7 +85,7 @@ def test_the_layout_is_read_with_its_traps(authors):
         *(("train", name, mos, name[:4]) for name, _, mos in TRAIN),
         *(("test", name, mos, name[:4]) for name, _, mos in TEST),
     ]
-    assert Pictures(biq2021.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
+    assert ImageFiles(biq2021.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
 
 
 def test_what_was_prepared_is_read_back(authors, prepared):
@@ -193,11 +193,11 @@ def test_an_interruption_leaves_nothing_that_could_be_read_and_the_next_try_succ
         ),
         ([("Image Name", "MOS"), ("ss01 (1).jpg", "nan")], 2, r"nan .*not in \[0, 1\]"),
         ([("Image Name", "MOS"), ("ss01 (1).jpg",)], 2, "the score ''"),
-        ([("Image Name", "MOS"), ("", "0.5")], 2, "names no picture"),
+        ([("Image Name", "MOS"), ("", "0.5")], 2, "has no image name"),
         (
             [("Image Name", "MOS"), ("ss01 (1).jpg", "0.5"), ("SS01 (1).jpg", "0.5")],
             3,
-            r"stands already in Train \(Images and MOS\)\.csv, line 2",
+            r"is already listed in Train \(Images and MOS\)\.csv, line 2",
         ),
     ],
 )
@@ -218,7 +218,7 @@ def test_an_empty_label_file_and_one_that_is_absent(tmp_path):
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv, line 1: has no column 'Image Name'"):
         read_ratings(folder)
     file.write_text("Image Name,MOS,,\n,,,\n")
-    with pytest.raises(DataError, match="line 1: holds no rating"):
+    with pytest.raises(DataError, match="line 1: has no ratings"):
         read_ratings(folder)
     file.unlink()
     with pytest.raises(DataError, match=r"Test \(Images and MOS\)\.csv: no such file"):

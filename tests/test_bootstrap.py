@@ -9,8 +9,7 @@ import pytest
 import scipy.stats
 
 from driqa_jax.cli import main as cli
-from driqa_jax.data.errors import DataError
-from driqa_jax.errors import UserError
+from driqa_jax.errors import DataError, UserError
 from driqa_jax.evaluation import bootstrap, correlations, tables
 from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
 from driqa_jax.evaluation.other_scores import read_scores

@@ -9,13 +9,12 @@ import pytest
 import scipy.io
 import small_sets
 
-from driqa_jax.data.check import check
 from driqa_jax.data.datasets import NAMES, layout_of
 from driqa_jax.data.datasets import livec as livec_layout
 from driqa_jax.data.datasets._tfds_builder import require_counts
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import open_source
-from driqa_jax.data.prepare import prepare
+from driqa_jax.data.prepare import check, prepare
+from driqa_jax.errors import DataError
 
 
 @pytest.fixture
@@ -128,7 +127,7 @@ def test_csiq_turns_dmos_over_and_refuses_a_mos_of_nine(small):
     folder = small("csiq", sheet=False)
     assert units("csiq", folder)["sunsetcolor.contrast.4.png"] == 0
     small_sets.write(folder / "csiq_label.txt", "1600.AWGN.1.png 0.5\n1600.AWGN.2.png 8.5\n")
-    with pytest.raises(DataError, match=r"csiq_label\.txt, line 2: the score 8\.5 .*not in \[0, 1\].*own label file\?"):
+    with pytest.raises(DataError, match=r"csiq_label\.txt, line 2: the score 8\.5 .*not in \[0, 1\].*right label file"):
         ratings("csiq", folder)
 
 
@@ -218,7 +217,7 @@ def test_flive_has_its_official_split(small):
         "voc_emotic_ava/EMOTIC__2.jpg": ("train", "voc_emotic_ava"),
     }
     small_sets.write(folder / "database/labels=640_padded.csv", "is_valid,name_image\nmaybe,blur_dataset/x.jpg\n")
-    with pytest.raises(DataError, match="line 2: is_valid is 'maybe'"):
+    with pytest.raises(DataError, match="line 2: is_valid must be True or False, got 'maybe'"):
         ratings("flive", folder)
 
 
@@ -260,14 +259,14 @@ def edited(name, folder, old, new):
     [
         ("kadid10k", "4.57", "nan", 2, r"the score nan of 'I01_01_01\.png' is not in \[1, 5\]"),
         ("kadid10k", "4.57", "good", 2, "the score 'good' of 'I01_01_01.png' is not a number"),
-        ("kadid10k", "4.57", "0.31", 2, r"0\.31 .*is not in \[1, 5\], where KADID-10k has .*: is this its own label"),
-        ("kadid10k", "I01_25_05.png", "I01_01_01.png", 3, r"stands already in dmos\.csv, line 2"),
+        ("kadid10k", "4.57", "0.31", 2, r"0\.31 .*is not in \[1, 5\], where KADID-10k has .*: is this the right label"),
+        ("kadid10k", "I01_25_05.png", "I01_01_01.png", 3, r"is already listed in dmos\.csv, line 2"),
         ("kadid10k", "dmos,var", "dmos", 1, "has no column 'var'"),
-        ("kadid10k", "I01_25_05.png,I01", "I01_25_05.png,I02", 3, "stands beside the reference 'I02.png'"),
-        ("kadid10k", "I01_25_05.png", "", 3, "names no picture"),
+        ("kadid10k", "I01_25_05.png,I01", "I01_25_05.png,I02", 3, "has the reference 'I02.png'"),
+        ("kadid10k", "I01_25_05.png", "", 3, "has no image name"),
         ("tid2013", "0.24242", "nan", 2, r"the score nan of 'i01_24_5\.bmp'"),
         ("tid2013", "4.5 ", "4.5 x ", 1, "holds 3 words, where TID2013 has 2"),
-        ("koniq10k", "training", "practice", 2, "the set 'practice' of '10.jpg' is none of training"),
+        ("koniq10k", "training", "practice", 2, "the set 'practice' of '10.jpg' must be one of training"),
         ("flive", "94.333", "inf", 5, "the score inf"),
         ("spaq", None, None, 3, "the score 'good' of '00002.jpg' is not a number"),
     ],
@@ -305,7 +304,7 @@ def test_an_absent_picture_is_named_by_its_place_in_the_labels(name, small, tmp_
 def test_too_few_rows_are_a_defect_that_names_the_last_line(small, tmp_path):
     folder = small("kadid10k")
     edited("kadid10k", folder, "I81_10_03.png,I81.png,3,0.9\n", "")
-    assert check("kadid10k", folder).defects == ["train: 2 ratings, where the authors give 3"]
+    assert check("kadid10k", folder).defects == ["train: 2 ratings, expected 3"]
     with pytest.raises(DataError, match=r"dmos\.csv, line 3: ends with 2 ratings of train, where KADID-10k has 3"):
         prepare("kadid10k", folder, tmp_path / "tfds")
 
@@ -314,7 +313,7 @@ def test_a_folder_without_pictures_is_one_defect(small):
     folder = small("tid2013")
     shutil.rmtree(folder / "distorted_images")
     assert check("tid2013", folder).defects == [
-        f"{folder / 'distorted_images'}: no such folder; none of 4 pictures is here"
+        f"{folder / 'distorted_images'}: no such folder; all 4 images are missing"
     ]
 
 

@@ -10,8 +10,8 @@ from test_biq2021 import TEST, TRAIN, write_biq2021
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data.datasets import biq2021
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.open import open_source
+from driqa_jax.errors import DataError
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_a_missing_image_and_a_missing_row_are_reported(authors, capsys, monkeyp
         "train: 5 of 6 ratings, 5 images",
         "test: 2 of 2 ratings, 1 images",
         "raw scores: 0.125 to 1 (MOS, 0 to 1); 0 is worst, 1 best",
-        "  train: 5 ratings, where the authors give 6",
+        "  train: 5 ratings, expected 6",
         "  Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images",
     ]
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from driqa_jax.data.decode import ORIENTATION, decode, stored_size
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.errors import UserError
+from driqa_jax.data.decode import decode, stored_size
+from driqa_jax.data.srgb import ORIENTATION
+from driqa_jax.errors import UnreadableImage, UserError
 
 # Two rows, three columns, every pixel another colour: a turn or a swap of channels cannot go unseen.
 COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)
@@ -248,7 +248,7 @@ def test_float_arrays_and_their_range():
     ids=["two channels", "one axis", "no rows", "int64"],
 )
 def test_arrays_that_are_no_picture(array):
-    with pytest.raises(ValueError, match="a picture (is|has)"):
+    with pytest.raises(ValueError, match="an image (is|has)"):
         decode(array, name="mine")
 
 

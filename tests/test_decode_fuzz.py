@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from driqa_jax.data.decode import HEIF_BRANDS, decode
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.data.decode import decode
+from driqa_jax.data.signatures import HEIF_BRANDS
+from driqa_jax.errors import UnreadableImage
 
 SECONDS = 20  # for one broken picture of 48x64, on a machine that has other work
 KINDS = {

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from test_decode import COLOURS, encoded, png_chunks, swapped_profile
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.errors import UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "ICO")
 PICTURE = Image.fromarray(np.kron(COLOURS, np.ones((16, 16, 1), np.uint8)))

@@ -13,7 +13,7 @@ from test_decode import COLOURS, encoded
 
 from driqa_jax.data import signatures, tiff
 from driqa_jax.data.decode import decode, stored_size
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.errors import UnreadableImage
 
 CASE = Case("TIFF", 1, "first", "none", "8", "rgb", "chunky", False, "<", "bytes")
 

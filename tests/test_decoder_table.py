@@ -14,7 +14,7 @@ from picture_files import COLOURS, WRITE, Case, expected
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.errors import UnreadableImage
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
 pillow_heif.register_heif_opener()

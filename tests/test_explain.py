@@ -12,8 +12,8 @@ from PIL import Image
 from tiny_scorer import METADATA, tiny_scorer
 
 import driqa_jax
-from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.degradations import NAMES, apply
+from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.explain import Explainer
 from driqa_jax.inference.labels import label
 from driqa_jax.inference.tiling import through_tiles, tile_starts

@@ -79,5 +79,5 @@ def test_arrays_of_jax_are_those_of_numpy(dtype):
 @pytest.mark.parametrize("dtype", [bool, "int8", "int16", "int32", "int64", "uint32", "uint64", "complex64"])
 def test_numbers_without_a_known_white_are_refused(dtype):
     for kind in (dtype, ml_dtypes.uint4, ml_dtypes.int4):
-        with pytest.raises(ValueError, match="a picture is uint8, uint16 or floating point"):
+        with pytest.raises(ValueError, match="an image is uint8, uint16 or floating point"):
             decode(np.zeros((2, 2), kind))

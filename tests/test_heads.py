@@ -11,8 +11,8 @@ from driqa_jax.checkpoints.load import load
 from driqa_jax.checkpoints.metadata import describe
 from driqa_jax.checkpoints.state import merge
 from driqa_jax.checkpoints.weights import flatten, save_weights
-from driqa_jax.data.open import Subset
 from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.data.source import Subset
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError

@@ -13,9 +13,8 @@ from fake_model import fake_scorer, picture
 from PIL import Image
 
 from driqa_jax.cli import main as cli
-from driqa_jax.data.errors import UnreadableImage, reason
 from driqa_jax.data.synthetic import FakeSource
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UnreadableImage, UserError, reason
 from driqa_jax.inference.stream import PAUSE
 from driqa_jax.reports.inputs import list_pictures, read_list
 
@@ -101,7 +100,7 @@ def test_a_source_names_its_unreadable_image():
                 raise PermissionError(13, "Permission denied")
             return super().encoded(i)
 
-    pictures = list(Broken(3, size=16).pictures())
+    pictures = list(Broken(3, size=16).images())
     assert isinstance(pictures[0], bytes) and isinstance(pictures[2], bytes)
     assert isinstance(pictures[1], UnreadableImage) and pictures[1].reason == "Permission denied"
     assert pictures[1].path.startswith("fake: ") and reason(pictures[1]) == "Permission denied"

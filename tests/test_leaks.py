@@ -6,12 +6,12 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
-from test_neighbours import encoded, scene
+from test_near_duplicates import encoded, scene
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data import leaks, near_duplicates
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
+from driqa_jax.errors import DataError
 
 
 class Pictures(Source):
@@ -78,7 +78,7 @@ def test_one_set_between_its_splits():
     assert (found.left.name, found.right.name) == ("s:test", "s:train")
     assert found.left.column("image_id")[found.i].tolist() == ["s3.jpg"]
     assert found.right.column("image_id")[found.j].tolist() == ["s1.jpg"]
-    with pytest.raises(DataError, match="has the split 'train' alone"):
+    with pytest.raises(DataError, match="has only the split 'train'"):
         leaks.leaks_within(Pictures("s", SCENES))
     broken = Pictures("s", [SCENES[0], b"no more"], splits=["train", "test"])
     with pytest.raises(DataError, match=r"s: s1\.jpg: cannot be read"):
@@ -115,4 +115,4 @@ def test_the_command_counts_and_writes(tmp_path, capsys):
     (tmp_path / "a" / "a1.jpg").unlink()
     assert cli.main(words) == 0
     assert cli.main(["data", "leaks", str(tmp_path / "a")]) == 2
-    assert "has the split 'train' alone" in capsys.readouterr().err
+    assert "has only the split 'train'" in capsys.readouterr().err

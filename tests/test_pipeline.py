@@ -5,14 +5,15 @@ import itertools
 
 import numpy as np
 import pytest
+from joined_source import Joined
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Joined, Source
 from driqa_jax.data.pipeline import evaluation_batches, finetune_batches, pretrain_batches
+from driqa_jax.data.source import Source
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.errors import UnreadableImage
 
 RULE = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
 CANVAS = (64, 96)
@@ -149,9 +150,6 @@ def test_evaluation_keeps_the_order_and_pads_the_last_batch(source):
         view = make_view(decode(source.encoded(i)), RULE, CANVAS)
         for key in view:
             np.testing.assert_array_equal(joined[key][i], view[key])
-    again = list(finetune_batches(source, RULE, CANVAS, 4, seed=0, train=False))
-    for one, other in zip(batches, again, strict=True):
-        assert_same(one, other)
 
 
 def test_evaluation_of_a_set_that_fills_its_batches_pads_nothing(source):
@@ -230,7 +228,7 @@ def test_a_broken_picture_is_named(stream, threads):
 
 
 def test_what_cannot_be_shared_is_refused(source):
-    with pytest.raises(ValueError, match="a global batch of 4 cannot be shared by 3 hosts"):
+    with pytest.raises(ValueError, match="a global batch of 4 does not divide evenly among 3 hosts"):
         train_stream(source, process_count=3)
     with pytest.raises(ValueError, match="process_index 2 is not below process_count 2"):
         train_stream(source, process_index=2, process_count=2)

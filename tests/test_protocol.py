@@ -13,7 +13,7 @@ from tiny_model import random_params, tiny
 
 from driqa_jax.checkpoints.metadata import describe
 from driqa_jax.checkpoints.weights import save_weights
-from driqa_jax.data.resized import Resized
+from driqa_jax.data.source import Resized
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.resized import Resized
+from driqa_jax.data.source import Resized
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import UserError

@@ -15,8 +15,8 @@ import pytest
 import small_sets
 
 from driqa_jax.data.datasets import layout_of
-from driqa_jax.data.open import Source
-from driqa_jax.data.published import published_split
+from driqa_jax.data.source import Source
+from driqa_jax.data.split_file import published_split
 
 FOLDER = os.environ.get("DRIQA_LABEL_TABLES")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="DRIQA_LABEL_TABLES names no folder of published label tables")

@@ -14,9 +14,8 @@ from PIL import Image
 
 from driqa_jax import compile_cache
 from driqa_jax.checkpoints.weights import WeightsError, save_weights
-from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import ViewRule, make_view
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference import functional
 from driqa_jax.inference.effort import EFFORTS
 from driqa_jax.inference.scorer import Scorer, load

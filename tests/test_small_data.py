@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.calibration import IDENTITY
 from driqa_jax.inference.conformal import lacking
 from driqa_jax.train.export import _calibrated

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from driqa_jax.cli import main as cli
-from driqa_jax.data.apart import require_contents_apart
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source, open_source
-from driqa_jax.data.published import published_split
-from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split, subset_split
-from driqa_jax.data.splits import select
+from driqa_jax.data.open import open_source
+from driqa_jax.data.source import Source
+from driqa_jax.data.split_file import PARTS, Split, hash_split, official_split, published_split, subset_split
+from driqa_jax.data.splits import require_separate_contents, select
+from driqa_jax.errors import DataError
 
 
 class Labels(Source):
@@ -72,7 +71,7 @@ def test_a_hash_split_within_a_part_leaves_all_others_out(tmp_path):
     assert {**found, "": set()} == members(hash_split(alone, 0).assigned(alone))
     split.save(tmp_path / "s.json")
     assert members(Split.load(tmp_path / "s.json").assigned(source)) == found
-    with pytest.raises(DataError, match="has no split 'fit'; its own are test, train"):
+    with pytest.raises(DataError, match="has no split 'fit'; its splits are test, train"):
         hash_split(source, 0, of="fit")
 
 
@@ -88,7 +87,7 @@ def test_a_subset_held_out_takes_its_scenes_with_it(tmp_path):
     assert found["train"] | found["val"] == set(ids[6:24]) | set(ids[48:]) and len(found["val"]) == 6
     split.save(tmp_path / "s.json")
     assert members(Split.load(tmp_path / "s.json").assigned(source)) == found
-    with pytest.raises(DataError, match="no subset 'd' beside others; its own are a, b, c"):
+    with pytest.raises(DataError, match="no subset 'd' or no other subset; its subsets are a, b, c"):
         subset_split(source, "d")
 
 
@@ -105,9 +104,9 @@ def test_a_split_returns_from_its_file_and_needs_no_list_of_pictures(tmp_path):
 
 def test_a_set_that_has_changed_and_another_set_are_refused():
     split = hash_split(Labels(), 0)
-    with pytest.raises(DataError, match="this split is one of set, not of other"):
+    with pytest.raises(DataError, match="this split belongs to set, not to other"):
         split.assigned(Labels(name="other"))
-    with pytest.raises(DataError, match="set hash 0: set is no longer what this split was drawn from"):
+    with pytest.raises(DataError, match="set hash 0: set has changed since this split was drawn"):
         split.assigned(Labels(groups=[f"g{k // 3}" for k in range(60)]))
 
 
@@ -128,13 +127,13 @@ def test_the_official_split_is_kept_as_a_rule():
     split = official_split(Labels(splits))
     assert split.official and split.rule == {"kind": "official"} and split.counts == {"train": 48, "test": 12}
     np.testing.assert_array_equal(split.assigned(Labels(splits)).column("split"), splits)
-    with pytest.raises(DataError, match="comes with no official split"):
+    with pytest.raises(DataError, match="has no official split"):
         official_split(Labels())
 
 
 def test_a_split_that_parts_a_reference_is_refused_and_the_reference_is_named():
     splits = ["test" if k % 6 == 0 else "train" for k in range(60)]
-    with pytest.raises(DataError, match=r"set: the reference 'i00' stands in test and train \(10 such references\)"):
+    with pytest.raises(DataError, match=r"set: the reference 'i00' is in test and train \(10 such references\)"):
         official_split(Labels(splits))
 
 
@@ -155,7 +154,7 @@ def test_arniqas_rows_are_read_as_they_are(tmp_path):
     assert found["test"] == {"i09_0.bmp", "i09_1.bmp"} and found[""] == {f"i09_{k}.bmp" for k in range(2, 6)}
     split.save(tmp_path / "s.json")
     assert Split.load(tmp_path / "s.json") == split
-    with pytest.raises(DataError, match="'i08_0.bmp' stands in train already"):
+    with pytest.raises(DataError, match="'i08_0.bmp' is already in train"):
         published_split(tmp_path / "a", Labels(), 1)
     with pytest.raises(DataError, match=r"train\.npy: has the splits 0 to 1, not 2"):
         published_split(tmp_path / "a", Labels(), 2)
@@ -163,7 +162,7 @@ def test_arniqas_rows_are_read_as_they_are(tmp_path):
     with pytest.raises(DataError, match=r"val\.npy: names row 60, and set has 60"):
         published_split(tmp_path / "b", Labels())
     write_arniqa(tmp_path / "c", **{**ROWS, "test": [[54]], "val": [[55]]})
-    with pytest.raises(DataError, match="the reference 'i09' stands in test and val"):
+    with pytest.raises(DataError, match="the reference 'i09' is in test and val"):
         published_split(tmp_path / "c", Labels())
 
 
@@ -185,7 +184,7 @@ def test_liqes_names_are_read_as_they_are(tmp_path):
     write_liqe(tmp_path / "8", train=["i00_0.bmp", "i77_0.bmp"], val=["i02_0.bmp"], test=["i03_0.bmp"])
     with pytest.raises(DataError, match=r"set_train_clip\.txt, line 2: set has no picture 'images/i77_0\.bmp'"):
         published_split(tmp_path / "8", Labels())
-    with pytest.raises(DataError, match="holds no published split"):
+    with pytest.raises(DataError, match="contains no published split"):
         published_split(tmp_path, Labels())
 
 
@@ -196,18 +195,18 @@ def test_training_warns_of_an_official_split_that_shares_scenes_and_refuses_anot
     source = Labels(splits, groups, references=False)
     parts = select(source, "train/fit"), select(source, "train/val")
     assert "g0" in parts[0].column("group")
-    said = require_contents_apart(source, *parts, official=True)
+    said = require_separate_contents(source, *parts, official=True)
     assert "'i09_5.bmp' (test) and 'i00_0.bmp' (train), both 'g0'" in said and "of the /novel part too" in said
-    with pytest.raises(DataError, match="1 of 11 pictures held out share a scene with the training part set:train/fit"):
-        require_contents_apart(source, *parts, official=False)
+    with pytest.raises(DataError, match="1 of 11 held-out images share a scene with the training part set:train/fit"):
+        require_separate_contents(source, *parts, official=False)
     alone = Labels(splits, [f"g{k}" for k in range(60)], references=False)
-    assert require_contents_apart(alone, select(alone, "train/fit"), select(alone, "train/val"), False) is None
+    assert require_separate_contents(alone, select(alone, "train/fit"), select(alone, "train/val"), False) is None
 
 
 def test_training_refuses_a_shared_reference_whoever_drew_the_split():
     source = Labels(["test" if k % 6 == 0 else "train" for k in range(60)])
     with pytest.raises(DataError, match="share a reference with the training part set:train: .*'i00'"):
-        require_contents_apart(source, select(source, "train"), select(source, "test"), official=True)
+        require_separate_contents(source, select(source, "train"), select(source, "test"), official=True)
 
 
 def test_training_follows_a_split_file_and_looks_for_shared_scenes(tmp_path, capsys):
@@ -251,4 +250,4 @@ def test_the_command_writes_a_split_that_evaluate_follows(tmp_path, capsys):
     assert found["n"] == Split.load(file).counts["test"] and found["metrics"]["srcc"] == 1.0
     capsys.readouterr()
     assert cli.main(["data", "split", "fake", "--published", str(tmp_path), "-o", "x"]) == 2
-    assert "holds no published split" in capsys.readouterr().err
+    assert "contains no published split" in capsys.readouterr().err

@@ -23,9 +23,8 @@ from driqa_jax.checkpoints.metadata import describe
 from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.checkpoints.state import merge
 from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights
-from driqa_jax.data.errors import DataError
 from driqa_jax.degradations import NAMES
-from driqa_jax.errors import UserError
+from driqa_jax.errors import DataError, UserError
 from driqa_jax.inference.calibration import fit_calibration
 from driqa_jax.models import driqa
 from driqa_jax.train import initialization, loop, optim

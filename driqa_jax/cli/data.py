@@ -139,8 +139,8 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from driqa_jax.data.check import check
     from driqa_jax.data.datasets import layout_of
+    from driqa_jax.data.prepare import check
 
     if args.name not in NAMES:
         return _check_table(args)
@@ -168,7 +168,7 @@ def _check(args: argparse.Namespace) -> int:
 def _check_table(args: argparse.Namespace) -> int:
     from collections import Counter
 
-    from driqa_jax.data.check import broken
+    from driqa_jax.data.prepare import broken
 
     if not (args.name.lower().endswith(".csv") or pathlib.Path(args.name).exists()):
         raise UserError(f"{args.name}: not a file and not a data set; the data sets are {', '.join(NAMES)}")
@@ -176,7 +176,7 @@ def _check_table(args: argparse.Namespace) -> int:
     for split, count in Counter(source.column("split").tolist()).items():
         print(f"{split}: {count} ratings")
     with Progress() as progress:
-        defects = list(broken(range(len(source)), source.read, source.said, progress)) if args.decode else []
+        defects = list(broken(range(len(source)), source.read, source.label, progress)) if args.decode else []
     for defect in defects:
         print(f"  {defect}")
     return 1 if defects else 0
@@ -194,8 +194,7 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _split(args: argparse.Namespace) -> int:
-    from driqa_jax.data.published import published_split
-    from driqa_jax.data.split_file import hash_split, official_split, subset_split
+    from driqa_jax.data.split_file import hash_split, official_split, published_split, subset_split
 
     source, _ = open_data(args, args.name)
     if args.official:

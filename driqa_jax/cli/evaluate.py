@@ -152,7 +152,7 @@ def _report(args: argparse.Namespace, source, kind: str, split, part, prediction
     """The report on the images that have a score."""
     import numpy as np
 
-    from driqa_jax.data.open import labels_sha256
+    from driqa_jax.data.source import labels_sha256
     from driqa_jax.data.splits import novel
     from driqa_jax.evaluation.bootstrap import LEVEL
     from driqa_jax.evaluation.report import make_report
@@ -224,7 +224,7 @@ def _score(args: argparse.Namespace, part) -> Predictions:
     scorer = load(args.model, **loading(args))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
     with Progress() as progress:
-        for row, result in enumerate(scorer.stream(part.pictures(), names=part.column("image_id").tolist())):
+        for row, result in enumerate(scorer.stream(part.images(), names=part.column("image_id").tolist())):
             if result.error is None:
                 score[row] = result.score / 100
                 half[row] = np.nan if result.uncertainty is None else result.uncertainty / 100

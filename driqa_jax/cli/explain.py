@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     inside = next((path for path in paths if _is_inside(path, args.output)), None)
     if inside is not None:
         raise UserError(f"{args.output}: contains the input {inside}; write to another folder")
-    from driqa_jax.data.errors import UnreadableImage, reason
+    from driqa_jax.errors import UnreadableImage, reason
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
     from driqa_jax.reports.gallery import Gallery

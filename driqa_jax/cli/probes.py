@@ -90,7 +90,7 @@ def _labelled(args: argparse.Namespace, reader, part, progress):
     """
     import numpy as np
 
-    from driqa_jax.data.errors import UnreadableImage
+    from driqa_jax.errors import UnreadableImage
     from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.representations import stacked
 

@@ -13,7 +13,7 @@ from driqa_jax.cli.options import labels
 from driqa_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from driqa_jax.data.open import Source
+    from driqa_jax.data.source import Source
     from driqa_jax.data.split_file import Split
 
 
@@ -32,8 +32,8 @@ def open_data(args: argparse.Namespace, data: str) -> tuple[Source, str]:
     args: `data_dir` and the options of `add_label_options`. Standard error names the score column of a CSV.
     Raises UserError.
     """
+    from driqa_jax.data.label_columns import in_command
     from driqa_jax.data.open import open_source
-    from driqa_jax.data.option_names import in_command
 
     if data == "fake":
         return open_source("fake"), "fake"

@@ -13,10 +13,9 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import reason
 from driqa_jax.degradations import apply
 from driqa_jax.degradations.registry import Degradation, find
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, reason
 from driqa_jax.io import make_folder, write_bytes
 
 # Lossless formats and Pillow's options for them.

@@ -25,8 +25,8 @@ from PIL import features as pillow_features
 from driqa_jax import degradations
 from driqa_jax.compile_cache import processor
 from driqa_jax.corpus import shards
-from driqa_jax.data.open import Source
 from driqa_jax.data.pipeline import Order
+from driqa_jax.data.source import Source
 from driqa_jax.degradations import CLEAN, NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_json

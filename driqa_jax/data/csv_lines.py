@@ -1,4 +1,4 @@
-"""The lines of a CSV file with their numbers, so that whatever is wrong can be placed."""
+"""The lines of a CSV file with their numbers, so that errors can name the line."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import io
 import pathlib
 from collections.abc import Sequence
 
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 DELIMITERS = (",", ";", "\t")
 Lines = list[tuple[int, list[str]]]
 
 
 def read_lines(file: pathlib.Path) -> Lines:
-    """1-based number and stripped cells of each line that is not blank, split at commas; a BOM is passed over.
+    """1-based number and stripped cells of each non-blank line, split at commas; a BOM is ignored.
 
-    Raises DataError, naming file and line, at what is not UTF-8 or not CSV.
+    Raises DataError with file and line for text that is not UTF-8 or not CSV.
     """
     return _split(file, _text(file), ",")
 
 
 def read_table(file: pathlib.Path) -> tuple[str, Lines]:
-    """The delimiter, one of DELIMITERS, and the lines as `read_lines` gives them, of a table as spreadsheets write it.
+    """The delimiter, one of DELIMITERS, and the lines, as `read_lines`, of a table written by a spreadsheet.
 
-    The delimiter is the one that splits the first line into most cells, a comma where they tie; a line `sep=;` decides.
-    UTF-16 is read where a BOM says so. Raises DataError as `read_lines` does.
+    A first line `sep=;` names the delimiter; otherwise it is the one that splits the first line into most cells (comma
+    in a tie). A BOM selects UTF-16. Raises DataError as `read_lines` does.
     """
     text = _text(file)
     first = next((line for line in text.splitlines() if line.strip()), "")
@@ -42,7 +42,7 @@ def read_table(file: pathlib.Path) -> tuple[str, Lines]:
 
 
 def number(cell: str, delimiter: str = ",") -> float | None:
-    """The number in a cell, None where it holds none. A decimal comma is read where commas split no cells."""
+    """The number in a cell, or None. A decimal comma is accepted unless commas separate cells."""
     if delimiter != "," and cell.count(",") == 1 and "." not in cell:
         cell = cell.replace(",", ".")
     try:
@@ -52,7 +52,7 @@ def number(cell: str, delimiter: str = ",") -> float | None:
 
 
 def require_width(file: pathlib.Path, columns: Sequence[str], lines: Lines) -> None:
-    """Raises DataError at a line with more cells than there are columns, as decimal commas make."""
+    """Raises DataError at a line with more cells than columns, a typical result of decimal commas."""
     for line, row in lines:
         if any(row[len(columns) :]):
             raise DataError(
@@ -65,7 +65,7 @@ def require_width(file: pathlib.Path, columns: Sequence[str], lines: Lines) -> N
 
 def _text(file: pathlib.Path) -> str:
     try:
-        # The bytes, because a text stream does not know the line of a byte that it cannot read.
+        # Bytes, because a text stream does not know the line of an undecodable byte.
         data = file.read_bytes()
     except OSError as error:
         raise DataError(file, None, f"cannot be read ({error.strerror})") from None

@@ -1,8 +1,8 @@
-"""Features of pictures, kept on disk: computed once, read row by row by every training that wants the same.
+"""Image features cached on disk, shared by all trainings with the same settings.
 
-A store is a folder of chunks. A chunk is a folder of .npy files, one an array, and `ids.txt`, a line a picture; it is
-written under a hidden name and renamed when it is whole, so that a stopped computation goes on at the first picture
-that is in no chunk, and two that run at once do no harm.
+A store is a folder of chunks. A chunk is a folder with one .npy file per array and `ids.txt`, one line per image. It is
+written under a hidden name and renamed when complete, so an interrupted computation resumes at the first image without
+a chunk, and concurrent writers are safe.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from driqa_jax.io import part_name, write_errors, write_json
 
 
 class FeatureStore:
-    """The chunks under `folder/NAME-HASH`, the hash being that of `key`, all that the features depend on.
+    """The chunks under `folder/NAME-HASH`, where the hash is that of `key`.
 
-    `key`: plain values, kept beside the chunks as key.json.
+    `key`: plain values that determine the features, stored as key.json beside the chunks.
     """
 
     def __init__(self, folder: str | os.PathLike, name: str, key: Mapping[str, Any]):
@@ -49,38 +49,37 @@ class FeatureStore:
         return image in self._rows
 
     def add(self, images: Sequence[str], encoded: Sequence[bytes], arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep `arrays`, each (len(images), ...), of pictures with these ids and encoded bytes, as a chunk.
+        """Store `arrays`, each (len(images), ...), of images with these ids and encoded bytes, as a chunk.
 
-        Raises UserError where a value is not finite (too large for its dtype, as a rule), or the disk is full.
+        Raises UserError for a non-finite value (usually too large for the dtype), or if writing fails.
         """
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise UserError(f"{self.path}: {name} is not finite as {array.dtype}; set config.cache.dtype=float32")
         lines = [f"{_digest(data)} {image}\n" for image, data in zip(images, encoded, strict=True)]
-        place = self.path / hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
-        part = part_name(place)
+        chunk = self.path / hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+        part = part_name(chunk)
         try:
-            with write_errors(place):
+            with write_errors(chunk):
                 part.mkdir()
                 for name, array in arrays.items():
                     np.save(part / f"{name}.npy", array)
                 (part / "ids.txt").write_text("".join(lines))
-                if not place.exists():
-                    os.rename(part, place)
+                if not chunk.exists():
+                    os.rename(part, chunk)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-        self._open(place)
+        self._open(chunk)
 
     def read(self, images: Sequence[str]) -> dict[str, np.ndarray]:
-        """The arrays of these pictures, each (len(images), ...), as they were kept. Raises KeyError for an unknown."""
-        places = [self._rows[image] for image in images]
+        """The stored arrays of these images, each (len(images), ...). Raises KeyError for an unknown id."""
+        rows = [self._rows[image] for image in images]
         return {
-            name: np.stack([self._chunks[chunk][name][row] for chunk, row in places])
-            for name in self._chunks[places[0][0]]
+            name: np.stack([self._chunks[chunk][name][row] for chunk, row in rows]) for name in self._chunks[rows[0][0]]
         }
 
     def is_of(self, image: str, encoded: bytes) -> bool:
-        """Whether the features kept under this id are those of these bytes."""
+        """Whether the features stored under this id belong to these bytes."""
         return self._digests[image] == _digest(encoded)
 
     def _open(self, chunk: pathlib.Path) -> None:

@@ -1,6 +1,6 @@
-"""Which columns of a table hold a picture's name and its score: by their names, never by their order.
+"""Find the columns of image names and scores in a label table by name, and spell the options that choose them.
 
-A place decides only where the names leave one choice, as in the meta_info files of IQA-PyTorch.
+Position decides only if the names leave one choice, as in the meta_info files of IQA-PyTorch.
 """
 
 from __future__ import annotations
@@ -8,19 +8,19 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.option_names import Spelling
+from driqa_jax.errors import DataError
 
-# The first that a header holds as a word decides: "Subjective MOS", "mean_score". docs/DATA.md lists them.
+# In order of preference, matched as words of a header: "Subjective MOS", "mean_score". docs/DATA.md lists them.
 SCORE_NAMES = ("mos", "dmos", "score", "rating", "quality", "mean", "opinion")
 IMAGE_NAMES = (
     *("image", "image_name", "img_name", "dist_name", "distorted", "dist_img", "dist_path", "image_path", "img_path"),
     *("img", "filename", "file_name", "file", "path", "name", "image_id"),
 )
 REFERENCE_NAMES = ("reference", "reference_name", "ref_name", "ref_img", "ref_path", "ref")
-# A column with one of these words says something about the scores, or something else.
-_BESIDE = frozenset(
+# A column with one of these words holds statistics of the scores, or something else.
+_OTHER = frozenset(
     (
         *("std", "stdev", "stddev", "sd", "sigma", "var", "variance", "se", "sem", "ci", "conf", "confidence", "error"),
         *("n", "num", "number", "count", "votes", "voters", "min", "max", "zscore", "z", "rank", "percentile"),
@@ -30,6 +30,26 @@ _BESIDE = frozenset(
 )
 
 IsNumeric = Callable[[int], bool]
+Spelling = Callable[..., str]  # (name, value=None) -> text
+
+
+def in_python(name: str, value: Any = None) -> str:
+    """`mos_range=(1, 5)`."""
+    return name if value is None else f"{name}={value!r}"
+
+
+def in_config(name: str, value: Any = None) -> str:
+    """`--config.data.mos_range="(1,5)"`."""
+    if isinstance(value, tuple):
+        value = f'"({",".join(map(str, value))})"'
+    return f"--config.data.{name}" if value is None else f"--config.data.{name}={value}"
+
+
+def in_command(name: str, value: Any = None) -> str:
+    """`--mos-range 1 5`."""
+    option = "--data-dir" if name == "images" else "--" + name.replace("_", "-")
+    values = value if isinstance(value, tuple) else () if value is None else (value,)
+    return " ".join([option, *map(str, values)])
 
 
 def score_column(
@@ -41,17 +61,17 @@ def score_column(
     chosen: str | None = None,
     names: Sequence[str] = SCORE_NAMES,
 ) -> int:
-    """The place of the column of scores.
+    """The index of the score column.
 
     Args:
-      file, line: of the header, for errors.
-      head: names of the columns.
+      file, line: position of the header, for errors.
+      head: column names.
       numeric: whether most cells of a column are numbers.
-      option: how the option `score_column` is spelled.
-      chosen: what the user gave for it.
-      names: words that name a score, the most telling first.
+      option: spells the option `score_column`.
+      chosen: the user's value of that option.
+      names: words that name a score, in order of preference.
 
-    Raises DataError, listing the columns, where the names leave more than one choice or none.
+    Raises DataError listing the columns if no column or several match.
     """
     lower = [cell.lower() for cell in head]
     listed = f"its columns are {', '.join(head)}"
@@ -62,48 +82,50 @@ def score_column(
         return lower.index(chosen.lower())
     kinds = [score_name(cell, names) for cell in head]
     for name in names:
-        exact = [place for place, cell in enumerate(lower) if cell == name]
-        found = exact if len(exact) == 1 else [place for place, kind in enumerate(kinds) if kind == name]
-        if found:
+        exact = [i for i, cell in enumerate(lower) if cell == name]
+        matches = exact if len(exact) == 1 else [i for i, kind in enumerate(kinds) if kind == name]
+        if matches:
             break
     else:
         known = {*IMAGE_NAMES, *REFERENCE_NAMES}
-        found = [
-            place
-            for place, cell in enumerate(head)
-            if cell and numeric(place) and lower[place] not in known and not _BESIDE.intersection(_words(cell))
+        matches = [
+            i
+            for i, cell in enumerate(head)
+            if cell and numeric(i) and lower[i] not in known and not _OTHER.intersection(_words(cell))
         ]
-    if len(found) == 1:
-        return found[0]
-    example = option("score_column", head[found[0]] if found else "NAME")
-    which = f"{', '.join(head[place] for place in found)} may all hold the scores" if found else "no column of scores"
+    if len(matches) == 1:
+        return matches[0]
+    example = option("score_column", head[matches[0]] if matches else "NAME")
+    which = f"{', '.join(head[i] for i in matches)} may all hold the scores" if matches else "no column of scores"
     raise DataError(file, line, f"{which}; {listed}; choose one, for example with {example}")
 
 
 def image_columns(
     file: pathlib.Path, line: int, head: Sequence[str], numeric: IsNumeric, score: int
 ) -> tuple[int, int | None]:
-    """The places of the picture's name and of its reference's (None: there is none). Raises DataError."""
+    """The indices of the columns of image names and reference names (None if absent). Raises DataError."""
     lower = [cell.lower() for cell in head]
     reference = next((lower.index(name) for name in REFERENCE_NAMES if name in lower), None)
     image = next((lower.index(name) for name in IMAGE_NAMES if name in lower and lower.index(name) != score), None)
     if image is not None:
         return image, reference
-    before = [place for place in range(score) if place != reference and not _BESIDE.intersection(_words(head[place]))]
-    text = [place for place in before if not numeric(place)] or before
-    if len(text) == 2 and reference is None:  # of a meta_info file: reference, distorted, score
+    before = [i for i in range(score) if i != reference and not _OTHER.intersection(_words(head[i]))]
+    text = [i for i in before if not numeric(i)] or before
+    if len(text) == 2 and reference is None:  # a meta_info file: reference, distorted, score
         reference = text.pop(0)
     if len(text) != 1:
         raise DataError(
-            file, line, f"has no column image; its columns are {', '.join(head)}; name the one of the pictures image"
+            file,
+            line,
+            f"has no column image; its columns are {', '.join(head)}; name the column of image names image",
         )
     return text[0], reference
 
 
 def score_name(cell: str, names: Sequence[str] = SCORE_NAMES) -> str | None:
-    """Which of `names` a column's name holds as a word, None where none or where it says more: "mos_std"."""
+    """Which of `names` a column's name contains as a word; None if none, or if it is a statistic ("mos_std")."""
     words = _words(cell)
-    if _BESIDE.intersection(words):
+    if _OTHER.intersection(words):
         return None
     ends = [next((name for name in ("dmos", "mos") if word.endswith(name)), word.removesuffix("s")) for word in words]
     return next((name for name in names if name in ends or name in words), None)

@@ -1,4 +1,4 @@
-"""Contents that two data sets, or two splits of one, share: found by perceptual hash, shown as pairs."""
+"""Content shared by two data sets, or by two splits of one: found by perceptual hash, shown as pairs."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import csv
 import dataclasses
 import io
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from driqa_jax.data import near_duplicates
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source, Subset
-from driqa_jax.progress import ProgressFn, silent
+from driqa_jax.data.source import Source, Subset
+from driqa_jax.errors import DataError
+from driqa_jax.progress import ProgressFn, counter, silent
 
-# One picture under two names. Measured between BIQ2021's test and train: the 132 pairs above .99 differ by .02 in MOS,
-# the 29 between .97 and .99 by .08 (next frames, exposures); of web photographs no pair lies between .9 and .99.
+# One image under two names. Measured between test and train of BIQ2021: the 132 pairs above .99 differ by .02 in MOS,
+# the 29 between .97 and .99 by .08 (next frames, exposures). No pair of web photographs lies between .9 and .99.
 REPEAT = 0.99
 _THUMBNAIL, _MARGIN, _TEXT = 180, 8, 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaks:
-    """Pairs of pictures that show one scene, the most alike first.
+    """Pairs of images of one scene, the most similar first.
 
-    left, right: the sources compared. i, j: rows in them, (P,). similarity: (P,) in [-1, 1].
+    left, right: the compared sources. i, j: their rows, (P,). similarity: (P,) in [-1, 1].
     """
 
     left: Source
@@ -36,21 +35,21 @@ class Leaks:
     similarity: np.ndarray
 
     def shared(self, subset: str | None = None) -> tuple[int, int, int]:
-        """How many pictures of `left` (of one of its subsets) there are, have a neighbour, have a repeat in `right`."""
-        here = np.ones(len(self.left), bool) if subset is None else self.left.column("subset") == subset
+        """Counts of images of `left` (or one subset): all, with a near duplicate in `right`, with a repeat there."""
+        rows = np.ones(len(self.left), bool) if subset is None else self.left.column("subset") == subset
         best = np.full(len(self.left), -np.inf)
         np.maximum.at(best, self.i, self.similarity)
-        return int(here.sum()), int((here & np.isfinite(best)).sum()), int((here & (best >= REPEAT)).sum())
+        return int(rows.sum()), int((rows & np.isfinite(best)).sum()), int((rows & (best >= REPEAT)).sum())
 
     def mos_gap(self) -> float | None:
-        """Mean difference of MOS within repeats; None where there is none, or no score."""
+        """Mean absolute MOS difference within repeats; None without scored repeats."""
         rows = self.similarity >= REPEAT
         gaps = np.abs(self.left.column("mos")[self.i[rows]] - self.right.column("mos")[self.j[rows]])
         gaps = gaps[np.isfinite(gaps)]
         return float(gaps.mean()) if len(gaps) else None
 
     def to_csv(self) -> str:
-        """All pairs: names, splits, similarity, MOS, whether it is a repeat."""
+        """All pairs: names, splits, MOS, similarity, and whether they are repeats."""
         file = io.StringIO()
         rows = csv.writer(file, lineterminator="\n")
         sides = [f"{side}_{key}" for side in ("left", "right") for key in ("dataset", "split", "image", "mos")]
@@ -63,54 +62,48 @@ class Leaks:
 
 
 def describe(source: Source, progress: ProgressFn = silent) -> np.ndarray:
-    """The descriptions of all pictures of a source, (N, 144). Raises DataError naming one that cannot be read."""
+    """The descriptors of all images of a source, (N, 144). Raises DataError for an image that cannot be read."""
+    ids = source.column("image_id")
 
-    def look(row):
-        try:
-            return near_duplicates.describe(source.encoded(row))
-        except Exception as error:  # a damaged file makes Pillow raise nearly anything
-            raise DataError(source.name, None, f"{source.column('image_id')[row]}: cannot be read ({error})") from error
+    def error(row, cause):
+        return DataError(source.name, None, f"{ids[row]}: cannot be read ({cause})")
 
-    rows = []
-    with ThreadPoolExecutor() as threads:
-        for row in threads.map(look, range(len(source))):
-            rows.append(row)
-            progress(f"looking at {source.name}", len(rows), len(source))
-    return np.stack(rows)
+    tell = counter(progress, f"looking at {source.name}", len(source))
+    return near_duplicates.describe_all(range(len(source)), source.encoded, error, tell)
 
 
 def leaks_between(
     left: Source, right: Source, threshold: float = near_duplicates.THRESHOLD, progress: ProgressFn = silent
 ) -> Leaks:
-    """The scenes that two sources share."""
+    """The scenes shared by two sources."""
     return Leaks(left, right, *near_duplicates.pairs(describe(left, progress), describe(right, progress), threshold))
 
 
 def leaks_within(
     source: Source, threshold: float = near_duplicates.THRESHOLD, progress: ProgressFn = silent
 ) -> list[Leaks]:
-    """The scenes that the splits of a source share, for each pair of splits; the smaller is on the left.
+    """The scenes shared by each pair of splits of a source, the smaller split on the left.
 
-    Raises DataError where the source has only one split.
+    Raises DataError if the source has only one split.
     """
     splits, counts = np.unique(source.column("split"), return_counts=True)
     names = [str(name) for name in splits[np.argsort(counts, kind="stable")] if name]
     if len(names) < 2:
-        raise DataError(source.name, None, f"has the split {names[0]!r} alone; name another set, or a split file")
+        raise DataError(source.name, None, f"has only the split {names[0]!r}; name another set, or a split file")
     rows = describe(source, progress)
     where = {name: np.flatnonzero(source.column("split") == name) for name in names}
-    found = []
+    leaks = []
     for left, right in itertools.combinations(names, 2):
         pairs = near_duplicates.pairs(rows[where[left]], rows[where[right]], threshold)
         parts = (Subset(source, where[name], f"{source.name}:{name}") for name in (left, right))
-        found.append(Leaks(*parts, *pairs))
-    return found
+        leaks.append(Leaks(*parts, *pairs))
+    return leaks
 
 
 def contact_sheet(leaks: Leaks, most: int = 48, columns: int = 3) -> Image.Image:
-    """A picture of the pairs, at most `most`: each scene of the left once, evenly from the most alike to the least.
+    """An image of at most `most` pairs: each scene of `left` once, evenly from the most to the least similar.
 
-    Below each pair stand its names, its similarity, and its MOS (from 0 to 1).
+    Below each pair are its names, its similarity and its MOS (0 to 1).
     """
     groups = leaks.left.column("group")[leaks.i]
     _, first = np.unique(groups, return_index=True)
@@ -119,8 +112,8 @@ def contact_sheet(leaks: Leaks, most: int = 48, columns: int = 3) -> Image.Image
     width, height = 2 * _THUMBNAIL + 3 * _MARGIN, _THUMBNAIL + 3 * _TEXT + 3 * _MARGIN
     sheet = Image.new("RGB", (columns * width, max(1, -(-len(chosen) // columns)) * height), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
-    for place, pair in enumerate(chosen):
-        x, y = place % columns * width + _MARGIN, place // columns * height + _MARGIN
+    for cell, pair in enumerate(chosen):
+        x, y = cell % columns * width + _MARGIN, cell // columns * height + _MARGIN
         sides = ((leaks.left, int(leaks.i[pair])), (leaks.right, int(leaks.j[pair])))
         for side, (source, row) in enumerate(sides):
             thumbnail = _thumbnail(source.encoded(row))
@@ -129,8 +122,10 @@ def contact_sheet(leaks: Leaks, most: int = 48, columns: int = 3) -> Image.Image
                 f"{source.column('split')[row]}: {source.column('image_id')[row]}  MOS {source.column('mos')[row]:.3f}"
             )
             draw.text((x, y + _THUMBNAIL + 2 + side * (_TEXT + 2)), label[-60:], fill="black", font=font)
-        said = f"similarity {leaks.similarity[pair]:.3f}" + (", a repeat" if leaks.similarity[pair] >= REPEAT else "")
-        draw.text((x, y + _THUMBNAIL + 2 + 2 * (_TEXT + 2)), said, fill="#a03020", font=font)
+        caption = f"similarity {leaks.similarity[pair]:.3f}" + (
+            ", a repeat" if leaks.similarity[pair] >= REPEAT else ""
+        )
+        draw.text((x, y + _THUMBNAIL + 2 + 2 * (_TEXT + 2)), caption, fill="#a03020", font=font)
     return sheet
 
 

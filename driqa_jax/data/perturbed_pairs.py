@@ -1,4 +1,4 @@
-"""Twins: the same picture once more, changed as a person does not see: a little smaller, and encoded again."""
+"""Twins: imperceptibly changed copies of images (slightly smaller, or encoded again) for the consistency loss."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ import numpy as np
 from PIL import Image
 
 PREFIX = "twin_"
-FINEST = 98  # JPEG's quality at most: beyond, hardly a pixel differs
+FINEST = 98  # highest JPEG quality: above it hardly a pixel changes
 _KERNELS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Twins:
-    """Which pictures have one, and how far it goes.
+    """Which images have a twin, and its largest change.
 
-    every: every so many-th picture of the stream.
-    shrink: it has at least this share of the picture's sides.
-    quality: of the JPEG, at least, on libjpeg's scale.
+    every: every `every`-th image of the stream has one. shrink: its smallest size, as a share of the image's sides.
+    quality: its lowest JPEG quality on libjpeg's scale.
 
-    Raises ValueError, naming the field, for what cannot be.
+    Raises ValueError naming the invalid field.
     """
 
     every: int
@@ -33,35 +32,35 @@ class Twins:
         if self.every < 1:
             raise ValueError(f"every={self.every}: give 1 or more")
         if not 0.0 < self.shrink <= 1.0:
-            raise ValueError(f"shrink={self.shrink}: a share of a photo's sides is above 0, at most 1")
+            raise ValueError(f"shrink={self.shrink}: give a share of an image's sides above 0 and at most 1")
         if not 1 <= self.quality <= FINEST:
             raise ValueError(f"quality={self.quality}: give 1 to {FINEST}")
 
     def twin(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
-        """Of an RGB image: resized, encoded, or both, each in a third of the cases."""
-        what, again = rng.integers(3), encoding(self.quality, rng)
-        twin = image if what == 1 else resizing(self.shrink, rng)(image)
-        return twin if what == 0 else again(twin)
+        """The twin of an RGB image: resized, encoded, or both, each with probability 1/3."""
+        change, encode = rng.integers(3), encoding(self.quality, rng)
+        twin = image if change == 1 else resizing(self.shrink, rng)(image)
+        return twin if change == 0 else encode(twin)
 
 
 def resizing(least: float, rng: np.random.Generator) -> Callable[[Image.Image], Image.Image]:
-    """To a share of its sides, between `least` and all, by one of Pillow's kernels; drawn now, done when called."""
+    """A resize to a random share of the sides, in [least, 1], with a random kernel, both drawn immediately."""
     factor, kernel = rng.uniform(least, 1.0), _KERNELS[rng.integers(len(_KERNELS))]
 
-    def resized(image: Image.Image) -> Image.Image:
+    def resize(image: Image.Image) -> Image.Image:
         width, height = (max(round(side * factor), 1) for side in image.size)
         return image.resize((width, height), kernel)
 
-    return resized
+    return resize
 
 
 def encoding(least: int, rng: np.random.Generator) -> Callable[[Image.Image], Image.Image]:
-    """As a JPEG of a quality between `least` and FINEST; drawn now, done when called."""
+    """A JPEG round trip with a random quality in [least, FINEST]; the quality is drawn immediately."""
     quality = int(rng.integers(least, FINEST + 1))
 
-    def encoded(image: Image.Image) -> Image.Image:
+    def encode(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=quality)
         return Image.open(file).convert("RGB")
 
-    return encoded
+    return encode

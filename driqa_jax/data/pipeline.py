@@ -1,8 +1,7 @@
-"""From a source to batches of numpy arrays, by position alone.
+"""Batches of numpy arrays from a source, addressed by position.
 
-Everything about example `p` of the stream (which picture, which flip, which tiles) follows from (seed, p). So
-step n is the same whether the stream starts at 0 or at n, and whatever the number of hosts: a host takes its
-contiguous share of every global batch.
+Everything about example `p` of the stream (image, flip, tiles) follows from (seed, p). So step n does not depend on
+where the stream starts or on the number of hosts: each host takes its contiguous share of every global batch.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Source
 from driqa_jax.data.perturbed_pairs import PREFIX, Twins, encoding, resizing
+from driqa_jax.data.source import Source
 from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.errors import UnreadableImage
 
 Batch = dict[str, np.ndarray]
 FOREVER = 2**31 - 1  # positions are int32
@@ -38,28 +37,22 @@ def finetune_batches(
     process_index: int = 0,
     process_count: int = 1,
     threads: int = 2,
-    train: bool = True,
     shrink: float = 1.0,
     quality: int = 100,
     twins: Twins | None = None,
 ) -> Iterator[Batch]:
-    """Views with scores, for ever: shuffled anew in each epoch, random horizontal flips and tile places.
+    """Endless views with scores, shuffled in each epoch, with random horizontal flips and tile positions.
 
-    Below 1, `shrink` makes half of the photos smaller first, to between this and all of their sides, by one of Pillow's
-    kernels: a picture resized a little is the same picture to a person. Below 100, `quality` then has half of them
-    encoded again, as a JPEG of at least that quality.
+    `shrink` < 1 first resizes half of the images to a random share of their sides, at least `shrink`. `quality` < 100
+    then encodes half of them again, as a JPEG of at least that quality.
 
-    `batch_size` is global; this host's share B of it comes out: `whole` uint8 (B, *canvas, 3), `valid` int32
-    (B, 2), `tiles` uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32
-    (B,), `dataset` and `index` int32 (B,), `index` being the position in the stream. With `twins`, the views of every
-    so many-th picture's twin besides, at the same places: `twin_whole` and so on. `train=False` gives
-    `evaluation_batches` instead.
+    `batch_size` is global. Yields this host's share B: `whole` uint8 (B, *canvas, 3), `valid` int32 (B, 2), `tiles`
+    uint8 (B, K, t, t, 3), `tile_boxes` float32 (B, K, 4), `mos` and `percentile` float32 (B,), `dataset` and `index`
+    (the position in the stream) int32 (B,). `twins` adds the view of the twin of every `twins.every`-th image, with
+    tiles at the same positions, as `twin_whole` and so on.
 
-    Raises ValueError where the hosts do not divide the batch; UnreadableImage, naming it, at a broken
-    picture.
+    Raises ValueError if the hosts do not divide the batch, UnreadableImage for a broken image.
     """
-    if not train:
-        return evaluation_batches(source, rule, canvas, batch_size, start_step, process_index, process_count, threads)
     order, codes = Order(len(source), seed), dataset_codes(source)
 
     def load(position: int) -> Batch:
@@ -71,16 +64,16 @@ def finetune_batches(
             if mirrored:
                 image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
             if shrink < 1.0:
-                smaller, resized = rng.random() < 0.5, resizing(shrink, rng)
-                image = resized(image) if smaller else image
+                chosen, resize = rng.random() < 0.5, resizing(shrink, rng)
+                image = resize(image) if chosen else image
             if quality < 100:
-                again, encoded = rng.random() < 0.5, encoding(quality, rng)
-                image = encoded(image) if again else image
+                chosen, encode = rng.random() < 0.5, encoding(quality, rng)
+                image = encode(image) if chosen else image
             if twins is None or position % twins.every:
                 return make_view(image, rule, canvas, rng)
-            places, seen = copy.deepcopy(rng), make_view(image, rule, canvas, rng)
+            same_tiles, original = copy.deepcopy(rng), make_view(image, rule, canvas, rng)
             twin = twins.twin(image, np.random.default_rng([seed, _TWIN, position]))
-            return seen | {PREFIX + name: x for name, x in make_view(twin, rule, canvas, places).items()}
+            return original | {PREFIX + name: x for name, x in make_view(twin, rule, canvas, same_tiles).items()}
 
         return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
 
@@ -97,10 +90,10 @@ def evaluation_batches(
     process_count: int = 1,
     threads: int = 2,
 ) -> Iterator[Batch]:
-    """Views with scores, once, in the source's order, nothing random; keys as `finetune_batches`, and `real`.
+    """One deterministic pass over the source in its order; keys as in `finetune_batches`, and `real`.
 
-    `index` is the row of the source. The last batch is filled to its full size by repeating the last picture,
-    and `real` float32 (B,) is 1 for a picture, 0 for such a repeat.
+    `index` is the row of the source. The last image is repeated to fill the last batch; `real` float32 (B,) is 0 for
+    these repeats, else 1.
     """
     codes, count = dataset_codes(source), len(source)
     padded = -(-count // batch_size) * batch_size
@@ -124,13 +117,12 @@ def pretrain_batches(
     threads: int = 2,
     halve: bool | tuple[str, ...] = False,
 ) -> Iterator[Batch]:
-    """Random crops of photographs, for ever: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
+    """Endless random crops of photographs: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
 
-    Crops lie anywhere, turned by quarter turns and mirrored. `halve` averages 2x2 pixels into one before the
-    crop (True: all pictures; else those of the data sets named), which removes the traces of JPEG from a
-    photograph.
+    Crops are randomly positioned, rotated by quarter turns and mirrored. `halve` averages 2x2 pixels before the crop
+    (True: all images; else those of the named data sets), which removes JPEG artifacts.
 
-    Raises UnreadableImage, naming it, at a broken picture or one smaller than the crop.
+    Raises UnreadableImage for a broken image or one smaller than the crop.
     """
     order, datasets = Order(len(source), seed), source.column("dataset")
 
@@ -138,16 +130,16 @@ def pretrain_batches(
         row = order(position)
         rng = np.random.default_rng([seed, _AUGMENT, position])
         halved = halve if isinstance(halve, bool) else str(datasets[row]) in halve
-        photo = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.said(row))
-        photo = np.rot90(photo, int(rng.integers(4)))
-        photo = _mirrored(photo) if rng.random() < 0.5 else photo
-        return {"photo": np.ascontiguousarray(photo), "index": np.int32(position)}
+        image = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.label(row))
+        image = np.rot90(image, int(rng.integers(4)))
+        image = _mirrored(image) if rng.random() < 0.5 else image
+        return {"photo": np.ascontiguousarray(image), "index": np.int32(position)}
 
     return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
 
 
 class Order:
-    """Row of the source at a position of the endless stream: a fresh permutation in each epoch."""
+    """Maps a position of the endless stream to a row of the source, with a new permutation in each epoch."""
 
     def __init__(self, count: int, seed: int):
         self._count = count
@@ -156,8 +148,8 @@ class Order:
         )
 
     def __call__(self, position: int) -> int:
-        epoch, place = divmod(position, self._count)
-        return int(self._permutation(epoch)[place])
+        epoch, offset = divmod(position, self._count)
+        return int(self._permutation(epoch)[offset])
 
 
 def _stream(
@@ -170,15 +162,15 @@ def _stream(
     threads: int,
 ) -> Iterator[Batch]:
     if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f"a global batch of {batch_size} cannot be shared by {process_count} hosts evenly")
+        raise ValueError(f"a global batch of {batch_size} does not divide evenly among {process_count} hosts")
     if not 0 <= process_index < process_count:
         raise ValueError(f"process_index {process_index} is not below process_count {process_count}")
     share = batch_size // process_count
 
     def local(k: int) -> Batch:
-        # All that is random hangs on the global position, so hosts only choose which positions to load.
-        step, place = divmod(k, share)
-        return load(step * batch_size + process_index * share + place)
+        # Randomness depends only on the global position, so hosts only choose which positions to load.
+        step, offset = divmod(k, share)
+        return load(step * batch_size + process_index * share + offset)
 
     read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0)
     first, last = start_step * share, end // batch_size * share
@@ -188,19 +180,19 @@ def _stream(
 
 
 def _stacked(examples: list[Batch]) -> Batch:
-    # Some examples have a twin.
+    # Only some examples have twin views.
     names = dict.fromkeys(name for example in examples for name in example)
     return {name: np.stack([example[name] for example in examples if name in example]) for name in names}
 
 
 def dataset_codes(source: Source) -> np.ndarray:
-    """A number for each picture's data set, (N,) int32, in the order in which they occur."""
+    """The number of each image's data set, (N,) int32, in order of first occurrence."""
     _, first, codes = np.unique(source.column("dataset"), return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[codes].astype(np.int32)
 
 
 def labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batch:
-    """The labels of one picture in a batch: `codes` of `dataset_codes`, its row, its position in the stream."""
+    """The labels of one image in a batch; `codes` from `dataset_codes`, `position` in the stream."""
     return {
         "mos": np.float32(source.column("mos")[row]),
         "percentile": np.float32(source.column("percentile")[row]),
@@ -210,8 +202,8 @@ def labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batc
 
 
 def _decoded(source: Source, row: int, use: Callable[[Image.Image], Any] | None = None) -> Any:
-    # A view is made of Pillow's own image: turning it into an array and back would be two copies more.
-    return decode(source.read(row), name=source.said(row), use=use)
+    # `use` gets Pillow's image, because converting it to an array and back would cost two copies.
+    return decode(source.read(row), name=source.label(row), use=use)
 
 
 def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Generator, name: str) -> np.ndarray:
@@ -219,7 +211,7 @@ def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Gener
     if min(height, width) < crop:
         halved = " once halved" if factor == 2 else ""
         raise UnreadableImage(
-            name, f"{width}x{height}{halved} is smaller than the crop of {crop}; take it out of the set"
+            name, f"{width}x{height}{halved} is smaller than the crop of {crop}; remove it from the set"
         )
     y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
     side = crop * factor
@@ -228,5 +220,5 @@ def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Gener
 
 
 def _mirrored(image: np.ndarray) -> np.ndarray:
-    # Twice as fast as copying image[:, ::-1], and the resizing that follows wants a contiguous copy.
+    # Twice as fast as copying image[:, ::-1], and contiguous, as the resizing that follows requires.
     return np.take(image, np.arange(image.shape[1] - 1, -1, -1), axis=1)

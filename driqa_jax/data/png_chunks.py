@@ -1,7 +1,6 @@
-"""The chunks of a PNG: only those that its first picture needs reach the decoder.
+"""Pass only those chunks of a PNG to the decoder that its first image needs.
 
-Text of any size, an animation's frames and a wrong checksum outside the pixels therefore neither stop the decoder
-nor cost memory.
+So large texts, animation frames and wrong checksums outside the pixels neither stop the decoder nor cost memory.
 """
 
 from __future__ import annotations
@@ -13,15 +12,15 @@ from typing import IO
 
 from PIL import Image
 
-PROFILE_LIMIT = 2**24  # bytes of an ICC profile, unpacked; a larger one is passed over
-TEXT_LIMIT = 2**20  # as Pillow's own
-# Texts in which an orientation may stand: XMP, and EXIF as ImageMagick writes it.
+PROFILE_LIMIT = 2**24  # bytes of a decompressed ICC profile; a larger one is ignored
+TEXT_LIMIT = 2**20  # Pillow's own limit
+# Texts that may contain an orientation: XMP, and EXIF as ImageMagick writes it.
 _ORIENTING = (b"XML:com.adobe.xmp", b"Raw profile type exif")
-_COLOUR_TYPE = 25  # its place in the file, in the header chunk
+_COLOUR_TYPE = 25  # offset in the file, inside the header chunk
 
 
-def first_picture(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
-    """The PNG with the chunks alone that its first picture needs, and its ICC profile (bytes or None)."""
+def first_image(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
+    """The PNG reduced to the chunks that its first image needs, and its ICC profile (or None)."""
     file.seek(_COLOUR_TYPE)
     colour = file.read(1)
     kept, dropped, profile = [(0, 8)], False, None
@@ -38,20 +37,20 @@ def first_picture(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
 
 
 def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place and length of the data of each chunk, to the end or to what is no chunk."""
-    place, kind = 8, b""
+    """Type, offset and data length of each chunk, up to the end or to invalid data."""
+    offset, kind = 8, b""
     while kind != b"IEND":
-        file.seek(place)
+        file.seek(offset)
         head = file.read(8)
         kind, length = head[4:], int.from_bytes(head[:4], "big")
         if len(head) < 8 or not kind.isalpha():
             return
-        yield kind, place, length
-        place += 12 + length
+        yield kind, offset, length
+        offset += 12 + length
 
 
 def _useful(file: IO[bytes], kind: bytes, length: int) -> bytes | None:
-    """The data of the chunk at whose data `file` stands; None where it is of no use: too long, damaged or unknown."""
+    """The data of the chunk at the current position; None if it is too long, damaged or of an unused type."""
     if kind not in (b"tRNS", b"eXIf", b"iCCP", b"tEXt", b"zTXt", b"iTXt"):
         return None
     if length > (PROFILE_LIMIT if kind == b"iCCP" else TEXT_LIMIT):
@@ -71,25 +70,25 @@ def _may_orient(kind: bytes, data: bytes) -> bool:
     if key not in _ORIENTING:
         return False
     if kind == b"iTXt":
-        return rest[:1] == b"\0"  # XMP is never packed
+        return rest[:1] == b"\0"  # XMP is never compressed
     return kind == b"tEXt" or _unpacked(rest, TEXT_LIMIT) is not None
 
 
 def _unpacked(data: bytes, limit: int) -> bytes | None:
-    """The bytes behind a method byte of 0; None where they are damaged, or more than `limit`."""
+    """The decompressed bytes after a method byte of 0; None if they are damaged or longer than `limit`."""
     if data[:1] != b"\0":
         return None
     unpack = zlib.decompressobj()
     try:
-        found = unpack.decompress(data[1:], limit)
+        unpacked = unpack.decompress(data[1:], limit)
     except zlib.error:
         return None
-    return None if unpack.unconsumed_tail else found
+    return None if unpack.unconsumed_tail else unpacked
 
 
 def _copy(file: IO[bytes], kept: list[tuple[int, int]]) -> IO[bytes]:
     size, copy = file.seek(0, io.SEEK_END), io.BytesIO()
-    # What follows the last chunk and is none stays for the decoder to name.
+    # Invalid data after the last chunk is kept, so that the decoder reports it.
     for start, stop in [*kept, (kept[-1][1], kept[-1][1] + 8)]:
         file.seek(start)
         copy.write(file.read(max(min(stop, size) - start, 0)))
@@ -98,7 +97,7 @@ def _copy(file: IO[bytes], kept: list[tuple[int, int]]) -> IO[bytes]:
 
 
 def scale_transparent_value(image: Image.Image) -> None:
-    """Bring the transparent value of a PNG that is not loaded yet to its decoder's 8 bits, where Pillow does not."""
+    """Scale the transparent value of a PNG to 8 bits where Pillow does not. Call before the image is loaded."""
     hidden, layout = image.info.get("transparency"), str(image.tile[0].args) if image.tile else ""
     factor = {"L;2": 85, "L;4": 17}.get(layout)
     if isinstance(hidden, int) and factor:

@@ -1,9 +1,9 @@
-"""What a file is, read from its first bytes, for refusals that name the true format and what to do about it."""
+"""Identify a file by its first bytes, so that an error names the actual format and what to do."""
 
 from __future__ import annotations
 
-HEAD = 4096  # bytes of a file that the functions here look at
-RAW_PHOTO = "a raw photo{}: the sensor's data, not a picture yet; develop it first and score the JPEG, PNG or TIFF"
+HEAD = 4096  # bytes of a file that these functions inspect
+RAW_PHOTO = "a raw photo{}: sensor data, not yet an image; develop it first and score the JPEG, PNG or TIFF"
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
@@ -13,7 +13,7 @@ _EXPORT = "{}, which is not a photo file; export the picture to PNG or JPEG"
 _VIDEO = "a video ({}); extract a frame as PNG or JPEG"
 _DOWNLOAD = "{}, not a picture; the download or the link went wrong"
 
-# Formats that we decode: how a refusal calls them.
+# Formats that we decode: (offset, bytes, name in errors).
 _DECODED = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, PNG, "PNG"),
@@ -27,82 +27,51 @@ _DECODED = (
     *((0, b"P%d%c" % (number, space), "PNM") for number in range(1, 7) for space in b"\n\r\t "),
     (0, b"Pf\n", "PFM"),
 )
-# (offset, bytes, reason): formats that we refuse.
+# Formats that we refuse: (offset, bytes, reason).
+# fmt: off
+_RAW_PHOTOS = (
+    (8, b"CR\2", "Canon CR2"), (6, b"HEAPCCDR", "Canon CRW"), (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
+    (0, b"IIRO", "Olympus ORF"), (0, b"IIRS", "Olympus ORF"), (0, b"MMOR", "Olympus ORF"),
+    (0, b"IIU\0", "Panasonic RW2"), (0, b"FOVb", "Sigma X3F"), (0, b"\0MRM", "Minolta MRW"),
+    (8, b"IIII", "Phase One IIQ"), (8, b"MMMM", "Phase One IIQ"),
+)
+_CONVERTIBLE = (
+    (0, b"\xff\x0a", "a JPEG XL picture"), (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+    (0, b"II\xbc", "a JPEG XR picture"), (0, b"\x76\x2f\x31\x01", "an OpenEXR picture"),
+    (0, b"#?RADIANCE", "a Radiance HDR picture"), (0, b"#?RGBE", "a Radiance HDR picture"),
+    (0, b"DDS \x7c\0\0\0", "a DDS texture"), (0, b"qoif", "a QOI picture"), (0, b"BPG\xfb", "a BPG picture"),
+    (0, b"AT&TFORM", "a DjVu document"), (0, b"\x8aMNG", "an MNG animation"), (0, b"\x8bJNG", "a JNG picture"),
+    (0, b"SIMPLE  =", "a FITS file"), (128, b"DICM", "a DICOM file"), (0, b"icns", "an ICNS icon"),
+    (0, b"\0\0\2\0\0\0\0\0", "a TGA picture"), (0, b"\0\0\x0a\0\0\0\0\0", "a TGA picture"),
+    (0, b"\0\0\2\0", "a Windows cursor"), (0, b"\xd7\xcd\xc6\x9a", "a WMF drawing"),
+    (0, b"P7\n", "a PAM picture"), (0, b"PF\n", "a PFM picture of colour float samples"),
+)
+_DOCUMENTS = (
+    (0, b"8BPS", "a Photoshop file (PSD)"), (0, b"gimp xcf", "a GIMP file (XCF)"), (0, b"%PDF-", "a PDF document"),
+    (0, b"%!PS", "a PostScript file"), (0, b"\xc5\xd0\xd3\xc6", "an EPS file"),
+    (0, b"PK\3\4", "a ZIP archive or an office document"), (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"Rar!\x1a\7", "a RAR archive"), (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (0, b"\0\x05\x16\x07", "an AppleDouble file (macOS metadata of another file)"),
+)
+_VIDEOS = (
+    (8, b"AVI ", "AVI"), (0, b"\x1aE\xdf\xa3", "Matroska or WebM"), (0, b"FLV\1", "FLV"),
+    (0, b"\0\0\1\xba", "MPEG"), (0, b"\0\0\1\xb3", "MPEG"),
+)
+# fmt: on
 _REFUSED = (
-    *(
-        (offset, start, RAW_PHOTO.format(f" ({kind})"))
-        for offset, start, kind in (
-            (8, b"CR\2", "Canon CR2"),
-            (6, b"HEAPCCDR", "Canon CRW"),
-            (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
-            (0, b"IIRO", "Olympus ORF"),
-            (0, b"IIRS", "Olympus ORF"),
-            (0, b"MMOR", "Olympus ORF"),
-            (0, b"IIU\0", "Panasonic RW2"),
-            (0, b"FOVb", "Sigma X3F"),
-            (0, b"\0MRM", "Minolta MRW"),
-            (8, b"IIII", "Phase One IIQ"),
-            (8, b"MMMM", "Phase One IIQ"),
-        )
-    ),
+    *((offset, start, RAW_PHOTO.format(f" ({kind})")) for offset, start, kind in _RAW_PHOTOS),
     (4, b"CgBI", "a PNG in Apple's iOS form (CgBI), which is not supported; convert it to plain PNG"),
     *(
-        (offset, start, _CONVERT.format(kind))
-        for offset, start, kind in (
-            (0, b"\xff\x0a", "a JPEG XL picture"),
-            (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
-            (0, b"II\xbc", "a JPEG XR picture"),
-            (0, b"\x76\x2f\x31\x01", "an OpenEXR picture"),
-            (0, b"#?RADIANCE", "a Radiance HDR picture"),
-            (0, b"#?RGBE", "a Radiance HDR picture"),
-            (0, b"DDS \x7c\0\0\0", "a DDS texture"),
-            (0, b"qoif", "a QOI picture"),
-            (0, b"BPG\xfb", "a BPG picture"),
-            (0, b"AT&TFORM", "a DjVu document"),
-            (0, b"\x8aMNG", "an MNG animation"),
-            (0, b"\x8bJNG", "a JNG picture"),
-            (0, b"SIMPLE  =", "a FITS file"),
-            (128, b"DICM", "a DICOM file"),
-            (0, b"icns", "an ICNS icon"),
-            (0, b"\0\0\2\0\0\0\0\0", "a TGA picture"),
-            (0, b"\0\0\x0a\0\0\0\0\0", "a TGA picture"),
-            (0, b"\0\0\2\0", "a Windows cursor"),
-            (0, b"\xd7\xcd\xc6\x9a", "a WMF drawing"),
-            (0, b"P7\n", "a PAM picture"),
-            (0, b"PF\n", "a PFM picture of colour float samples"),
-        )
-    ),
-    *(
-        (0, start, _EXPORT.format(kind))
-        for start, kind in (
-            (b"8BPS", "a Photoshop file (PSD)"),
-            (b"gimp xcf", "a GIMP file (XCF)"),
-            (b"%PDF-", "a PDF document"),
-            (b"%!PS", "a PostScript file"),
-            (b"\xc5\xd0\xd3\xc6", "an EPS file"),
-            (b"PK\3\4", "a ZIP archive or an office document"),
-            (b"\x1f\x8b", "a gzip archive"),
-            (b"Rar!\x1a\7", "a RAR archive"),
-            (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-            (b"\0\x05\x16\x07", "an AppleDouble file (macOS metadata of another file)"),
-        )
-    ),
-    *(
-        (offset, start, _VIDEO.format(kind))
-        for offset, start, kind in (
-            (8, b"AVI ", "AVI"),
-            (0, b"\x1aE\xdf\xa3", "Matroska or WebM"),
-            (0, b"FLV\1", "FLV"),
-            (0, b"\0\0\1\xba", "MPEG"),
-            (0, b"\0\0\1\xb3", "MPEG"),
-        )
+        (offset, start, reason.format(kind))
+        for reason, table in ((_CONVERT, _CONVERTIBLE), (_EXPORT, _DOCUMENTS), (_VIDEO, _VIDEOS))
+        for offset, start, kind in table
     ),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the picture; run git lfs pull"),
 )
 
 
 def decoded_format(head: bytes) -> str | None:
-    """The name of the format that we decode, e.g. "JPEG"; None where `head` begins like none of them."""
+    """The name of the decodable format that `head` begins, such as "JPEG", or None."""
     if is_heif(head):
         return "HEIC"
     if _brands(head) & {b"avif", b"avis"}:
@@ -114,17 +83,17 @@ def decoded_format(head: bytes) -> str | None:
 
 
 def _confirmed(name: str, head: bytes) -> bool:
-    """Whether a start of few letters, which a text may have too, is that of a picture."""
+    """Whether a short signature, which a text may share, really belongs to an image."""
     if name == "PNM":
         return head[2:].lstrip()[:1] in (b"#", *(b"%d" % digit for digit in range(10)))
     return head.startswith({"BMP": b"BM", "WebP": b"RIFF"}.get(name, b""))
 
 
 def refusal(head: bytes) -> str | None:
-    """Why a file that begins with `head` is refused: a known format that we do not decode. Else None."""
+    """Why a file that begins with `head` is refused, if it has a known format that we do not decode; else None."""
     png = head[8:] if head.startswith(PNG) else b""
     for offset, start, reason in _REFUSED:
-        # Of a PNG its first chunk is meant.
+        # CgBI is the first chunk of a PNG.
         if (png if start == b"CgBI" else head)[offset : offset + len(start)] == start:
             return reason
     if head[4:8] == b"ftyp":
@@ -133,7 +102,7 @@ def refusal(head: bytes) -> str | None:
 
 
 def is_heif(head: bytes) -> bool:
-    """Whether a HEIC picture begins so. Its main brand may be the container's, "mif1"; then the codec's follows."""
+    """Whether `head` begins a HEIC. If its major brand is the container's ("mif1"), the codec's follows."""
     brands = _brands(head)
     return head[8:12] != b"avif" and any(brand in brands for brand in HEIF_BRANDS)
 

@@ -1,4 +1,7 @@
-"""Named parts of a source. Every choice rests on a stable hash: the same in every process, for ever."""
+"""Named parts of a source, and the checks that they share no content.
+
+Every choice uses a stable hash, so it is the same in every process and release.
+"""
 
 from __future__ import annotations
 
@@ -6,46 +9,45 @@ import hashlib
 
 import numpy as np
 
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import Source, Subset
+from driqa_jax.data.source import Source, Subset
+from driqa_jax.errors import DataError
 
 VALIDATION_SHARE = 0.1
 
 
 def fraction(text: str, seed: int | str = 0) -> float:
-    """A number in [0, 1) that depends on `text` and `seed` alone (sha256, not Python's salted hash)."""
+    """A number in [0, 1) that depends only on `text` and `seed` (sha256, not Python's salted hash)."""
     digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
-    """For each group name, (N,) str, whether it falls into the validation fold: (N,) bool.
+    """Whether each group name, (N,) str, belongs to the validation fold: (N,) bool.
 
-    The fold is the `share` of the groups (at least one) whose names hash lowest, so it hardly moves as a set
-    grows.
+    The fold is the `share` of the groups (at least one) with the lowest hashes, so it stays stable as a set grows.
     """
-    names, where = np.unique(groups, return_inverse=True)
+    names, inverse = np.unique(groups, return_inverse=True)
     ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
     chosen = np.zeros(len(names), bool)
     chosen[ranked[: max(1, round(share * len(names)))]] = True
-    return chosen[where]
+    return chosen[inverse]
 
 
 def novel(source: Source, part: Source) -> np.ndarray:
-    """Which pictures of `part`, of the whole `source`, have a group with no member in another split: (N,) bool."""
+    """Which images of `part`, a part of `source`, have a group without members in another split: (N,) bool."""
     pairs = np.unique(np.stack([source.column("group"), source.column("split")], axis=1), axis=0)
-    names, homes = np.unique(pairs[:, 0], return_counts=True)
-    return np.isin(part.column("group"), names[homes == 1])
+    names, counts = np.unique(pairs[:, 0], return_counts=True)
+    return np.isin(part.column("group"), names[counts == 1])
 
 
 def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = None) -> Source:
     """A part of a source by name, in the source's order.
 
-    `spec`: "all"; a split of the data set ("train", "test", ...); with "/val" a tenth of its groups chosen by
-    hash, with "/fit" the rest; with "/novel" those whose group has no member in any other split. `min_mos`
-    keeps pictures of at least that mos.
+    `spec`: "all", or a split of the data set ("train", "test", ...). "/val" after it keeps a tenth of its groups,
+    chosen by hash, "/fit" the rest, and "/novel" the images whose group has no member in any other split. `min_mos`
+    keeps images with at least that mos.
 
-    Raises DataError naming the splits there are, where nothing is left; ValueError for an unknown part.
+    Raises DataError listing the splits if nothing is left, ValueError for an unknown part.
     """
     split, _, part = spec.partition("/")
     splits, groups = source.column("split"), source.column("group")
@@ -63,3 +65,48 @@ def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = Non
         present = ", ".join(f"{name} ({count})" for name, count in counts) or "none"
         raise DataError(source.name, None, f"no picture in {spec!r}; its splits are: {present}")
     return Subset(source, np.flatnonzero(keep), f"{source.name}:{spec}")
+
+
+def require_separate_references(source: Source) -> None:
+    """Raises DataError if a reference has images in two splits of the source."""
+    splits, references = source.column("split"), source.column("reference")
+    known = (splits != "") & (references != "")
+    pairs = np.unique(np.stack([references[known], splits[known]], axis=1), axis=0)
+    names, counts = np.unique(pairs[:, 0], return_counts=True)
+    if (counts > 1).any():
+        first = str(names[counts > 1][0])
+        where = " and ".join(pairs[pairs[:, 0] == first, 1])
+        raise DataError(
+            source.name,
+            None,
+            f"the reference {first!r} is in {where} ({(counts > 1).sum()} such references); split by reference",
+        )
+
+
+def require_separate_contents(source: Source, train: Source, val: Source, official: bool) -> str | None:
+    """Check that `train` and `val`, parts of `source`, share no content with held-out images.
+
+    Held out are the images of `val` and of every split that `train` takes nothing from. Returns None if nothing is
+    shared. An `official` split may share near duplicates: then the result is the warning to print, and the images
+    without near duplicates can be evaluated alone ("test/novel").
+
+    Raises DataError if a reference is shared, or if a group is shared and the split is not `official`.
+    """
+    ids, splits = source.column("image_id"), source.column("split")
+    inside = np.isin(ids, train.column("image_id"))
+    held = ~inside & (np.isin(ids, val.column("image_id")) | ~np.isin(splits, train.column("split"))) & (splits != "")
+    for key, what in (("reference", "reference"), ("group", "scene")):
+        values = source.column(key)
+        shared = held & np.isin(values, train.column(key)) & (values != "")
+        if not shared.any():
+            continue
+        first = np.flatnonzero(shared)[0]
+        other = np.flatnonzero(inside & (values == values[first]))[0]
+        message = (
+            f"{shared.sum()} of {held.sum()} held-out images share a {what} with the training part {train.name}: "
+            f"'{ids[first]}' ({splits[first]}) and '{ids[other]}' ({splits[other]}), both '{values[first]}'"
+        )
+        if key == "reference" or not official:
+            raise DataError(source.name, None, f"{message}; draw a split that keeps them together (driqa data split)")
+        return f"{source.name}: {message}; report the figures of the /novel part too"
+    return None

@@ -1,4 +1,4 @@
-"""Generated pictures whose quality is known, so that everything can be tried without a data set."""
+"""Generated images of known quality, to try everything without a data set."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
 
 
 class FakeSource(Source):
-    """`count` generated PNG pictures of side `size`; mos = 1 - severity of a blur or a noise.
+    """`count` generated square PNG images of side `size`; mos = 1 - severity of a blur or noise.
 
-    Two neighbouring pictures show one scene at two severities and form a group; every fifth scene is test.
-    The same index and seed give the same bytes always.
+    Images 2n and 2n + 1 show one scene and form a group; every fifth scene is test. The index and seed determine the
+    bytes.
     """
 
     def __init__(self, count: int = 64, size: int = 256, seed: int = 0, name: str = "fake"):
         self._size, self._seed = size, seed
         self._severity = np.array([self._stream(i).random() for i in range(count)])
-        self._kept: dict[int, bytes] = {}
+        self._cache: dict[int, bytes] = {}
         super().__init__(
             name,
             1 - self._severity,
@@ -33,26 +33,26 @@ class FakeSource(Source):
         )
 
     def encoded(self, i: int) -> bytes:
-        if i not in self._kept:
+        if i not in self._cache:
             file = io.BytesIO()
             Image.fromarray(self._draw(i)).save(file, "PNG", compress_level=1)
-            self._kept[i] = file.getvalue()
-        return self._kept[i]
+            self._cache[i] = file.getvalue()
+        return self._cache[i]
 
     def _stream(self, *path: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, *path])
 
     def _draw(self, i: int) -> np.ndarray:
         scene, size = self._stream(1, i // 2), self._size
-        picture = np.empty((size, size, 3))
-        picture[:] = scene.random(3)
+        image = np.empty((size, size, 3))
+        image[:] = scene.random(3)
         for _ in range(24):
             y, x = scene.integers(0, size, 2)
             height, width = scene.integers(size // 16 + 1, size // 2 + 2, 2)
-            picture[y : y + height, x : x + width] = scene.random(3)
+            image[y : y + height, x : x + width] = scene.random(3)
         severity = self._severity[i]
         if i % 2:
-            picture = uniform_filter(picture, size=(1 + round(24 * severity),) * 2 + (1,))
+            image = uniform_filter(image, size=(1 + round(24 * severity),) * 2 + (1,))
         else:
-            picture = picture + 0.35 * severity * self._stream(2, i).standard_normal(picture.shape)
-        return np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
+            image = image + 0.35 * severity * self._stream(2, i).standard_normal(image.shape)
+        return np.rint(image.clip(0, 1) * 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Sets that `driqa data prepare` wrote: ArrayRecord files read through tfds, without TensorFlow."""
+"""Data sets written by `driqa data prepare`: ArrayRecord files read through tfds, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import pathlib
 
 import numpy as np
 
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.open import EXTRA_COLUMNS, Source
+from driqa_jax.data.source import EXTRA_COLUMNS, Source
+from driqa_jax.errors import DataError
 
 
 class RecordsSource(Source):
-    """A prepared set `name` under the folder `data_dir`: all its splits, one after another.
+    """All splits of the prepared set `name` in the folder `data_dir`, one after another.
 
-    Labels come from the set's metadata, so that no picture is read for them. Raises DataError where the set
-    has not been prepared there.
+    Labels come from the set's metadata, so no image is read for them. Raises DataError if the set is not prepared
+    there.
     """
 
     def __init__(self, name: str, data_dir: str | os.PathLike):
@@ -27,7 +27,7 @@ class RecordsSource(Source):
         self._parts = [builder.as_data_source(split, decoders=skip) for split in tables]
         self._starts = np.cumsum([0, *(len(part) for part in self._parts)])
         if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
-            raise DataError(data_dir, None, f"labels and records of {name} differ in number; prepare it again")
+            raise DataError(data_dir, None, f"{name} has different numbers of labels and records; prepare it again")
 
         def joined(key):
             return [value for table in tables.values() for value in table[key]]
@@ -36,10 +36,8 @@ class RecordsSource(Source):
         super().__init__(
             name,
             joined("mos"),
-            image_id=joined("image_id"),
-            group=joined("group"),
-            subset=joined("subset"),
-            **{key: joined(key) for key in EXTRA_COLUMNS if key in first},  # sets prepared long ago have none
+            **{key: joined(key) for key in ("image_id", "group", "subset")},
+            **{key: joined(key) for key in EXTRA_COLUMNS if key in first},  # older prepared sets have none
             split=[split for split, table in tables.items() for _ in table["mos"]],
             dataset=[name] * int(self._starts[-1]),
         )
@@ -51,13 +49,9 @@ class RecordsSource(Source):
 
 
 def _version_folder(name: str, data_dir: pathlib.Path) -> pathlib.Path:
-    found = [
-        file.parent for file in (data_dir / name).glob("*/dataset_info.json") if "incomplete" not in file.parent.name
-    ]
-    if not found:
-        raise DataError(
-            data_dir / name,
-            None,
-            f"no prepared set here; run: driqa data prepare {name} --data-dir AUTHORS --out {data_dir}",
-        )
-    return max(found, key=lambda folder: tuple(int(part) for part in folder.name.split(".")))
+    infos = (data_dir / name).glob("*/dataset_info.json")
+    folders = [file.parent for file in infos if "incomplete" not in file.parent.name]
+    if not folders:
+        command = f"driqa data prepare {name} --data-dir AUTHORS --out {data_dir}"
+        raise DataError(data_dir / name, None, f"no prepared set here; run: {command}")
+    return max(folders, key=lambda folder: tuple(int(part) for part in folder.name.split(".")))

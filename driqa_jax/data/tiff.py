@@ -1,4 +1,4 @@
-"""What a TIFF's tags say before its pixels are read: a raw photo, a preview, a layout that Pillow reads wrong."""
+"""Inspect the tags of a TIFF before decoding: raw photos, previews, layouts that Pillow reads incorrectly."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import IO, Any
 
 from PIL import Image, ImagePalette, TiffImagePlugin
 
-from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.signatures import RAW_PHOTO
+from driqa_jax.errors import UnreadableImage
 
 # Tags (TIFF 6.0, TIFF/EP, DNG).
 SUBFILE, OLD_SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES = 254, 255, 258, 259, 262, 271, 277
@@ -20,19 +20,19 @@ RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)  # Sony, Epson, Sam
 _PHOTOMETRIC = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*"}
 _FORMAT = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
 _CONVERT = "convert it to 8 or 16 bits a sample, interleaved RGB or grey"
-MOST_DIRECTORIES = 64  # a damaged or hostile file may lead to any number
+MOST_DIRECTORIES = 64  # limit for damaged or malicious files
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
 
 def page_to_read(file: IO[bytes], name: str) -> int:
-    """The first page that is no preview of another.
+    """The index of the first page that is not a preview.
 
-    Raises UnreadableImage for a raw photo, and where only previews are among the pages.
+    Raises UnreadableImage for a raw photo, or if all pages are previews.
     """
     try:
         pages, hidden, is_raw = _survey(file)
-    except Exception:  # damaged tags; whether the first page can be read in spite of them, Pillow finds out
+    except Exception:  # damaged tags; Pillow may still read the first page
         return 0
     if is_raw:
         make = str(pages[0].get(MAKE, "")).strip("\0 ")
@@ -41,7 +41,7 @@ def page_to_read(file: IO[bytes], name: str) -> int:
         return 0
     whole = [number for number, tags in enumerate(pages) if not _is_preview(tags)]
     if not whole and not all(_is_preview(tags) for tags in hidden):
-        raise UnreadableImage(name, "a TIFF whose pages are previews; its picture lies in a SubIFD: save it as a page")
+        raise UnreadableImage(name, "a TIFF whose pages are previews; its full image is in a SubIFD; save it as a page")
     return whole[0] if whole else 0
 
 
@@ -53,25 +53,25 @@ def _survey(file: IO[bytes]) -> tuple[list[Tags], list[Tags], bool]:
 
 
 def refuse_raw(image: Image.Image, name: str) -> None:
-    """Raise UnreadableImage where a TIFF that the caller opened with Pillow, and has not closed, is a raw photo."""
+    """Raises UnreadableImage if a TIFF that the caller opened with Pillow is a raw photo."""
     file = getattr(image, "_fp", None) or getattr(image, "fp", None)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and hasattr(file, "seek"):
-        place = file.tell()
+        position = file.tell()
         try:
             page_to_read(file, name)
         finally:
-            file.seek(place)
+            file.seek(position)
 
 
 def check_layout(image: Image.Image, name: str) -> None:
-    """Raise UnreadableImage where Pillow would read the pixels of this TIFF, which is not loaded yet, wrong."""
+    """Raises UnreadableImage if Pillow would read the pixels of this TIFF incorrectly. Call before it is loaded."""
     tags = getattr(image, "tag_v2", None)
     if tags is not None and (reason := _misread(tags)):
         raise UnreadableImage(name, f"a TIFF of {reason}, which cannot be read; {_CONVERT}")
 
 
 def unreadable(file: IO[bytes]) -> str | None:
-    """Why Pillow does not open this TIFF, if it is sound: the layout of its first page. None where it is damaged."""
+    """Why Pillow cannot open this TIFF: the layout of its first page; None if the file is damaged."""
     tags = next((tags for tags, _ in _directories(file)), None)
     if tags is None or not all(isinstance(tags.get(size), int) for size in (256, 257)):
         return None
@@ -80,42 +80,42 @@ def unreadable(file: IO[bytes]) -> str | None:
 
 
 def white_is_zero(image: Image.Image) -> bool:
-    """Whether Pillow left 16-bit or float samples of this TIFF as they are though their 0 is white."""
+    """Whether Pillow did not invert 16-bit or float samples of this TIFF although 0 is white."""
     tags = getattr(image, "tag_v2", None)
     return tags is not None and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and image.mode in ("I;16", "F")
 
 
 def white(image: Image.Image) -> int:
-    """The value of white in an integer image of more than 8 bits."""
+    """The value of white in an integer image with more than 8 bits."""
     tags = getattr(image, "tag_v2", None)
     return 4095 if tags is not None and _tuple(tags, BITS, 1)[0] == 12 else 65535
 
 
 def widen_palette(image: Image.Image) -> None:
-    """Read a colour map of 8-bit values, which old programs write, as libtiff does. The image is not loaded yet."""
+    """Read a color map of 8-bit values from old programs as libtiff does. Call before the image is loaded."""
     colours = getattr(image, "tag_v2", {}).get(COLOUR_MAP) if image.mode in ("P", "PA") else None
     if colours and max(colours) < 256:
         image.palette = ImagePalette.raw("RGB;L", bytes(colours))
 
 
 def _directories(file: IO[bytes]) -> Iterator[tuple[Tags, bool]]:
-    """The tags of each page, and of each directory behind a page's SubIFDs tag (True)."""
+    """The tags of each page (False) and of each of its SubIFDs (True)."""
     file.seek(0)
     head = file.read(8)
     head += file.read(8) if head[2:3] == b"+" or head[3:4] == b"+" else b""
     first = Tags(head)
-    queue, seen = [(first.next, False)], set()
-    while queue and len(seen) < MOST_DIRECTORIES:
-        place, sub = queue.pop(0)
-        if not place or place in seen:
+    queue, visited = [(first.next, False)], set()
+    while queue and len(visited) < MOST_DIRECTORIES:
+        offset, sub = queue.pop(0)
+        if not offset or offset in visited:
             continue
-        seen.add(place)
+        visited.add(offset)
         tags = Tags(head)
-        file.seek(place)
+        file.seek(offset)
         tags.load(file)
         yield tags, sub
         if not sub:
-            queue += [(place, True) for place in _tuple(tags, SUB_IFDS) if isinstance(place, int)]
+            queue += [(offset, True) for offset in _tuple(tags, SUB_IFDS) if isinstance(offset, int)]
             queue.append((tags.next, False))
 
 
@@ -147,11 +147,11 @@ def _photometric(tags: Tags) -> str:
 
 
 def _misread(tags: Tags) -> str | None:
-    """The layout of a TIFF that Pillow reads wrong without a word, or reads though its white is unknown."""
+    """The layout of a TIFF that Pillow silently reads incorrectly, or whose white is unknown; else None."""
     formats, bits = set(_tuple(tags, FORMAT, 1)), set(_tuple(tags, BITS, 1))
     photometric, packed = tags.get(PHOTOMETRIC, 0), tags.get(COMPRESSION, 1) != 1
     if formats & {2, 5, 6} or (3 not in formats and bits - set(range(1, 17))):
-        return _samples(tags)  # signed, or of more than 16 bits: nothing says which value is white
+        return _samples(tags)  # signed or more than 16 bits: the value of white is unknown
     if 3 in formats and (tags.get(SAMPLES, 1) != 1 or bits != {32}):
         return _samples(tags)
     if 3 in formats and packed and tags.prefix == b"MM":

@@ -1,4 +1,4 @@
-"""A view of one photo: the whole picture made small, and tiles of it at native resolution."""
+"""A view of one image: the whole image downscaled, and tiles at native resolution."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ KINDS = ("dual", "crop")
 
 @dataclasses.dataclass(frozen=True)
 class ViewRule:
-    """How a photo becomes a view; two photos seen under one rule are comparable.
+    """How an image becomes a view; scores under one rule are comparable.
 
-    `short`: pixels of the short side of `whole`; `long`: the most pixels of its long side; `tile`: side of a
-    square tile; `tiles`: how many (a square number); `canvases`: the (height, width) that `whole` may be
-    padded to. All but `tile` and `tiles` are multiples of 32. `kind`: "dual", or "crop", the literature's habit: the
-    photo is brought to `short`, one tile (a multiple of 32) is cut from it, and `whole` is that same tile. Raises
-    ValueError for anything else.
+    `short`: pixels of the short side of `whole`; `long`: the largest long side; `tile`: side of a square tile; `tiles`:
+    their number (a square); `canvases`: the (height, width) that `whole` may be padded to. All but `tile` and `tiles`
+    are multiples of 32. `kind`: "dual", or "crop" as in the literature: the image is resized to `short`, and one tile
+    (a multiple of 32) is both the tile and `whole`. Raises ValueError for other values.
     """
 
     short: int = 320
@@ -46,7 +45,7 @@ class ViewRule:
             raise ValueError(f"a crop is one tile, a multiple of {STRIDE} and at most short: {self}")
 
     def canvas_for(self, height: int, width: int) -> tuple[int, int]:
-        """The smallest canvas that holds a (height, width) picture unshrunk, else the best fitting."""
+        """The smallest canvas that holds a (height, width) image without shrinking, else the best fit."""
         free = self.size_in(height, width)
 
         def rank(canvas):
@@ -56,7 +55,7 @@ class ViewRule:
         return min(self.canvases, key=rank)
 
     def size_in(self, height: int, width: int, canvas: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Rows and columns of `whole` that hold a (height, width) picture: multiples of 32 in the canvas."""
+        """Rows and columns of a (height, width) image in `whole`: multiples of 32 that fit the canvas."""
         scale = self._scale(height, width, None)
         free = _nearest_stride(height * scale), _nearest_stride(width * scale)
         if canvas is None or _holds(canvas, free):
@@ -65,12 +64,12 @@ class ViewRule:
         return _nearest_stride(height * scale), _nearest_stride(width * scale)
 
     def to_dict(self) -> dict:
-        """Plain values, for JSON."""
+        """Plain values for JSON."""
         return {**dataclasses.asdict(self), "canvases": [list(canvas) for canvas in self.canvases]}
 
     @classmethod
     def from_dict(cls, values: dict) -> ViewRule:
-        """The inverse of `to_dict`; raises TypeError for an unknown key."""
+        """The inverse of `to_dict`. Raises TypeError for an unknown key."""
         return cls(**values)
 
     def _scale(self, height: int, width: int, canvas: tuple[int, int] | None) -> float:
@@ -89,12 +88,12 @@ def _nearest_stride(pixels: float) -> int:
 
 
 class Geometry(NamedTuple):
-    """Where the pixels of a view come from; numpy, JAX and the training's rank pairs all cut by it.
+    """Where the pixels of a view come from; shared by NumPy, JAX and the rank pairs of training.
 
-    `source`: (rows, columns) that the picture is brought to before tiles are cut; its own size, except for a crop.
-    `canvas`: (height, width) of `whole`. `valid`: (rows, columns) at its top left that hold picture. `corners`: the
-    (y, x) of each tile in the source. `beyond`: (rows, columns) by which a tile passes the source; they are filled
-    with its mirror image. `boxes`: float32 (K, 4), y0, x0, y1, x1 of each tile in fractions of the picture.
+    `source`: (rows, columns) to which the image is resized before tiling (unchanged unless `kind` is "crop"). `canvas`:
+    (height, width) of `whole`. `valid`: (rows, columns) of the image at its top left. `corners`: (y, x) of each tile in
+    the source. `beyond`: (rows, columns) of a tile outside the source, filled by mirroring. `boxes`: float32 (K, 4),
+    y0, x0, y1, x1 of each tile in fractions of the image.
     """
 
     source: tuple[int, int]
@@ -112,9 +111,9 @@ def geometry(
     canvas: tuple[int, int] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Geometry:
-    """The geometry of the view of a (height, width) picture; `canvas` and `rng` as in `make_view`.
+    """The geometry of the view of a (height, width) image; `canvas` and `rng` as in `make_view`.
 
-    Raises ValueError for a canvas that does not hold a crop.
+    Raises ValueError for a canvas smaller than a crop.
     """
     crop, tile = rule.kind == "crop", rule.tile
     if crop:
@@ -122,33 +121,29 @@ def geometry(
         if min(canvas) < tile:
             raise ValueError(f"a canvas of {canvas} does not hold a crop of {tile}")
         scale = rule.short / min(height, width)
-        source = tuple(max(round(side * scale), rule.short) for side in (height, width))
+        source = max(round(height * scale), rule.short), max(round(width * scale), rule.short)
         valid = tile, tile
     else:
         canvas = rule.canvas_for(height, width) if canvas is None else canvas
         source, valid = (height, width), rule.size_in(height, width, canvas)
     corners = _corners([max(side - tile, 0) for side in source], rule.tiles, rng)
-    # The quality branch of a crop sees that same tile, which is the whole picture there.
-    ends = (
-        [(0, 0, 1, 1)]
-        if crop
-        else [(y / height, x / width, (y + tile) / height, (x + tile) / width) for y, x in corners]
-    )
-    beyond = tuple(max(tile - side, 0) for side in source)
-    return Geometry(source, tuple(canvas), valid, tuple(corners), beyond, np.array(ends, np.float32))
+    boxes = [(y / height, x / width, (y + tile) / height, (x + tile) / width) for y, x in corners]
+    boxes = [(0, 0, 1, 1)] if crop else boxes  # `whole` of a crop is the tile itself
+    beyond = max(tile - source[0], 0), max(tile - source[1], 0)
+    return Geometry(source, (canvas[0], canvas[1]), valid, tuple(corners), beyond, np.array(boxes, np.float32))
 
 
 def tile_fractions(count: int) -> np.ndarray:
-    """Where `count` tiles on the grid begin along a side: fractions of the room that a tile leaves."""
+    """Offsets of `count` grid tiles along a side, as fractions of the free space beside a tile: (sqrt(count),)."""
     grid = math.isqrt(count)
     return (2 * np.arange(grid) + 1) / (2 * grid)
 
 
-def _corners(room, count, rng):
+def _corners(space, count, rng):
     if rng is not None:
-        return [(int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))) for _ in range(count)]
+        return [(int(rng.integers(space[0] + 1)), int(rng.integers(space[1] + 1))) for _ in range(count)]
     fractions = tile_fractions(count)
-    return [(round(room[0] * fy), round(room[1] * fx)) for fy in fractions for fx in fractions]
+    return [(round(space[0] * fy), round(space[1] * fx)) for fy in fractions for fx in fractions]
 
 
 def make_view(
@@ -157,12 +152,11 @@ def make_view(
     canvas: tuple[int, int] | None = None,
     rng: np.random.Generator | None = None,
 ) -> dict[str, np.ndarray]:
-    """The view of one picture, uint8 (H, W, 3) sRGB, or a PIL image of mode RGB.
+    """The view of one image, uint8 (H, W, 3) sRGB or a PIL image of mode RGB.
 
-    Gives `whole` uint8 (h, w, 3) where (h, w) is `canvas` (default: `rule.canvas_for`), `valid` int32 (2,),
-    `tiles` uint8 (K, tile, tile, 3), `tile_boxes` float32 (K, 4) as y0, x0, y1, x1 in fractions of the
-    picture. Tiles lie on a fixed grid, or at random where `rng` is given. Raises ValueError for another shape
-    or dtype.
+    Returns `whole` uint8 (*canvas, 3) (default canvas: `rule.canvas_for`), `valid` int32 (2,), `tiles` uint8
+    (K, tile, tile, 3), `tile_boxes` float32 (K, 4) as y0, x0, y1, x1 in fractions of the image. Tiles lie on a fixed
+    grid, or at random positions if `rng` is given. Raises ValueError for another shape, dtype or mode.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
@@ -175,9 +169,9 @@ def make_view(
     tiles = np.empty((rule.tiles, rule.tile, rule.tile, 3), np.uint8)
     beyond = [(0, side) for side in cut.beyond]
     for tile, (y, x) in zip(tiles, cut.corners, strict=True):
-        held = source.crop((x, y, min(x + rule.tile, source.width), min(y + rule.tile, source.height)))
-        # Symmetric, not zeros: an invented black edge would read as a degradation.
-        tile[:] = np.pad(np.asarray(held), (*beyond, (0, 0)), mode="symmetric")
+        inside = source.crop((x, y, min(x + rule.tile, source.width), min(y + rule.tile, source.height)))
+        # Mirrored, not zero-padded, because a black edge would look like a degradation.
+        tile[:] = np.pad(np.asarray(inside), (*beyond, (0, 0)), mode="symmetric")
     whole = np.zeros((*cut.canvas, 3), np.uint8)
     rows, columns = cut.valid
     whole[:rows, :columns] = tiles[0] if rule.kind == "crop" else np.asarray(_resized(image, cut.valid))
@@ -185,5 +179,5 @@ def make_view(
 
 
 def _resized(image, size):
-    # Pillow copies an image of that size already, and a large one should not be in memory twice.
+    # Pillow would copy an image of the same size, and a large one should not be in memory twice.
     return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from driqa_jax.data.csv_lines import number, read_table, require_width
-from driqa_jax.data.errors import DataError
 from driqa_jax.data.label_columns import SCORE_NAMES, image_columns, score_column
+from driqa_jax.errors import DataError
 
 _NAMES = ("score", "prediction", "pred", *(name for name in SCORE_NAMES if name != "score"))
 

@@ -6,9 +6,9 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Source
 from driqa_jax.data.pipeline import Order
+from driqa_jax.data.source import Source
+from driqa_jax.errors import UnreadableImage
 
 LEAST, MOST = 224, 512  # px: one tile of the degradation encoder; the usual size in data sets
 STEP = 32  # the restorer needs sides that are multiples of it

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.errors import UnreadableImage
 from driqa_jax.data.views import STRIDE, make_view
+from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.labels import STANDS_OUT, label
 from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
 from driqa_jax.inference.tiling import through_tiles

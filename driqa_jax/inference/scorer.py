@@ -18,8 +18,8 @@ from driqa_jax.checkpoints.load import require_params
 from driqa_jax.checkpoints.weights import Params, bundled_files, file_sha256, params_sha256
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.errors import UnreadableImage, reason
 from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.errors import UnreadableImage, reason
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look

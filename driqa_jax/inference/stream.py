@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from driqa_jax.data.errors import reason
+from driqa_jax.errors import reason
 from driqa_jax.inference.workers import Workers
 
 View = dict[str, np.ndarray]

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from driqa_jax.data.open import Source, labels_sha256
+from driqa_jax.data.source import Source, labels_sha256
 from driqa_jax.data.splits import novel, select
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import LEVEL

@@ -20,7 +20,7 @@ from driqa_jax import distributed
 from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.state import merge
 from driqa_jax.checkpoints.weights import file_sha256, flatten, params_sha256
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.inference.provenance import describe
@@ -77,7 +77,7 @@ def fixed_model(weights: str) -> Predictors:
 
     def predict(test: TestSet, part: Source) -> np.ndarray:
         scores = []
-        for result in scorer.stream(part.pictures(), names=part.column("image_id").tolist()):
+        for result in scorer.stream(part.images(), names=part.column("image_id").tolist()):
             if result.error:
                 raise UserError(f"{test.name}: {result.path}: {result.error}")
             scores.append(result.score / 100)

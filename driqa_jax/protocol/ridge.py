@@ -13,7 +13,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from driqa_jax.checkpoints.weights import params_sha256
-from driqa_jax.data.open import Source
+from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.linear_probes import standardisation

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from driqa_jax.data.errors import reason
+from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import require_writable, write_bytes
 from driqa_jax.reports.colormap import colour_stops, encoded, fitted, overlay

@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from driqa_jax.data.decode import EXTENSIONS
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.stream import PAUSE, Pause
 
 _AHEAD = 1000  # lines of a pipe to read in advance

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 
 from driqa_jax.data.decode import stored_size
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.errors import UnreadableImage
 from driqa_jax.serving import answers
 from driqa_jax.serving.form import Upload
 from driqa_jax.serving.limits import Limits, overloaded

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from driqa_jax.data.errors import UnreadableImage
+from driqa_jax.errors import UnreadableImage
 from driqa_jax.serving.queue import FairQueue, Job
 
 _log = logging.getLogger("driqa.serve")

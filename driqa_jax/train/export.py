@@ -82,7 +82,7 @@ def export(
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
     predictions, seen = [], []
-    for values, shown in scorer.predict_parts(validation.pictures()):
+    for values, shown in scorer.predict_parts(validation.images()):
         predictions.append(values)
         seen.append(shown)
         progress("validation", len(predictions), len(validation))

@@ -15,8 +15,8 @@ from driqa_jax.checkpoints.load import LoadedModel, load
 from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.checkpoints.state import merge
 from driqa_jax.checkpoints.weights import flatten
-from driqa_jax.data.open import Source, Subset
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
+from driqa_jax.data.source import Source, Subset
 from driqa_jax.data.splits import select
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError

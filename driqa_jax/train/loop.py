@@ -19,14 +19,13 @@ import optax
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
 from driqa_jax.checkpoints.manager import Checkpoints
-from driqa_jax.data.apart import require_contents_apart
-from driqa_jax.data.errors import UnreadableImage
-from driqa_jax.data.open import Source, open_configured
-from driqa_jax.data.option_names import in_config
+from driqa_jax.data.label_columns import in_config
+from driqa_jax.data.open import open_configured
+from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split
-from driqa_jax.data.splits import select
+from driqa_jax.data.splits import require_separate_contents, select
 from driqa_jax.distributed import processes
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.conformal import lacking
 from driqa_jax.io import write_text
 from driqa_jax.models.driqa import build_model
@@ -306,7 +305,7 @@ def sources(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
         source, official = opened(config)
         floor = data.min_mos or None
         parts = select(source, data.train, data.fold, floor), select(source, data.val, data.fold, floor)
-        if shared := require_contents_apart(source, *parts, official):
+        if shared := require_separate_contents(source, *parts, official):
             print(f"warning: {shared}", file=sys.stderr)
         return parts
     except (ValueError, FileNotFoundError) as error:

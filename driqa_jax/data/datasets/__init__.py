@@ -13,11 +13,7 @@ NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if
 
 
 def layout_of(name: str) -> Layout:
-    """The layout of a data set.
-
-    Raises:
-      ValueError: no data set has this name.
-    """
+    """The layout of a data set. Raises ValueError for an unknown name."""
     if name not in NAMES:
         raise ValueError(f"unknown data set {name!r}; it must be one of {', '.join(NAMES)}")
     return importlib.import_module(f"driqa_jax.data.datasets.{name}").LAYOUT

@@ -1,4 +1,4 @@
-"""What the builders share: a rating, a set's layout, and pictures found whatever the case of their names."""
+"""Shared by all data sets: a rating, a set's layout, and image files found by name regardless of case."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 
 class Rating(NamedTuple):
-    """One rated picture, as its authors' label file says it.
+    """One rated image, as listed in its authors' label file.
 
-    image_id: its name in results and splits, the same in every copy of the set. path: where its file lies, below
-    the set's folder or below one of `Layout.images`. raw: the authors' score. std: the standard deviation of the
-    votes as they print it (nan: none). reference, degradation: "" and level: 0 where there is none or it is not
-    known. file, line: where the score stands (no line in a .mat file).
+    image_id: name in results and splits, the same in every copy of the set. path: of the image, relative to the set's
+    folder or one of `Layout.images`. raw: the authors' score. std: their standard deviation of the votes (nan: none).
+    reference, degradation: "" and level: 0 if unknown. file, line: source of the score (a .mat file has no lines).
     """
 
     image_id: str
@@ -38,14 +37,13 @@ class Rating(NamedTuple):
 class Layout:
     """A data set as its authors distribute it.
 
-    title, homepage, citation: for people. scores: what they are, in words. scale: the raw score that becomes 0 and
-    the one that becomes 1, linearly; what lies beyond is clipped. limits: the lowest and highest raw score that can
-    be; another one means another label file. images: the folders of pictures. labels: the label files (or a folder
-    of them); a tuple among them stands for alternatives, the preferred first. counts: the ratings that the authors
-    give, by official split; "train" alone where there is none. read: from the set's folder to its ratings in the
-    authors' order, raising DataError. top: the folder that an archive unpacks to. split_optional: a label
-    file without the official split will do; all is "train" then. releases: versions of the prepared set, oldest
-    first, each with what it changed.
+    title, homepage, citation: for people. scores: their meaning in words. scale: the raw scores that map to MOS 0 and
+    1; values beyond are clipped. limits: the lowest and highest possible raw score. images: image folders.
+    labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
+    counts: number of ratings by official split ("train" alone if there is none). read: yields the ratings of the set's
+    folder in the authors' order, raises DataError. top: the folder that the archive unpacks to. split_optional: a label
+    file without the official split is accepted, and everything is "train". releases: versions of the prepared set with
+    their changes, oldest first.
     """
 
     title: str
@@ -63,24 +61,24 @@ class Layout:
     releases: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"1.0.0": "First."})
 
     def root(self, folder: pathlib.Path) -> pathlib.Path:
-        """Where the label files lie: `folder`, or the folder `top` in it where that holds them."""
+        """The folder of the label files: `folder`, or `top` inside it if that contains them."""
         inside = folder / self.top
         here = any((folder / name).exists() for name in self.label_names())
         return inside if self.top and inside.is_dir() and not here else folder
 
     def require_something(self, folder: pathlib.Path) -> None:
-        """Raises DataError where not one folder of pictures or label file of the set is there."""
+        """Raises DataError if neither an image folder nor a label file of the set exists."""
         parts = (*self.images, *self.label_names())
         if not any((self.root(folder) / part).exists() for part in parts):
             expected = ", ".join(map(repr, parts))
             raise DataError(folder, None, f"nothing of {self.title} is here; expected {expected}")
 
     def label_names(self) -> list[str]:
-        """The names of all label files, alternatives too."""
+        """The names of all label files, including alternatives."""
         return [name for entry in self.labels for name in ([entry] if isinstance(entry, str) else entry)]
 
     def label_sha256(self, root: pathlib.Path) -> dict[str, str]:
-        """sha256 of each label file that is read, by name; of a folder, over those of its files in order of name."""
+        """sha256 by name of each label file that is read; for a folder, of its files' hashes in name order."""
         names = [
             entry if isinstance(entry, str) else next((n for n in entry if (root / n).exists()), entry[0])
             for entry in self.labels
@@ -95,41 +93,41 @@ class Layout:
     def ratings(self, root: pathlib.Path) -> Iterator[Rating]:
         """The set's ratings in the authors' order.
 
-        Raises DataError, naming file and line, at the first defect: a label file that is absent or of another
-        layout, a score outside `limits`, a picture rated twice.
+        Raises DataError with file and line at the first defect: a label file that is missing or has another layout, a
+        score outside `limits`, an image rated twice.
         """
         lowest, highest = self.limits
-        seen: dict[str, Rating] = {}
+        ratings: dict[str, Rating] = {}
         for rating in self.read(root):
             if not lowest <= rating.raw <= highest:  # nan too
                 raise DataError(
                     rating.file,
                     rating.line,
                     f"the score {rating.raw:g} of {rating.image_id!r} is not in [{lowest:g}, {highest:g}], where "
-                    f"{self.title} has {self.scores}: is this its own label file?",
+                    f"{self.title} has {self.scores}: is this the right label file?",
                 )
-            before = seen.setdefault(rating.image_id.lower(), rating)
+            before = ratings.setdefault(rating.image_id.lower(), rating)
             if before is not rating:
                 where = before.file.name if before.line is None else f"{before.file.name}, line {before.line}"
-                raise DataError(rating.file, rating.line, f"{rating.image_id!r} stands already in {where}")
+                raise DataError(rating.file, rating.line, f"{rating.image_id!r} is already listed in {where}")
             yield rating
 
     def expected(self, splits: set[str]) -> dict[str, int]:
-        """The numbers of ratings that should be there, where these splits were found."""
+        """The expected numbers of ratings, given the splits that were found."""
         if self.split_optional and splits == {"train"}:
             return {"train": sum(self.counts.values())}
         return dict(self.counts)
 
 
-class Pictures:
-    """The files below a set's folder by their names in the labels, whatever the case; the exact name wins."""
+class ImageFiles:
+    """Finds a set's image files by label name, ignoring case; an exact match wins."""
 
     def __init__(self, layout: Layout, root: pathlib.Path):
         self._tops = [root, *(root / folder for folder in (*layout.images, *([layout.top] if layout.top else [])))]
         self._listings: dict[pathlib.Path, tuple[dict, dict]] = {}
 
     def find(self, rating: Rating) -> pathlib.Path | None:
-        """The picture's file, None where it is absent."""
+        """The image's file, or None if it is missing."""
         return next((file for top in self._tops if (file := self._below(top, rating.path))), None)
 
     def _below(self, here: pathlib.Path, path: str) -> pathlib.Path | None:
@@ -148,15 +146,20 @@ class Pictures:
 
 
 def number(file: pathlib.Path, line: int | None, text: str, of: str) -> float:
-    """The number that a cell holds. Raises DataError where it holds none."""
+    """The number in a cell. Raises DataError if it is not a number."""
     try:
         return float(text)
     except ValueError:
         raise DataError(file, line, f"the score {text!r} of {of!r} is not a number") from None
 
 
+def rated(file: pathlib.Path, line: int | None, name: str, score: str, **labels: Any) -> Rating:
+    """The rating of the image `name` from the text of its score. Raises DataError if that is not a number."""
+    return Rating(name, name, number(file, line, score, name), file, line)._replace(**labels)
+
+
 def require_file(file: pathlib.Path, title: str) -> pathlib.Path:
-    """The file itself. Raises DataError where it is not there."""
+    """The file itself. Raises DataError if it does not exist."""
     if not file.is_file():
         raise DataError(file, None, f"no such file; it comes with {title}")
     return file

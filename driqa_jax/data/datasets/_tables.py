@@ -1,4 +1,4 @@
-"""Label tables as rows of named cells: CSV with a header, lines of words, sheets of .xlsx, vectors of .mat."""
+"""Read label tables: CSV with a header, lines of words, .xlsx sheets, .mat vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import scipy.io
 
 from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.datasets._layout import require_file
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 Cells = dict[str, str]
 
@@ -22,23 +22,22 @@ Cells = dict[str, str]
 def csv_rows(file: pathlib.Path, title: str, columns: Sequence[str]) -> Iterator[tuple[int, Cells]]:
     """Line number and cells by column of each row below the header.
 
-    Raises DataError where the file is absent, lacks one of `columns`, or holds nothing below its header.
+    Raises DataError if the file is missing, lacks one of `columns`, or has no row below its header.
     """
-    lines = read_lines(require_file(file, title))
-    yield from _named(file, title, columns, lines)
+    yield from _named(file, title, columns, read_lines(require_file(file, title)))
 
 
 def word_lines(file: pathlib.Path, title: str, words: int) -> Iterator[tuple[int, list[str]]]:
-    """Line number and words of each line that is not blank; words are parted by blanks, tabs or commas.
+    """Line number and words of each non-blank line; blanks, tabs or commas separate words.
 
-    Raises DataError where the file is absent or a line has another number of words.
+    Raises DataError if the file is missing or a line has another number of words.
     """
     for line, text in enumerate(require_file(file, title).read_text("utf-8-sig").splitlines(), start=1):
-        found = text.replace(",", " ").split()
-        if found and len(found) != words:
-            raise DataError(file, line, f"holds {len(found)} words, where {title} has {words}: {text[:60]!r}")
-        if found:
-            yield line, found
+        cells = text.replace(",", " ").split()
+        if cells and len(cells) != words:
+            raise DataError(file, line, f"holds {len(cells)} words, where {title} has {words}: {text[:60]!r}")
+        if cells:
+            yield line, cells
 
 
 def xlsx_rows(
@@ -46,31 +45,31 @@ def xlsx_rows(
 ) -> Iterator[tuple[int, Cells]]:
     """Row number and cells by column of each row below the header of a sheet (default: the first).
 
-    The header is the first row that holds all of `columns`, wherever the table begins. A whole number reads as one
-    ("1600", not "1600.0"). Raises DataError where the file or the sheet is absent, or has no such header.
+    The header is the first row that contains all of `columns`. Whole numbers have no decimals ("1600", not "1600.0").
+    Raises DataError if the file, the sheet or the header is missing.
     """
     try:
         with zipfile.ZipFile(require_file(file, title)) as archive:
             rows = list(_sheet(file, archive, sheet))
     except (zipfile.BadZipFile, KeyError, ElementTree.ParseError) as error:
         raise DataError(file, None, f"is not an .xlsx file ({error})") from None
-    heads = [place for place, (_, cells) in enumerate(rows) if set(columns) <= set(cells)]
+    heads = [i for i, (_, cells) in enumerate(rows) if set(columns) <= set(cells)]
     yield from _named(file, title, columns, rows[heads[0] :] if heads else rows)
 
 
 def mat_vector(file: pathlib.Path, title: str, key: str, length: int) -> np.ndarray:
-    """The vector `key` of a .mat file, (length,); a cell array of names as str.
+    """The vector `key` of a .mat file, (length,); a cell array of names becomes str.
 
-    Raises DataError where the file is absent, is no .mat file, or holds no such vector of that length.
+    Raises DataError if the file is missing or not a .mat file, or has no such vector of that length.
     """
     require_file(file, title)
     try:
         values = scipy.io.loadmat(file)
-    except Exception as error:  # a damaged file makes scipy raise nearly anything
+    except Exception as error:  # scipy raises many kinds of exceptions on a damaged file
         raise DataError(file, None, f"is not a .mat file that can be read ({error})") from None
     if key not in values:
-        found = ", ".join(name for name in values if not name.startswith("__")) or "nothing"
-        raise DataError(file, None, f"has no {key!r}, it holds {found}: not the label file of {title}")
+        names = ", ".join(name for name in values if not name.startswith("__")) or "nothing"
+        raise DataError(file, None, f"has no {key!r}, it holds {names}: not the label file of {title}")
     vector = values[key].ravel()
     if len(vector) != length:
         raise DataError(file, None, f"{key!r} has {len(vector)} entries, where {title} has {length}")
@@ -78,7 +77,7 @@ def mat_vector(file: pathlib.Path, title: str, key: str, length: int) -> np.ndar
 
 
 def _named(file, title, columns, lines):
-    """Rows below a header as dicts; `lines` are (number, cells) with the header first."""
+    """Line number and cells by column of each row; `lines` are (number, cells), the header first."""
     head = lines[0][1] if lines else []
     absent = [column for column in columns if column not in head]
     if absent:
@@ -88,11 +87,11 @@ def _named(file, title, columns, lines):
             f"has no column {absent[0]!r}, its header is {[cell for cell in head if cell]}: not {title}'s label file",
         )
     if len(lines) < 2:
-        raise DataError(file, lines[0][0], "holds no rating below its header")
+        raise DataError(file, lines[0][0], "has no ratings below its header")
     for line, row in lines[1:]:
         cells = dict(zip(head, [*row, *[""] * len(head)], strict=False))
         if not cells[columns[0]]:
-            raise DataError(file, line, "names no picture")
+            raise DataError(file, line, "has no image name")
         yield line, cells
 
 
@@ -100,35 +99,35 @@ _MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
-def _sheet(file, archive, wanted):
-    """1-based row numbers and cell texts of a sheet, rows without text left out."""
+def _sheet(file, archive, name):
+    """1-based row numbers and cell texts of the sheet `name`, without empty rows."""
     book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
     sheets = {entry.get("name"): entry.get(_RELATION) for entry in book.iter(f"{_MAIN}sheet")}
-    if wanted is not None and wanted not in sheets:
-        raise DataError(file, None, f"has no sheet {wanted!r}; its sheets are {', '.join(sheets)}")
+    if name is not None and name not in sheets:
+        raise DataError(file, None, f"has no sheet {name!r}; its sheets are {', '.join(sheets)}")
     relations = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
     targets = {entry.get("Id"): entry.get("Target") for entry in relations}
-    target = targets[sheets[wanted] if wanted is not None else next(iter(sheets.values()))]
+    target = targets[sheets[name] if name is not None else next(iter(sheets.values()))]
     shared = []
     if "xl/sharedStrings.xml" in archive.namelist():
         strings = ElementTree.fromstring(archive.read("xl/sharedStrings.xml"))
         shared = ["".join(text.text or "" for text in entry.iter(f"{_MAIN}t")) for entry in strings]
     page = ElementTree.fromstring(archive.read(posixpath.join("xl", target).lstrip("/")))
-    for place, row in enumerate(page.iter(f"{_MAIN}row"), start=1):
+    for number, row in enumerate(page.iter(f"{_MAIN}row"), start=1):
         cells: list[str] = []
         for cell in row:
             column = _column(cell.get("r", ""), len(cells))
             cells += [""] * (column - len(cells)) + [_text(cell, shared)]
         if any(cells):
-            yield int(row.get("r", place)), cells
+            yield int(row.get("r", number)), cells
 
 
 def _column(reference, default):
     letters = re.match(r"[A-Z]*", reference).group()
-    place = 0
+    index = 0
     for letter in letters:
-        place = 26 * place + ord(letter) - ord("A") + 1
-    return place - 1 if letters else default
+        index = 26 * index + ord(letter) - ord("A") + 1
+    return index - 1 if letters else default
 
 
 def _text(cell, shared):

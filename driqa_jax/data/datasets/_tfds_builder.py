@@ -1,34 +1,32 @@
-"""What all builders for tensorflow_datasets have in common: rated pictures from a folder that the user has."""
+"""The tensorflow_datasets builder of every data set: rated images from the user's folder."""
 
 from __future__ import annotations
 
 import pathlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from driqa_jax.data import near_duplicates
-from driqa_jax.data.datasets._layout import Layout, Pictures, Rating
-from driqa_jax.data.errors import DataError
+from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
+from driqa_jax.errors import DataError
 from driqa_jax.progress import ProgressFn, counter, silent
 
-# Features that are kept in the metadata too, so that no picture is read for them.
-LABELS = ("mos", "image_id", "subset", "group", "reference", "degradation", "level", "row")
+TEXTS = ("image_id", "subset", "group", "reference", "degradation")
+LABELS = ("mos", *TEXTS, "level", "row")  # also stored in the metadata, so that no image is read for them
 
 
 class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Pictures with MOS; those that show one scene share a `group`.
+    """Images with MOS; images of one scene share a `group`.
 
-    Features: image (the authors' file); mos in [0, 1], higher is better; mos_raw and mos_std as the authors print
-    them (mos_std nan where they give none); image_id; subset; group: the reference, or where there is none the
-    first of the near neighbours; reference, degradation ("" where there is none or it is not known); level (as the
-    authors count, from 1; 0: not known); row: the place in the authors' list, from 0.
+    Features: image (the authors' file); mos in [0, 1], higher is better; mos_raw and mos_std as the authors give them
+    (nan: none); image_id; subset; group: the reference, else the first of the near duplicates; reference, degradation
+    ("" if unknown); level (from 1, as the authors count; 0 if unknown); row: position in the authors' list, from 0.
 
-    The metadata hold the labels of all pictures by split, and the sha256 of each label file.
-    Set `progress` to a `driqa_jax.progress.ProgressFn` to see how far it is.
+    The metadata contain the labels of all images by split, and the sha256 of each label file. Set
+    `progress` to a `driqa_jax.progress.ProgressFn` to follow the preparation.
     """
 
     LAYOUT: Layout
@@ -41,21 +39,14 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=f"{self.LAYOUT.title}: {sum(self.LAYOUT.counts.values()):,} pictures; {self.LAYOUT.scores}.",
             citation=self.LAYOUT.citation,
             homepage=self.LAYOUT.homepage,
-            disable_shuffling=True,  # records lie in the order of the labels
+            disable_shuffling=True,  # records keep the order of the labels
             metadata=tfds.core.MetadataDict(),
             features=tfds.features.FeaturesDict(
                 {
                     "image": tfds.features.Image(shape=(None, None, 3)),
-                    "mos": np.float32,
-                    "mos_raw": np.float32,
-                    "mos_std": np.float32,
-                    "image_id": tfds.features.Text(),
-                    "subset": tfds.features.Text(),
-                    "group": tfds.features.Text(),
-                    "reference": tfds.features.Text(),
-                    "degradation": tfds.features.Text(),
-                    "level": np.int32,
-                    "row": np.int32,
+                    **dict.fromkeys(("mos", "mos_raw", "mos_std"), np.float32),
+                    **{name: tfds.features.Text() for name in TEXTS},
+                    **dict.fromkeys(("level", "row"), np.int32),
                 }
             ),
         )
@@ -66,9 +57,9 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         root = self.LAYOUT.root(folder)
         ratings = list(self.LAYOUT.ratings(root))
         require_counts(self.LAYOUT, ratings)
-        pictures = Pictures(self.LAYOUT, root)
-        files = [pictures.find(rating) for rating in ratings]
-        require_pictures(self.LAYOUT, ratings, files)
+        images = ImageFiles(self.LAYOUT, root)
+        files = [images.find(rating) for rating in ratings]
+        require_images(self.LAYOUT, ratings, files)
         groups = [rating.reference for rating in ratings]
         if not all(groups):
             names = [rating.image_id for rating in ratings]
@@ -78,12 +69,8 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 "mos": self.LAYOUT.unit(rating.raw),
                 "mos_raw": rating.raw,
                 "mos_std": rating.std,
-                "image_id": rating.image_id,
-                "subset": rating.subset,
+                **{key: getattr(rating, key) for key in ("image_id", "subset", "reference", "degradation", "level")},
                 "group": group,
-                "reference": rating.reference,
-                "degradation": rating.degradation,
-                "level": rating.level,
                 "row": row,
             }
             for row, (rating, group) in enumerate(zip(ratings, groups, strict=True))
@@ -98,16 +85,16 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata["label_files"] = self.LAYOUT.label_sha256(root)
         return generators
 
-    def _generate_examples(self, pictures: list[tuple[pathlib.Path, dict]], tell: Callable[[], None]):
-        for number, (file, example) in enumerate(pictures):
+    def _generate_examples(self, images: list[tuple[pathlib.Path, dict]], tell: Callable[[], None]):
+        for number, (file, example) in enumerate(images):
             yield number, {"image": file.read_bytes(), **example}
             tell()
 
 
 def builder_class(name: str, layout: Layout) -> type[RatedImages]:
-    """The tfds builder of the data set `name`. Its class stays out of the registry of tfds."""
+    """The tfds builder class of the data set `name`, not registered with tfds."""
     body = {
-        "__doc__": f"{layout.title}, from a folder that the user has.",
+        "__doc__": f"{layout.title}, from the user's folder.",
         "__module__": __name__,
         "name": name,
         "LAYOUT": layout,
@@ -119,21 +106,18 @@ def builder_class(name: str, layout: Layout) -> type[RatedImages]:
 
 
 def require_counts(layout: Layout, ratings: list[Rating]) -> None:
-    """Raises DataError where a split has another number of ratings than its authors give."""
-    found = Counter(rating.split for rating in ratings)
-    for split, count in layout.expected(set(found)).items():
-        if found[split] != count:
+    """Raises DataError if a split does not have the number of ratings that its authors give."""
+    counts = Counter(rating.split for rating in ratings)
+    for split, count in layout.expected(set(counts)).items():
+        if counts[split] != count:
             file = next((r.file for r in ratings if r.split == split), ratings[-1].file)
             last = max((r.line or 0 for r in ratings if r.file == file), default=0) or None
-            raise DataError(
-                file,
-                last,
-                f"ends with {found[split]} ratings of {split}, where {layout.title} has {count}: is it whole?",
-            )
+            message = f"ends with {counts[split]} ratings of {split}, where {layout.title} has {count}: is it complete?"
+            raise DataError(file, last, message)
 
 
-def require_pictures(layout: Layout, ratings: list[Rating], files: list[pathlib.Path | None]) -> None:
-    """Raises DataError, naming the line of the first, where pictures are absent."""
+def require_images(layout: Layout, ratings: list[Rating], files: list[pathlib.Path | None]) -> None:
+    """Raises DataError with the label line of the first missing image, if any is missing."""
     absent = [rating for rating, file in zip(ratings, files, strict=True) if file is None]
     if absent:
         others = f", nor {len(absent) - 1} others" if len(absent) > 1 else ""
@@ -142,17 +126,10 @@ def require_pictures(layout: Layout, ratings: list[Rating], files: list[pathlib.
 
 
 def scenes(names: list[str], files: list[pathlib.Path], tell: Callable[[], None]) -> list[str]:
-    """The name of each picture's cluster: its first member, so it does not hang on the order of a folder."""
+    """The cluster of each image, named by its first member so that it does not depend on the order of a folder."""
 
-    def look(file):
-        try:
-            return near_duplicates.describe(file.read_bytes())
-        except Exception as error:  # a damaged file makes Pillow raise nearly anything
-            raise DataError(file, None, f"this picture cannot be read ({error})") from error
+    def error(file, cause):
+        return DataError(file, None, f"this picture cannot be read ({cause})")
 
-    rows = []
-    with ThreadPoolExecutor() as threads:
-        for row in threads.map(look, files):
-            rows.append(row)
-            tell()
+    rows = near_duplicates.describe_all(files, pathlib.Path.read_bytes, error, tell)
     return [names[row] for row in near_duplicates.clusters(rows)]

@@ -1,8 +1,7 @@
 """BIQ2021 as its authors distribute it: `Images/`, and two CSV files with the official split.
 
-Its traps: the CSV files open with a BOM and end every row with empty cells, and one picture's name differs in
-case from the name in the CSV. Subsets: ss01, pictures of a camera archive; ss02, made on purpose; ss03, photographs
-of the web.
+Traps: the CSV files begin with a BOM and pad every row with empty cells, and one image file differs in case from its
+name in the CSV. Subsets: ss01, images of a camera archive; ss02, taken for the set; ss03, photographs from the web.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import csv_rows
 
 TITLE = "BIQ2021"
@@ -19,19 +18,11 @@ SPLITS = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).
 
 def read(root: pathlib.Path) -> Iterator[Rating]:
     """The ratings of train, then of test, in the order of the CSV files."""
-    for split, name in SPLITS.items():
-        file = root / name
+    for split, file_name in SPLITS.items():
+        file = root / file_name
         for line, cells in csv_rows(file, TITLE, ["Image Name", "MOS"]):
-            picture = cells["Image Name"]
-            yield Rating(
-                image_id=picture,
-                path=picture,
-                raw=number(file, line, cells["MOS"], picture),
-                file=file,
-                line=line,
-                subset=picture[:4],
-                split=split,
-            )
+            name = cells["Image Name"]
+            yield rated(file, line, name, cells["MOS"], subset=name[:4], split=split)
 
 
 LAYOUT = Layout(

@@ -1,7 +1,6 @@
 """CSIQ as its authors distribute it: `dst_imgs/<folder>/<name>.<TOKEN>.<level>.png`, a sheet or a text file of DMOS.
 
-Its traps: upper and lower case differ between copies; in the sheet the image `1600` is a number, and the table
-begins on row 4 in column D.
+Traps: letter case differs between copies; in the sheet the image `1600` is a number, and the table begins at cell D4.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
 from driqa_jax.data.datasets._tables import word_lines, xlsx_rows
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "CSIQ"
 SHEET, TEXT = "csiq.DMOS.xlsx", "csiq_label.txt"
-# By the sheet's word: the folder, which is the token of the file names too. Published splits count in this order.
+# The sheet's word -> the folder, also the token in file names. Published splits number images in this order.
 TYPES = {
     "noise": "awgn",
     "jpeg": "jpeg",
@@ -29,7 +28,7 @@ _NAME = re.compile(r"(?P<reference>\w+)\.(?P<type>\w+)\.(?P<level>[1-5])\.png", 
 
 
 def read(root: pathlib.Path) -> Iterator[Rating]:
-    """The ratings by type, then reference, then level, whichever file they stand in."""
+    """The ratings by type, then reference, then level, for either label file."""
     order = list(TYPES.values())
     ratings = list(_sheet(root / SHEET) if (root / SHEET).exists() else _text(root / TEXT))
     yield from sorted(ratings, key=lambda r: (order.index(r.degradation), r.reference.replace("_", ""), r.level))
@@ -40,7 +39,7 @@ def _sheet(file: pathlib.Path) -> Iterator[Rating]:
     for line, cells in xlsx_rows(file, TITLE, columns, "all_by_image"):
         image, kind, level, std, score = (cells[column] for column in columns)
         if kind.lower() not in TYPES:
-            raise DataError(file, line, f"the distortion {kind!r} is none of {', '.join(TYPES)}")
+            raise DataError(file, line, f"the distortion {kind!r} must be one of {', '.join(TYPES)}")
         token = TYPES[kind.lower()]
         yield _rating(file, line, f"{image}.{token}.{level}.png", score, number(file, line, std, image))
 
@@ -51,21 +50,12 @@ def _text(file: pathlib.Path) -> Iterator[Rating]:
 
 
 def _rating(file, line, name, score, std=float("nan")):
-    found = _NAME.fullmatch(name)
-    if not found or found["type"].lower() not in TYPES.values():
+    match = _NAME.fullmatch(name)
+    if not match or match["type"].lower() not in TYPES.values():
         raise DataError(file, line, f"{name!r} is not <name>.<type>.<level>.png: not the label file of {TITLE}")
-    folder = found["type"].lower()
-    return Rating(
-        image_id=name.lower(),
-        path=f"{folder}/{name}",
-        raw=number(file, line, score, name),
-        file=file,
-        line=line,
-        std=std,
-        reference=found["reference"].lower(),
-        degradation=folder,
-        level=int(found["level"]),
-    )
+    folder = match["type"].lower()
+    kind = {"reference": match["reference"].lower(), "degradation": folder, "level": int(match["level"])}
+    return rated(file, line, name, score, image_id=name.lower(), path=f"{folder}/{name}", std=std, **kind)
 
 
 LAYOUT = Layout(

@@ -1,8 +1,8 @@
-"""FLIVE (PaQ-2-PiQ) as its authors distribute it: `database/` with pictures in three folders and tables of scores.
+"""FLIVE (PaQ-2-PiQ) as its authors distribute it: `database/` with images in three folders and tables of scores.
 
-The official test split are the pictures of `labels640.csv`, the validation those of `labels=640_padded.csv` marked
-`is_valid`, and the rest is train. The three pictures of `EE371R/` are always train: published copies of the split
-leave them out. Whole pictures alone are read; the patches have scores of their own (`labels_patch.csv`).
+Official split: test is `labels640.csv`, val the rows of `labels=640_padded.csv` marked `is_valid`, train the rest.
+The three images of `EE371R/` are always train, because published copies of the split leave them out. Only whole images
+are read; patches have separate scores (`labels_patch.csv`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import csv_rows
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "FLIVE"
 SCORES, TEST, VALIDATION = "labels_image.csv", "labels640.csv", "labels=640_padded.csv"
@@ -31,20 +31,13 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         raise DataError(root / VALIDATION, None, f"{both[0]!r} is validation here and test in {TEST}")
     for line, cells in csv_rows(root / SCORES, TITLE, ["name", "mos"]):
         name = cells["name"]
-        yield Rating(
-            image_id=name,
-            path=name,
-            raw=number(root / SCORES, line, cells["mos"], name),
-            file=root / SCORES,
-            line=line,
-            subset=name.split("/")[0],
-            split="test" if name in test else "val" if name in validation else "train",
-        )
+        split = "test" if name in test else "val" if name in validation else "train"
+        yield rated(root / SCORES, line, name, cells["mos"], subset=name.split("/")[0], split=split)
 
 
 def _truth(file, line, cell):
     if cell.lower() not in _TRUTH:
-        raise DataError(file, line, f"is_valid is {cell!r}, neither True nor False")
+        raise DataError(file, line, f"is_valid must be True or False, got {cell!r}")
     return _TRUTH[cell.lower()]
 
 

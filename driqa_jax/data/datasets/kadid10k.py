@@ -1,7 +1,7 @@
 """KADID-10k as its authors distribute it: `images/` and `dmos.csv`.
 
-Its traps: the column `dmos` is better when *higher*; `var` holds standard deviations; there are 81 references, and
-they lie among the distorted pictures.
+Traps: `dmos` is better when *higher*; `var` holds standard deviations; the 81 references are stored among the distorted
+images.
 """
 
 from __future__ import annotations
@@ -10,40 +10,21 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
 from driqa_jax.data.datasets._tables import csv_rows
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "KADID-10k"
 SCORES = "dmos.csv"
-# By number, as the authors' web page names them.
+# By number, with the names of the authors' web page.
+# fmt: off
 TYPES = (
-    "gaussian blur",
-    "lens blur",
-    "motion blur",
-    "color diffusion",
-    "color shift",
-    "color quantization",
-    "color saturation 1",
-    "color saturation 2",
-    "jpeg2000",
-    "jpeg",
-    "white noise",
-    "white noise in color component",
-    "impulse noise",
-    "multiplicative noise",
-    "denoise",
-    "brighten",
-    "darken",
-    "mean shift",
-    "jitter",
-    "non-eccentricity patch",
-    "pixelate",
-    "quantization",
-    "color block",
-    "high sharpen",
-    "contrast change",
+    "gaussian blur", "lens blur", "motion blur", "color diffusion", "color shift", "color quantization",
+    "color saturation 1", "color saturation 2", "jpeg2000", "jpeg", "white noise", "white noise in color component",
+    "impulse noise", "multiplicative noise", "denoise", "brighten", "darken", "mean shift", "jitter",
+    "non-eccentricity patch", "pixelate", "quantization", "color block", "high sharpen", "contrast change",
 )
+# fmt: on
 _NAME = re.compile(r"(I\d\d)_(\d\d)_(\d\d)\.png")
 
 
@@ -52,22 +33,14 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
     file = root / SCORES
     for line, cells in csv_rows(file, TITLE, ["dist_img", "ref_img", "dmos", "var"]):
         name = cells["dist_img"]
-        found = _NAME.fullmatch(name)
-        if not found or not 1 <= int(found[2]) <= len(TYPES):
+        match = _NAME.fullmatch(name)
+        if not match or not 1 <= int(match[2]) <= len(TYPES):
             raise DataError(file, line, f"{name!r} is not Irr_tt_ll.png: not the label file of {TITLE}")
-        if cells["ref_img"] != f"{found[1]}.png":
-            raise DataError(file, line, f"{name!r} stands beside the reference {cells['ref_img']!r}")
-        yield Rating(
-            image_id=name,
-            path=name,
-            raw=number(file, line, cells["dmos"], name),
-            file=file,
-            line=line,
-            std=number(file, line, cells["var"], name),
-            reference=found[1],
-            degradation=TYPES[int(found[2]) - 1],
-            level=int(found[3]),
-        )
+        if cells["ref_img"] != f"{match[1]}.png":
+            raise DataError(file, line, f"{name!r} has the reference {cells['ref_img']!r}")
+        std = number(file, line, cells["var"], name)
+        kind = {"degradation": TYPES[int(match[2]) - 1], "level": int(match[3])}
+        yield rated(file, line, name, cells["dmos"], std=std, reference=match[1], **kind)
 
 
 LAYOUT = Layout(

@@ -1,9 +1,8 @@
 """KonIQ-10k as its authors distribute it: `1024x768/` or `512x384/`, and one or both of two label files.
 
-Its trap: the files do not hold the same scores. `MOS` is 0 to 100 in `koniq10k_distributions_sets.csv`, which has the
-official split too, and 1 to 5 in `koniq10k_scores_and_distributions.csv`, where `MOS_zscore` is the one of 0 to 100;
-the two scales are not even affine to one another. Read here is always 0 to 100; `SD` is that of the five-point votes
-in both files, so it does not go with it and is left out.
+Trap: the files hold different scores. `MOS` is 0 to 100 in `koniq10k_distributions_sets.csv`, which has the official
+split, and 1 to 5 in `koniq10k_scores_and_distributions.csv`, where `MOS_zscore` is 0 to 100. No affine map relates the
+two scales. This reader uses 0 to 100. It ignores `SD`, which describes the five-point votes in both files.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import csv_rows
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "KonIQ-10k"
 SETS, SCORES = "koniq10k_distributions_sets.csv", "koniq10k_scores_and_distributions.csv"
@@ -22,26 +21,17 @@ _FIVE_POINTS = 5
 
 
 def read(root: pathlib.Path) -> Iterator[Rating]:
-    """The ratings in the order of the label file, with the official split where it is at hand."""
+    """The ratings in the order of the label file, with the official split if the file has it."""
     file, column, split = (root / SETS, "MOS", "set") if (root / SETS).exists() else (root / SCORES, "MOS_zscore", None)
     columns = ["image_name", column, *([split] if split else [])]
     ratings = []
     for line, cells in csv_rows(file, TITLE, columns):
         name = cells["image_name"]
         if split and cells[split] not in SPLITS:
-            raise DataError(file, line, f"the set {cells[split]!r} of {name!r} is none of {', '.join(SPLITS)}")
-        ratings.append(
-            Rating(
-                image_id=name,
-                path=name,
-                raw=number(file, line, cells[column], name),
-                file=file,
-                line=line,
-                split=SPLITS[cells[split]] if split else "train",
-            )
-        )
+            raise DataError(file, line, f"the set {cells[split]!r} of {name!r} must be one of {', '.join(SPLITS)}")
+        ratings.append(rated(file, line, name, cells[column], split=SPLITS[cells[split]] if split else "train"))
     if max(rating.raw for rating in ratings) <= _FIVE_POINTS:
-        raise DataError(file, 1, f"its {column} goes from 1 to 5, where that of {TITLE}'s own file goes from 0 to 100")
+        raise DataError(file, 1, f"its {column} goes from 1 to 5, but the original file of {TITLE} goes from 0 to 100")
     yield from ratings
 
 

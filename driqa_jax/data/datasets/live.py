@@ -1,8 +1,7 @@
-"""LIVE release 2 as its authors distribute it: five folders of distorted pictures, scores in .mat files.
+"""LIVE release 2 as its authors distribute it: five folders of distorted images, scores in .mat files.
 
-Its traps: row i of the 982 is the i-th picture of the folders taken in one order; `orgs` marks the rows that show a
-reference; the scores to use are the realigned ones (`dmos_realigned.mat`), `dmos.mat` is another label set; 24 of
-them lie outside 0 to 100.
+Traps: row i of the 982 is the i-th image of the folders in a fixed order; `orgs` marks references; the scores to use
+are the realigned ones (`dmos_realigned.mat`, not `dmos.mat`), and 24 of them lie outside 0 to 100.
 """
 
 from __future__ import annotations
@@ -14,19 +13,18 @@ from driqa_jax.data.datasets._layout import Layout, Rating
 from driqa_jax.data.datasets._tables import mat_vector
 
 TITLE = "LIVE release 2"
-# In the order of the rows.
-FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}
+FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the rows
 NAMES, SCORES = "refnames_all.mat", "dmos_realigned.mat"
 
 
 def read(root: pathlib.Path) -> Iterator[Rating]:
-    """The ratings of the distorted pictures, in the order of the rows."""
+    """The ratings of the distorted images, in the order of the rows."""
     rows = sum(FOLDERS.values())
     references = mat_vector(root / NAMES, TITLE, "refnames_all", rows)
     file = root / SCORES
     scores, deviations, originals = (mat_vector(file, TITLE, key, rows) for key in ("dmos_new", "dmos_std", "orgs"))
-    places = [(folder, k) for folder, count in FOLDERS.items() for k in range(1, count + 1)]
-    for row, (folder, k) in enumerate(places):
+    images = [(folder, k) for folder, count in FOLDERS.items() for k in range(1, count + 1)]
+    for row, (folder, k) in enumerate(images):
         if not originals[row]:
             name = f"{folder}/img{k}.bmp"
             yield Rating(

@@ -1,7 +1,6 @@
 """LIVE In the Wild (LIVE-C, CLIVE) as its authors distribute it: `Images/`, and `Data/` with .mat files.
 
-Its traps: the first seven rows are the pictures that observers were trained on, in a folder of their own; BMP and
-JPEG are mixed.
+Traps: the first seven rows are the observers' training images, stored in a separate folder; BMP and JPEG are mixed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Iterator
 
 from driqa_jax.data.datasets._layout import Layout, Rating
 from driqa_jax.data.datasets._tables import mat_vector
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "LIVE In the Wild"
 NAMES, SCORES, DEVIATIONS = ("Data/AllImages_release.mat", "Data/AllMOS_release.mat", "Data/AllStdDev_release.mat")
@@ -19,13 +18,13 @@ TRAINING, ROWS = 7, 1169
 
 
 def read(root: pathlib.Path) -> Iterator[Rating]:
-    """The ratings in the order of the rows, without the training pictures."""
+    """The ratings in the order of the rows, without the training images."""
     names, scores, deviations = (
         mat_vector(root / file, TITLE, pathlib.PurePath(file).stem, ROWS) for file in (NAMES, SCORES, DEVIATIONS)
     )
-    shown = [str(name) for name in names[:TRAINING]]
-    if [pathlib.PurePath(name).stem for name in shown] != [f"t{k}" for k in range(1, TRAINING + 1)]:
-        raise DataError(root / NAMES, None, f"begins with {', '.join(shown)}, where {TITLE} begins with t1 to t7")
+    first = [str(name) for name in names[:TRAINING]]
+    if [pathlib.PurePath(name).stem for name in first] != [f"t{k}" for k in range(1, TRAINING + 1)]:
+        raise DataError(root / NAMES, None, f"begins with {', '.join(first)}, where {TITLE} begins with t1 to t7")
     for name, score, std in list(zip(names, scores, deviations, strict=True))[TRAINING:]:
         yield Rating(image_id=str(name), path=str(name), raw=float(score), file=root / SCORES, std=float(std))
 

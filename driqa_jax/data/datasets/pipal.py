@@ -1,8 +1,8 @@
-"""PIPAL's training part as its authors distribute it: four folders of distorted pictures, a label file a reference.
+"""PIPAL's training part as its authors distribute it: four folders of distorted images, one label file per reference.
 
-It holds the outputs of restoration and super-resolution networks. Its traps: name and score are parted by a comma,
-sometimes with a blank; the release numbers its types and names them nowhere (the names are those of Table 10 of
-arXiv:2011.15002, each known by its number of variants); variants are no levels.
+It includes outputs of restoration and super-resolution networks. Traps: a comma, sometimes with a blank, separates name
+and score; the release only numbers its types (names from Table 10 of arXiv:2011.15002, identified by their number of
+variants); variants are not levels.
 """
 
 from __future__ import annotations
@@ -11,21 +11,18 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import word_lines
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "PIPAL"
 LABELS = "Train_Label"
+# fmt: off
 TYPES = (
-    "traditional super-resolution",
-    "PSNR-oriented super-resolution",
-    "super-resolution with kernel mismatch",
-    "GAN-based super-resolution",
-    "denoising",
-    "super-resolution and denoising",
-    "traditional distortions",
+    "traditional super-resolution", "PSNR-oriented super-resolution", "super-resolution with kernel mismatch",
+    "GAN-based super-resolution", "denoising", "super-resolution and denoising", "traditional distortions",
 )
+# fmt: on
 _NAME = re.compile(r"(A\d{4})_0([0-6])_(\d\d)\.bmp")
 
 
@@ -36,18 +33,10 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         raise DataError(root / LABELS, None, f"holds no A*.txt; it comes with {TITLE}")
     for file in files:
         for line, (name, score) in word_lines(file, TITLE, 2):
-            found = _NAME.fullmatch(name)
-            if not found or found[1] != file.stem:
+            match = _NAME.fullmatch(name)
+            if not match or match[1] != file.stem:
                 raise DataError(file, line, f"{name!r} is not {file.stem}_tt_vv.bmp: not the label file of {TITLE}")
-            yield Rating(
-                image_id=name,
-                path=name,
-                raw=number(file, line, score, name),
-                file=file,
-                line=line,
-                reference=found[1],
-                degradation=TYPES[int(found[2])],
-            )
+            yield rated(file, line, name, score, reference=match[1], degradation=TYPES[int(match[2])])
 
 
 LAYOUT = Layout(

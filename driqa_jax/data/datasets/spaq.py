@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, rated
 from driqa_jax.data.datasets._tables import xlsx_rows
 
 TITLE = "SPAQ"
@@ -17,7 +17,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
     file = root / SCORES
     for line, cells in xlsx_rows(file, TITLE, ["Image name", "MOS"]):
         name = cells["Image name"]
-        yield Rating(image_id=name, path=name, raw=number(file, line, cells["MOS"], name), file=file, line=line)
+        yield rated(file, line, name, cells["MOS"])
 
 
 LAYOUT = Layout(

@@ -1,6 +1,6 @@
 """TID2013 as its authors distribute it: `distorted_images/iRR_TT_L.bmp`, `mos_with_names.txt`, `mos_std.txt`.
 
-Its traps: the score stands before the name, and upper and lower case differ between names and files.
+Traps: the score precedes the name, and letter case differs between names and files.
 """
 
 from __future__ import annotations
@@ -9,39 +9,24 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
 from driqa_jax.data.datasets._tables import word_lines
-from driqa_jax.data.errors import DataError
+from driqa_jax.errors import DataError
 
 TITLE = "TID2013"
 SCORES, DEVIATIONS = "mos_with_names.txt", "mos_std.txt"
-# By number, as the authors' readme names them.
+# By number, with the names of the authors' readme.
+# fmt: off
 TYPES = (
-    "additive Gaussian noise",
-    "additive noise in colour components",
-    "spatially correlated noise",
-    "masked noise",
-    "high frequency noise",
-    "impulse noise",
-    "quantization noise",
-    "Gaussian blur",
-    "image denoising",
-    "JPEG compression",
-    "JPEG2000 compression",
-    "JPEG transmission errors",
-    "JPEG2000 transmission errors",
-    "non eccentricity pattern noise",
-    "local block-wise distortions",
-    "mean shift",
-    "contrast change",
-    "change of colour saturation",
-    "multiplicative Gaussian noise",
-    "comfort noise",
-    "lossy compression of noisy images",
-    "colour quantization with dither",
-    "chromatic aberrations",
+    "additive Gaussian noise", "additive noise in colour components", "spatially correlated noise", "masked noise",
+    "high frequency noise", "impulse noise", "quantization noise", "Gaussian blur", "image denoising",
+    "JPEG compression", "JPEG2000 compression", "JPEG transmission errors", "JPEG2000 transmission errors",
+    "non eccentricity pattern noise", "local block-wise distortions", "mean shift", "contrast change",
+    "change of colour saturation", "multiplicative Gaussian noise", "comfort noise",
+    "lossy compression of noisy images", "colour quantization with dither", "chromatic aberrations",
     "sparse sampling and reconstruction",
 )
+# fmt: on
 _NAME = re.compile(r"(i\d\d)_(\d\d)_([1-5])\.bmp")
 
 
@@ -51,26 +36,17 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
     rows = list(word_lines(file, TITLE, 2))
     deviations = [number(root / DEVIATIONS, line, word, "mos_std") for line, (word,) in _deviations(root, len(rows))]
     for (line, (score, name)), std in zip(rows, deviations, strict=True):
-        found = _NAME.fullmatch(name.lower())
-        if not found or not 1 <= int(found[2]) <= len(TYPES):
+        match = _NAME.fullmatch(name.lower())
+        if not match or not 1 <= int(match[2]) <= len(TYPES):
             raise DataError(file, line, f"{score!r} {name!r} is not a score and iRR_TT_L.bmp: not {TITLE}'s label file")
-        yield Rating(
-            image_id=name.lower(),
-            path=name,
-            raw=number(file, line, score, name),
-            file=file,
-            line=line,
-            std=std,
-            reference=found[1],
-            degradation=TYPES[int(found[2]) - 1],
-            level=int(found[3]),
-        )
+        kind = {"degradation": TYPES[int(match[2]) - 1], "level": int(match[3])}
+        yield rated(file, line, name, score, image_id=name.lower(), std=std, reference=match[1], **kind)
 
 
 def _deviations(root, count):
     rows = list(word_lines(root / DEVIATIONS, TITLE, 1))
     if len(rows) != count:
-        raise DataError(root / DEVIATIONS, None, f"has {len(rows)} lines, {SCORES} has {count}: they belong together")
+        raise DataError(root / DEVIATIONS, None, f"has {len(rows)} lines, {SCORES} has {count}: they must match")
     return rows
 
 

@@ -13,8 +13,8 @@ import ml_collections
 import numpy as np
 
 from driqa_jax import distributed
-from driqa_jax.data.open import Source
 from driqa_jax.data.pipeline import Order, dataset_codes, labelled
+from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
 from driqa_jax.train import initialization

@@ -18,8 +18,8 @@ import numpy as np
 from driqa_jax import distributed
 from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
-from driqa_jax.data.open import Source, Subset
 from driqa_jax.data.pipeline import evaluation_batches
+from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import chosen
 from driqa_jax.models.driqa import Features

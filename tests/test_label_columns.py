@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from driqa_jax.data.csv_lines import number, read_table
-from driqa_jax.data.errors import DataError
-from driqa_jax.data.label_columns import score_name
+from driqa_jax.data.label_columns import in_command, in_config, score_name
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured, open_source
-from driqa_jax.data.option_names import in_command, in_config
+from driqa_jax.errors import DataError
 from driqa_jax.evaluation.other_scores import read_scores
 
 NAMES = ("a.png", "b.png", "c.png")

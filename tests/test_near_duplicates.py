@@ -1,4 +1,4 @@
-"""Near neighbours: repeats and mirror images are found, strangers are not."""
+"""Near duplicates: repeats and mirror images are found, strangers are not."""
 
 import io
 
@@ -85,7 +85,7 @@ def chain(step, count, size=144):
     return [np.cos(a) * base[0] + np.sin(a) * base[1] for a in angles], base[2:]
 
 
-def test_neighbours_of_neighbours_are_one_cluster_over_block_bounds(monkeypatch):
+def test_near_duplicates_of_near_duplicates_are_one_cluster_over_block_bounds(monkeypatch):
     monkeypatch.setattr(near_duplicates, "_ROWS", 2)
     links, strangers = chain(30, 4)  # one step apart they correlate .87, two .5
     assert links[0] @ links[2] < near_duplicates.THRESHOLD < links[0] @ links[1]
