@@ -26,7 +26,7 @@ def scorers():
 
 def test_golden_scores_are_of_the_bundled_weights():
     assert file_sha256(bundled("lite")) == GOLDEN["sha256"], (
-        "the bundled weights changed: run `python tools/write_golden.py`, which rewrites tests/golden_scores.json, and "
+        "the bundled weights changed: run `python -m tools.write_golden`, which rewrites tests/golden_scores.json, and "
         "compare the scores before and after"
     )
     names = {path.name for path in PHOTOS.iterdir()} - {"README.md"}

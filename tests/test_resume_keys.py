@@ -9,7 +9,7 @@ from flax import traverse_util
 
 from driqa_jax.errors import UserError
 from driqa_jax.protocol.plan import Run
-from driqa_jax.protocol.record import claim, plain
+from driqa_jax.protocol.record import claim_folder, plain_values
 from driqa_jax.train import config as configuration
 from driqa_jax.train import loop
 
@@ -46,8 +46,8 @@ def test_training_and_protocol_agree_on_every_key(key, run, tmp_path):
     config = changed(key)
     (tmp_path / "config.json").write_text(json.dumps(run.config))
     of_training = refused(lambda: loop._claim(tmp_path, ml_collections.ConfigDict(config), True, True))
-    claim(run, tmp_path)
-    of_protocol = refused(lambda: claim(dataclasses.replace(run, config=config), tmp_path))
+    claim_folder(run, tmp_path)
+    of_protocol = refused(lambda: claim_folder(dataclasses.replace(run, config=config), tmp_path))
     assert of_training == ([] if key in FREE else [key])
     assert of_protocol == [f"config.{name}" for name in of_training]
 
@@ -56,8 +56,8 @@ def test_where_the_best_evaluation_is_kept_their_steps_are_part_of_the_run(run, 
     for checkpoints in (("last", "val_selected"), ("last", "best_on_test")):
         mine = dataclasses.replace(run, checkpoints=checkpoints)
         folder = tmp_path / checkpoints[1]
-        claim(mine, folder)
-        assert json.loads((folder / "plan.json").read_text()) == plain(mine)
+        claim_folder(mine, folder)
+        assert json.loads((folder / "plan.json").read_text()) == plain_values(mine)
         other = dataclasses.replace(mine, config=changed("eval_every"))
-        assert refused(lambda other=other, folder=folder: claim(other, folder)) == ["config.eval_every"]
-        assert not refused(lambda: claim(dataclasses.replace(mine, config=changed("log_every")), folder))  # noqa: B023
+        assert refused(lambda other=other, folder=folder: claim_folder(other, folder)) == ["config.eval_every"]
+        assert not refused(lambda: claim_folder(dataclasses.replace(mine, config=changed("log_every")), folder))  # noqa: B023

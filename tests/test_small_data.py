@@ -7,7 +7,7 @@ from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.calibration import IDENTITY
 from driqa_jax.inference.conformal import lacking
 from driqa_jax.train.export import _calibrated
-from driqa_jax.train.loop import _rescued
+from driqa_jax.train.loop import _saved_if_unreadable
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,8 @@ def test_without_enough_pictures_or_agreement_a_calibration_is_the_identity_with
         assert len(said) == warned and (found == IDENTITY) == bool(warned)
 
 
-def test_a_picture_that_cannot_be_read_while_training_is_an_error_after_the_save():
-    for step, words in ((7, "the state of step 7 is saved"), (None, "run the same command")):
-        saved = []
-        with pytest.raises(UserError, match=f"set: a.png: gone.*{words}"), _rescued(lambda: saved.append(1) or step):  # noqa: B023
-            raise UnreadableImage("set: a.png", "gone")
-        assert saved == [1]
+def test_an_unreadable_image_in_training_is_an_error_after_the_save():
+    for saved, words in (("; the state of step 7 is saved", "the state of step 7 is saved. Repair"), ("", "Repair")):
+        with pytest.raises(UserError, match=f"set: a.png: gone.*{words}.*run the same command"):
+            with _saved_if_unreadable(lambda: saved):  # noqa: B023
+                raise UnreadableImage("set: a.png", "gone")

@@ -1,6 +1,6 @@
 """Rewrite tests/golden_scores.json, the scores of the example photographs with the bundled weights.
 
-    python tools/write_golden.py
+    python -m tools.write_golden
 
 Run it when the bundled weights change, and look at the difference before you commit it.
 """
