@@ -6,7 +6,7 @@ import re
 
 from PIL import Image
 
-from driqa_jax.train import curves
+from driqa_jax.train import telemetry
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -30,5 +30,5 @@ def save_palette(image: Image.Image, path: pathlib.Path) -> None:
 def save_curves(run: str | os.PathLike) -> None:
     """Save the curves of a training's folder as docs/NAME_curves.png."""
     run = pathlib.Path(run)
-    curves.save(run)
+    telemetry.save_curves(run)
     save_palette(Image.open(run / "curves.png"), DOCS / f"{run.name}_curves.png")
