@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,7 +76,7 @@ def predict(
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """`apply` for a built model; with `mirror` the MOS is the mean over each image and its mirror image."""
     by_name = views_of(images, rule)
-    views = by_name["whole"], by_name["valid"], by_name["tiles"], by_name["tile_boxes"]
+    views: Any = by_name["whole"], by_name["valid"], by_name["tiles"], by_name["tile_boxes"]
     if mirror:
         views = [jnp.concatenate(pair) for pair in zip(views, mirrored(*views), strict=True)]
     mos, out = model.apply({"params": params}, *views)
@@ -114,7 +114,7 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
         raise ValueError(f"images must be floats in [0, 1], got {images.dtype}; divide by 255 first")
     pixels = _rounded(images.astype(jnp.float32) * 255.0)
     batch = pixels.shape[0]
-    cut = geometry(*pixels.shape[1:3], rule, canvas)
+    cut = geometry(pixels.shape[1], pixels.shape[2], rule, canvas)
     source = _resized(pixels, cut.source)
     source = jnp.pad(source, ((0, 0), (0, cut.beyond[0]), (0, cut.beyond[1]), (0, 0)), mode="symmetric")
     tiles = jnp.stack([source[:, y : y + rule.tile, x : x + rule.tile] for y, x in cut.corners], axis=1)
@@ -128,7 +128,7 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
     }
 
 
-def _resized(pixels, size):
+def _resized(pixels: jax.Array, size: Sequence[int]) -> jax.Array:
     """Resize like Pillow: columns, then rows, each rounded to 8 bits."""
     for axis in (2, 1):
         shape = list(pixels.shape)
@@ -138,7 +138,7 @@ def _resized(pixels, size):
     return pixels
 
 
-def _rounded(pixels):
+def _rounded(pixels: jax.Array) -> jax.Array:
     return pixels + jax.lax.stop_gradient(jnp.floor(pixels + 0.5) - pixels)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.load import require_params
@@ -124,7 +125,9 @@ class Scorer:
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         several = _is_several(images)
-        scores = [self._result(*outcome).score for outcome in self._predictions(images if several else [images])]
+        scores: list[Any] = [
+            self._result(*outcome).score for outcome in self._predictions(images if several else [images])
+        ]
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
@@ -224,31 +227,33 @@ class Scorer:
         return loss_of(self.apply, self.calibration)
 
     @functools.cached_property
-    def _applied(self):
+    def _applied(self) -> Callable[[Params, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
         return jax.jit(lambda params, images: predict(self.model, params, images, self.rule, self._mirror))
 
     @functools.cached_property
     def _explainer(self) -> Explainer:
         return Explainer(self)
 
-    def _predictions(self, images):
+    def _predictions(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Any, Any]]:
         """`_outcomes`, raising at the first exception."""
         for name, shown, outcome in self._outcomes(_named(images, None)):
             if isinstance(outcome, Exception):
                 raise outcome
             yield name, shown, outcome
 
-    def _outcomes(self, named):
+    def _outcomes(self, named: Iterable[tuple[str, ImageSource] | Pause]) -> Iterator[tuple[str, Any, Any]]:
         """(name, evidence, predictions) or (name, None, exception) per image."""
-        views = map(_with_evidence, views_in_order(named, self._view, self.workers))
-        for (name, shown), outcome in predictions_in_order(views, self._run, self.batch_size, self.parallel):
+        views: Any = map(_with_evidence, views_in_order(named, self._view, self.workers))
+        outcomes: Any = predictions_in_order(views, self._run, self.batch_size, self.parallel)
+        for (name, shown), outcome in outcomes:
             yield name, shown, outcome
 
-    def _view(self, name: str, source: ImageSource) -> tuple[View, Evidence]:
+    def _view(self, name: str, source: ImageSource) -> Any:
+        """(views, evidence) of one image."""
         if isinstance(source, Exception):
             raise source
 
-        def view(image):
+        def view(image: Image.Image) -> tuple[View, Evidence]:
             return make_view(image, self.rule), evidence(image.height, image.width, self.rule)
 
         return decode(source, self.max_pixels, name, use=view)
@@ -302,7 +307,7 @@ def _is_several(images: Any) -> bool:
     return isinstance(images, Iterable)
 
 
-def _with_evidence(item):
+def _with_evidence(item: Any) -> Any:
     """An item of `views_in_order` with the evidence moved beside the name, since the device does not read it."""
     if item is PAUSE:
         return item
@@ -311,14 +316,16 @@ def _with_evidence(item):
     return (name, shown), view
 
 
-def _named(images: Iterable[ImageSource], names: Iterable[str] | None) -> Iterator[tuple[str, ImageSource] | Pause]:
+def _named(
+    images: Iterable[ImageSource | Pause], names: Iterable[str] | None
+) -> Iterator[tuple[str, ImageSource] | Pause]:
     if names is not None:
         yield from zip(names, images, strict=True)
         return
     count = 0
     for image in images:
-        if image is PAUSE:
-            yield PAUSE
+        if isinstance(image, Pause):
+            yield image
             continue
         if isinstance(image, (str, os.PathLike)):
             yield os.fspath(image), image

@@ -135,7 +135,7 @@ def save(path: str | os.PathLike, scorer: Any) -> None:
         "model": os.path.basename(os.path.normpath(scorer.name)),  # the folder is private
         "sha256": scorer.sha256,
         "inputs": inputs,
-        "outputs": list(exported.out_tree.unflatten(exported.out_avals)),
+        "outputs": list(jax.tree.unflatten(exported.out_tree, exported.out_avals)),
         "platforms": list(exported.platforms),
         "jax": jax.__version__,
     }
@@ -162,7 +162,7 @@ def _program(scorer: Any) -> Callable[..., dict[str, jax.Array]]:
     stored = jax.tree.map(_smallest, jax.device_get(scorer.params))
     model, calibration = scorer.model, scorer.calibration
 
-    def score(whole, valid, tiles, tile_boxes):
+    def score(whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array) -> dict[str, jax.Array]:
         params = jax.tree.map(lambda value: jnp.asarray(value).astype(jnp.float32), stored)
         whole, tiles = (pixels.astype(jnp.float32) / 255.0 for pixels in (whole, tiles))
         mos, out = model.apply({"params": params}, whole, valid, tiles, tile_boxes)
