@@ -33,7 +33,10 @@ def test_without_enough_pictures_or_agreement_a_calibration_is_the_identity_with
 
 
 def test_an_unreadable_image_in_training_is_an_error_after_the_save():
-    for saved, words in (("; the state of step 7 is saved", "the state of step 7 is saved. Repair"), ("", "Repair")):
-        message = f"set: a.png: gone.*{words}.*run the same command"
-        with pytest.raises(UserError, match=message), _saved_if_unreadable(lambda: saved):  # noqa: B023
+    for unsaved, words in ((True, "the state of the last step is saved. Repair"), (False, "gone. Repair")):
+        called = []
+        message = f"set: a.png: gone.*{words}.*run the same command" if unsaved else f"set: a.png: {words}"
+        rescue = [lambda: called.append("save"), lambda: called.append("close")]  # noqa: B023
+        with pytest.raises(UserError, match=message), _saved_if_unreadable(lambda: unsaved, *rescue):  # noqa: B023
             raise UnreadableImage("set: a.png", "gone")
+        assert called == ["save", "close"] * unsaved

@@ -48,8 +48,7 @@ def export(
       average: workdir of another run of the same model on the same data and fold, such as the one that this run started
         from: the mean of both parameters is written. Source: Wortsman et al., "Robust fine-tuning of zero-shot models",
         CVPR 2022.
-
-      warn: told, in words, what the file goes without.
+      warn: called with a line about what the file lacks.
 
     Returns:
       `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
@@ -86,7 +85,15 @@ def export(
         predictions.append(values)
         seen.append(shown)
         progress("validation", len(predictions), len(validation))
-    parts, mos = np.asarray(predictions, np.float64), validation.column("mos").astype(np.float64)
+    mos = validation.column("mos").astype(np.float64)
+    fitted, values = _fit(np.asarray(predictions, np.float64), seen, mos, warn)
+    provenance = {**_without_paths(metadata["provenance"]), "validation": values}
+    header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
+    return {"sha256": save_weights(out, params, header), **values}
+
+
+def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
+    """The calibration and interval of a header, and what was measured; `parts` (N, 1 + tiles), the whole view first."""
     predicted = parts[:, 0]
     calibration = _calibrated(predicted, mos, warn)
     calibrated = np.clip(calibration(parts), 0.0, 1.0)
@@ -101,11 +108,8 @@ def export(
         "mae": float(np.abs(predicted - mos).mean()),
         "mae_calibrated": float(np.abs(calibration(predicted) - mos).mean()),
     }
-    provenance = {**_without_paths(metadata["provenance"]), "validation": values}
     curve = {} if calibration == IDENTITY else calibration.to_dict()
-    header = {**metadata, "calibration": curve, "interval": interval}
-    header |= {"provenance": provenance, "licence": licence}
-    return {"sha256": save_weights(out, params, header), **values}
+    return {"calibration": curve, "interval": interval}, values
 
 
 def _calibrated(predicted, mos, warn):

@@ -79,8 +79,7 @@ def train(
     """Train from the start or from the newest checkpoint in `workdir`; `stage` replaces the one in `config.stage`.
 
     Returns:
-      The exit code: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if the loss or a gradient is not finite, which
-      standard error names. In every case the last good state is saved.
+      The exit code, after saving: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if a value is not finite.
 
     Raises:
       UserError: the configuration is invalid, or `workdir` holds a run of another configuration.
@@ -103,16 +102,10 @@ def train(
             checkpoints.save(run, config, step * config.batch_size)
         hooks.on_save(step, time.perf_counter() - began)
 
-    def rescue():
-        # The other processes can read their images, so they would not take part in this save.
-        if jax.process_count() > 1 or step == start or int(run.nonfinite_code):
-            return ""
-        save()
-        checkpoints.close()
-        log.close()
-        return f"; the state of step {step} is saved"
+    def unsaved() -> bool:
+        return step > start and not int(run.nonfinite_code)
 
-    with Interrupt() as interrupt, _saved_if_unreadable(rescue):
+    with Interrupt() as interrupt, _saved_if_unreadable(unsaved, save, checkpoints.close, log.close):
         while True:
             done = step >= steps
             # ---- evaluate, but not the step resumed at, which was evaluated before it was saved, nor a frozen state
@@ -159,21 +152,31 @@ def train(
             save_curves(setup.folder)
     if code:
         return _report_nonfinite(step + 1, nonfinite_name(code, metrics, run.trainable))
-    if interrupt.exit_code:
-        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
-    return interrupt.exit_code
+    return _report_stop(interrupt.exit_code, step, steps)
 
 
 @contextlib.contextmanager
-def _saved_if_unreadable(rescue: Callable[[], str]) -> Iterator[None]:
-    """If an image cannot be read, call `rescue`, which says what it saved, and raise UserError with what to do."""
+def _saved_if_unreadable(unsaved: Callable[[], bool], *rescue: Callable[[], None]) -> Iterator[None]:
+    """If an image cannot be read, call each `rescue` if there is unsaved progress, and raise UserError."""
     try:
         yield
     except UnreadableImage as error:
+        saved = ""
+        # With several processes, the others can read their images and would not take part in the save.
+        if jax.process_count() == 1 and unsaved():
+            for action in rescue:
+                action()
+            saved = "; the state of the last step is saved"
         raise UserError(
-            f"{error}{rescue()}. Repair the image and run the same command to resume, or remove it from the data and "
+            f"{error}{saved}. Repair the image and run the same command to resume, or remove it from the data and "
             "train into a new --workdir"
         ) from error
+
+
+def _report_stop(exit_code: int, step: int, steps: int) -> int:
+    if exit_code:
+        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
+    return exit_code
 
 
 def _report_nonfinite(step: int, name: str) -> int:
