@@ -1,12 +1,16 @@
 """The deduction head: what its form guarantees, and what its training learns from planted faults."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from driqa_jax.evaluation.human_scale import MEANS, drop
 from driqa_jax.models.deduction import FLOOR, DeductionHead, soft_minimum
 from driqa_jax.train import deduction
+from driqa_jax.train.deduction_features import as_degraded, ordinary
 
 MOMENTS, TILES, WIDTH, TYPES = 12, 4, 6, 3
 
@@ -77,12 +81,9 @@ def test_levels_of_several_seeds_are_averaged():
     rated, degraded, ordinary = planted(80)
     recipe = deduction.Recipe(epochs=2, batch=16, steps=1, seed=5)
     single = DeductionHead(TYPES, level_width=8, level_dropout=0.0)
-    both = deduction.fit(
-        single.clone(level_width=16), rated, degraded, ordinary, deduction.dataclasses.replace(recipe, models=2)
-    )
+    both = deduction.fit(single.clone(level_width=16), rated, degraded, ordinary, dataclasses.replace(recipe, models=2))
     each = [
-        deduction.fit(single, rated, degraded, ordinary, deduction.dataclasses.replace(recipe, seed=seed))
-        for seed in (5, 105)
+        deduction.fit(single, rated, degraded, ordinary, dataclasses.replace(recipe, seed=seed)) for seed in (5, 105)
     ]
     mean = np.mean([deduction.levels(single, params, rated.moments) for params in each], axis=0)
     merged = deduction.levels(single.clone(level_width=16), both, rated.moments)
@@ -104,3 +105,27 @@ def test_wrong_sizes_are_refused():
         deduction.fit(DeductionHead(TYPES), rated._replace(mos=rated.mos[1:]), degraded, ordinary)
     with pytest.raises(ValueError, match="equal lengths"):
         deduction.fit(DeductionHead(TYPES), rated, degraded._replace(types=degraded.types[1:]), ordinary)
+
+
+def test_groups_become_training_rows():
+    cells = [[("jpeg", 0), ("mean_shift", 4)], [("darken", 2), ("jpeg", 4)]]
+    moments = np.arange(2 * 3 * 5, dtype=np.float16).reshape(2, 3, 5)
+    rows = as_degraded(moments, np.zeros((2, 3, TILES, WIDTH), np.float16), cells, fidelity_weight=0.5)
+    names = list(MEANS)
+    np.testing.assert_array_equal(rows.moments, moments.reshape(6, 5))
+    np.testing.assert_array_equal(rows.pristine, [0, 0, 0, 3, 3, 3])
+    np.testing.assert_array_equal(
+        rows.types, [-1, *map(names.index, ("jpeg", "mean_shift")), -1, names.index("darken"), names.index("jpeg")]
+    )
+    np.testing.assert_array_equal(rows.weights, [1, 1, 0, 1, 0.5, 1])
+    np.testing.assert_allclose(
+        rows.drops, [0, drop("jpeg", 0), drop("mean_shift", 4), 0, drop("darken", 2), drop("jpeg", 4)]
+    )
+
+
+def test_ordinary_images_follow_their_seed():
+    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+    made = [ordinary(image, seed) for seed in range(20)]
+    assert all(np.array_equal(a, ordinary(image, seed)) for seed, a in enumerate(made))
+    assert min(a.shape[0] for a in made) < 120 and max(a.shape[0] for a in made) == 200
+    assert all(0.39 < a.shape[0] / 200 <= 1 for a in made)

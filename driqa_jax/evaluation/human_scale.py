@@ -64,16 +64,20 @@ def drop(name: str, level: int) -> float:
     return float(np.clip((UNTOUCHED - MEANS[name][level]) / (UNTOUCHED - WORST), 0.0, 1.0))
 
 
-def degraded(photo: np.ndarray, name: str, seed: int = 0) -> Iterator[np.ndarray]:
-    """Every cell of a photograph (H, W, 3) uint8, called `name`: types in the order of `MEANS`, mildest level first."""
+def degraded(
+    photo: np.ndarray, name: str, seed: int = 0, cells: Sequence[tuple[str, int]] | None = None
+) -> Iterator[np.ndarray]:
+    """Cells, pairs of a type and a level from 0 to 4, of a photograph (H, W, 3) uint8 called `name`.
+
+    None: every cell, types in the order of `MEANS`, mildest level first.
+    """
     image = jnp.asarray(photo, jnp.float32)[None] / 255.0
     photo_key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
-    for kind in MEANS:
+    for kind, level in cells or [(kind, level) for kind in MEANS for level in range(LEVELS)]:
         index = degradations.NAMES.index(kind)
-        for severity in find(kind).kadid_levels:
-            chain = Chain(jnp.array([[index]], jnp.int32), jnp.array([[severity]], jnp.float32))
-            # Levels of one type share the key: noise and positions are equal.
-            yield np.asarray(_apply(jax.random.fold_in(photo_key, index), image, chain))
+        chain = Chain(jnp.array([[index]], jnp.int32), jnp.array([[find(kind).kadid_levels[level]]], jnp.float32))
+        # Levels of one type share the key: noise and positions are equal.
+        yield np.asarray(_apply(jax.random.fold_in(photo_key, index), image, chain))
 
 
 def examine_human_scale(
