@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         others = _ordinary(encoders, source, args.ordinary, args.seed, progress)
     shares = tuple(TONE_SHARE if name in (*FIDELITY, *UNMATCHED) else 1.0 for name in MEANS)
     head = DeductionHead(len(MEANS), level_width=384, drop_width=256, shares=shares, top=0.9)
-    recipe = deduction.Recipe(models=3, decay=1e-2, steps=3000, ordinary=2.0, seed=args.seed)
+    recipe = deduction.Recipe(models=3, steps=3000, ordinary=4.0, seed=args.seed)
     params = deduction.fit(head, *data, others, recipe)
     tensors = {name: np.asarray(value, np.float32) for name, value in flatten(params).items()}
     described = {
