@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", help="also write the table: .md, .csv or .tex")
     args = parser.parse_args(argv)
     names = [args.model, *([args.reference] if args.reference else [])]
-    scorers = {name: driqa_jax.load(name, effort=args.effort) for name in names}
+    scorers = [driqa_jax.load(name, effort=args.effort) for name in names]
     scales = dict(_pair(text) for text in args.scale)
     rows = [_set_row(*_pair(text), scales, scorers) for text in args.set]
     if args.pristine:
@@ -78,7 +78,7 @@ def _set_row(name, path, scales, scorers):
     source = FolderSource(path, mos_range=scale)
     mos = source.column("mos").astype(np.float64)
     images = [source.encoded(row) for row in range(len(source))]
-    return [name, len(mos), *paired([np.array(list(scorer.predict(images))) for scorer in scorers.values()], mos)]
+    return [name, len(mos), *paired([np.array(list(scorer.predict(images))) for scorer in scorers], mos)]
 
 
 def _human_rows(folder, scorers):
@@ -86,7 +86,7 @@ def _human_rows(folder, scorers):
     photos = {pathlib.Path(path).name: _reduced(path) for path in paths}
     cells = [
         examine_human_scale(lambda images, scorer=scorer: np.array(list(scorer.predict(images))), photos)[1]
-        for scorer in scorers.values()
+        for scorer in scorers
     ]
     return [[name, len(photos), *_human(cells, fidelity)] for name, fidelity in HUMAN.items()]
 
