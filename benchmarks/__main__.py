@@ -12,6 +12,7 @@ BENCHMARKS = {
     "score": "images per second, start-up and peak memory of driqa score, compared with other packages",
     "step": "images per second of the training step, for both backward passes of the depthwise convolution",
     "train": "compilation, step, loop, data, checkpoints and memory of a training run",
+    "transfer": "agreement with people on image sets that nobody trained on, compared with a reference model",
     "topology": "memory, FLOPs and collectives of the training step on a TPU topology, compiled on a CPU",
 }
 

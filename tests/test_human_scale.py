@@ -1,0 +1,51 @@
+"""The human scale: its table fits the bank, and its figures are those of scipy on the chosen cells."""
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from benchmarks.transfer import paired
+from driqa_jax.degradations import DEGRADATIONS
+from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, agreement, degraded, drop
+
+
+def test_the_table_holds_the_types_of_the_bank_in_their_order():
+    with_levels = [entry.name for entry in DEGRADATIONS if entry.kadid_levels]
+    assert list(MEANS) == with_levels
+    assert all(len(row) == LEVELS and min(row) >= 1 and max(row) <= 5 for row in MEANS.values())
+    assert set(UNMATCHED) | set(FIDELITY) <= set(MEANS)
+
+
+def test_drops_span_the_range():
+    values = [drop(name, level) for name in MEANS for level in range(LEVELS)]
+    assert min(values) == 0 and 0.9 < max(values) <= 1
+    assert drop("gaussian_blur", 0) < drop("gaussian_blur", 2) < drop("gaussian_blur", 4)
+
+
+def test_agreement_is_the_rank_correlation_of_the_counted_cells():
+    rng = np.random.default_rng(0)
+    truth = np.array(list(MEANS.values()))
+    cells = truth[None] + rng.normal(0, 0.8, (6, *truth.shape))
+    for fidelity in (True, False):
+        used = [i for i, n in enumerate(MEANS) if n not in UNMATCHED and (fidelity or n not in FIDELITY)]
+        expected = spearmanr(cells[:, used].ravel(), np.broadcast_to(truth[used], (6, len(used), 5)).ravel()).statistic
+        found = agreement(cells, fidelity, draws=50)
+        assert abs(found.value - expected) < 1e-12
+        assert found.interval[0] <= found.value + 0.05 and found.interval[0] < found.interval[1]
+
+
+def test_cells_are_named_by_the_photograph_and_differ_from_it():
+    photo = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    first, again = (list(degraded(photo, "a")) for _ in range(2))
+    assert len(first) == len(MEANS) * LEVELS
+    np.testing.assert_array_equal(first, again)
+    worst = first[LEVELS - 1 :: LEVELS]
+    assert all(np.abs(image.astype(int) - photo).mean() > 0.5 for image in worst)
+
+
+def test_a_paired_difference_of_equal_models_is_zero_and_of_a_better_one_positive():
+    rng = np.random.default_rng(2)
+    mos = rng.random(200)
+    good, poor = mos + rng.normal(0, 0.1, 200), mos + rng.normal(0, 0.5, 200)
+    assert paired([good, good], mos)[2].interval == (0.0, 0.0)
+    better = paired([good, poor], mos)[2]
+    assert better.value > 0 and better.interval[0] > 0
