@@ -15,7 +15,7 @@ from driqa_jax.checkpoints.load import LoadedModel
 from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.views import ViewRule, make_view
-from driqa_jax.models.efficientnet import imagenet_weights
+from driqa_jax.models.pretrained import imagenet_weights
 from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.fit import Degraded
 from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, degraded, drop
