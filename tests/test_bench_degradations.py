@@ -15,7 +15,7 @@ def test_the_benchmark_writes_its_measurements(tmp_path, capsys, monkeypatch, ro
     monkeypatch.setattr(bench.pretrain, "degrade", lambda config, photos, index, step: (photos, step))
     monkeypatch.setattr(bench, "make_step", lambda *unused: lambda run, batch: (run, batch["photo"].sum()))
     fresh = {"a": {"kernel": np.zeros((2, 2))}}
-    monkeypatch.setattr(bench.initialization, "fresh_pretraining_params", lambda *unused: fresh)
+    monkeypatch.setattr(bench.initialization, "random_pretraining_params", lambda *unused: fresh)
     words = ["--side", "32", "--names", "brighten,motion_blur", "--repeats", "2", "--recipe", "pairs"]
     words += ["--config", str(root / "configs" / "pretrain_lite.py")]
     assert bench.main([*words, "--json", str(tmp_path / "b.json")]) == 0

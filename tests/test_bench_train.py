@@ -104,7 +104,7 @@ def test_a_topology_goes_to_the_bench_of_topologies(monkeypatch):
 
 def test_what_cannot_be_measured_is_refused(monkeypatch):
     monkeypatch.setattr(train, "read", lambda path, overrides: configured("pretrain"))
-    with pytest.raises(UserError, match="measures stage 2, finetune; config.stage is 'pretrain'"):
+    with pytest.raises(UserError, match="needs config.stage=finetune, got 'pretrain'"):
         train.main([])
     monkeypatch.setattr(train, "read", lambda path, overrides: configured())
     with pytest.raises(UserError, match="--devices 16: this machine has 8"):

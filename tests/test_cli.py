@@ -206,7 +206,7 @@ def test_evaluate_writes_figures_and_provenance(fake, photos, tmp_path, scorer, 
         "evaluate", "--data", photos / "ratings.csv", "--split", "all", "-o", result,
         "--figures", tmp_path / "figures", capsys=capsys
     )  # fmt: skip
-    assert code == 0 and "srcc" in out
+    assert code == 0 and "SRCC" in out
     assert (tmp_path / "figures" / "coverage.png").read_bytes().startswith(b"\x89PNG")
     report = json.loads(result.read_text())
     predicted = scorer(pictures()[:3]) / 100

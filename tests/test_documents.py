@@ -68,6 +68,7 @@ def test_python_blocks_parse(block):
     ast.parse(block.text, filename=block.place)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", pages_with([""]))
 def test_blocks_run(page, tmp_path, monkeypatch):
     execute([block for block in EXECUTED[page] if not block.when], tmp_path, monkeypatch, tiny=True)

@@ -192,7 +192,7 @@ def test_ablations_take_from_a_pretraining_what_they_do_not_leave_as_drawn(start
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"model.restoration": "finetune"}, "trains R, and the stage 'heads' keeps what a fixed R sees"),
+        ({"model.restoration": "finetune"}, "trains R, but the stage 'heads' keeps the features of a fixed R"),
         pytest.param(
             {"model.inject": "add"},
             "its R was trained with model.inject=film.*pretrain another",
