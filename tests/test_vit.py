@@ -336,9 +336,8 @@ def test_a_training_starts_from_the_file_and_what_it_gives_scores_photos(config,
 
 def test_without_a_file_the_vit_starts_fresh_and_says_so(config, capsys):
     assert initialization._backbone_weights(config, TINY) == {}
-    assert (
-        "variant 'tiny_vit': config.backbone is empty, so the ViT starts from random numbers" in capsys.readouterr().err
-    )
+    expected = "variant 'tiny_vit': config.backbone is empty, so the ViT starts from random numbers"
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.long
