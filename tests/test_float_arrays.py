@@ -81,3 +81,11 @@ def test_numbers_without_a_known_white_are_refused(dtype):
     for kind in (dtype, ml_dtypes.uint4, ml_dtypes.int4):
         with pytest.raises(ValueError, match="an image is uint8, uint16 or floating point"):
             decode(np.zeros((2, 2), kind))
+
+
+def test_values_halfway_between_two_levels_do_not_depend_on_rounding():
+    halves = (np.arange(255, dtype=np.float64)[:, None] + 0.5) / 255
+    image = np.broadcast_to(halves[:, :, None], (255, 16, 3)).astype(np.float32)
+    expected = decode(image)
+    for factor in (1 - 1e-7, 1 + 1e-7):
+        np.testing.assert_array_equal(decode(image * np.float32(factor)), expected)

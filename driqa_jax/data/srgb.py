@@ -80,7 +80,7 @@ def _scaled_to_8_bits(image, name):
             raise UnreadableImage(
                 name, f"{kind}float samples outside [0, 1], whose white is unknown; convert it to 8 or 16 bits"
             )
-        grey = np.rint(values * 255).astype(np.uint8)
+        grey = _from_floats(values)
     elif values.min() < 0 or values.max() > white:
         raise UnreadableImage(name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits")
     else:
@@ -118,6 +118,11 @@ def _readable_profile(profile: bytes, mode: str):
     return opened
 
 
+def _from_floats(values: np.ndarray) -> np.ndarray:
+    # Slightly more than half: values halfway between two levels go up, whatever floating-point rounding did to them.
+    return np.floor(values * 255 + 0.501).astype(np.uint8)
+
+
 def float_tolerance(dtype: np.dtype) -> float | None:
     """How far values of a float dtype may exceed [0, 1]; None for other dtypes.
 
@@ -151,7 +156,7 @@ def from_array(array: np.ndarray, name: str) -> np.ndarray:
         # This form rejects nan.
         if not (values.min() >= -tolerance and values.max() <= 1 + tolerance):
             raise ValueError(f"{label}: floats must lie in [0, 1] (divide by 255 first?)")
-        array = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
+        array = _from_floats(np.clip(values, 0, 1))
     elif array.dtype == np.uint16:
         array = _from_16_bits(array)
     elif array.dtype != np.uint8:
