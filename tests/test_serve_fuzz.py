@@ -35,7 +35,13 @@ AT_ONCE = 12
 @pytest.fixture(scope="module")
 def server():
     with running(
-        small_scorer(), upload_seconds=0.5, seconds=20, request_bytes=300_000, pictures=8, pixels=1e6
+        small_scorer(),
+        upload_seconds=0.5,
+        keep_alive_seconds=1,
+        seconds=20,
+        request_bytes=300_000,
+        pictures=8,
+        pixels=1e6,
     ) as client:
         yield client
 
