@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_text
+from driqa_jax.io import write_errors, write_text
 
 NOT_CURVES = ("step", "images_per_second")
+_ADVICE = "fix that and run the same command to resume"
 CURVE_WINDOWS = 50  # the moving mean of a curve covers this fraction of the run
 
 
@@ -37,7 +38,7 @@ class MetricLog:
         write_text(path, "".join(line + "\n" for line in kept))
         self._path, self._file = path, path.open("a")
         if tensorboard_installed():
-            with _writing(workdir / "tensorboard"):
+            with write_errors(workdir / "tensorboard", _ADVICE):
                 self._board = EventLog(workdir / "tensorboard", start_step)
 
     def later(self, step: int, metrics: dict, rate: float | None) -> None:
@@ -61,11 +62,11 @@ class MetricLog:
             return
         rounded = {name: float(f"{float(value):.6g}") for name, value in values.items()}
         written = {name: value if math.isfinite(value) else None for name, value in rounded.items()}
-        with _writing(self._path):
+        with write_errors(self._path, _ADVICE):
             self._file.write(json.dumps({"step": step, **written}, allow_nan=False) + "\n")
             self._file.flush()
         if self._board:
-            with _writing(self._path.parent / "tensorboard"):
+            with write_errors(self._path.parent / "tensorboard", _ADVICE):
                 self._board.write(step, {name: value for name, value in written.items() if value is not None})
         line = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {line}", file=sys.stderr, flush=True)
@@ -229,16 +230,6 @@ def save_curves(workdir: pathlib.Path) -> None:
     from driqa_jax.evaluation.figures import save_figure
 
     save_figure(draw_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
-
-
-@contextlib.contextmanager
-def _writing(path: pathlib.Path):
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); fix that and run the same command to resume"
-        ) from error
 
 
 def _step_of(line: str) -> float:
