@@ -227,7 +227,7 @@ def test_a_corrupt_newest_checkpoint_is_quarantined_and_the_previous_one_is_used
 
 def load_step(workdir):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("driqa_jax.checkpoints.metadata.describe", lambda run: run["step"])
+        patch.setattr("driqa_jax.checkpoints.load.describe", lambda run: run["step"])
         patch.setattr("driqa_jax.checkpoints.load.decode_metadata", lambda metadata, path: metadata)
         return load(workdir).metadata
 

@@ -11,7 +11,7 @@ import pytest
 from fake_model import fake_scorer
 from tiny_model import random_params, tiny
 
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.data.source import Resized
 from driqa_jax.data.synthetic import FakeSource

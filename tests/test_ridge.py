@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError

@@ -18,9 +18,7 @@ from tiny_model import random_params, tiny
 
 import driqa_jax
 from driqa_jax import distributed
-from driqa_jax.checkpoints.load import LoadedModel, load
-from driqa_jax.checkpoints.metadata import describe
-from driqa_jax.checkpoints.migrations import migrate_config
+from driqa_jax.checkpoints.load import LoadedModel, describe, load
 from driqa_jax.checkpoints.state import merge
 from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights
 from driqa_jax.degradations import NAMES
@@ -28,7 +26,7 @@ from driqa_jax.errors import DataError, UserError
 from driqa_jax.inference.calibration import fit_calibration
 from driqa_jax.models import driqa
 from driqa_jax.train import initialization, loop, optim
-from driqa_jax.train.config import default
+from driqa_jax.train.config import default, migrate_config
 from driqa_jax.train.export import export
 from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.telemetry import Chrono, MetricLog

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import ml_collections
 
 from driqa_jax.checkpoints.weights import (
+    FORMAT,
     Params,
     WeightsError,
     bundled,
@@ -24,6 +25,9 @@ from driqa_jax.checkpoints.weights import (
 )
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
+from driqa_jax.version import VERSION
+
+SCORING_TILES = 4
 
 
 class LoadedModel(NamedTuple):
@@ -54,17 +58,18 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
     else:
         is_bundled = os.fspath(name) in bundled_files() or not (path.is_file() or path.suffix == ".safetensors")
         file = bundled(os.fspath(name)) if is_bundled else path
-        loaded = LoadedModel(*load_weights(file, variant), file)
-    if variant and loaded.metadata["variant"] != variant:
-        held = loaded.metadata["variant"]
-        raise UserError(f"{name} holds a model of variant {held!r}, but model.variant is {variant!r}")
+        loaded = LoadedModel(*load_weights(file), file)
+    if variant and (held := loaded.metadata["variant"]) != variant:
+        raise WeightsError(
+            f"{name}: holds a model of the variant {held!r}, but model.variant is {variant!r}; set that variant, or "
+            "give another model"
+        )
     return loaded
 
 
 def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
     # Orbax takes a second to import, which scoring with a weights file should not pay.
     from driqa_jax.checkpoints import integrity
-    from driqa_jax.checkpoints.metadata import describe
     from driqa_jax.checkpoints.state import merge
 
     folder = workdir.resolve() / "checkpoints"
@@ -76,6 +81,30 @@ def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
     for other, why in corrupt.items():
         print(f"{folder / str(other)} is corrupt ({why}): loading step {step}", file=sys.stderr)
     return merge(state["ema"], state["frozen"]), decode_metadata(describe(run), workdir)
+
+
+def describe(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a weights file for a checkpoint; `run`: config, examples and step, as saved beside its state."""
+    config = run["config"]
+    sizes = {key: config["view"][key] for key in ("short", "tile")}
+    view = ViewRule(**sizes, tiles=SCORING_TILES)
+    if config["view"].get("kind") == "crop":
+        view = ViewRule(**sizes, tiles=1, kind="crop", canvases=((sizes["tile"], sizes["tile"]),))
+    return {
+        "format": FORMAT,
+        "variant": config["model"]["variant"],
+        "config": config["model"],
+        "view": view.to_dict(),
+        "calibration": {},  # `driqa export` fits one
+        "degradations": list(config["model"]["types"]),
+        "provenance": {
+            "run": {key: value for key, value in config.items() if key not in ("checkpoint", "cache")},
+            "step": run["step"],
+            "examples": run["examples"],
+            "driqa_jax": VERSION,
+        },
+        "licence": "",
+    }
 
 
 def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
@@ -100,11 +129,7 @@ def require_params(loaded: LoadedModel, model: Any) -> None:
 def expected_params(model: Any, rule: ViewRule) -> Params:
     """Names and shapes of the parameters of a model, without computing them."""
     height, width = rule.canvases[0]
-    shapes = {
-        "whole": ((1, height, width, 3), jnp.float32),
-        "valid": ((1, 2), jnp.int32),
-        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
-        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
-    }
-    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
-    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
+    whole, valid = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    tiles = jax.ShapeDtypeStruct((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32)
+    boxes = jax.ShapeDtypeStruct((1, rule.tiles, 4), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), whole, valid, tiles, boxes)["params"]

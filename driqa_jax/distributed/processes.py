@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from driqa_jax.errors import UserError
 
@@ -125,15 +126,9 @@ def _join(spec: str | ProcessSpec) -> tuple[int, int]:
 
 def first_says(flag: bool) -> bool:
     """The flag of process 0, in every process; all must call at the same step."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag, np.int32)))
 
 
 def gather_hosts(x: np.ndarray) -> np.ndarray:
     """Each host's array, all of one shape, stacked: (hosts, *x.shape)."""
-    from jax.experimental import multihost_utils
-
     return multihost_utils.process_allgather(np.asarray(x), tiled=False)

@@ -10,12 +10,11 @@ from typing import Any
 
 import ml_collections
 
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured
 from driqa_jax.data.source import Resized, Source
 from driqa_jax.data.split_file import Split, hash_split, official_split, published_split, subset_split
 from driqa_jax.errors import UserError
-from driqa_jax.train.config import set_key
+from driqa_jax.train.config import migrate_config, set_key
 from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
 from driqa_jax.io import make_folder, to_csv, write_json, write_text
 from driqa_jax.protocol.plan import CHOSEN, Run, slug
-from driqa_jax.train.config import fixed_on_resume
+from driqa_jax.train.config import fixed_on_resume, migrate_config
 
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import difflib
 import importlib.util
+import json
 import pathlib
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -12,10 +13,10 @@ from typing import Any
 import ml_collections
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import DEFAULTS, SWITCHES
+from driqa_jax.models.driqa import OLDER
 
 # The keys that may change when a run is resumed: where data and features lie, how often the run logs, evaluates and
 # saves, and how a step is executed. They change no parameter. A name that ends with a dot stands for all keys in it.
@@ -35,10 +36,15 @@ FREE_ON_RESUME = (
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """A key's default, whose type is the key's type (None: set by another key), and its meaning."""
+    """A key of the configuration.
+
+    default: its type is the key's type; None: set by another key. before: the value of runs from before the key
+    existed; None: the default. Whoever changes the default of a later key must set `before` to the old one.
+    """
 
     default: Any
     meaning: str
+    before: Any = None
 
 
 KEYS: dict[str, Key] = {
@@ -60,8 +66,8 @@ KEYS: dict[str, Key] = {
     ),
     "model.variant": Key("lite", "Size of the model: 'lite', 's' or 'b'."),
     "model.types": Key((), "Names of the degradations that E_d detects; () takes those of `init`, else all."),
-    "model.statistics": Key(True, "E_d also reads fixed signal statistics; `init` overrides it."),
-    "model.median": Key(True, "R also reads the 3x3 median of the pixels; `init` overrides it."),
+    "model.statistics": Key(True, "E_d also reads fixed signal statistics; `init` overrides it.", OLDER["statistics"]),
+    "model.median": Key(True, "R also reads the 3x3 median of the pixels; `init` overrides it.", OLDER["median"]),
     "model.dropout": Key(0.1, "Dropout probability."),
     **{
         f"model.{key}": Key(default, f"Ablation: {', '.join(map(repr, SWITCHES[key]))}; see models/ablations.py.")
@@ -177,6 +183,16 @@ def help_text() -> str:
         meaning = textwrap.fill(key.meaning, 100, initial_indent="    ", subsequent_indent="    ")
         blocks.append(f"{name}: {kind} = {key.default!r}\n{meaning}")
     return "\n".join(blocks)
+
+
+def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested training configuration, of JSON values, with the keys that were added since it was written."""
+    flat = traverse_util.flatten_dict(dict(config), sep=".", keep_empty_nodes=True)
+    values = {name: key.default if key.before is None else key.before for name, key in KEYS.items()}
+    before = json.loads(json.dumps(values))  # lists in place of tuples
+    # The seed used to select the validation fold too.
+    fold = {"data.fold": flat["seed"]} if "seed" in flat else {}
+    return traverse_util.unflatten_dict({**before, **fold, **flat}, sep=".")
 
 
 def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:

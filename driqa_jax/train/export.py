@@ -11,7 +11,6 @@ import numpy as np
 
 from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.load import model_config
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, save_weights
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
@@ -21,6 +20,7 @@ from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, lackin
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load
 from driqa_jax.progress import ProgressFn, silent
+from driqa_jax.train.config import migrate_config
 
 
 def export(

@@ -12,7 +12,6 @@ import ml_collections
 import numpy as np
 
 from driqa_jax.checkpoints.load import LoadedModel, load
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.checkpoints.state import merge
 from driqa_jax.checkpoints.weights import flatten
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
@@ -27,6 +26,7 @@ from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.vit import ViT
 from driqa_jax.train import rng
+from driqa_jax.train.config import migrate_config
 from driqa_jax.train.stages import finetune, pretrain
 
 PRETRAINED = {"degradation_encoder", "restoration"}

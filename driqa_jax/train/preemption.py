@@ -4,6 +4,7 @@ import os
 import signal
 
 import jax
+from jax.experimental import multihost_utils
 
 
 class Interrupt:
@@ -30,8 +31,6 @@ class Interrupt:
         """Whether to stop at the `number`-th call (from 0); the same answer in all processes."""
         if not self._shared:
             return bool(self.exit_code)
-        from jax.experimental import multihost_utils
-
         # JAX stops all processes at the first number that none has passed, and 0 counts as passed.
         if not multihost_utils.reached_preemption_sync_point(number + 1):
             return False
