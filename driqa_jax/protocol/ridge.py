@@ -23,7 +23,6 @@ from driqa_jax.protocol.plan import AS_FITTED, DataSets, Run
 from driqa_jax.train import initialization
 from driqa_jax.train.stages import frozen_features
 from driqa_jax.train.stages.finetune import require_scores
-from driqa_jax.train.stages.kept_features import KeptFeatures
 
 WIDTHS = (0.5, 1.0, 2.0)
 STRENGTHS = (1e-3, 1e-2, 1e-1)
@@ -63,7 +62,7 @@ class KernelRidge:
 def fitted(run: Run, sets: DataSets) -> Predictors:
     """Fit on the run's training part; the SRCC on its validation part selects width and strength.
 
-    Raises UserError if an image has no score, or as `driqa_jax.train.stages.kept_features` does.
+    Raises UserError if an image has no score, or as `frozen_features.encoders` does.
     """
     config = initialization.with_model(ml_collections.ConfigDict(dict(run.config)))
     model, encoders = build_model(config.model), frozen_features.encoders(config)
@@ -71,7 +70,7 @@ def fitted(run: Run, sets: DataSets) -> Predictors:
     def moments(source: Source, canvas: tuple[int, ...] = ()) -> np.ndarray:
         changed = ml_collections.ConfigDict(config.to_dict())
         changed.view.canvas = canvas or tuple(config.view.canvas)
-        kept = KeptFeatures(changed, model, encoders, source)
+        kept = frozen_features.KeptFeatures(changed, model, encoders, source)
         rows = [np.arange(len(source))[i : i + BLOCK] for i in range(0, len(source), BLOCK)]
         return np.concatenate([kept.read(each)["moments"] for each in rows]).astype(np.float64)
 

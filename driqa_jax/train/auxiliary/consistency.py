@@ -6,7 +6,6 @@ The loader makes the twins, see `data.perturbed_pairs`. They have no part in the
 import jax
 import ml_collections
 
-from driqa_jax import losses
 from driqa_jax.data.perturbed_pairs import PREFIX, Twins
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
@@ -28,23 +27,13 @@ def configured_twins(config: ml_collections.ConfigDict) -> Twins | None:
         raise UserError(f"config.twins.{error}") from None
 
 
-def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) -> dict[str, jax.Array]:
+def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> dict[str, jax.Array]:
     """The views of the batch's twins, and the `index` of the image of each."""
     del rule, step
     twins = {name.removeprefix(PREFIX): x for name, x in batch.items() if name.startswith(PREFIX)}
     return twins | {"index": batch["index"][:: config.twins.every]}
 
 
-def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> dict[str, jax.Array]:
-    """MOS (P,) of the images and of their twins."""
-    return {"image": own[:: config.twins.every], "twin": made}
-
-
-def compare(scores: dict[str, jax.Array]) -> jax.Array:
-    """The mean absolute difference in MOS."""
-    return losses.mos_l1(scores["twin"], scores["image"])
-
-
-def group_size(config: ml_collections.ConfigDict) -> int:
-    """One twin per group of this many consecutive examples."""
-    return config.twins.every
+def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """MOS (P,) of the twins and of their images."""
+    return made, own[:: config.twins.every]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import ml_collections
 
+from driqa_jax import losses
 from driqa_jax.train.auxiliary import consistency, ranking
 
 
@@ -16,9 +17,9 @@ class AuxiliaryLoss(NamedTuple):
     """A loss on extra images of a batch.
 
     views: (config, view rule, batch, step) -> the model's inputs for the extra images and the `index` of each.
-    read: (config, mos of the batch (B,), mos of the extra images) -> arrays to keep, by name.
+    read: (config, mos of the batch (B,), mos of the extra images) -> two arrays (P,) to compare.
     compare: (these arrays, gathered over the global batch) -> the loss, a scalar.
-    group_size: (config) -> how many consecutive examples the extra images are made from.
+    group_size: (config) -> how many consecutive examples one pair is made from.
     require_valid: (config) -> None; raises UserError for invalid settings.
     """
 
@@ -30,8 +31,10 @@ class AuxiliaryLoss(NamedTuple):
 
 
 AUXILIARY: dict[str, AuxiliaryLoss] = {
-    "rank": AuxiliaryLoss(ranking.views, ranking.read, ranking.compare, ranking.group_size, ranking.require_valid),
-    "same": AuxiliaryLoss(consistency.views, consistency.read, consistency.compare, consistency.group_size),
+    "rank": AuxiliaryLoss(
+        ranking.views, ranking.read, losses.rank_hinge, lambda config: config.rank.every, ranking.require_valid
+    ),
+    "same": AuxiliaryLoss(consistency.views, consistency.read, losses.mos_l1, lambda config: config.twins.every),
 }
 
 

@@ -1,31 +1,27 @@
 """Stage 0+1: `E_d`, its heads and `R` learn from degraded photographs, without human scores."""
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
 from driqa_jax import degradations, distributed, losses
-from driqa_jax.data.pipeline import pretrain_batches
+from driqa_jax.data.pipeline import Batch, pretrain_batches
+from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError
+from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import rng
 from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.step import Loss
 
 
-def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
-    """The endless stream of batches, from any step."""
+def batches(config: ml_collections.ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
+    """The endless stream of batches; `place`: start_step, process_index, process_count."""
+    data = config.data
     return pretrain_batches(
-        source,
-        config.pretrain.crop,
-        config.batch_size,
-        config.seed,
-        start_step,
-        process_index,
-        process_count,
-        config.data.threads,
-        config.data.halve,
+        source, config.pretrain.crop, config.batch_size, config.seed, *place, data.threads, data.halve
     )
 
 
@@ -38,7 +34,7 @@ def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradati
 
 
 def degrade(
-    config: ml_collections.ConfigDict, photos: jax.Array, index: jax.Array, step
+    config: ml_collections.ConfigDict, photos: jax.Array, index: jax.Array, step: jax.Array | int
 ) -> tuple[jax.Array, degradations.Chain, jax.Array]:
     """Degrade the photos of one device with the chains of this step.
 
@@ -77,7 +73,7 @@ def degrade(
     return jax.lax.map(apply, (keys, photos, chains, index)), chains, numbers
 
 
-def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
+def make_loss(config: ml_collections.ConfigDict, model: DRIQA) -> Loss:
     """`L_res` and, by their weights, `L_con` and the two parts of `L_type` on the global batch; `L_RS` if "restored".
 
     Raises:
