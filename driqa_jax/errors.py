@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 
 
 class UserError(Exception):
@@ -31,6 +33,15 @@ class DataError(UserError, ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, int | None, str]]:
         return type(self), (self.file, self.line, self.message)
+
+
+@contextlib.contextmanager
+def user_errors(prefix: str = "") -> Iterator[None]:
+    """Turn a ValueError or FileNotFoundError in the block into a UserError with `prefix`, such as a key, before it."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(f"{prefix}{error}") from error
 
 
 def reason(error: BaseException, name: str = "") -> str:

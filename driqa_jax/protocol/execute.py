@@ -9,7 +9,7 @@ import numpy as np
 
 from driqa_jax.data.source import Source, labels_sha256
 from driqa_jax.data.splits import novel, select
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.evaluation.bootstrap import LEVEL
 from driqa_jax.evaluation.report import Report, make_report
 from driqa_jax.protocol import ridge
@@ -67,10 +67,8 @@ def _images(run: Run, test: TestSet, sets: DataSets) -> tuple[Source, np.ndarray
     source = sets.open(run.config["data"] if test.data is None else test.data, test.height)
     if test.data is None and run.split:
         source = run.split.assigned(source)
-    try:
+    with user_errors():
         part = select(source, test.part, run.seed)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     unscored = np.flatnonzero(~np.isfinite(part.column("mos")))
     if len(unscored):
         raise UserError(f"{test.name}: {part.column('image_id')[unscored[0]]} has no score ({len(unscored)} such)")

@@ -13,7 +13,7 @@ import ml_collections
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured
 from driqa_jax.data.source import Resized, Source
 from driqa_jax.data.split_file import Split, hash_split, official_split, published_split, subset_split
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.train.config import migrate_config, set_key
 from driqa_jax.train.stages.registry import STAGES
 
@@ -100,10 +100,8 @@ class DataSets:
         """The source of a configuration's `data`. Raises UserError if it cannot be opened."""
         key = repr((height, *(str(data.get(name)) for name in OPENED_BY)))
         if key not in self._opened:
-            try:
+            with user_errors():
                 source = open_configured(ml_collections.ConfigDict(dict(data)))
-            except (ValueError, FileNotFoundError) as error:
-                raise UserError(str(error)) from error
             self._opened[key] = Resized(source, height) if height else source
         return self._opened[key]
 

@@ -16,7 +16,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
 from driqa_jax.io import make_folder, to_csv, write_json, write_text
 from driqa_jax.protocol.plan import CHOSEN, Run, slug
-from driqa_jax.train.config import fixed_on_resume, migrate_config
+from driqa_jax.train.config import fixed_on_resume, migrate_config, require_same
 
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"
@@ -75,13 +75,7 @@ def claim_folder(run: Run, folder: pathlib.Path) -> None:
     if not file.exists():
         write_json(file, now)
         return
-    before, after = _binding(json.loads(file.read_text())), _binding(now)
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if changed:
-        raise UserError(
-            f"{folder} holds this run with another configuration (it differs in {', '.join(changed)}); use another "
-            f"--workdir, or the same configuration to resume"
-        )
+    require_same(_binding(json.loads(file.read_text())), _binding(now), folder)
 
 
 def _binding(run: dict) -> dict[str, Any]:

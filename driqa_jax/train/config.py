@@ -202,6 +202,16 @@ def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in FREE_ON_RESUME and not key.startswith(groups)}
 
 
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Raises UserError with the keys, by dotted name, that differ from those that a run in `folder` began with."""
+    changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
+    if changed:
+        raise UserError(
+            f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); set another "
+            "--workdir, or use the same configuration to resume"
+        )
+
+
 def read(path: str | None, overrides: Sequence[str] = ()) -> ml_collections.FrozenConfigDict:
     """The configuration of a config file with overrides.
 

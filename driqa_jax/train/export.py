@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import ml_collections
@@ -30,14 +32,14 @@ def export(
     data_path: str | None = None,
     progress: ProgressFn = silent,
     average: str | os.PathLike | None = None,
-    warn=lambda text: None,
-) -> dict:
-    """Write the newest checkpoint of a finetuning run as a weights file.
+    warn: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write the newest checkpoint of a finetuning run as a weights file. The result is deterministic.
 
     The validation fold is scored with the float16 parameters of the file and the view of scoring. The calibration is
     fitted on these scores, and so is the interval if the fold has at least `conformal.FEWEST` images. With too few
     images, or if predictions do not rise with MOS, the file has no calibration: a score is then 100 times the predicted
-    MOS. The result is deterministic.
+    MOS.
 
     Args:
       workdir: of the run.
@@ -65,31 +67,34 @@ def export(
     from driqa_jax.models.driqa import build_model
     from driqa_jax.train.loop import sources
 
-    params, metadata, _ = load_model(workdir)
+    params, metadata, run = _load_run(workdir)
     _require_predictor(params, workdir)
-    run = ml_collections.ConfigDict(migrate_config(metadata["provenance"]["run"]))
     if average is not None:
-        other_params, other_metadata, _ = load_model(average)
-        other_run = ml_collections.ConfigDict(migrate_config(other_metadata["provenance"]["run"]))
+        other_params, other_metadata, other_run = _load_run(average)
         _require_alike(run, other_run, workdir, average)
         params = jax.tree.map(lambda x, y: (x + y) / 2, params, other_params)
         metadata["provenance"]["averaged_with"] = _without_paths(other_metadata["provenance"])
     if data_path:
         run.data.path = data_path
     validation = sources(run)[1]
-    rounded = _as_stored(params)
+    rounded = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
-    predictions, seen = [], []
-    for values, shown in scorer.predict_parts(validation.images()):
-        predictions.append(values)
-        seen.append(shown)
+    predictions, mos = [], validation.column("mos").astype(np.float64)
+    for each in scorer.predict_parts(validation.images()):
+        predictions.append(each)
         progress("validation", len(predictions), len(validation))
-    mos = validation.column("mos").astype(np.float64)
-    fitted, values = _fit(np.asarray(predictions, np.float64), seen, mos, warn)
+    parts, seen = zip(*predictions, strict=True)
+    fitted, values = _fit(np.asarray(parts, np.float64), seen, mos, warn)
     provenance = {**_without_paths(metadata["provenance"]), "validation": values}
     header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
     return {"sha256": save_weights(out, params, header), **values}
+
+
+def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ml_collections.ConfigDict]:
+    """The parameters, metadata and configuration of a run."""
+    params, metadata, _ = load_model(workdir)
+    return params, metadata, ml_collections.ConfigDict(migrate_config(metadata["provenance"]["run"]))
 
 
 def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
@@ -113,7 +118,7 @@ def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
 
 
 def _calibrated(predicted, mos, warn):
-    """The calibration that the pictures allow, the identity where they allow none; `warn` is told what is lacking."""
+    """The calibration that the images allow, or the identity; calls `warn` with what is lacking."""
     if few := lacking(len(mos)):
         warn(few)
     try:
@@ -136,7 +141,7 @@ def _require_alike(one, two, workdir, average):
         )
 
 
-def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict:
+def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict[str, str]:
     """Write a model as a `.stablehlo` file, see `driqa_jax.inference.exports.stablehlo`.
 
     It scores as `load(model)` does; a workdir gives its newest checkpoint, not calibrated.
@@ -179,8 +184,3 @@ def _without_paths(provenance: dict) -> dict:
     run = ml_collections.ConfigDict(provenance["run"])
     run.data.path, run.init = "", pathlib.PurePath(run.init).name
     return {**provenance, "run": run.to_dict()}
-
-
-def _as_stored(params: dict) -> dict:
-    """Parameters rounded to float16, as a weights file stores them."""
-    return jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)

@@ -25,13 +25,13 @@ from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import require_separate_contents, select
 from driqa_jax.distributed import processes
-from driqa_jax.errors import UnreadableImage, UserError
+from driqa_jax.errors import UnreadableImage, UserError, user_errors
 from driqa_jax.inference.conformal import lacking
-from driqa_jax.io import write_text
+from driqa_jax.io import to_json, write_text
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import initialization, optim
-from driqa_jax.train.config import fixed_on_resume
+from driqa_jax.train.config import fixed_on_resume, require_same
 from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.stages.registry import STAGES, Stage
 from driqa_jax.train.step import NONFINITE, make_step, nonfinite_name
@@ -40,6 +40,10 @@ from driqa_jax.train.telemetry import Chrono, MetricLog, Profile, save_curves
 
 def _ignore(*unused) -> None:
     pass
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +155,14 @@ def train(
         if jax.process_index() == 0:
             save_curves(setup.folder)
     if code:
-        return _report_nonfinite(step + 1, nonfinite_name(code, metrics, run.trainable))
-    return _report_stop(interrupt.exit_code, step, steps)
+        _report(
+            f"step {step + 1}: {nonfinite_name(code, metrics, run.trainable)} is not finite; the state before it is "
+            "saved. The same command repeats the step; a smaller config.optim.lr needs a new --workdir"
+        )
+        return 1
+    if interrupt.exit_code:
+        _report(f"stopped at step {step} of {steps}, saved")
+    return interrupt.exit_code
 
 
 @contextlib.contextmanager
@@ -173,21 +183,6 @@ def _saved_if_unreadable(unsaved: Callable[[], bool], *rescue: Callable[[], None
         ) from error
 
 
-def _report_stop(exit_code: int, step: int, steps: int) -> int:
-    if exit_code:
-        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
-    return exit_code
-
-
-def _report_nonfinite(step: int, name: str) -> int:
-    print(
-        f"step {step}: {name} is not finite; the state before it is saved. The same command repeats the step; a "
-        "smaller config.optim.lr needs a new --workdir",
-        file=sys.stderr,
-    )
-    return 1
-
-
 def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None) -> Setup:
     mesh = distributed.make_mesh()
     _require_valid(config, mesh)
@@ -201,27 +196,22 @@ def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None
     train_source, val_source = sources(config)
     overlap = 0 if begun else initialization.validation_overlap(config, lambda: opened(config)[0], val_source)
     if overlap and first:
-        print(
+        _report(
             f"warning: {config.init} was trained on {overlap} of the {len(val_source)} validation images "
-            "(config.data.fold selects them), so the validation metrics are too optimistic",
-            file=sys.stderr,
+            "(config.data.fold selects them), so the validation metrics are too optimistic"
         )
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
     if first:
-        print(
+        _report(
             f"{config.stage}: {len(train_source)} images, {len(val_source)} for validation, {steps} steps of "
             f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {jax.process_count()} "
-            "process(es)",
-            file=sys.stderr,
+            "process(es)"
         )
-        for line in (train_source.labels_from, lacking(len(val_source)) if stage.predict else ""):
-            if line:
-                print(line, file=sys.stderr)
+        for line in filter(None, (train_source.labels_from, lacking(len(val_source)) if stage.predict else "")):
+            _report(line)
 
-    try:
+    with user_errors("config."):
         model = build_model(config.model, config.remat)
-    except ValueError as error:
-        raise UserError(f"config.{error}") from None
     optimizer = optim.make_optimizer(config.optim, steps)
     return Setup(config, stage, mesh, folder, checkpoints, train_source, val_source, model, optimizer, steps)
 
@@ -252,7 +242,7 @@ def _initial_state(setup: Setup) -> state.TrainState:
         return run
     run = checkpoints.restore(jax.eval_shape(create, checkpoints.shapes()), distributed.everywhere(setup.mesh))
     if jax.process_index() == 0:
-        print(f"resumed at step {int(run.step)}", file=sys.stderr)
+        _report(f"resumed at step {int(run.step)}")
     return run
 
 
@@ -298,35 +288,21 @@ def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
 
 
 def sources(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
-    """The training and the validation part of the configured data.
-
-    Raises:
-      UserError: the data cannot be opened; the message says what to change.
-    """
+    """The training and the validation part of the configured data. Raises UserError if the data cannot be opened."""
     data = config.data
-    try:
+    with user_errors():
         source, official = opened(config)
         floor = data.min_mos or None
         parts = select(source, data.train, data.fold, floor), select(source, data.val, data.fold, floor)
         if shared := require_separate_contents(source, *parts, official):
-            print(f"warning: {shared}", file=sys.stderr)
+            _report(f"warning: {shared}")
         return parts
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
 
 
 def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, first: bool) -> None:
     """Write the configuration into a workdir; raise UserError if it holds a checkpoint of another configuration."""
-    path = folder / "config.json"
-    text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
-    if not begun or not path.exists():
-        if first:
-            write_text(path, text)
-        return
-    before, now = (fixed_on_resume(json.loads(each)) for each in (path.read_text(), text))
-    changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
-    if changed:
-        raise UserError(
-            f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
-            "set another --workdir, or use the same configuration to resume"
-        )
+    path, text = folder / "config.json", to_json(config.to_dict(), sort_keys=True)
+    if begun and path.exists():
+        require_same(*(fixed_on_resume(json.loads(each)) for each in (path.read_text(), text)), folder)
+    elif first:
+        write_text(path, text)

@@ -8,7 +8,7 @@ import ml_collections
 
 from driqa_jax.data.perturbed_pairs import PREFIX, Twins
 from driqa_jax.data.views import ViewRule
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 
 
 def configured_twins(config: ml_collections.ConfigDict) -> Twins | None:
@@ -21,10 +21,8 @@ def configured_twins(config: ml_collections.ConfigDict) -> Twins | None:
             f"config.twins.every={config.twins.every} does not divide what each of {jax.device_count()} devices reads "
             f"at a time; set config.batch_size to a multiple of {group}, or config.loss.same to 0"
         )
-    try:
+    with user_errors("config.twins."):
         return Twins(**config.twins.to_dict())
-    except ValueError as error:
-        raise UserError(f"config.twins.{error}") from None
 
 
 def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> dict[str, jax.Array]:

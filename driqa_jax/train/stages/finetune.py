@@ -12,7 +12,7 @@ from driqa_jax.data.perturbed_pairs import FINEST
 from driqa_jax.data.pipeline import Batch, evaluation_batches, finetune_batches
 from driqa_jax.data.source import Source
 from driqa_jax.data.views import ViewRule
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.models.ablations import chosen
 from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import rng
@@ -25,11 +25,9 @@ INPUTS = ("whole", "valid", "tiles", "tile_boxes", "index")
 def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
     """The view rule of a configuration with this many tiles. Raises UserError for an invalid one."""
     tile = config.view.tile
-    canvases = {"crop": {"canvases": ((tile, tile),)}}.get(config.view.kind, {})
-    try:
+    canvases = {"canvases": ((tile, tile),)} if config.view.kind == "crop" else {}
+    with user_errors("config.view: "):
         return ViewRule(short=config.view.short, tile=tile, tiles=tiles, kind=config.view.kind, **canvases)
-    except ValueError as error:
-        raise UserError(f"config.view: {error}") from None
 
 
 def as_inputs(batch: dict) -> tuple:

@@ -10,7 +10,7 @@ import ml_collections
 from driqa_jax import degradations, distributed, losses
 from driqa_jax.data.pipeline import Batch, pretrain_batches
 from driqa_jax.data.source import Source
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import rng
 from driqa_jax.train.auxiliary import rs_terms
@@ -27,10 +27,8 @@ def batches(config: ml_collections.ConfigDict, source: Source, *place: int) -> I
 
 def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradations.Mixture:
     """The recipe of a configuration. Raises UserError for an invalid one."""
-    try:
+    with user_errors("config.pretrain."):
         return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
-    except ValueError as error:
-        raise UserError(f"config.pretrain.{error}") from error
 
 
 def degrade(
