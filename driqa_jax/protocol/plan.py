@@ -71,13 +71,9 @@ class Run:
         """Folder relative to the workdir."""
         return pathlib.Path("runs", slug(self.row), slug(self.split.id) if self.split else "whole", f"seed{self.seed}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Run:
-        """The inverse of `to_dict`, also after JSON."""
+        """The inverse of `dataclasses.asdict`, also after JSON."""
         split, tests = values["split"], values["tests"]
         if split:
             images = split["images"] and {part: tuple(names) for part, names in split["images"].items()}
