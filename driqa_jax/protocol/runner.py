@@ -23,7 +23,6 @@ from driqa_jax.evaluation.report import Report, make_report
 from driqa_jax.io import make_folder, write_text
 from driqa_jax.protocol import ridge
 from driqa_jax.protocol.models import fixed_model, train_run
-from driqa_jax.protocol.pages import write_pages
 from driqa_jax.protocol.plan import DataSets, Run, TestSet, make_plan
 from driqa_jax.protocol.record import (
     FILE,
@@ -37,6 +36,7 @@ from driqa_jax.protocol.record import (
     save_state,
     scores_file,
 )
+from driqa_jax.protocol.summary import write_pages
 from driqa_jax.provenance import hardware, versions
 from driqa_jax.train.auxiliary.registry import group_size
 
