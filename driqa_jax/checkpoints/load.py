@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax.checkpoints.weights import (
     FORMAT,
@@ -38,7 +38,7 @@ class LoadedModel(NamedTuple):
     file: pathlib.Path | None
 
     @property
-    def config(self) -> ml_collections.ConfigDict:
+    def config(self) -> ConfigDict:
         """The model's configuration. Raises WeightsError for an unknown variant."""
         return model_config(self.metadata, self.file or "weights")
 
@@ -107,11 +107,11 @@ def describe(run: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
+def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ConfigDict:
     """The model's configuration from weights' metadata. Raises WeightsError for an unknown variant."""
     from driqa_jax.models.driqa import VARIANTS
 
-    config = ml_collections.ConfigDict(metadata["config"])
+    config = ConfigDict(metadata["config"])
     config = config.get("model", config)  # older weights hold the whole configuration of their training
     if config.get("variant") not in VARIANTS:
         raise WeightsError(

@@ -15,10 +15,10 @@ import sys
 import tempfile
 
 import jax
-import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 from orbax.checkpoint.utils import TMP_DIR_SUFFIX
 
 from driqa_jax.checkpoints import integrity
@@ -56,7 +56,7 @@ class Checkpoints:
         """The step of the newest checkpoint, complete or being saved; None if there is none."""
         return self._newest
 
-    def save(self, state: TrainState, config: ml_collections.ConfigDict, examples: int) -> None:
+    def save(self, state: TrainState, config: ConfigDict, examples: int) -> None:
         """Save in the background; `examples` is the position in the data, counted over all hosts.
 
         Raises:

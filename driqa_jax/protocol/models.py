@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 import safetensors
 import safetensors.numpy
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints.load import load as load_model
@@ -93,7 +93,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[TestSet, Source]) -
 
     parts: the images of the test sets. Raises UserError as `driqa_jax.train.loop.train` does, and if it returns 1.
     """
-    config = ml_collections.ConfigDict(dict(run.config))
+    config = ConfigDict(dict(run.config))
     if run.split and run.split.rule["kind"] != "official":
         run.split.save(folder / "split.json")
         config.data.split_file = str((folder / "split.json").resolve())
@@ -105,7 +105,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[TestSet, Source]) -
     def predict(params, test: TestSet, part: Source) -> np.ndarray:
         if test.canvas not in programs:
             # The saved configuration includes the degradation types of the initial weights.
-            saved = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+            saved = ConfigDict(json.loads((workdir / "config.json").read_text()))
             saved.view.canvas = test.canvas or tuple(saved.view.canvas)
             programs[test.canvas] = stage.predict(saved, build_model(saved.model), distributed.make_mesh())
         return programs[test.canvas](params, part)[0]
@@ -119,7 +119,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[TestSet, Source]) -
 
     if "init" not in load_state(folder):
         save_state(folder, init=_sha256(config.init))
-    code = train(ml_collections.FrozenConfigDict(config), str(workdir), Hooks(on_eval=on_eval))
+    code = train(FrozenConfigDict(config), str(workdir), Hooks(on_eval=on_eval))
     if code == 1:  # only this run failed: the others can continue
         raise UserError(f"{workdir}: loss or gradients were not finite; standard error names the step and the term")
     if code:
@@ -134,7 +134,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[TestSet, Source]) -
     )
 
 
-def view_provenance(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def view_provenance(config: ConfigDict) -> dict[str, Any]:
     """The view rule and canvas of a training's evaluations as plain values."""
     return {**view_rule(config, config.view.eval_tiles).to_dict(), "canvases": [list(config.view.canvas)]}
 

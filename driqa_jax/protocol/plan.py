@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured
 from driqa_jax.data.source import Resized, Source
@@ -97,12 +97,12 @@ class DataSets:
         key = repr((height, *(str(data.get(name)) for name in OPENED_BY)))
         if key not in self._opened:
             with user_errors():
-                source = open_configured(ml_collections.ConfigDict(dict(data)))
+                source = open_configured(ConfigDict(dict(data)))
             self._opened[key] = Resized(source, height) if height else source
         return self._opened[key]
 
 
-def make_plan(config: ml_collections.ConfigDict, sets: DataSets) -> list[Run]:
+def make_plan(config: ConfigDict, sets: DataSets) -> list[Run]:
     """The runs of a protocol, row by row.
 
     Raises UserError: an unknown key, two rows of one name, `best_on_test` as the first checkpoint, unreadable data.
@@ -129,7 +129,7 @@ def make_plan(config: ml_collections.ConfigDict, sets: DataSets) -> list[Run]:
 
 def _row(config, name, changes, checkpoints, sets):
     weights, baseline = changes.pop("weights", ""), changes.pop("baseline", "")
-    training = ml_collections.ConfigDict(config.base.to_dict()).lock()
+    training = ConfigDict(config.base.to_dict()).lock()
     for key, value in changes.items():
         try:
             set_key(training, key, value if isinstance(value, str) else repr(value))
@@ -150,7 +150,7 @@ def _row(config, name, changes, checkpoints, sets):
         tests = (TestSet(f"{split.data} {config.test}", config.test), *others) if config.test else others
         # The seed changes nothing for fixed weights, nor for a baseline whose validation part is given.
         for seed in config.seeds[:1] if weights or baseline and split.counts.get("val") else config.seeds:
-            chosen = ml_collections.ConfigDict(training.to_dict())
+            chosen = ConfigDict(training.to_dict())
             chosen.seed = chosen.data.fold = seed
             if split:
                 fold = ("train", "val") if split.counts.get("val") else ("train/fit", "train/val")

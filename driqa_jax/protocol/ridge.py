@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 from scipy.linalg import cho_factor, cho_solve
 
 from driqa_jax.checkpoints.weights import params_sha256
@@ -64,11 +64,11 @@ def fitted(run: Run, sets: DataSets) -> Predictors:
 
     Raises UserError if an image has no score, or as `frozen_features.encoders` does.
     """
-    config = initialization.with_model(ml_collections.ConfigDict(dict(run.config)))
+    config = initialization.with_model(ConfigDict(dict(run.config)))
     model, encoders = build_model(config.model), frozen_features.encoders(config)
 
     def moments(source: Source, canvas: tuple[int, ...] = ()) -> np.ndarray:
-        changed = ml_collections.ConfigDict(config.to_dict())
+        changed = ConfigDict(config.to_dict())
         changed.view.canvas = canvas or tuple(config.view.canvas)
         kept = frozen_features.KeptFeatures(changed, model, encoders, source)
         rows = [np.arange(len(source))[i : i + BLOCK] for i in range(0, len(source), BLOCK)]

@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-import ml_collections
 import numpy as np
 from flax import traverse_util
+from ml_collections import ConfigDict
 
 from driqa_jax import distributed
 from driqa_jax.data.source import Source, labels_sha256
@@ -41,7 +41,7 @@ from driqa_jax.provenance import hardware, versions
 from driqa_jax.train.auxiliary.registry import group_size
 
 
-def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
+def run_protocol(config: ConfigDict, workdir: str) -> int:
     """Execute the unfinished runs of a protocol (see `driqa_jax.protocol.config.default`) and write its tables.
 
     Returns 0, 1 if a run failed (the others are finished), 130 or 143 if a signal stopped it. Raises UserError for an
@@ -54,7 +54,7 @@ def run_protocol(config: ml_collections.ConfigDict, workdir: str) -> int:
         )
     sets = DataSets()
     runs = make_plan(config, sets)
-    trained = [ml_collections.ConfigDict(dict(run.config)) for run in runs if not run.weights]
+    trained = [ConfigDict(dict(run.config)) for run in runs if not run.weights]
     devices = [distributed.side_by_side(each.batch_size, group_size(each)) for each in trained]
     if devices:
         distributed.use_cores(config.cpu_devices or math.gcd(*devices))

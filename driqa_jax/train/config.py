@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
 from flax import traverse_util
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
@@ -169,10 +169,10 @@ KEYS: dict[str, Key] = {
 }
 
 
-def default() -> ml_collections.ConfigDict:
+def default() -> ConfigDict:
     """Every key with its default; a config file returns a changed copy."""
     flat = {name: key.default for name, key in KEYS.items()}
-    return ml_collections.ConfigDict(traverse_util.unflatten_dict(flat, sep=".")).lock()
+    return ConfigDict(traverse_util.unflatten_dict(flat, sep=".")).lock()
 
 
 def help_text() -> str:
@@ -212,7 +212,7 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: path
         )
 
 
-def read(path: str | None, overrides: Sequence[str] = ()) -> ml_collections.FrozenConfigDict:
+def read(path: str | None, overrides: Sequence[str] = ()) -> FrozenConfigDict:
     """The configuration of a config file with overrides.
 
     Args:
@@ -228,10 +228,10 @@ def read(path: str | None, overrides: Sequence[str] = ()) -> ml_collections.Froz
         if not equals:
             raise UserError(f"--config.{override}: write --config.KEY=VALUE")
         set_key(config, key, text)
-    return ml_collections.FrozenConfigDict(config)
+    return FrozenConfigDict(config)
 
 
-def _from_file(path: str) -> ml_collections.ConfigDict:
+def _from_file(path: str) -> ConfigDict:
     file = pathlib.Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no such config file")
@@ -248,12 +248,12 @@ def _from_file(path: str) -> ml_collections.ConfigDict:
     raise UserError(f"{path}: a config file must define get_config()")
 
 
-def keys(config: ml_collections.ConfigDict) -> list[str]:
+def keys(config: ConfigDict) -> list[str]:
     """Dotted names of all leaves."""
     return list(traverse_util.flatten_dict(config.to_dict(), sep="."))
 
 
-def set_key(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+def set_key(config: ConfigDict, key: str, text: str) -> None:
     """Set one key, by its dotted name, to the value in `text`. Raises UserError as `read` does."""
     known = keys(config)
     if key not in known:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.load import model_config
@@ -91,10 +91,10 @@ def export(
     return {"sha256": save_weights(out, params, header), **values}
 
 
-def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ml_collections.ConfigDict]:
+def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ConfigDict]:
     """The parameters, metadata and configuration of a run."""
     params, metadata, _ = load_model(workdir)
-    return params, metadata, ml_collections.ConfigDict(migrate_config(metadata["provenance"]["run"]))
+    return params, metadata, ConfigDict(migrate_config(metadata["provenance"]["run"]))
 
 
 def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
@@ -181,6 +181,6 @@ def _require_predictor(params, name: str | os.PathLike) -> None:
 
 def _without_paths(provenance: dict) -> dict:
     """Remove paths of the machine that trained, which are private."""
-    run = ml_collections.ConfigDict(provenance["run"])
+    run = ConfigDict(provenance["run"])
     run.data.path, run.init = "", pathlib.PurePath(run.init).name
     return {**provenance, "run": run.to_dict()}

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax.checkpoints.load import LoadedModel, load
 from driqa_jax.checkpoints.state import merge
@@ -37,7 +37,7 @@ RESTORER_FORM = ("condition", "inject")
 MEASURED_IMAGES = 192
 
 
-def load_init(config: ml_collections.ConfigDict) -> LoadedModel:
+def load_init(config: ConfigDict) -> LoadedModel:
     """The model of `config.init`, which a run loads once. Raises UserError if it cannot be loaded."""
     path = pathlib.Path(config.init)
     files = sorted(path.glob("checkpoints/*")) if path.is_dir() else [path] if path.is_file() else []
@@ -51,7 +51,7 @@ def _load_init(name: str, variant: str, version: tuple) -> LoadedModel:
     return load(name, variant)
 
 
-def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) -> ml_collections.FrozenConfigDict:
+def with_model(config: ConfigDict, known: Mapping | None = None) -> FrozenConfigDict:
     """The configuration completed with what the initial parameters determine of the model.
 
     `model.types` comes from the configuration if set, else from `known`, else from `init`, else it is the whole bank.
@@ -60,7 +60,7 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
 
     Raises UserError if `init` cannot be loaded, or a pretraining has other types than those that label its images.
     """
-    filled = ml_collections.ConfigDict(config.to_dict())
+    filled = ConfigDict(config.to_dict())
     if known is None and config.init:
         init = load_init(config)
         known = {**init.config, "types": init.metadata["degradations"]}
@@ -71,10 +71,10 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
     if config.stage == "pretrain" and filled.model.types != NAMES:
         given = config.init or "model.types"
         raise UserError(f"pretraining detects the {len(NAMES)} types of the bank; {given} has others")
-    return ml_collections.FrozenConfigDict(filled)
+    return FrozenConfigDict(filled)
 
 
-def validation_overlap(config: ml_collections.ConfigDict, whole: Callable[[], Source], val: Source) -> int:
+def validation_overlap(config: ConfigDict, whole: Callable[[], Source], val: Source) -> int:
     """How many images of `val`, a part of `whole()`, `config.init` was trained on, as far as its record tells.
 
     0 for a pretraining, which reads no scores; if only E_d and R are taken; and for data of another name or split file.
@@ -94,7 +94,7 @@ def validation_overlap(config: ml_collections.ConfigDict, whole: Callable[[], So
     return int(np.isin(val.column("image_id"), learned.column("image_id")).sum())
 
 
-def pretraining_params(config: ml_collections.ConfigDict, model: DRIQA, source: Source) -> dict:
+def pretraining_params(config: ConfigDict, model: DRIQA, source: Source) -> dict:
     """Random `E_d` and `R`, or those of `config.init`; only its `E_d` if an ablation gives `R` another form.
 
     The constants that standardize the statistics of a random `E_d` are measured on degraded images of `source`.
@@ -129,14 +129,14 @@ def pretraining_params(config: ml_collections.ConfigDict, model: DRIQA, source: 
     return _with_constants(params, ({"degradation_encoder/standardize_statistics": _sums(x)} for x in rows))
 
 
-def random_pretraining_params(config: ml_collections.ConfigDict, model: DRIQA) -> dict:
+def random_pretraining_params(config: ConfigDict, model: DRIQA) -> dict:
     """Random `E_d` and `R`, whose standardizing constants are not measured."""
     side = 32
     key = rng.stream(config.seed, "init")
     return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
 
 
-def finetuning_params(config: ml_collections.ConfigDict, model: DRIQA, source: Source) -> dict:
+def finetuning_params(config: ConfigDict, model: DRIQA, source: Source) -> dict:
     """Parameters for stage 2.
 
     A whole model in `config.init` with the ablations of the configuration is taken as it is. From any other, and from a
@@ -155,7 +155,7 @@ def finetuning_params(config: ml_collections.ConfigDict, model: DRIQA, source: S
     return standardized(params, measured_features(config, model, params, source))
 
 
-def encoders(config: ml_collections.ConfigDict, model: DRIQA) -> dict:
+def encoders(config: ConfigDict, model: DRIQA) -> dict:
     """Parameters for stage 2 except the standardizing constants; they depend on the configuration only.
 
     `E_d` and `R` come from `config.init` unless an ablation keeps them random. Random ones are the same for every seed:
@@ -188,7 +188,7 @@ def encoders(config: ml_collections.ConfigDict, model: DRIQA) -> dict:
     return params
 
 
-def _backbone_weights(config: ml_collections.ConfigDict, backbone) -> dict:
+def _backbone_weights(config: ConfigDict, backbone) -> dict:
     """Public weights of the backbone, or {} for a ViT without a file."""
     if not isinstance(backbone, ViT):
         if config.backbone:
@@ -212,7 +212,7 @@ def measured_rows(source: Source) -> np.ndarray:
     return np.unique(np.linspace(0, len(source) - 1, MEASURED_IMAGES).astype(int))
 
 
-def measured_features(config: ml_collections.ConfigDict, model: DRIQA, params: dict, source: Source) -> Iterator[tuple]:
+def measured_features(config: ConfigDict, model: DRIQA, params: dict, source: Source) -> Iterator[tuple]:
     """Moments (B, F), cells (B, h, w, F') and valid (B, 2) of the measured images, in batches."""
     measured = Subset(source, measured_rows(source), "measured")
     batches = evaluation_batches(measured, finetune.view_rule(config, 1), tuple(config.view.canvas), 8)

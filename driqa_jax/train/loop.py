@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import optax
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
@@ -65,7 +65,7 @@ class Hooks:
 class Setup(NamedTuple):
     """What is fixed while the loop runs; `config` is completed by `initialization.with_model`, `steps` the length."""
 
-    config: ml_collections.FrozenConfigDict
+    config: FrozenConfigDict
     stage: Stage
     mesh: jax.sharding.Mesh
     folder: pathlib.Path
@@ -77,16 +77,11 @@ class Setup(NamedTuple):
     steps: int
 
 
-def train(
-    config: ml_collections.ConfigDict, workdir: str, hooks: Hooks | None = None, stage: Stage | None = None
-) -> int:
+def train(config: ConfigDict, workdir: str, hooks: Hooks | None = None, stage: Stage | None = None) -> int:
     """Train from the start or from the newest checkpoint in `workdir`; `stage` replaces the one in `config.stage`.
 
-    Returns:
-      The exit code, after saving: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if a value is not finite.
-
-    Raises:
-      UserError: the configuration is invalid, or `workdir` holds a run of another configuration.
+    Returns the exit code, after saving: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if a value is not finite.
+    Raises UserError if the configuration is invalid, or if `workdir` holds a run of another configuration.
     """
     setup, hooks = _set_up(config, workdir, stage), hooks or Hooks()
     run = _initial_state(setup)
@@ -139,11 +134,10 @@ def train(
                 run, metrics = train_step(run, distributed.place_batch(batch, setup.mesh))
             hooks.on_step(step, metrics)
             step += 1
+            chrono.count(config.batch_size)
             if step == start + 1:
                 jax.block_until_ready(run)
                 chrono.restart()  # the first step includes compilation
-            else:
-                chrono.count(config.batch_size)
             # ---- log
             if step % config.log_every == 0 or step == steps:
                 # The code of the previous line has arrived by now, so the host does not wait for the step just sent.
@@ -183,7 +177,7 @@ def _saved_if_unreadable(unsaved: Callable[[], bool], *rescue: Callable[[], None
         ) from error
 
 
-def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None) -> Setup:
+def _set_up(config: ConfigDict, workdir: str, stage: Stage | None) -> Setup:
     mesh = distributed.make_mesh()
     _require_valid(config, mesh)
     stage, folder, first = stage or STAGES[config.stage], pathlib.Path(workdir), jax.process_index() == 0
@@ -216,7 +210,7 @@ def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None
     return Setup(config, stage, mesh, folder, checkpoints, train_source, val_source, model, optimizer, steps)
 
 
-def _require_valid(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def _require_valid(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     if config.batch_size % mesh.size:
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
     choices = {"parallel": distributed.EXECUTORS, "compute": COMPUTE, "stage": STAGES}
@@ -256,7 +250,7 @@ def _compiled_step(setup: Setup) -> Callable:
 class _SaveSchedule:
     """When to save: every `config.checkpoint.minutes`, and every `config.checkpoint.steps` steps."""
 
-    def __init__(self, config: ml_collections.ConfigDict):
+    def __init__(self, config: ConfigDict):
         self._config = config
         self.saved()
 
@@ -277,7 +271,7 @@ def _divides(interval: int, step: int) -> bool:
     return bool(interval) and step % interval == 0
 
 
-def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
+def opened(config: ConfigDict) -> tuple[Source, bool]:
     """The configured data with their split, and whether the split is the official one. Raises as opening does."""
     data = config.data
     source = open_configured(data, in_config)
@@ -287,7 +281,7 @@ def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
     return split.assigned(source), split.official
 
 
-def sources(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
+def sources(config: ConfigDict) -> tuple[Source, Source]:
     """The training and the validation part of the configured data. Raises UserError if the data cannot be opened."""
     data = config.data
     with user_errors():
@@ -299,7 +293,7 @@ def sources(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
         return parts
 
 
-def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, first: bool) -> None:
+def _claim(folder: pathlib.Path, config: ConfigDict, begun: bool, first: bool) -> None:
     """Write the configuration into a workdir; raise UserError if it holds a checkpoint of another configuration."""
     path, text = folder / "config.json", to_json(config.to_dict(), sort_keys=True)
     if begun and path.exists():

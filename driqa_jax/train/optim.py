@@ -4,32 +4,32 @@ import fnmatch
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
+from ml_collections import ConfigDict
 
 # Parameters that a stage never trains, and those that (stage, model.restoration) trains whatever `optim.frozen` says.
 ALWAYS_FROZEN = {"heads": ("degradation_encoder/*", "restoration/*", "quality_encoder/backbone/*")}
 ALWAYS_TRAINED = {("finetune", "finetune"): ("restoration/*",)}
 
 
-def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
+def schedule(config: ConfigDict, steps: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up over the share `warmup`, then cosine decay to `final` of the peak."""
     warmup = max(1, round(config.warmup * steps))
     return optax.warmup_cosine_decay_schedule(0.0, config.lr, warmup, max(steps, warmup + 1), config.lr * config.final)
 
 
-def is_frozen(config: ml_collections.ConfigDict, path: str) -> bool:
+def is_frozen(config: ConfigDict, path: str) -> bool:
     """Whether a parameter's path matches a pattern of `config.frozen`; `config` is `config.optim` of a run."""
     return _matches(path, config.frozen)
 
 
-def is_trained(config: ml_collections.ConfigDict, path: str) -> bool:
+def is_trained(config: ConfigDict, path: str) -> bool:
     """Whether a run with the whole configuration `config` trains a parameter."""
     trained = _matches(path, ALWAYS_TRAINED.get((config.stage, config.model.restoration), ()))
     return not _matches(path, ALWAYS_FROZEN.get(config.stage, ())) and (trained or not is_frozen(config.optim, path))
 
 
-def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformation:
     """AdamW on flat parameters `{path: array}`; weight decay applies to kernels only."""
 
     def factor(path):

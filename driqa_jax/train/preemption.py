@@ -2,6 +2,7 @@
 
 import os
 import signal
+from typing import Self
 
 import jax
 from jax.experimental import multihost_utils
@@ -17,13 +18,13 @@ class Interrupt:
         self.exit_code = 0
         self._shared = jax.distributed.is_initialized()
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         # JAX's SIGTERM handler is set below Python's, which would replace it.
         numbers = (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT)
         self._before = {number: signal.signal(number, self._set_flag) for number in numbers}
         return self
 
-    def __exit__(self, *unused):
+    def __exit__(self, *unused: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -1,5 +1,7 @@
 """What a run reports: metrics.jsonl, standard error, TensorBoard, curves, throughput and profiler traces."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import json
@@ -7,12 +9,17 @@ import math
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_errors, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOT_CURVES = ("step", "images_per_second")
 _ADVICE = "fix that and run the same command to resume"
@@ -34,8 +41,7 @@ class MetricLog:
             return
         path = workdir / "metrics.jsonl"
         text = path.read_text(errors="replace") if path.exists() else ""
-        kept = [line for line in text.splitlines() if _step_of(line) <= start_step]
-        write_text(path, "".join(line + "\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line, row in _complete_lines(text) if row["step"] <= start_step))
         self._path, self._file = path, path.open("a")
         if tensorboard_installed():
             with write_errors(workdir / "tensorboard", _ADVICE):
@@ -136,7 +142,7 @@ class Chrono:
         self._examples += examples
 
     @contextlib.contextmanager
-    def paused(self):
+    def paused(self) -> Iterator[None]:
         """Exclude the time of this block."""
         start = time.monotonic()
         yield
@@ -162,7 +168,7 @@ class Profile:
             raise UserError(f"config.profile must be (first step, number of steps), as (10, 3), or (); got {span!r}")
         self._folder, self._span, self._active = folder, span, False
 
-    def before(self, step: int, state) -> None:
+    def before(self, step: int, state: Any) -> None:
         """Call before step `step` (from 0) is dispatched; `state` is its input."""
         if not self._span:
             return
@@ -173,7 +179,7 @@ class Profile:
             jax.profiler.start_trace(str(self._folder))
             self._active = True
 
-    def stop(self, state) -> None:
+    def stop(self, state: Any) -> None:
         """End an active trace once its steps are done."""
         if self._active:
             jax.block_until_ready(state)
@@ -181,27 +187,24 @@ class Profile:
             self._active = False
 
 
-def draw_curves(metrics: pathlib.Path):
+def draw_curves(metrics: pathlib.Path) -> Figure:
     """A matplotlib Figure of a run's `metrics.jsonl`: one panel per quantity, validation as dots.
 
     Values of single steps are pale, their moving mean over a fiftieth of the run is dark. Incomplete lines and
     undefined values are skipped.
     """
-    from matplotlib.figure import Figure
+    # Imported here because matplotlib loads slowly and a run should start at once.
+    from driqa_jax.evaluation.figures import blank_figure
 
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in metrics.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
+    for _, row in _complete_lines(metrics.read_text()):
         for name, value in row.items():
             if name not in NOT_CURVES and value is not None:
                 series.setdefault(name, []).append((row["step"], value))
     names = sorted(series, key=lambda name: (name.startswith("val_"), name))
     columns = 3
     rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    figure = blank_figure(4 * columns, 2.6 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         _draw_panel(axes, name, *np.array(series[name]).T)
@@ -226,14 +229,15 @@ def _draw_panel(axes, name: str, x: np.ndarray, y: np.ndarray) -> None:
 
 def save_curves(workdir: pathlib.Path) -> None:
     """Write `workdir/curves.png` from `workdir/metrics.jsonl`."""
-    # Imported here because matplotlib loads slowly and a run should start at once.
     from driqa_jax.evaluation.figures import save_figure
 
     save_figure(draw_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # an incomplete line of a killed run
+def _complete_lines(text: str) -> Iterator[tuple[str, dict]]:
+    """The lines of a log with their values, without those that a killed run left incomplete."""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "step" in row:
+                yield line, row

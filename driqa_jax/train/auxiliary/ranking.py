@@ -9,8 +9,8 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from driqa_jax import degradations
 from driqa_jax.data.views import ViewRule
@@ -50,7 +50,7 @@ def draw(key: jax.Array, often: tuple[tuple[str, int], ...] = ()) -> tuple[jax.A
     return numbers[row], severities
 
 
-def require_valid(config: ml_collections.ConfigDict) -> None:
+def require_valid(config: ConfigDict) -> None:
     """Raises UserError unless `rank.often` holds pairs of a type that can be drawn and a count, and leaves a type."""
     often = config.rank.often
     names = [entry.name for entry in _TYPES]
@@ -65,7 +65,7 @@ def require_valid(config: ml_collections.ConfigDict) -> None:
         raise UserError("config.rank.often leaves no type to draw; give one of them more than 0")
 
 
-def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> dict[str, jax.Array]:
+def views(config: ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> dict[str, jax.Array]:
     """Views of the 2 P images of the batch's pairs, the better ones first.
 
     The first tile of every `config.rank.every`-th example makes a pair. The draw depends only on (seed, step, index);
@@ -105,7 +105,7 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step: 
     return {**_views_of(images, rule, batch), "index": jnp.concatenate([index, index])}
 
 
-def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
+def read(config: ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
     """MOS (P,) of the better and of the worse images."""
     del config, own
     better, worse = jnp.split(made, 2)

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax import losses
 from driqa_jax.train.auxiliary import consistency, ranking
@@ -26,8 +26,8 @@ class AuxiliaryLoss(NamedTuple):
     views: Callable
     read: Callable
     compare: Callable
-    group_size: Callable[[ml_collections.ConfigDict], int]
-    require_valid: Callable[[ml_collections.ConfigDict], None] = lambda config: None
+    group_size: Callable[[ConfigDict], int]
+    require_valid: Callable[[ConfigDict], None] = lambda config: None
 
 
 AUXILIARY: dict[str, AuxiliaryLoss] = {
@@ -38,17 +38,17 @@ AUXILIARY: dict[str, AuxiliaryLoss] = {
 }
 
 
-def active(config: ml_collections.ConfigDict) -> dict[str, AuxiliaryLoss]:
+def active(config: ConfigDict) -> dict[str, AuxiliaryLoss]:
     """The auxiliary losses whose weight is not 0."""
     return {name: loss for name, loss in AUXILIARY.items() if config.loss[name]}
 
 
-def read_group_size(config: ml_collections.ConfigDict) -> int:
+def read_group_size(config: ConfigDict) -> int:
     """How many consecutive examples stage 2 must read together."""
     return math.lcm(1, *(loss.group_size(config) for loss in active(config).values()))
 
 
-def group_size(config: ml_collections.ConfigDict) -> int:
+def group_size(config: ConfigDict) -> int:
     """How many consecutive examples of a batch one device must hold, over all `config.accumulate` parts."""
     sizes = {"pretrain": config.pretrain.block or 1, "finetune": read_group_size(config)}
     return sizes.get(config.stage, 1) * config.accumulate

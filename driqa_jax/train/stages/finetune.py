@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from driqa_jax import distributed, losses
 from driqa_jax.data.perturbed_pairs import FINEST
@@ -22,7 +22,7 @@ from driqa_jax.train.step import Loss
 INPUTS = ("whole", "valid", "tiles", "tile_boxes", "index")
 
 
-def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
+def view_rule(config: ConfigDict, tiles: int) -> ViewRule:
     """The view rule of a configuration with this many tiles. Raises UserError for an invalid one."""
     tile = config.view.tile
     canvases = {"canvases": ((tile, tile),)} if config.view.kind == "crop" else {}
@@ -35,7 +35,7 @@ def as_inputs(batch: dict) -> tuple:
     return batch["whole"] / 255.0, batch["valid"], batch["tiles"] / 255.0, batch["tile_boxes"]
 
 
-def batches(config: ml_collections.ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
+def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
     """The endless stream of batches; `place`: start_step, process_index, process_count.
 
     Raises UserError for an invalid `config.view.shrink` or `quality`, or if an image has no score.
@@ -60,7 +60,7 @@ def require_scores(source: Source) -> None:
         raise UserError(f"{source.name}: {unscored} of {len(source)} images have no score to learn from")
 
 
-def make_loss(config: ml_collections.ConfigDict, model: DRIQA) -> Loss:
+def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """`L_mos`, and by their weights `L_plcc, L_RS, L_aux, L_rank, L_same`, on the global batch; see docs/METHOD.md.
 
     Raises:
@@ -75,9 +75,7 @@ def make_loss(config: ml_collections.ConfigDict, model: DRIQA) -> Loss:
     return loss_of(config, look, rs_terms.selected(config, rs_terms.OF_SCORES), view_rule(config, config.view.tiles))
 
 
-def loss_of(
-    config: ml_collections.ConfigDict, look: Callable, rs_term: rs_terms.RSTerm, rule: ViewRule | None = None
-) -> Loss:
+def loss_of(config: ConfigDict, look: Callable, rs_term: rs_terms.RSTerm, rule: ViewRule | None = None) -> Loss:
     """The loss of scores for any model.
 
     Args:
@@ -133,7 +131,7 @@ def loss_of(
     )
 
 
-def predict(config: ml_collections.ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callable:
+def predict(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callable:
     """(params, source) -> predicted and true MOS, (N,) float64 each, in the source's order."""
     rule = view_rule(config, config.view.eval_tiles)
     forward = jax.jit(lambda params, batch: model.apply({"params": params}, *as_inputs(batch))[0])
@@ -153,7 +151,7 @@ def predict(config: ml_collections.ConfigDict, model: DRIQA, mesh: jax.sharding.
     return run
 
 
-def example(config: ml_collections.ConfigDict) -> tuple:
+def example(config: ConfigDict) -> tuple:
     """The smallest valid inputs, for initialising parameters."""
     side = 32
     return (

@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints.weights import params_sha256
@@ -40,7 +40,7 @@ _CHECKED_IMAGES = 4
 _EXACT = ("valid", "tile_boxes")  # positions and sizes, which are not rounded to config.cache.dtype
 
 
-def params(config: ml_collections.ConfigDict, model: DRIQA, source: Source) -> dict:
+def params(config: ConfigDict, model: DRIQA, source: Source) -> dict:
     """Initial parameters; only `E_d` and `R` are taken from `config.init`.
 
     Raises:
@@ -52,7 +52,7 @@ def params(config: ml_collections.ConfigDict, model: DRIQA, source: Source) -> d
 
 
 def batches(
-    config: ml_collections.ConfigDict, source: Source, start_step: int, process_index: int, process_count: int
+    config: ConfigDict, source: Source, start_step: int, process_index: int, process_count: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """The endless stream of batches, from any step, with the images in the order of `finetune_batches`.
 
@@ -72,7 +72,7 @@ def batches(
         step += 1
 
 
-def make_loss(config: ml_collections.ConfigDict, model: DRIQA) -> Loss:
+def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """The loss of the stage "finetune"; raises UserError for an RS loss that needs more than kept features."""
 
     def look(params, batch, keys):
@@ -81,7 +81,7 @@ def make_loss(config: ml_collections.ConfigDict, model: DRIQA) -> Loss:
     return finetune.loss_of(config, look, rs_terms.selected(config, rs_terms.OF_FEATURES))
 
 
-def predict(config: ml_collections.ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callable:
+def predict(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callable:
     """(params, source) -> predicted and true MOS, (N,) float64 each, in the source's order."""
     forward = jax.jit(
         lambda params, batch: model.apply({"params": params}, as_features(batch), method="from_features")[0]
@@ -103,7 +103,7 @@ def predict(config: ml_collections.ConfigDict, model: DRIQA, mesh: jax.sharding.
 
 
 @functools.lru_cache(maxsize=1)  # both `params` and `batches` of a run need it
-def encoders(config: ml_collections.FrozenConfigDict) -> dict:
+def encoders(config: FrozenConfigDict) -> dict:
     """Frozen parts and new parameters for the rest. Raises UserError as `params`, before features are computed."""
     rs_terms.selected(config, rs_terms.OF_FEATURES)
     for name in registry.AUXILIARY:
@@ -169,7 +169,7 @@ class KeptFeatures:
       UserError: the folder cannot be written, or holds features of other images with the same names.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, model: DRIQA, params: dict, source: Source):
+    def __init__(self, config: ConfigDict, model: DRIQA, params: dict, source: Source):
         if config.cache.dtype not in DTYPES:
             raise UserError(f"config.cache.dtype must be one of {', '.join(DTYPES)}, got {config.cache.dtype!r}")
         self._names = _names_of(source)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax import degradations, distributed, losses
 from driqa_jax.data.pipeline import Batch, pretrain_batches
@@ -17,7 +17,7 @@ from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.step import Loss
 
 
-def batches(config: ml_collections.ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
+def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
     """The endless stream of batches; `place`: start_step, process_index, process_count."""
     data = config.data
     return pretrain_batches(
@@ -25,14 +25,14 @@ def batches(config: ml_collections.ConfigDict, source: Source, *place: int) -> I
     )
 
 
-def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradations.Mixture:
+def recipe(config: ConfigDict) -> degradations.Recipe | degradations.Mixture:
     """The recipe of a configuration. Raises UserError for an invalid one."""
     with user_errors("config.pretrain."):
         return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
 
 
 def degrade(
-    config: ml_collections.ConfigDict, photos: jax.Array, index: jax.Array, step: jax.Array | int
+    config: ConfigDict, photos: jax.Array, index: jax.Array, step: jax.Array | int
 ) -> tuple[jax.Array, degradations.Chain, jax.Array]:
     """Degrade the photos of one device with the chains of this step.
 
@@ -71,7 +71,7 @@ def degrade(
     return jax.lax.map(apply, (keys, photos, chains, index)), chains, numbers
 
 
-def make_loss(config: ml_collections.ConfigDict, model: DRIQA) -> Loss:
+def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """`L_res` and, by their weights, `L_con` and the two parts of `L_type` on the global batch; `L_RS` if "restored".
 
     Raises:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from driqa_jax import degradations
 from driqa_jax.data.pipeline import pretrain_batches
@@ -41,7 +41,7 @@ class Stage(NamedTuple):
 
 
 def agreement(
-    predict: Callable, config: ml_collections.ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh
+    predict: Callable, config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh
 ) -> Callable[..., dict[str, float]]:
     """SRCC, PLCC and mean absolute error (MOS, 0 to 1) of `predict`, see `Stage`, on the whole validation fold."""
     run = predict(config, model, mesh)
@@ -55,9 +55,7 @@ def agreement(
     return measure
 
 
-def pretraining(
-    config: ml_collections.ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh
-) -> Callable[..., dict[str, float]]:
+def pretraining(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callable[..., dict[str, float]]:
     """Validation of a pretraining on held-out photos with fixed chains.
 
     `val_psnr_gain`: PSNR gained by restoring, in dB. `val_naming`: share of degraded images whose most probable type
