@@ -3,6 +3,7 @@
 A power cut or a full disk can leave a checkpoint incomplete after its folder was renamed into place.
 """
 
+import itertools
 import pathlib
 
 import jax
@@ -29,8 +30,7 @@ def read(path: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[dict, dict]:
     The checkpoint's own metadata says what to read, so that a change of code or configuration does not look like
     corruption. The handlers are called without the manager's barriers, so that a single host can read.
 
-    Raises:
-      CorruptCheckpointError: a file is missing, truncated or empty.
+    Raises CorruptCheckpointError if a file is missing, truncated or empty.
     """
     try:
         run = ocp.JsonCheckpointHandler().restore(path / "run")
@@ -49,11 +49,8 @@ def read(path: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[dict, dict]:
 def newest(folder: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[int | None, dict, dict, dict[int, str]]:
     """The newest intact checkpoint in a folder.
 
-    Returns:
-      (step, state, run record, reasons by step why newer ones are corrupt); (None, {}, {}, {}) without checkpoints.
-
-    Raises:
-      UserError: all checkpoints are corrupt.
+    Returns (step, state, run record, reasons by step why newer ones are corrupt); (None, {}, {}, {}) without any.
+    Raises UserError if all checkpoints are corrupt.
     """
     corrupt = {}
     for step in steps_in(folder):
@@ -73,8 +70,7 @@ def quarantine(folder: pathlib.Path, step: int) -> pathlib.Path:
     """Move a checkpoint to `broken-checkpoints` beside its folder; returns its new path."""
     target = folder.parent / "broken-checkpoints" / str(step)
     target.parent.mkdir(exist_ok=True)
-    number = 1
+    numbers = itertools.count(2)
     while target.exists():
-        number += 1
-        target = target.with_name(f"{step}-{number}")
+        target = target.with_name(f"{step}-{next(numbers)}")
     return (folder / str(step)).rename(target)

@@ -49,8 +49,7 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
     A workdir is only read, so that an active run can be loaded. If its newest checkpoint is corrupt, the previous one
     is loaded, with a line on standard error.
 
-    Raises:
-      UserError: nothing of that name can be loaded, or it is not of this variant (None: any).
+    Raises UserError if nothing of that name can be loaded, or it is not of this variant (None: any).
     """
     path = pathlib.Path(name)
     if os.fspath(name) not in bundled_files() and path.is_dir():

@@ -29,8 +29,7 @@ from driqa_jax.errors import UserError
 class Checkpoints:
     """The newest `keep` checkpoints under `workdir/checkpoints`; all hosts call all methods together.
 
-    Raises:
-      UserError: the folder cannot be written, all its checkpoints are corrupt, or `keep` is below 1.
+    Raises UserError if the folder cannot be written, all its checkpoints are corrupt, or `keep` is below 1.
     """
 
     def __init__(self, workdir: str | pathlib.Path, keep: int = 2):
@@ -59,8 +58,7 @@ class Checkpoints:
     def save(self, state: TrainState, config: ConfigDict, examples: int) -> None:
         """Save in the background; `examples` is the position in the data, counted over all hosts.
 
-        Raises:
-          UserError: this save or the previous one failed; earlier checkpoints stay.
+        Raises UserError if this save or the previous one failed; earlier checkpoints stay.
         """
         step = int(state.step)
         if step == self._newest:

@@ -76,8 +76,7 @@ def use_cores(parts: int) -> None:
 def place_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """Place this host's share of a global batch on its devices, split along the first axis.
 
-    Raises:
-      ValueError: the batch cannot be split equally over the devices.
+    Raises ValueError if the batch cannot be split equally over the devices.
     """
     count = next(iter(batch.values())).shape[0] * jax.process_count()
     if count % mesh.size:

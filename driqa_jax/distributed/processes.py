@@ -53,8 +53,7 @@ def joined(text: str) -> Iterator[int]:
     prints so and continues as one process. A process that fails ends at once, and the others a few seconds after
     `HEARTBEAT`. If the processes do not meet, JAX ends each of them. In both cases the last line says what to do.
 
-    Raises:
-      UserError: `text` has none of the forms of `parse`.
+    Raises UserError if `text` has none of the forms of `parse`.
     """
     spec = parse(text)
     if spec == "off":

@@ -3,9 +3,9 @@
 import ast
 import dataclasses
 import difflib
-import importlib.util
 import json
 import pathlib
+import runpy
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -213,14 +213,10 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: path
 
 
 def read(path: str | None, overrides: Sequence[str] = ()) -> FrozenConfigDict:
-    """The configuration of a config file with overrides.
+    """The configuration of a config file, Python with `get_config()` (None: the default), with overrides.
 
-    Args:
-      path: a Python file with `get_config()`; None: the default.
-      overrides: `a.b=value` each; the value is a Python literal or plain text.
-
-    Raises:
-      UserError: no such file, not Python, no `get_config`, an unknown key, or a value of another type than the key's.
+    An override is `a.b=value`; the value is a Python literal or plain text. Raises UserError for a missing file, not
+    Python, no `get_config`, an unknown key, or a value of another type than the key's.
     """
     config = default() if path is None else _from_file(path)
     for override in overrides:
@@ -237,12 +233,10 @@ def _from_file(path: str) -> ConfigDict:
         raise UserError(f"{path}: no such config file")
     if file.suffix != ".py":
         raise UserError(f"{path}: a config file is Python, named *.py")
-    spec = importlib.util.spec_from_file_location("driqa_config", file)
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        if hasattr(module, "get_config"):
-            return module.get_config()
+        names = runpy.run_path(path)
+        if "get_config" in names:
+            return names["get_config"]()
     except Exception as error:  # the file's code may raise anything, and the lock refuses unknown keys
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     raise UserError(f"{path}: a config file must define get_config()")
@@ -255,15 +249,11 @@ def keys(config: ConfigDict) -> list[str]:
 
 def set_key(config: ConfigDict, key: str, text: str) -> None:
     """Set one key, by its dotted name, to the value in `text`. Raises UserError as `read` does."""
-    known = keys(config)
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    if key not in values:
+        near = difflib.get_close_matches(key, values, n=1, cutoff=0.0)
         raise UserError(f"--config.{key}: no such key; the nearest is --config.{near[0]}")
-    *path, leaf = key.split(".")
-    node = config
-    for name in path:
-        node = node[name]
-    node[leaf] = _parse(key, text, node[leaf])
+    config.update_from_flattened_dict({key: _parse(key, text, values[key])})
 
 
 def _parse(key: str, text: str, current: Any) -> Any:

@@ -42,7 +42,6 @@ def export(
     MOS.
 
     Args:
-      workdir: of the run.
       out: the file, `.safetensors`.
       licence: of the weights, one line for the header.
       data_path: where the run's data are now; None: where they were in training.
@@ -52,12 +51,10 @@ def export(
         CVPR 2022.
       warn: called with a line about what the file lacks.
 
-    Returns:
-      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
-      and `mae_calibrated`.
+    Returns `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
+    and `mae_calibrated`.
 
-    Raises:
-      UserError: `workdir` is not a run, the run has no MOS predictor, or its data cannot be opened.
+    Raises UserError if `workdir` is not a run, the run has no MOS predictor, or its data cannot be opened.
     """
     if is_weights(workdir):
         raise UserError(
@@ -144,18 +141,10 @@ def _require_alike(one, two, workdir, average):
 def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict[str, str]:
     """Write a model as a `.stablehlo` file, see `driqa_jax.inference.exports.stablehlo`.
 
-    It scores as `load(model)` does; a workdir gives its newest checkpoint, not calibrated.
+    It scores as `load(model)` does; a workdir gives its newest checkpoint, not calibrated. `licence` is one line for a
+    workdir's weights (None: "not stated"); a weights file keeps its own. Returns `sha256` of the file.
 
-    Args:
-      model: a bundled name, a weights file, or a workdir.
-      out: the file, `.stablehlo`.
-      licence: of a workdir's weights, one line; None: "not stated". A weights file keeps its own.
-
-    Returns:
-      `sha256` of the file.
-
-    Raises:
-      UserError: no such model, a run without a MOS predictor, or a licence for a weights file.
+    Raises UserError if there is no such model, for a run without a MOS predictor, or for a licence of a weights file.
     """
     weights = is_weights(model)
     if weights and licence is not None:

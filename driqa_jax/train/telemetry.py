@@ -29,10 +29,8 @@ CURVE_WINDOWS = 50  # the moving mean of a curve covers this fraction of the run
 class MetricLog:
     """`workdir/metrics.jsonl` in the order of the steps, and `workdir/tensorboard` if tensorboardX is installed.
 
-    A resumed run drops the lines after the step that it starts from, and a line that a kill cut short.
-
-    Raises:
-      UserError: a file cannot be written, in the constructor and in all methods; checkpoints are not affected.
+    A resumed run drops the lines after the step that it starts from, and a line that a kill cut short. All methods
+    raise UserError if a file cannot be written; checkpoints are not affected.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
@@ -87,14 +85,9 @@ class MetricLog:
 class EventLog:
     """TensorBoard scalars in a new event file of `folder`, without TensorFlow; `write` returns once they are on disk.
 
-    The library's `SummaryWriter` is not used: its thread dies with the first failed write, such as on a full disk, and
-    the next write then waits forever.
-
-    Args:
-      start_step: TensorBoard hides what an earlier run wrote after this step.
-
-    Raises:
-      OSError: a file cannot be written, in the constructor and in all methods.
+    TensorBoard hides what an earlier run wrote after `start_step`. All methods raise OSError if a file cannot be
+    written. The library's `SummaryWriter` is not used: its thread dies with the first failed write, such as on a full
+    disk, and the next write then waits forever.
     """
 
     def __init__(self, folder: pathlib.Path, start_step: int):
@@ -110,8 +103,8 @@ class EventLog:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._file.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._file.write_event(Event(step=step, wall_time=time.time(), summary=summary))
         self._file.flush()
 
     def close(self) -> None:
@@ -159,8 +152,7 @@ class Chrono:
 class Profile:
     """A profiler trace of `span[1]` steps from step `span[0]` on, written to `folder`; () traces none.
 
-    Raises:
-      UserError: `span` is neither empty nor (first step >= 0, number of steps >= 1).
+    Raises UserError if `span` is neither empty nor (first step >= 0, number of steps >= 1).
     """
 
     def __init__(self, folder: pathlib.Path, span: tuple[int, ...]):

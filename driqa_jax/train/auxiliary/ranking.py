@@ -71,16 +71,9 @@ def views(config: ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> d
     The first tile of every `config.rank.every`-th example makes a pair. The draw depends only on (seed, step, index);
     both images of a pair share it.
 
-    Args:
-      rule: the rule of the batch's views.
-      batch: `whole` uint8 (B, H, W, 3), `tiles` uint8 (B, K, S, S, 3), `index` int32 (B,).
-
-    Returns:
-      `whole`, `valid`, `tiles` and `tile_boxes`, as `data.views.make_view` gives them for an S x S image, and the
-      `index` of the example of each.
-
-    Raises:
-      UserError: B is not a multiple of `config.rank.every`.
+    `batch`: `whole` uint8 (B, H, W, 3), `tiles` uint8 (B, K, S, S, 3) and `index` int32 (B,), made with `rule`. Returns
+    `whole`, `valid`, `tiles` and `tile_boxes`, as `data.views.make_view` gives them for an S x S image, and the `index`
+    of the example of each. Raises UserError if B is not a multiple of `config.rank.every`.
     """
     every, count = config.rank.every, batch["index"].shape[0]
     if every < 1 or count % every:

@@ -63,8 +63,7 @@ def require_scores(source: Source) -> None:
 def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """`L_mos`, and by their weights `L_plcc, L_RS, L_aux, L_rank, L_same`, on the global batch; see docs/METHOD.md.
 
-    Raises:
-      UserError: an RS loss that this stage does not support, or an invalid setting of an auxiliary loss.
+    Raises UserError for an RS loss that this stage does not support, or an invalid setting of an auxiliary loss.
     """
     for auxiliary in registry.active(config).values():
         auxiliary.require_valid(config)

@@ -43,8 +43,7 @@ _EXACT = ("valid", "tile_boxes")  # positions and sizes, which are not rounded t
 def params(config: ConfigDict, model: DRIQA, source: Source) -> dict:
     """Initial parameters; only `E_d` and `R` are taken from `config.init`.
 
-    Raises:
-      UserError: as `initialization.finetuning_params`, or an ablation trains a part that this stage freezes.
+    Raises UserError as `initialization.finetuning_params`, or if an ablation trains a part that this stage freezes.
     """
     fresh = encoders(config)
     features = KeptFeatures(config, model, fresh, source).read(initialization.measured_rows(source))
@@ -165,8 +164,7 @@ STORES = {
 class KeptFeatures:
     """The features of a source's images with these parameters; the constructor computes the missing ones.
 
-    Raises:
-      UserError: the folder cannot be written, or holds features of other images with the same names.
+    Raises UserError if the folder cannot be written, or holds features of other images with the same names.
     """
 
     def __init__(self, config: ConfigDict, model: DRIQA, params: dict, source: Source):

@@ -42,14 +42,12 @@ def degrade(
     Args:
       photos: (L, S, S, 3) float in [0, 1].
       index: (L,) int, the positions of the photos in the stream.
-      step: of the run.
 
     Returns:
       images (blocks, chains, photos, S, S, 3), the part on this device; their Chain, arrays (blocks, chains, steps);
       and the numbers of the blocks (blocks,) int, the same on all devices that share a block.
 
-    Raises:
-      UserError: the recipe is invalid, or a device would hold a part of a block.
+    Raises UserError if the recipe is invalid, or a device would hold a part of a block.
     """
     drawn = recipe(config)
     size = config.pretrain.block
@@ -74,8 +72,7 @@ def degrade(
 def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """`L_res` and, by their weights, `L_con` and the two parts of `L_type` on the global batch; `L_RS` if "restored".
 
-    Raises:
-      UserError: an unknown RS loss or distance, or the RS loss "restored" although nothing is restored.
+    Raises UserError for an unknown RS loss or distance, or the RS loss "restored" although nothing is restored.
     """
     weights = config.loss
     rs_terms.require_known(config)
@@ -175,16 +172,11 @@ def _compare(config, readings, facts, batch, step):
     return sum(factors[name] * share for name, share in shares.items()), shares
 
 
-def restored_vectors(model, params: dict, restored: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
+def restored_vectors(model: DRIQA, params: dict, restored: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
     """For the RS loss "restored", which pulls the vector of a restored image to that of the clean one.
 
-    `E_d` gets no gradient from it; otherwise it would learn to call any restored image clean.
-
-    Args:
-      restored, clean: (M, S, S, 3) float in [0, 1].
-
-    Returns:
-      `restored` and `clean`, their vectors (M, C).
+    `E_d` gets no gradient from it; otherwise it would learn to call any restored image clean. From images (M, S, S, 3)
+    float in [0, 1], returns `restored` and `clean`, their vectors (M, C).
     """
     judge = {"degradation_encoder": jax.lax.stop_gradient(params["degradation_encoder"])}
 
