@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Any
 
 
 class UserError(Exception):
@@ -42,6 +43,12 @@ def user_errors(prefix: str = "") -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError) as error:
         raise UserError(f"{prefix}{error}") from error
+
+
+def require_choice(key: str, value: Any, choices: Collection[str]) -> None:
+    """Raises UserError, with the choices, unless `value` is one of them; `key`: the configuration's key."""
+    if value not in choices:
+        raise UserError(f"config.{key} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def reason(error: BaseException, name: str = "") -> str:

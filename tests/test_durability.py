@@ -228,7 +228,7 @@ def test_a_corrupt_newest_checkpoint_is_quarantined_and_the_previous_one_is_used
 def load_step(workdir):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("driqa_jax.checkpoints.load.describe", lambda run: run["step"])
-        patch.setattr("driqa_jax.checkpoints.load.decode_metadata", lambda metadata, path: metadata)
+        patch.setattr("driqa_jax.checkpoints.weights.decode_metadata", lambda metadata, path: metadata)
         return load(workdir).metadata
 
 

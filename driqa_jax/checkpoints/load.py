@@ -12,17 +12,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from driqa_jax.checkpoints.weights import (
-    FORMAT,
-    Params,
-    WeightsError,
-    bundled,
-    bundled_files,
-    check_tensors,
-    decode_metadata,
-    flatten,
-    load_weights,
-)
+from driqa_jax.checkpoints import weights
+from driqa_jax.checkpoints.weights import Params, WeightsError
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
@@ -51,13 +42,13 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
 
     Raises UserError if nothing of that name can be loaded, or it is not of this variant (None: any).
     """
-    path = pathlib.Path(name)
-    if os.fspath(name) not in bundled_files() and path.is_dir():
+    path, is_bundled = pathlib.Path(name), os.fspath(name) in weights.bundled_files()
+    if path.is_dir() and not is_bundled:
         loaded = LoadedModel(*_newest_checkpoint(path), None)
     else:
-        is_bundled = os.fspath(name) in bundled_files() or not (path.is_file() or path.suffix == ".safetensors")
-        file = bundled(os.fspath(name)) if is_bundled else path
-        loaded = LoadedModel(*load_weights(file), file)
+        is_file = not is_bundled and (path.is_file() or path.suffix == ".safetensors")
+        file = path if is_file else weights.bundled(os.fspath(name))
+        loaded = LoadedModel(*weights.load_weights(file), file)
     if variant and (held := loaded.metadata["variant"]) != variant:
         raise WeightsError(
             f"{name}: holds a model of the variant {held!r}, but model.variant is {variant!r}; set that variant, or "
@@ -79,7 +70,7 @@ def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
         raise UserError(f"{workdir}: the run has saved no checkpoint yet")
     for other, why in corrupt.items():
         print(f"{folder / str(other)} is corrupt ({why}): loading step {step}", file=sys.stderr)
-    return merge(state["ema"], state["frozen"]), decode_metadata(describe(run), workdir)
+    return merge(state["ema"], state["frozen"]), weights.decode_metadata(describe(run), workdir)
 
 
 def describe(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +81,7 @@ def describe(run: Mapping[str, Any]) -> dict[str, Any]:
     if config["view"].get("kind") == "crop":
         view = ViewRule(**sizes, tiles=1, kind="crop", canvases=((sizes["tile"], sizes["tile"]),))
     return {
-        "format": FORMAT,
+        "format": weights.FORMAT,
         "variant": config["model"]["variant"],
         "config": config["model"],
         "view": view.to_dict(),
@@ -122,7 +113,7 @@ def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights
 def require_params(loaded: LoadedModel, model: Any) -> None:
     """Raises WeightsError, naming the tensors, unless a weights file has the parameters of `model`."""
     expected = expected_params(model, ViewRule.from_dict(loaded.metadata["view"]))
-    check_tensors(loaded.file or "weights", flatten(loaded.params), flatten(expected))
+    weights.check_tensors(loaded.file or "weights", weights.flatten(loaded.params), weights.flatten(expected))
 
 
 def expected_params(model: Any, rule: ViewRule) -> Params:

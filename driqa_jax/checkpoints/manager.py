@@ -24,6 +24,9 @@ from orbax.checkpoint.utils import TMP_DIR_SUFFIX
 from driqa_jax.checkpoints import integrity
 from driqa_jax.checkpoints.state import TrainState, merge
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_errors
+
+_SPACE = "free some space, or set another --workdir"
 
 
 class Checkpoints:
@@ -137,7 +140,7 @@ def _stored(state: TrainState) -> dict:
 
 def _lock(folder: pathlib.Path):
     """Create the folder if needed and lock it for this process; returns the open lock file."""
-    with _writing(folder):
+    with write_errors(folder, _SPACE):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a")
     try:
@@ -153,7 +156,7 @@ def _lock(folder: pathlib.Path):
 
 def _clean(folder: pathlib.Path) -> int | None:
     """Remove unfinished writes and quarantine corrupt checkpoints; returns the newest intact step."""
-    with _writing(folder):
+    with write_errors(folder, _SPACE):
         for unfinished in folder.glob(f"*{TMP_DIR_SUFFIX}*"):
             shutil.rmtree(unfinished)
         with tempfile.TemporaryFile(dir=folder) as probe:
@@ -163,16 +166,6 @@ def _clean(folder: pathlib.Path) -> int | None:
             target = integrity.quarantine(folder, other)
             print(f"checkpoint {other} is corrupt ({why}): moved to {target}", file=sys.stderr)
     return step
-
-
-@contextlib.contextmanager
-def _writing(folder):
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({_reason(error)}); free some space, or set another --workdir"
-        ) from error
 
 
 def _reason(error: Exception) -> str:

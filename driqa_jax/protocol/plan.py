@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured
 from driqa_jax.data.source import Resized, Source
 from driqa_jax.data.split_file import Split, hash_split, official_split, published_split, subset_split
-from driqa_jax.errors import UserError, user_errors
+from driqa_jax.errors import UserError, require_choice, user_errors
 from driqa_jax.train.config import migrate_config, set_key
 from driqa_jax.train.stages.registry import STAGES
 
@@ -83,7 +83,7 @@ class Run:
         return cls(**{**values, **changed, "config": migrate_config(values["config"])})
 
 
-OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count", *LABEL_OPTIONS)  # what `open_configured` reads
+OPENED_BY = ("kind", "name", "path", "fake_count", "mos_range", *LABEL_OPTIONS)  # what `open_configured` reads
 
 
 class DataSets:
@@ -108,7 +108,8 @@ def make_plan(config: ConfigDict, sets: DataSets) -> list[Run]:
     Raises UserError: an unknown key, two rows of one name, `best_on_test` as the first checkpoint, unreadable data.
     """
     checkpoints = tuple(config.checkpoints)
-    _require_known("checkpoints", checkpoints, CHECKPOINTS)
+    for name in checkpoints or ("",):
+        require_choice("checkpoints", name, CHECKPOINTS)
     if checkpoints[0] == PEEKED:
         raise UserError(
             f"config.checkpoints: {PEEKED} uses the test pictures; put another one first, never use it alone"
@@ -136,7 +137,7 @@ def _row(config, name, changes, checkpoints, sets):
         except UserError as error:
             raise UserError(f"config.rows, {name!r}: {str(error).replace('--config.', '')}") from None
     if baseline:
-        _require_known(f"rows, {name!r}: baseline", (baseline,), BASELINES)
+        require_choice(f"rows, {name!r}: baseline", baseline, BASELINES)
         if weights or training.stage != "heads":
             raise UserError(
                 f"config.rows, {name!r}: the ridge only reads cached features; set base.stage='heads' and no weights"
@@ -169,11 +170,8 @@ def _others(across, own, sets):
 
 
 def _data_of(given) -> dict[str, Any]:
-    return {
-        **{key: given[key] for key in ("kind", "name", "path", "fake_count")},
-        "mos_range": list(given.mos_range),
-        **{key: given[key] for key in LABEL_OPTIONS if given[key]},
-    }
+    values = {key: given[key] for key in OPENED_BY if given[key] or key not in LABEL_OPTIONS}
+    return {**values, "mos_range": list(given.mos_range)}
 
 
 def _splits(splits, source):
@@ -187,19 +185,13 @@ def _splits(splits, source):
         "published": lambda: [published_split(pathlib.Path(splits.folder), source, k) for k in splits.numbers],
         "files": lambda: [Split.load(file) for file in splits.files],
     }
-    _require_known("splits.kind", (splits.kind,), makers)
+    require_choice("splits.kind", splits.kind, makers)
     made = makers[splits.kind]()
     if not made:
         raise UserError("config.splits names no split; set config.splits.numbers or config.splits.files")
     for split in made:
         split.assigned(source)
     return made
-
-
-def _require_known(key, values, known):
-    for value in values or ("",):
-        if value not in known:
-            raise UserError(f"config.{key} must be one of {', '.join(known)}, got {value!r}")
 
 
 def slug(name: str) -> str:

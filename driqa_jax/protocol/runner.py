@@ -21,21 +21,10 @@ from driqa_jax.errors import UserError, user_errors
 from driqa_jax.evaluation.bootstrap import LEVEL
 from driqa_jax.evaluation.report import Report, make_report
 from driqa_jax.io import make_folder, write_text
-from driqa_jax.protocol import ridge
-from driqa_jax.protocol.models import fixed_model, train_run
+from driqa_jax.protocol import record as saved
+from driqa_jax.protocol.models import fit_ridge, fixed_model, train_run
 from driqa_jax.protocol.plan import DataSets, Run, TestSet, make_plan
-from driqa_jax.protocol.record import (
-    FILE,
-    Record,
-    Scores,
-    claim_folder,
-    load_scores,
-    load_state,
-    plain_values,
-    save_scores,
-    save_state,
-    scores_file,
-)
+from driqa_jax.protocol.record import FILE, Record, Scores
 from driqa_jax.protocol.summary import write_pages
 from driqa_jax.provenance import hardware, versions
 from driqa_jax.train.auxiliary.registry import group_size
@@ -91,10 +80,10 @@ def execute_run(run: Run, folder: pathlib.Path, sets: DataSets) -> int:
 
     Raises UserError: the folder holds another run, data cannot be read, or a prediction is not finite.
     """
-    claim_folder(run, folder)
+    saved.claim_folder(run, folder)
     if (folder / FILE).exists():
         return 0
-    start, before = time.monotonic(), load_state(folder).get("seconds", 0.0)
+    start, before = time.monotonic(), saved.load_state(folder).get("seconds", 0.0)
 
     def seconds():
         return round(before + time.monotonic() - start, 1)
@@ -103,11 +92,11 @@ def execute_run(run: Run, folder: pathlib.Path, sets: DataSets) -> int:
     if run.weights:
         model = fixed_model(run.weights)
     elif run.baseline:
-        model = ridge.fitted(run, sets)
+        model = fit_ridge(run, sets)
     else:
         model = train_run(run, folder, {test: part for test, (part, _) in parts.items()})
     if model.code:
-        save_state(folder, seconds=seconds())
+        saved.save_state(folder, seconds=seconds())
         return model.code
     reports: dict[str, dict[str, Report]] = {name: {} for name in run.checkpoints}
     for test, (part, is_novel) in parts.items():
@@ -115,7 +104,7 @@ def execute_run(run: Run, folder: pathlib.Path, sets: DataSets) -> int:
         scores = Scores(part.column("image_id"), part.column("mos").astype(np.float64), is_novel, predicted)
         for name in run.checkpoints:
             reports[name][test.name] = _report(run, test, part, scores, name)
-        save_scores(folder, test.name, scores)
+        saved.save_scores(folder, test.name, scores)
     provenance = {
         **model.provenance,
         "bootstrap": {"resamples": run.bootstrap, "seed": 0, "level": LEVEL},
@@ -206,10 +195,10 @@ def differences(before: Record, first: pathlib.Path, after: Record, second: path
     for name, (one, two) in _different(_results(before), _results(after)).items():
         yield f"{name} was {one}, is {two}"
     for test in before.run.tests:
-        if not scores_file(first, test.name).exists():
-            yield f"{test.name}: {scores_file(first, test.name)} is missing; its pictures were not compared"
+        if not saved.scores_file(first, test.name).exists():
+            yield f"{test.name}: {saved.scores_file(first, test.name)} is missing; its pictures were not compared"
             continue
-        one, two = load_scores(first, test.name), load_scores(second, test.name)
+        one, two = saved.load_scores(first, test.name), saved.load_scores(second, test.name)
         if one.image.tolist() != two.image.tolist():
             yield f"{test.name}: other pictures, {len(one.image)} then and {len(two.image)} now"
             continue
@@ -224,9 +213,7 @@ def differences(before: Record, first: pathlib.Path, after: Record, second: path
 
 
 def _results(record: Record) -> dict[str, Any]:
-    reports = {
-        name: {test: plain_values(report) for test, report in tests.items()} for name, tests in record.reports.items()
-    }
+    reports = saved.plain_values(record)["reports"]
     return {**reports, "bootstrap": record.provenance["bootstrap"], "view": record.provenance["view"]}
 
 

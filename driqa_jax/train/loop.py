@@ -25,7 +25,7 @@ from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import require_separate_contents, select
 from driqa_jax.distributed import processes
-from driqa_jax.errors import UnreadableImage, UserError, user_errors
+from driqa_jax.errors import UnreadableImage, UserError, require_choice, user_errors
 from driqa_jax.inference.conformal import lacking
 from driqa_jax.io import to_json, write_text
 from driqa_jax.models.driqa import build_model
@@ -213,10 +213,8 @@ def _set_up(config: ConfigDict, workdir: str, stage: Stage | None) -> Setup:
 def _require_valid(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     if config.batch_size % mesh.size:
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
-    choices = {"parallel": distributed.EXECUTORS, "compute": COMPUTE, "stage": STAGES}
-    for key, allowed in choices.items():
-        if config[key] not in allowed:
-            raise UserError(f"config.{key} must be one of {', '.join(allowed)}, got {config[key]!r}")
+    for key, choices in {"parallel": distributed.EXECUTORS, "compute": COMPUTE, "stage": STAGES}.items():
+        require_choice(key, config[key], choices)
     if config.accumulate < 1:
         raise UserError(f"config.accumulate must be at least 1 (the whole batch in one part), got {config.accumulate}")
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from driqa_jax import losses
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, require_choice
 
 Arrays = dict[str, jax.Array]
 CHOICES = (*losses.RS_LOSSES, "none")
@@ -71,18 +71,12 @@ _UNSUPPORTED = {
 def selected(config: ConfigDict, terms: dict[str, RSTerm]) -> RSTerm:
     """The one of `terms` that `config.loss.rs` names. Raises UserError for a name that this stage does not support."""
     name = config.loss.rs
-    require_known(config)
+    require_choice("loss.rs", name, CHOICES)
     if name not in terms:
         raise UserError(
             f"config.loss.rs={name!r} {_UNSUPPORTED[name]}; in this stage it must be one of {', '.join(terms)}"
         )
     return terms[name]
-
-
-def require_known(config: ConfigDict) -> None:
-    """Raises UserError if `config.loss.rs` is not one of `CHOICES`."""
-    if config.loss.rs not in CHOICES:
-        raise UserError(f"config.loss.rs must be one of {', '.join(CHOICES)}, got {config.loss.rs!r}")
 
 
 def mirrored(batch: Arrays) -> Arrays:

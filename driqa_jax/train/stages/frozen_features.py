@@ -13,6 +13,7 @@ are not kept: they would double time and disk, and pooled features barely distin
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.pipeline import Order, dataset_codes, evaluation_batches, labelled
 from driqa_jax.data.source import Source, Subset
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, require_choice
 from driqa_jax.models.ablations import chosen
 from driqa_jax.models.driqa import DRIQA, Features, build_model
 from driqa_jax.progress import Progress
@@ -34,7 +35,6 @@ from driqa_jax.train.auxiliary import registry, rs_terms
 from driqa_jax.train.stages import finetune
 from driqa_jax.train.step import Loss
 
-DTYPES = ("float16", "float32")
 CHUNK, BATCH = 256, 16
 _CHECKED_IMAGES = 4
 _EXACT = ("valid", "tile_boxes")  # positions and sizes, which are not rounded to config.cache.dtype
@@ -61,14 +61,12 @@ def batches(
     kept = KeptFeatures(config, build_model(config.model), encoders(config), source)
     order, codes = Order(len(source), config.seed), dataset_codes(source)
     share = config.batch_size // process_count
-    step = start_step
-    while True:
+    for step in itertools.count(start_step):
         first = step * config.batch_size + process_index * share
         positions = range(first, first + share)
         rows = [order(position) for position in positions]
         labels = [labelled(source, codes, row, position) for row, position in zip(rows, positions, strict=True)]
         yield {**kept.read(rows), **{key: np.stack([each[key] for each in labels]) for key in labels[0]}}
-        step += 1
 
 
 def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
@@ -168,8 +166,7 @@ class KeptFeatures:
     """
 
     def __init__(self, config: ConfigDict, model: DRIQA, params: dict, source: Source):
-        if config.cache.dtype not in DTYPES:
-            raise UserError(f"config.cache.dtype must be one of {', '.join(DTYPES)}, got {config.cache.dtype!r}")
+        require_choice("cache.dtype", config.cache.dtype, ("float16", "float32"))
         self._names = _names_of(source)
         self._stores = {}
         for name, store in STORES.items():

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from driqa_jax import degradations, distributed, losses
 from driqa_jax.data.pipeline import Batch, pretrain_batches
 from driqa_jax.data.source import Source
-from driqa_jax.errors import UserError, user_errors
+from driqa_jax.errors import UserError, require_choice, user_errors
 from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import rng
 from driqa_jax.train.auxiliary import rs_terms
@@ -75,14 +75,10 @@ def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     Raises UserError for an unknown RS loss or distance, or the RS loss "restored" although nothing is restored.
     """
     weights = config.loss
-    rs_terms.require_known(config)
+    require_choice("loss.rs", weights.rs, rs_terms.CHOICES)
     if weights.rs == "restored" and not config.pretrain.restored:
         raise UserError("config.loss.rs='restored' needs restored images; set config.pretrain.restored above 0")
-    if weights.restoration_distance not in losses.DISTANCES:
-        raise UserError(
-            f"config.loss.restoration_distance must be one of {', '.join(losses.DISTANCES)}, "
-            f"got {weights.restoration_distance!r}"
-        )
+    require_choice("loss.restoration_distance", weights.restoration_distance, losses.DISTANCES)
     return Loss(
         functools.partial(_read, config, model),
         functools.partial(_compare, config),
