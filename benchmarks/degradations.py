@@ -91,7 +91,7 @@ def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[
     model = build_model(config.model)
     optimizer = optim.make_optimizer(config.optim, STEPS)
     params = jax.tree.map(np.array, initialization.random_pretraining_params(config, model))
-    run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = state.create(params, lambda path: not optim.matches(path, config.optim.frozen), optimizer)
     run = distributed.replicate(run, mesh)
     train_step = distributed.map_step(make_step(pretrain.make_loss(config, model), optimizer, config.optim.ema), mesh)
     side = config.pretrain.crop

@@ -14,8 +14,8 @@ import numpy as np
 
 from driqa_jax import distributed
 from driqa_jax.distributed import processes
+from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import UserError
-from driqa_jax.train.preemption import Interrupt
 
 
 def step(state, batch):

@@ -8,14 +8,20 @@ import sys
 
 import ml_collections
 import pytest
+from flax import traverse_util
 
 from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import DEFAULTS
-from driqa_jax.train.config import KEYS, default, help_text, keys, migrate_config, read
+from driqa_jax.train.config import KEYS, default, help_text, migrate_config, read
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "configs").glob("*.py"))
+
+
+def keys(config):
+    """Dotted names of all leaves."""
+    return list(traverse_util.flatten_dict(config.to_dict(), sep="."))
 
 
 @pytest.fixture

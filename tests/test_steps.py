@@ -33,7 +33,7 @@ def begin(config, optimizer, devices=1):
     if config.stage == "pretrain":
         params = {name: params[name] for name in ("degradation_encoder", "restoration")}
     mesh = distributed.make_mesh(jax.devices()[:devices])
-    run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = state.create(params, lambda path: not optim.matches(path, config.optim.frozen), optimizer)
     return distributed.replicate(run, mesh), mesh
 
 

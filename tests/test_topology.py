@@ -90,7 +90,7 @@ def test_the_step_is_described_as_training_runs_it(tiny_config):
 
     mesh, model = distributed.make_mesh(devices), build_model(config.model)
     optimizer = optim.make_optimizer(config.optim, topology.STEPS)
-    run = state.create(random_params(model), lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = state.create(random_params(model), lambda path: not optim.matches(path, config.optim.frozen), optimizer)
     trained = sum(leaf.nbytes for leaf in run.trainable.values())
     held = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(run))
     shapes = topology.abstract_batch(config, mesh)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_bytes
@@ -151,14 +152,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def unflatten(flat: Mapping[str, Any]) -> Params:
     """The inverse of `flatten`."""
-    tree: Params = {}
-    for name, value in flat.items():
-        *folders, last = name.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = value
-    return tree
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def _as_float16(name: str, value: Any) -> np.ndarray:

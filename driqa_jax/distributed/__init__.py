@@ -22,9 +22,6 @@ AXIS = "data"
 REPLICATED, SPLIT = PartitionSpec(), PartitionSpec(AXIS)
 
 
-# The collectives; they run inside the per-device step.
-
-
 def gather(x: jax.Array, axis: int = 0) -> jax.Array:
     """Concatenate the pieces of all devices along `axis`, in the order of the global batch."""
     return lax.all_gather(x, AXIS, axis=axis, tiled=True)
@@ -44,9 +41,6 @@ def share(global_value: jax.Array) -> jax.Array:
 def total(tree: Any) -> Any:
     """The sum over devices of every leaf."""
     return lax.psum(tree, AXIS)
-
-
-# The devices, and arrays on them.
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -108,9 +102,6 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 def to_host(x: jax.Array) -> np.ndarray:
     """A global array, split over hosts or not, as a numpy array on every host."""
     return np.asarray(x) if x.is_fully_addressable else multihost_utils.process_allgather(x, tiled=True)
-
-
-# The executors; step, loss and gradients are the same under each.
 
 
 def map_step(step: Callable, mesh: Mesh, executor: str = "shard_map") -> Callable:

@@ -7,13 +7,12 @@ seconds.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -50,13 +49,12 @@ BLOCK = 256
 Predict = Callable[[TestSet, Source], np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
-class Predictors:
+class Predictors(NamedTuple):
     """By checkpoint a predictor, and its sha256 and step; provenance; `code` of a training that a signal stopped."""
 
-    predict: Mapping[str, Predict] = dataclasses.field(default_factory=dict)
-    checkpoints: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    predict: Mapping[str, Predict]
+    checkpoints: Mapping[str, Mapping[str, Any]]
+    provenance: Mapping[str, Any]
     code: int = 0
 
 
@@ -136,7 +134,7 @@ def train_run(run: Run, folder: pathlib.Path, parts: Mapping[TestSet, Source]) -
     if code == 1:  # only this run failed: the others can continue
         raise UserError(f"{workdir}: loss or gradients were not finite; standard error names the step and the term")
     if code:
-        return Predictors(code=code)
+        return Predictors({}, {}, {}, code)
     params, metadata, _ = load_model(workdir)
     chosen = {"last": (metadata["provenance"]["step"], params)}
     chosen |= {name: kept.load() for name, kept in best.items()}

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
@@ -22,8 +22,7 @@ FORMAT = "driqa_jax run 1"
 FILE = "run.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """The images of one test set: names (N,) str, MOS (N,), `novel` (N,) bool, and predictions (N,) by checkpoint."""
 
     image: np.ndarray

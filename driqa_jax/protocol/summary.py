@@ -6,7 +6,7 @@ import functools
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +18,6 @@ from driqa_jax.evaluation.tables import UNDEFINED, Table, save_table, to_latex, 
 from driqa_jax.io import make_folder, to_csv, write_text
 from driqa_jax.protocol.plan import PEEKED, Run, slug
 from driqa_jax.protocol.record import FILE, Record, Scores, load_scores
-
-# The images of a test set that a table row covers, by the suffix of the row's name.
-_PARTS: dict[str, Callable[[Scores], np.ndarray]] = {
-    "": lambda scores: np.ones(len(scores.mos), bool),
-    "novel": lambda scores: scores.novel,
-}
 
 
 def write_pages(folder: pathlib.Path, runs: Sequence[Run], failed: Mapping[str, str]) -> None:
@@ -154,7 +148,7 @@ def summarize(folder: pathlib.Path, runs: Sequence[Run], first: str) -> Summary:
     scores = {(run.name, name): load_scores(folder / run.folder, name) for run in runs for name in _names(run)}
     rows, gaps = [], []
     for test in tests:
-        for kind in _PARTS:
+        for kind in ("", "novel"):  # all images, and those with no near duplicate in another split
             images = f"{test}, {kind}" if kind else test
             reference: list[_Result] = []
             for row in dict.fromkeys(run.row for run in runs):
@@ -182,7 +176,7 @@ def _names(run: Run) -> list[str]:
 
 def _result(run: Run, scores: Scores, checkpoint: str, kind: str) -> _Result | None:
     """None for a row about a part of the images if this test has none of them, or only them."""
-    rows = _PARTS[kind](scores)
+    rows = scores.novel if kind else np.ones(len(scores.mos), bool)
     if not rows.any() or (kind and rows.all()):
         return None
     predicted, mos = scores.predicted[checkpoint][rows], scores.mos[rows]

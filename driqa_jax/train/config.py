@@ -242,11 +242,6 @@ def _from_file(path: str) -> ConfigDict:
     raise UserError(f"{path}: a config file must define get_config()")
 
 
-def keys(config: ConfigDict) -> list[str]:
-    """Dotted names of all leaves."""
-    return list(traverse_util.flatten_dict(config.to_dict(), sep="."))
-
-
 def set_key(config: ConfigDict, key: str, text: str) -> None:
     """Set one key, by its dotted name, to the value in `text`. Raises UserError as `read` does."""
     values = traverse_util.flatten_dict(config.to_dict(), sep=".")

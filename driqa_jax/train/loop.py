@@ -25,6 +25,7 @@ from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import require_separate_contents, select
 from driqa_jax.distributed import processes
+from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import UnreadableImage, UserError, require_choice, user_errors
 from driqa_jax.inference.conformal import lacking
 from driqa_jax.io import to_json, write_text
@@ -32,7 +33,6 @@ from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import initialization, optim
 from driqa_jax.train.config import fixed_on_resume, require_same
-from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.stages.registry import STAGES, Stage
 from driqa_jax.train.step import NONFINITE, make_step, nonfinite_name
 from driqa_jax.train.telemetry import Chrono, MetricLog, Profile, save_curves

@@ -59,7 +59,14 @@ def value_and_grad(loss: Loss, params_of: Callable, parts: int) -> Callable:
         return jax.value_and_grad(lambda x: loss(params_of(x), batch, step), has_aux=True)(trainable)
 
     def in_parts(trainable, batch, step):
-        _require_parts(loss, next(iter(batch.values())).shape[0], parts)
+        count = next(iter(batch.values())).shape[0]
+        if not loss.group_size:
+            raise UserError(f"config.accumulate={parts}: {loss.why_whole}")
+        if count % (parts * loss.group_size):
+            raise UserError(
+                f"config.accumulate={parts} does not divide the {count} examples of a device into equal parts of whole "
+                f"groups of {loss.group_size}; set config.batch_size to a multiple of devices * accumulate * group"
+            )
 
         def read(trainable, part):
             return loss.read(params_of(trainable), part, step)
@@ -135,16 +142,6 @@ def nonfinite_name(code: int, metrics: Iterable[str], paths: Iterable[str]) -> s
     if code <= len(terms):
         return f"the loss term {terms[code - 1]!r}"
     return f"the gradient of {paths[code - 1 - len(terms)]}"
-
-
-def _require_parts(loss: Loss, count: int, parts: int) -> None:
-    if not loss.group_size:
-        raise UserError(f"config.accumulate={parts}: {loss.why_whole}")
-    if count % (parts * loss.group_size):
-        raise UserError(
-            f"config.accumulate={parts} does not divide the {count} examples of a device into equal parts of whole "
-            f"groups of {loss.group_size}; set config.batch_size to a multiple of devices * accumulate * group"
-        )
 
 
 def _split(tree, parts: int):
