@@ -37,12 +37,12 @@ class DataError(UserError, ValueError):
 
 
 @contextlib.contextmanager
-def user_errors(prefix: str = "") -> Iterator[None]:
-    """Turn a ValueError or FileNotFoundError in the block into a UserError with `prefix`, such as a key, before it."""
+def user_errors(advice: str = "{}") -> Iterator[None]:
+    """Turns ValueError and FileNotFoundError in the block into UserError; `advice` is a format of the message."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
-        raise UserError(f"{prefix}{error}") from error
+        raise UserError(advice.format(error)) from error
 
 
 def require_choice(key: str, value: Any, choices: Collection[str]) -> None:

@@ -7,8 +7,8 @@ import dataclasses
 import sys
 
 from driqa_jax.cli.options import loading
-from driqa_jax.cli.sources import report_failures, user_errors
-from driqa_jax.errors import UserError
+from driqa_jax.cli.sources import report_failures
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.io import make_folder, write_json
 from driqa_jax.progress import Progress
 

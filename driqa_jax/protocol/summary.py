@@ -110,8 +110,7 @@ def _draw(folder: pathlib.Path, records: Sequence[Record]) -> None:
             scores = load_scores(folder / record.run.folder, test)
             title = f"{record.run.name}\non {test}"
             save_figure(draw_scatter(scores.predicted[checkpoint], scores.mos, title), f"{stem}.png")
-            bars = draw_bars(report)
-            if bars is not None:
+            if (bars := draw_bars(report)) is not None:
                 save_figure(bars, f"{stem}_bars.png")
 
 

@@ -204,7 +204,7 @@ def _set_up(config: ConfigDict, workdir: str, stage: Stage | None) -> Setup:
         for line in filter(None, (train_source.labels_from, lacking(len(val_source)) if stage.predict else "")):
             _report(line)
 
-    with user_errors("config."):
+    with user_errors("config.{}"):
         model = build_model(config.model, config.remat)
     optimizer = optim.make_optimizer(config.optim, steps)
     return Setup(config, stage, mesh, folder, checkpoints, train_source, val_source, model, optimizer, steps)

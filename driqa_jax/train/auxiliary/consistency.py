@@ -21,7 +21,7 @@ def configured_twins(config: ConfigDict) -> Twins | None:
             f"config.twins.every={config.twins.every} does not divide what each of {jax.device_count()} devices reads "
             f"at a time; set config.batch_size to a multiple of {group}, or config.loss.same to 0"
         )
-    with user_errors("config.twins."):
+    with user_errors("config.twins.{}"):
         return Twins(**config.twins.to_dict())
 
 

@@ -26,7 +26,7 @@ def view_rule(config: ConfigDict, tiles: int) -> ViewRule:
     """The view rule of a configuration with this many tiles. Raises UserError for an invalid one."""
     tile = config.view.tile
     canvases = {"canvases": ((tile, tile),)} if config.view.kind == "crop" else {}
-    with user_errors("config.view: "):
+    with user_errors("config.view: {}"):
         return ViewRule(short=config.view.short, tile=tile, tiles=tiles, kind=config.view.kind, **canvases)
 
 

@@ -27,7 +27,7 @@ def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
 
 def recipe(config: ConfigDict) -> degradations.Recipe | degradations.Mixture:
     """The recipe of a configuration. Raises UserError for an invalid one."""
-    with user_errors("config.pretrain."):
+    with user_errors("config.pretrain.{}"):
         return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
 
 
