@@ -59,13 +59,13 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
 
 def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
     # Orbax takes a second to import, which scoring with a weights file should not pay.
-    from driqa_jax.checkpoints import integrity
+    from driqa_jax.checkpoints import manager
     from driqa_jax.checkpoints.state import merge
 
     folder = workdir.resolve() / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{workdir}: not a training run; expected a folder with checkpoints/")
-    step, state, run, corrupt = integrity.newest(folder, ("ema", "frozen"))
+    step, state, run, corrupt = manager.newest(folder, ("ema", "frozen"))
     if step is None:
         raise UserError(f"{workdir}: the run has saved no checkpoint yet")
     for other, why in corrupt.items():

@@ -129,11 +129,6 @@ def first_says(flag: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag, np.int32)))
 
 
-def gather_hosts(x: np.ndarray) -> np.ndarray:
-    """Each host's array, all of one shape, stacked: (hosts, *x.shape)."""
-    return multihost_utils.process_allgather(np.asarray(x), tiled=False)
-
-
 class Interrupt:
     """While active, SIGTERM and SIGINT set `exit_code` (143, 130); a second SIGINT raises KeyboardInterrupt.
 

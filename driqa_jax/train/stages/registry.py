@@ -9,11 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from driqa_jax import degradations
 from driqa_jax.data.pipeline import pretrain_batches
-from driqa_jax.distributed.processes import gather_hosts
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import initialization
@@ -122,7 +122,7 @@ def _per_image(config, model, params, photo, index, step):
 
 def _all_hosts(parts: list[np.ndarray]) -> np.ndarray:
     """The measurements of all hosts, which take turns at the batches, in the order of the batches."""
-    by_host = gather_hosts(np.stack(parts))
+    by_host = multihost_utils.process_allgather(np.stack(parts), tiled=False)
     in_order = np.swapaxes(by_host, 0, 1).reshape(-1, *by_host.shape[2:])[:VALIDATION_BATCHES]
     return in_order.reshape(-1, *in_order.shape[2:])
 
