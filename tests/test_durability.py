@@ -27,8 +27,7 @@ from orbax.checkpoint._src.path.atomicity import AtomicRenameTemporaryPath
 from driqa_jax import distributed
 from driqa_jax.checkpoints import manager
 from driqa_jax.checkpoints.load import load
-from driqa_jax.checkpoints.manager import Checkpoints
-from driqa_jax.checkpoints.state import create
+from driqa_jax.checkpoints.manager import Checkpoints, create
 from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa

@@ -8,8 +8,7 @@ from tiny_model import random_params, tiny
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints.load import describe, load
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import flatten, save_weights
+from driqa_jax.checkpoints.weights import flatten, save_weights, unflatten
 from driqa_jax.data.pipeline import evaluation_batches
 from driqa_jax.data.source import Subset
 from driqa_jax.data.synthetic import FakeSource
@@ -68,7 +67,7 @@ def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp
 
     def gradients(loss, batch):
         def step(trained, batch):
-            value, found = jax.value_and_grad(lambda t: loss(merge(t, standing), batch, 0)[0])(trained)
+            value, found = jax.value_and_grad(lambda t: loss(unflatten(t, standing), batch, 0)[0])(trained)
             return found, {"loss": value}
 
         return jax.tree.map(np.asarray, distributed.map_step(step, mesh)(jax.tree.map(jnp.array, trained), batch))

@@ -19,8 +19,7 @@ from tiny_model import random_params, tiny
 import driqa_jax
 from driqa_jax import distributed
 from driqa_jax.checkpoints.load import LoadedModel, describe, load
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights
+from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights, unflatten
 from driqa_jax.degradations import NAMES
 from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import DataError, UserError
@@ -384,7 +383,7 @@ def test_flat_parts_merge_to_the_tree():
     tree = {"a": {"b": {"kernel": 1}, "bias": 2}, "c": 3}
     flat = flatten(tree)
     assert flat == {"a/b/kernel": 1, "a/bias": 2, "c": 3}
-    assert merge({"c": 3}, {"a/bias": 2, "a/b/kernel": 1}) == tree
+    assert unflatten({"c": 3}, {"a/bias": 2, "a/b/kernel": 1}) == tree
 
 
 def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_path, monkeypatch):

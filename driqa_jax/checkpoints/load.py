@@ -60,7 +60,6 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
 def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
     # Orbax takes a second to import, which scoring with a weights file should not pay.
     from driqa_jax.checkpoints import manager
-    from driqa_jax.checkpoints.state import merge
 
     folder = workdir.resolve() / "checkpoints"
     if not folder.is_dir():
@@ -70,7 +69,7 @@ def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
         raise UserError(f"{workdir}: the run has saved no checkpoint yet")
     for other, why in corrupt.items():
         print(f"{folder / str(other)} is corrupt ({why}): loading step {step}", file=sys.stderr)
-    return merge(state["ema"], state["frozen"]), weights.decode_metadata(describe(run), workdir)
+    return weights.unflatten(state["ema"], state["frozen"]), weights.decode_metadata(describe(run), workdir)
 
 
 def describe(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,19 +15,49 @@ import pathlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 from orbax.checkpoint.utils import TMP_DIR_SUFFIX
 
-from driqa_jax.checkpoints.state import TrainState, merge
+from driqa_jax.checkpoints.weights import flatten, unflatten
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_errors
 
 _SPACE = "free some space, or set another --workdir"
+Flat = dict[str, jax.Array]  # arrays by path, "quality_encoder/vector/kernel"
+
+
+class TrainState(NamedTuple):
+    """`trainable` and `frozen` partition the parameters by path; `ema` averages `trainable`; `step` int32.
+
+    `nonfinite_code` int32: 0, or the quantity that was not finite at `step`, see `train.step`.
+    """
+
+    step: jax.Array
+    trainable: Flat
+    frozen: Flat
+    ema: Flat
+    opt_state: Any
+    nonfinite_code: jax.Array
+
+
+def create(params: dict, is_trained: Callable[[str], bool], optimizer: optax.GradientTransformation) -> TrainState:
+    """The first state of a run; `is_trained(path)` decides for each parameter."""
+    flat = flatten(params)
+    trainable = {path: value for path, value in flat.items() if is_trained(path)}
+    frozen = {path: value for path, value in flat.items() if path not in trainable}
+    # A copy, because the step donates its state and a buffer can be donated only once.
+    ema = jax.tree.map(jnp.copy, trainable)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, trainable, frozen, ema, optimizer.init(trainable), jnp.copy(zero))
 
 
 class CorruptCheckpointError(Exception):
@@ -136,7 +166,7 @@ class Checkpoints:
         """Shapes and dtypes of the newest state's parameters, nested."""
         saved = self._manager.item_metadata(self.latest())["state"].tree
         leaves = {**saved["trainable"], **saved["frozen"]}
-        return merge({path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()})
+        return unflatten({path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()})
 
     def restore(self, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
         """The newest state, with the shapes of `like`, placed with `sharding`."""

@@ -150,9 +150,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> Params:
-    """The inverse of `flatten`."""
-    return traverse_util.unflatten_dict(flat, sep="/")
+def unflatten(*parts: Mapping[str, Any]) -> Params:
+    """The inverse of `flatten`; flat parts make one nested tree."""
+    return traverse_util.unflatten_dict({name: value for part in parts for name, value in part.items()}, sep="/")
 
 
 def _as_float16(name: str, value: Any) -> np.ndarray:

@@ -23,8 +23,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from driqa_jax import distributed
 from driqa_jax.checkpoints.load import load as load_model
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import file_sha256, flatten, params_sha256
+from driqa_jax.checkpoints.weights import file_sha256, flatten, params_sha256, unflatten
 from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
@@ -75,7 +74,7 @@ class Best:
 
     def load(self) -> tuple[int, dict]:
         """The step and the parameters, nested, float32."""
-        return int(self._header()["step"]), merge(safetensors.numpy.load_file(self._path))
+        return int(self._header()["step"]), unflatten(safetensors.numpy.load_file(self._path))
 
     def _header(self) -> dict[str, str]:
         with safetensors.safe_open(self._path, framework="numpy") as file:

@@ -12,8 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax.checkpoints.load import LoadedModel, load
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import flatten
+from driqa_jax.checkpoints.weights import flatten, unflatten
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.data.splits import select
@@ -258,4 +257,4 @@ def _with_constants(params: dict, sums: Iterable[Mapping[str, tuple]]) -> dict:
         deviation = np.sqrt(np.maximum(second / count - mean**2, 0.0))
         flat[f"{module}/shift"] = mean.astype(np.float32)
         flat[f"{module}/scale"] = (1.0 / (deviation + 1e-3)).astype(np.float32)
-    return merge(flat)
+    return unflatten(flat)

@@ -17,8 +17,8 @@ import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
-from driqa_jax.checkpoints.manager import Checkpoints
+from driqa_jax.checkpoints.manager import Checkpoints, TrainState, create
+from driqa_jax.checkpoints.weights import unflatten
 from driqa_jax.data.label_columns import in_config
 from driqa_jax.data.open import open_configured
 from driqa_jax.data.source import Source
@@ -28,7 +28,7 @@ from driqa_jax.distributed import processes
 from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import UnreadableImage, UserError, require_choice, user_errors
 from driqa_jax.inference.conformal import lacking
-from driqa_jax.io import to_json, write_text
+from driqa_jax.io import write_text
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import initialization, optim
@@ -111,7 +111,7 @@ def train(config: ConfigDict, workdir: str, hooks: Hooks | None = None, stage: S
             if step > start and (done or _divides(config.eval_every, step)) and not (code := int(run.nonfinite_code)):
                 jax.block_until_ready(run)
                 with chrono.paused():
-                    averaged = state.merge(run.ema, run.frozen)
+                    averaged = unflatten(run.ema, run.frozen)
                     values = validate(averaged, setup.val_source)
                     log.write(step, values)
                     hooks.on_eval(step, averaged, values)
@@ -219,20 +219,20 @@ def _require_valid(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
         raise UserError(f"config.accumulate must be at least 1 (the whole batch in one part), got {config.accumulate}")
 
 
-def _initial_state(setup: Setup) -> state.TrainState:
+def _initial_state(setup: Setup) -> TrainState:
     """The state of the newest checkpoint, or a new one, on all devices."""
     config, checkpoints = setup.config, setup.checkpoints
 
-    def create(params):
-        return state.create(params, lambda path: optim.is_trained(config, path), setup.optimizer)
+    def first(params):
+        return create(params, lambda path: optim.is_trained(config, path), setup.optimizer)
 
     if checkpoints.latest() is None:
         params = setup.stage.params(config, setup.model, setup.train_source)
-        run = distributed.replicate(create(params), setup.mesh)
+        run = distributed.replicate(first(params), setup.mesh)
         if not run.trainable:
             raise UserError(f"config.optim.frozen leaves no parameter for the stage {config.stage!r} to train")
         return run
-    run = checkpoints.restore(jax.eval_shape(create, checkpoints.shapes()), distributed.everywhere(setup.mesh))
+    run = checkpoints.restore(jax.eval_shape(first, checkpoints.shapes()), distributed.everywhere(setup.mesh))
     if jax.process_index() == 0:
         _report(f"resumed at step {int(run.step)}")
     return run
@@ -293,7 +293,7 @@ def sources(config: ConfigDict) -> tuple[Source, Source]:
 
 def _claim(folder: pathlib.Path, config: ConfigDict, begun: bool, first: bool) -> None:
     """Write the configuration into a workdir; raise UserError if it holds a checkpoint of another configuration."""
-    path, text = folder / "config.json", to_json(config.to_dict(), sort_keys=True)
+    path, text = folder / "config.json", json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
     if begun and path.exists():
         require_same(*(fixed_on_resume(json.loads(each)) for each in (path.read_text(), text)), folder)
     elif first:

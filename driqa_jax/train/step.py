@@ -18,7 +18,8 @@ import optax
 from jax import lax
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.state import TrainState, merge
+from driqa_jax.checkpoints.manager import TrainState
+from driqa_jax.checkpoints.weights import unflatten
 from driqa_jax.errors import UserError
 from driqa_jax.models import precision
 from driqa_jax.train import optim
@@ -102,7 +103,7 @@ def make_step(
 
     def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         def params_of(trainable):
-            return merge(precision.cast(trainable, compute), precision.cast(state.frozen, compute))
+            return unflatten(precision.cast(trainable, compute), precision.cast(state.frozen, compute))
 
         gradients = value_and_grad(loss, params_of, accumulate)
         (value, terms), grads = gradients(state.trainable, batch, state.step)
