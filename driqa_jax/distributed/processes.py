@@ -48,7 +48,7 @@ def parse(text: str) -> str | ProcessSpec:
 
 @contextlib.contextmanager
 def joined(text: str) -> Iterator[int]:
-    """Join the processes of a run, see `parse`; yields their number, before JAX initialises devices.
+    """Join the processes of a run, see `parse`; yields their number, before JAX initializes devices.
 
     `auto` asks JAX for its cluster (TPU pods, Slurm, Open MPI, Kubernetes with its client package); without one it
     prints so and continues as one process. A process that fails ends at once, and the others a few seconds after
@@ -118,7 +118,7 @@ def _join(spec: str | ProcessSpec) -> tuple[int, int]:
             raise UserError(f"--distributed: {error}") from error
         print("one process: no cluster was found to join", file=sys.stderr)
         return 1, 0
-    # The public API gives these numbers only after it has initialised devices.
+    # The public API gives these numbers only after it has initialized devices.
     from jax._src.distributed import global_state
 
     return global_state.num_processes, global_state.process_id

@@ -85,7 +85,7 @@ KEYS: dict[str, Key] = {
     "data.fold": Key(0, "Validation fold that .../fit and .../val refer to; it does not depend on `seed`."),
     "data.split_file": Key("", "Split file of `driqa data split`, in place of the data set's own split."),
     "data.min_mos": Key(0.0, "Keep images of at least this MOS (0 to 1); pretraining needs pristine ones."),
-    "data.halve": Key(False, "Average 2x2 pixels into one, which removes JPEG artefacts of pretraining images."),
+    "data.halve": Key(False, "Average 2x2 pixels into one, which removes JPEG artifacts of pretraining images."),
     "data.threads": Key(2, "Threads that decode."),
     "data.fake_count": Key(64, "Number of images of the kind 'fake'."),
     "view.short": Key(320, "Short side in pixels of the resized whole image."),
@@ -112,7 +112,7 @@ KEYS: dict[str, Key] = {
     "optim.groups": Key(
         (("quality_encoder/*", 0.2),),
         "(pattern, factor) on `lr` by parameter path; the first match counts. The default slows the read-outs, which "
-        "sum thousands of standardised features.",
+        "sum thousands of standardized features.",
     ),
     "optim.frozen": Key(
         (
@@ -215,8 +215,8 @@ def require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: path
 def read(path: str | None, overrides: Sequence[str] = ()) -> FrozenConfigDict:
     """The configuration of a config file, Python with `get_config()` (None: the default), with overrides.
 
-    An override is `a.b=value`; the value is a Python literal or plain text. Raises UserError for a missing file, not
-    Python, no `get_config`, an unknown key, or a value of another type than the key's.
+    An override is `a.b=value`; the value is a Python literal or plain text. Raises UserError for a file that is
+    missing, is not Python or has no `get_config`, for an unknown key, and for a value of another type than the key's.
     """
     config = default() if path is None else _from_file(path)
     for override in overrides:

@@ -151,7 +151,7 @@ def predict(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callab
 
 
 def example(config: ConfigDict) -> tuple:
-    """The smallest valid inputs, for initialising parameters."""
+    """The smallest valid inputs, for initializing parameters."""
     side = 32
     return (
         jnp.zeros((1, side, side, 3)),
