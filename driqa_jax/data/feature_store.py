@@ -64,7 +64,7 @@ class FeatureStore:
                 part.mkdir()
                 for name, array in arrays.items():
                     np.save(part / f"{name}.npy", array)
-                (part / "ids.txt").write_text("".join(lines))
+                (part / "ids.txt").write_bytes("".join(lines).encode())
                 if not chunk.exists():
                     os.rename(part, chunk)
         finally:
@@ -83,7 +83,9 @@ class FeatureStore:
         return self._digests[image] == _digest(encoded)
 
     def _open(self, chunk: pathlib.Path) -> None:
-        lines = [line.split(" ", 1) for line in (chunk / "ids.txt").read_text().splitlines()]
+        # Not splitlines: an id may hold other characters at which it breaks.
+        text = (chunk / "ids.txt").read_bytes().decode()
+        lines = [line.split(" ", 1) for line in text.removesuffix("\n").split("\n")]
         self._chunks.append({file.stem: np.load(file, mmap_mode="r") for file in sorted(chunk.glob("*.npy"))})
         for row, (digest, image) in enumerate(lines):
             self._rows[image] = len(self._chunks) - 1, row

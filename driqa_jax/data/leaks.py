@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import itertools
@@ -13,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from driqa_jax.data import near_duplicates
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import DataError
+from driqa_jax.io import to_csv
 from driqa_jax.progress import ProgressFn, counter, silent
 
 # One image under two names. Measured between test and train of BIQ2021: the 132 pairs above .99 differ by .02 in MOS,
@@ -50,15 +50,13 @@ class Leaks:
 
     def to_csv(self) -> str:
         """All pairs: names, splits, MOS, similarity, and whether they are repeats."""
-        file = io.StringIO()
-        rows = csv.writer(file, lineterminator="\n")
         sides = [f"{side}_{key}" for side in ("left", "right") for key in ("dataset", "split", "image", "mos")]
-        rows.writerow([*sides, "similarity", "repeat"])
         keys = ("dataset", "split", "image_id", "mos")
+        rows = [[*sides, "similarity", "repeat"]]
         for i, j, similarity in zip(self.i, self.j, self.similarity, strict=True):
             cells = [source.column(key)[row] for source, row in ((self.left, i), (self.right, j)) for key in keys]
-            rows.writerow([*cells, f"{similarity:.4f}", int(similarity >= REPEAT)])
-        return file.getvalue()
+            rows.append([*cells, f"{similarity:.4f}", int(similarity >= REPEAT)])
+        return to_csv(rows)
 
 
 def describe(source: Source, progress: ProgressFn = silent) -> np.ndarray:
