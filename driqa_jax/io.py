@@ -1,9 +1,10 @@
-"""Atomic file writes and one form of JSON and CSV text. A failed write raises UserError with the path."""
+"""Atomic file writes, file hashes, and one form of JSON and CSV text. A failed write raises UserError with the path."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -72,6 +73,12 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     except OSError as error:
         raise UserError(f"{path}: cannot be made ({error.strerror or error})") from None
     return pathlib.Path(path)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_writable(path: str | os.PathLike, extensions: Collection[str] = ()) -> pathlib.Path:

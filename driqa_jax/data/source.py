@@ -41,12 +41,9 @@ class Source:
         if np.any((scores < 0) | (scores > 1)):
             raise ValueError(f"{name}: mos must lie in [0, 1]")
         self._columns = {"mos": scores, "percentile": mid_rank(scores)}
-        texts = {key: np.asarray(columns[key], dtype=np.str_) for key in TEXT_COLUMNS}
-        extras = {
-            key: np.asarray(columns.get(key, [default] * len(scores)), np.asarray(default).dtype.type)
-            for key, default in EXTRA_COLUMNS.items()
-        }
-        for key, values in (texts | extras).items():
+        given = {key: [default] * len(scores) for key, default in EXTRA_COLUMNS.items()} | columns
+        for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS):
+            values = np.asarray(given[key], type(EXTRA_COLUMNS.get(key, "")))
             if values.shape != scores.shape:
                 raise ValueError(f"{name}: column {key} has shape {values.shape}, mos {scores.shape}")
             self._columns[key] = values
@@ -93,12 +90,15 @@ class Source:
 
 
 class Subset(Source):
-    """Selected rows of a source in the given order; percentiles are recomputed within them."""
+    """Selected rows of a source in the given order; percentiles are recomputed within them.
 
-    def __init__(self, source: Source, rows: Sequence[int], name: str):
+    `replaced`: columns with other values than the source's, (len(rows),).
+    """
+
+    def __init__(self, source: Source, rows: Sequence[int], name: str, **replaced: Sequence[str] | Sequence[int]):
         self._source, self._rows = source, np.asarray(rows, np.int64)
         columns = {key: source.column(key)[self._rows] for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
-        super().__init__(name, source.column("mos")[self._rows], **columns)
+        super().__init__(name, source.column("mos")[self._rows], **(columns | replaced))
         self.label_files, self.labels_from = source.label_files, source.labels_from
 
     def encoded(self, i: int) -> bytes:
