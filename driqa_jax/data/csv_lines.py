@@ -1,4 +1,4 @@
-"""The lines of a CSV file with their numbers, so that errors can name the line."""
+"""CSV tables with the numbers of their lines, so that errors can name the line."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ import codecs
 import csv
 import io
 import pathlib
-from collections.abc import Sequence
+from typing import NamedTuple
 
 from driqa_jax.errors import DataError
 
 DELIMITERS = (",", ";", "\t")
 Lines = list[tuple[int, list[str]]]
+
+
+class Table(NamedTuple):
+    """A table of labels: `head` are its column names on line `line`, `lines` the rows below, as long as the head."""
+
+    file: pathlib.Path
+    delimiter: str
+    line: int
+    head: list[str]
+    lines: Lines
+
+    @classmethod
+    def of(cls, file: pathlib.Path, delimiter: str, line: int, head: list[str], lines: Lines) -> Table:
+        """Fills short rows with empty cells.
+
+        Raises DataError at a row with more cells than columns, a typical result of decimal commas.
+        """
+        advice = "where the numbers have decimal commas, write decimal points, or split the columns by semicolons"
+        for row_line, row in lines:
+            if any(row[len(head) :]):
+                raise DataError(file, row_line, f"holds {len(row)} cells for {len(head)} columns; {advice}")
+        empty = [""] * len(head)
+        return cls(file, delimiter, line, head, [(row_line, row + empty[len(row) :]) for row_line, row in lines])
+
+    def numeric(self, column: int) -> bool:
+        """Whether most cells of a column are numbers."""
+        return 2 * sum(number(row[column], self.delimiter) is not None for _, row in self.lines) > len(self.lines)
 
 
 def read_lines(file: pathlib.Path) -> Lines:
@@ -49,18 +76,6 @@ def number(cell: str, delimiter: str = ",") -> float | None:
         return None if "_" in cell else float(cell)
     except ValueError:
         return None
-
-
-def require_width(file: pathlib.Path, columns: Sequence[str], lines: Lines) -> None:
-    """Raises DataError at a line with more cells than columns, a typical result of decimal commas."""
-    for line, row in lines:
-        if any(row[len(columns) :]):
-            raise DataError(
-                file,
-                line,
-                f"holds {len(row)} cells for {len(columns)} columns; where the numbers have decimal commas, write "
-                "decimal points, or split the columns by semicolons",
-            )
 
 
 def _text(file: pathlib.Path) -> str:

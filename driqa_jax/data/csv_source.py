@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import math
 import os
 import pathlib
+from typing import NamedTuple
 
-from driqa_jax.data.csv_lines import number, read_table, require_width
+from driqa_jax.data.csv_lines import Table, number, read_table
 from driqa_jax.data.label_columns import Spelling, image_columns, in_python, score_column, score_name
 from driqa_jax.data.source import Source
 from driqa_jax.errors import DataError
+from driqa_jax.io import file_sha256
 
 # IQA-PyTorch writes splits as numbers, or in the words of the set's authors (KonIQ-10k: training, ...).
 _RATING_COLUMNS = ("group", "subset", "reference", "degradation", "split")
 _SPLIT_WORDS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Rating:
+class Rating(NamedTuple):
     """One line of the CSV, with its raw score; reference, subset and degradation are "" if the file has none."""
 
     image: str
     score: float
     split: str
-    group: str
     line: int
+    group: str
     reference: str = ""
     subset: str = ""
     degradation: str = ""
@@ -69,8 +68,8 @@ class FolderSource(Source):
             row=range(len(ratings)),
             dataset=[name] * len(ratings),
         )
-        self.label_files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()}
-        worst, best = mos_range or (0.0, 1.0)
+        self.label_files = {file.name: file_sha256(file)}
+        worst, best = mos_range or (0, 1)
         scores = [rating.score for rating in ratings]
         self.labels_from = (
             f"{file}: scores from the column {column!r}, {min(scores):g} to {max(scores):g}, on a scale from {worst:g} "
@@ -106,68 +105,53 @@ def read_ratings(
     `chosen_column`: the user's choice of score column. Raises DataError for a missing or ambiguous column, or a value
     that is not a finite number.
     """
-    delimiter, lines = read_table(file)
-    head_line, head, lines = _headed(file, lines)
-    require_width(file, head, lines)
-    lower = [cell.lower() for cell in head]
-
-    def numeric(column):
-        return 2 * sum(number(_cell(row, column), delimiter) is not None for _, row in lines) > len(lines)
-
-    mos = score_column(file, head_line, head, numeric, option, chosen_column)
-    if score_name(head[mos]) == "dmos" and not scale_is_stated:
+    table = _read(file)
+    head, lower = table.head, [cell.lower() for cell in table.head]
+    score = score_column(table, option, chosen_column)
+    if score_name(head[score]) == "dmos" and not scale_is_stated:
         # CSIQ's dmos is better when lower, KADID-10k's when higher, so never guess.
-        raise DataError(
-            file,
-            head_line,
-            f"the scores are named {head[mos]}: say which end is best, for example {option('mos_range', (1, 0))} where "
-            f"0 is best, {option('mos_range', (1, 5))} where 5 is",
-        )
-    image, reference = image_columns(file, head_line, head, numeric, mos)
-    split = _split_index(file, head_line, head, split_column, option)
-    known = {name: lower.index(name) for name in ("subset", "degradation") if name in lower}
-    group = lower.index("group") if "group" in lower else reference
-    _require_one_decimal_mark(file, lines, mos)
+        examples = f"{option('mos_range', (1, 0))} where 0 is best, {option('mos_range', (1, 5))} where 5 is"
+        message = f"the scores are named {head[score]}: say which end is best, for example {examples}"
+        raise DataError(file, table.line, message)
+    image, reference = image_columns(table, score)
+    split = _split_column(table, split_column, option)
+    texts = {} if reference is None else {"reference": reference, "group": reference}
+    texts |= {name: lower.index(name) for name in ("subset", "degradation", "group") if name in lower}
+    _require_one_decimal_mark(table, score)
 
-    def rating(line, row):
-        row = row + [""] * (len(head) - len(row))
+    def rating(line: int, row: list[str]) -> Rating:
         if not row[image]:
             raise DataError(file, line, "has no image name")
-        return Rating(
-            image=os.path.normpath(row[image]).replace(os.sep, "/"),
-            score=_score(file, line, row[mos], delimiter),
-            split="train" if split is None else _split_word(file, line, row[split]),
-            group=(row[group] if group is not None else "") or row[image],
-            line=line,
-            reference="" if reference is None else row[reference],
-            **{name: row[column] for name, column in known.items()},
-        )
+        cells = {name: row[column] for name, column in texts.items()}
+        cells["group"] = cells.get("group") or row[image]
+        name = os.path.normpath(row[image]).replace(os.sep, "/")
+        mos = _score(file, line, row[score], table.delimiter)
+        part = "train" if split is None else _split_word(file, line, row[split])
+        return Rating(name, mos, part, line, **cells)
 
-    return head[mos], [rating(line, row) for line, row in lines]
+    return head[score], [rating(line, row) for line, row in table.lines]
 
 
-def _headed(file, lines):
-    """The header's line number, its columns, and the lines below; a table of two columns may omit the header."""
-    if not lines or len(lines) == 1 and number(_cell(lines[0][1], 1), ";") is None:
+def _read(file: pathlib.Path) -> Table:
+    """The table of a file; a table of two columns may omit the header."""
+    delimiter, lines = read_table(file)
+    if not lines or len(lines) == 1 and number("".join(lines[0][1][1:2]), ";") is None:
         raise DataError(file, 1, "has no scores; expected a header image,mos and a line for each picture")
     line, head = lines[0]
     while head and not head[-1]:
         head = head[:-1]
     if all(number(cell, ";") is None for cell in head[1:]):
-        return line, head, lines[1:]
+        return Table.of(file, delimiter, line, head, lines[1:])
     if len(head) == 2:
-        return line, ["column 1", "column 2"], lines
+        return Table.of(file, delimiter, line, ["column 1", "column 2"], lines)
     raise DataError(file, line, "the first line holds a score; put a header image,mos above it")
 
 
-def _cell(row, column):
-    return row[column] if column < len(row) else ""
-
-
-def _require_one_decimal_mark(file, lines, column):
-    commas = [line for line, row in lines if "," in _cell(row, column)]
-    if commas and len(commas) < len(lines) and any("." in _cell(row, column) for _, row in lines):
-        raise DataError(file, commas[0], "the score has a decimal comma, others have a point; use points everywhere")
+def _require_one_decimal_mark(table: Table, column: int) -> None:
+    commas = [line for line, row in table.lines if "," in row[column]]
+    if commas and len(commas) < len(table.lines) and any("." in row[column] for _, row in table.lines):
+        message = "the score has a decimal comma, others have a point; use points everywhere"
+        raise DataError(table.file, commas[0], message)
 
 
 def check_images(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating], option: Spelling = in_python) -> None:
@@ -175,9 +159,8 @@ def check_images(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating], 
     lines: dict[str, int] = {}
     for rating in ratings:
         if (first := lines.setdefault(rating.image, rating.line)) != rating.line:
-            raise DataError(
-                file, rating.line, f"{rating.image} is already listed on line {first}; keep one score per image"
-            )
+            message = f"{rating.image} is already listed on line {first}; keep one score per image"
+            raise DataError(file, rating.line, message)
         path = root / rating.image
         if not path.is_file():
             raise DataError(file, rating.line, f"no picture {path}{_name_hint(path, option)}")
@@ -190,37 +173,33 @@ def to_unit_range(
     option: Spelling = in_python,
 ) -> list[float]:
     """Scores mapped to [0, 1], higher is better. Raises DataError for a score outside the scale."""
-    if mos_range is None:
-        for rating in ratings:
-            if not 0 <= rating.score <= 1:
-                raise DataError(
-                    file,
-                    rating.line,
-                    f"mos {rating.score:g} lies outside [0, 1]; state the scale, worst score first, for example "
-                    f"{option('mos_range', (1, 5))}, or {option('mos_range', (100, 0))} where lower is better",
-                )
-        return [rating.score for rating in ratings]
-    worst, best = (float(end) for end in mos_range)
+    worst, best = (float(end) for end in mos_range or (0, 1))
     if worst == best or not math.isfinite(worst - best):
         raise ValueError(f"{option('mos_range')} must be two different numbers (worst, best); got {worst:g}, {best:g}")
+    stated = option("mos_range", tuple(int(end) if end.is_integer() else end for end in (worst, best)))
+    advice = f"{stated}; correct one of them"
+    if mos_range is None:
+        examples = f"{option('mos_range', (1, 5))}, or {option('mos_range', (100, 0))} where lower is better"
+        advice = f"[0, 1]; state the scale, worst score first, for example {examples}"
     for rating in ratings:
         if not min(worst, best) <= rating.score <= max(worst, best):
-            stated = option("mos_range", tuple(int(end) if end.is_integer() else end for end in (worst, best)))
-            raise DataError(file, rating.line, f"mos {rating.score:g} lies outside {stated}; correct one of them")
+            raise DataError(file, rating.line, f"mos {rating.score:g} lies outside {advice}")
     return [(rating.score - worst) / (best - worst) for rating in ratings]
 
 
-def _split_index(file, line, head, chosen, option):
-    lower = [cell.lower() for cell in head]
+def _split_column(table: Table, chosen: str | None, option: Spelling) -> int | None:
+    """The index of the column of splits, or None."""
+    head, lower = table.head, [cell.lower() for cell in table.head]
     if chosen:
         if chosen.lower() not in lower:
-            raise DataError(file, line, f"has no column {chosen}; its columns are {', '.join(head)}")
+            message = f"has no column {chosen}; its columns are {', '.join(head)}"
+            raise DataError(table.file, table.line, message)
         return lower.index(chosen.lower())
     matches = [i for i, cell in enumerate(lower) if "split" in cell]
     if len(matches) > 1:
         names = ", ".join(head[i] for i in matches)
         choose = option("split_column", head[matches[0]])
-        raise DataError(file, line, f"has several splits ({names}); choose one, for example {choose}")
+        raise DataError(table.file, table.line, f"has several splits ({names}); choose one, for example {choose}")
     return matches[0] if matches else None
 
 

@@ -5,11 +5,11 @@ Position decides only if the names leave one choice, as in the meta_info files o
 
 from __future__ import annotations
 
-import pathlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from driqa_jax.data.csv_lines import Table
 from driqa_jax.errors import DataError
 
 # In order of preference, matched as words of a header: "Subjective MOS", "mean_score". docs/DATA.md lists them.
@@ -29,7 +29,6 @@ _OTHER = frozenset(
     )
 )
 
-IsNumeric = Callable[[int], bool]
 Spelling = Callable[..., str]  # (name, value=None) -> text
 
 
@@ -52,33 +51,18 @@ def in_command(name: str, value: Any = None) -> str:
     return " ".join([option, *map(str, values)])
 
 
-def score_column(
-    file: pathlib.Path,
-    line: int,
-    head: Sequence[str],
-    numeric: IsNumeric,
-    option: Spelling,
-    chosen: str | None = None,
-    names: Sequence[str] = SCORE_NAMES,
-) -> int:
+def score_column(table: Table, option: Spelling, chosen: str | None = None, names: Sequence[str] = SCORE_NAMES) -> int:
     """The index of the score column.
 
-    Args:
-      file, line: position of the header, for errors.
-      head: column names.
-      numeric: whether most cells of a column are numbers.
-      option: spells the option `score_column`.
-      chosen: the user's value of that option.
-      names: words that name a score, in order of preference.
-
-    Raises DataError listing the columns if no column or several match.
+    `option` spells the option `score_column`, `chosen` is the user's value of it. `names`: words that name a score, in
+    order of preference. Raises DataError listing the columns if no column or several match.
     """
-    lower = [cell.lower() for cell in head]
+    head, lower = table.head, [cell.lower() for cell in table.head]
     listed = f"its columns are {', '.join(head)}"
     if chosen:
         if lower.count(chosen.lower()) != 1:
             many = "several columns" if chosen.lower() in lower else "no column"
-            raise DataError(file, line, f"has {many} called {chosen}; {listed}")
+            raise DataError(table.file, table.line, f"has {many} called {chosen}; {listed}")
         return lower.index(chosen.lower())
     kinds = [score_name(cell, names) for cell in head]
     for name in names:
@@ -91,34 +75,29 @@ def score_column(
         matches = [
             i
             for i, cell in enumerate(head)
-            if cell and numeric(i) and lower[i] not in known and not _OTHER.intersection(_words(cell))
+            if cell and table.numeric(i) and lower[i] not in known and not _OTHER.intersection(_words(cell))
         ]
     if len(matches) == 1:
         return matches[0]
     example = option("score_column", head[matches[0]] if matches else "NAME")
     which = f"{', '.join(head[i] for i in matches)} may all hold the scores" if matches else "no column of scores"
-    raise DataError(file, line, f"{which}; {listed}; choose one, for example with {example}")
+    raise DataError(table.file, table.line, f"{which}; {listed}; choose one, for example with {example}")
 
 
-def image_columns(
-    file: pathlib.Path, line: int, head: Sequence[str], numeric: IsNumeric, score: int
-) -> tuple[int, int | None]:
+def image_columns(table: Table, score: int) -> tuple[int, int | None]:
     """The indices of the columns of image names and reference names (None if absent). Raises DataError."""
-    lower = [cell.lower() for cell in head]
+    head, lower = table.head, [cell.lower() for cell in table.head]
     reference = next((lower.index(name) for name in REFERENCE_NAMES if name in lower), None)
     image = next((lower.index(name) for name in IMAGE_NAMES if name in lower and lower.index(name) != score), None)
     if image is not None:
         return image, reference
     before = [i for i in range(score) if i != reference and not _OTHER.intersection(_words(head[i]))]
-    text = [i for i in before if not numeric(i)] or before
+    text = [i for i in before if not table.numeric(i)] or before
     if len(text) == 2 and reference is None:  # a meta_info file: reference, distorted, score
         reference = text.pop(0)
     if len(text) != 1:
-        raise DataError(
-            file,
-            line,
-            f"has no column image; its columns are {', '.join(head)}; name the column of image names image",
-        )
+        message = f"has no column image; its columns are {', '.join(head)}; name the column of image names image"
+        raise DataError(table.file, table.line, message)
     return text[0], reference
 
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from driqa_jax.data.datasets import layout_of
-from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
+from driqa_jax.data.datasets._layout import Layout, Rating, find_images
 from driqa_jax.data.decode import decode as decode_image
 from driqa_jax.errors import DataError, UnreadableImage, reason
 from driqa_jax.progress import ProgressFn, silent
@@ -79,8 +79,7 @@ def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Pro
             ratings.append(rating)
     except DataError as error:
         defects.append(str(error))
-    images = ImageFiles(layout, root)
-    files = [images.find(rating) for rating in ratings]
+    files = find_images(layout, root, ratings)
     rated = Counter(rating.split for rating in ratings)
     present = Counter(rating.split for rating, file in zip(ratings, files, strict=True) if file)
     expected = layout.expected(set(rated))

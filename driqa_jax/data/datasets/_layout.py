@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from driqa_jax.errors import DataError
+from driqa_jax.io import file_sha256
 
 
 class Rating(NamedTuple):
@@ -38,8 +40,8 @@ class Layout:
     """A data set as its authors distribute it.
 
     title, homepage, citation: for people. scores: their meaning in words. scale: the raw scores that map to MOS 0 and
-    1; values beyond are clipped. limits: the lowest and highest possible raw score. images: image folders.
-    labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
+    1; values beyond are clipped. limits: the lowest and highest possible raw score (None: the ends of the scale).
+    images: image folders. labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
     counts: number of ratings by official split ("train" alone if there is none). read: yields the ratings of the set's
     folder in the authors' order, raises DataError. top: the folder that the archive unpacks to. split_optional: a label
     file without the official split is accepted, and everything is "train". releases: versions of the prepared set with
@@ -51,11 +53,11 @@ class Layout:
     citation: str
     scores: str
     scale: tuple[float, float]
-    limits: tuple[float, float]
     images: tuple[str, ...]
     labels: tuple[str | tuple[str, ...], ...]
     counts: Mapping[str, int]
     read: Callable[[pathlib.Path], Iterator[Rating]]
+    limits: tuple[float, float] | None = None
     top: str = ""
     split_optional: bool = False
     releases: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"1.0.0": "First."})
@@ -96,16 +98,13 @@ class Layout:
         Raises DataError with file and line at the first defect: a label file that is missing or has another layout, a
         score outside `limits`, an image rated twice.
         """
-        lowest, highest = self.limits
+        lowest, highest = self.limits or sorted(self.scale)
         ratings: dict[str, Rating] = {}
         for rating in self.read(root):
             if not lowest <= rating.raw <= highest:  # nan too
-                raise DataError(
-                    rating.file,
-                    rating.line,
-                    f"the score {rating.raw:g} of {rating.image_id!r} is not in [{lowest:g}, {highest:g}], where "
-                    f"{self.title} has {self.scores}: is this the right label file?",
-                )
+                outside = f"the score {rating.raw:g} of {rating.image_id!r} is not in [{lowest:g}, {highest:g}]"
+                message = f"{outside}, where {self.title} has {self.scores}: is this the right label file?"
+                raise DataError(rating.file, rating.line, message)
             before = ratings.setdefault(rating.image_id.lower(), rating)
             if before is not rating:
                 where = before.file.name if before.line is None else f"{before.file.name}, line {before.line}"
@@ -119,30 +118,23 @@ class Layout:
         return dict(self.counts)
 
 
-class ImageFiles:
-    """Finds a set's image files by label name, ignoring case; an exact match wins."""
+def find_images(layout: Layout, root: pathlib.Path, ratings: Sequence[Rating]) -> list[pathlib.Path | None]:
+    """The image file of each rating, or None if it is missing. Letter case is ignored; an exact match wins."""
+    folders = [root, *(root / name for name in (*layout.images, layout.top))]
 
-    def __init__(self, layout: Layout, root: pathlib.Path):
-        self._tops = [root, *(root / folder for folder in (*layout.images, *([layout.top] if layout.top else [])))]
-        self._listings: dict[pathlib.Path, tuple[dict, dict]] = {}
+    @functools.cache
+    def listing(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        return {file.name.lower(): file for file in files} | {file.name: file for file in files}
 
-    def find(self, rating: Rating) -> pathlib.Path | None:
-        """The image's file, or None if it is missing."""
-        return next((file for top in self._tops if (file := self._below(top, rating.path))), None)
+    def find(here: pathlib.Path, names: list[str]) -> pathlib.Path | None:
+        if not names:
+            return here
+        inside = listing(here).get(names[0]) or listing(here).get(names[0].lower())
+        return find(inside, names[1:]) if inside else None
 
-    def _below(self, here: pathlib.Path, path: str) -> pathlib.Path | None:
-        for name in path.split("/"):
-            exact, lower = self._listing(here)
-            here = exact.get(name) or lower.get(name.lower())
-            if here is None:
-                return None
-        return here
-
-    def _listing(self, folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
-        if folder not in self._listings:
-            exact = {file.name: file for file in sorted(folder.iterdir())} if folder.is_dir() else {}
-            self._listings[folder] = exact, {name.lower(): file for name, file in exact.items()}
-        return self._listings[folder]
+    paths = (rating.path.split("/") for rating in ratings)
+    return [next(filter(None, (find(folder, names) for folder in folders)), None) for names in paths]
 
 
 def number(file: pathlib.Path, line: int | None, text: str, of: str) -> float:
@@ -167,6 +159,6 @@ def require_file(file: pathlib.Path, title: str) -> pathlib.Path:
 
 def _sha256(path: pathlib.Path) -> str:
     if path.is_dir():
-        parts = [_sha256(file) for file in sorted(path.iterdir()) if file.is_file()]
+        parts = [file_sha256(file) for file in sorted(path.iterdir()) if file.is_file()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)

@@ -16,10 +16,8 @@ from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.datasets._layout import require_file
 from driqa_jax.errors import DataError
 
-Cells = dict[str, str]
 
-
-def csv_rows(file: pathlib.Path, title: str, columns: Sequence[str]) -> Iterator[tuple[int, Cells]]:
+def csv_rows(file: pathlib.Path, title: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column of each row below the header.
 
     Raises DataError if the file is missing, lacks one of `columns`, or has no row below its header.
@@ -42,7 +40,7 @@ def word_lines(file: pathlib.Path, title: str, words: int) -> Iterator[tuple[int
 
 def xlsx_rows(
     file: pathlib.Path, title: str, columns: Sequence[str], sheet: str | None = None
-) -> Iterator[tuple[int, Cells]]:
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Row number and cells by column of each row below the header of a sheet (default: the first).
 
     The header is the first row that contains all of `columns`. Whole numbers have no decimals ("1600", not "1600.0").

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from driqa_jax.data import near_duplicates
-from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
+from driqa_jax.data.datasets._layout import Layout, Rating, find_images
 from driqa_jax.errors import DataError
 from driqa_jax.progress import ProgressFn, counter, silent
 
@@ -57,8 +57,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         root = self.LAYOUT.root(folder)
         ratings = list(self.LAYOUT.ratings(root))
         require_counts(self.LAYOUT, ratings)
-        images = ImageFiles(self.LAYOUT, root)
-        files = [images.find(rating) for rating in ratings]
+        files = find_images(self.LAYOUT, root, ratings)
         require_images(self.LAYOUT, ratings, files)
         groups = [rating.reference for rating in ratings]
         if not all(groups):
@@ -128,7 +127,7 @@ def require_images(layout: Layout, ratings: list[Rating], files: list[pathlib.Pa
 def scenes(names: list[str], files: list[pathlib.Path], tell: Callable[[], None]) -> list[str]:
     """The cluster of each image, named by its first member so that it does not depend on the order of a folder."""
 
-    def error(file, cause):
+    def error(file: pathlib.Path, cause: Exception) -> DataError:
         return DataError(file, None, f"this picture cannot be read ({cause})")
 
     rows = near_duplicates.describe_all(files, pathlib.Path.read_bytes, error, tell)

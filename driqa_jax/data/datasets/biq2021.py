@@ -31,7 +31,6 @@ LAYOUT = Layout(
     citation="N. Ahmed, S. Asif, Journal of Electronic Imaging 31(5):053010, 2022",
     scores="MOS, 0 to 1",
     scale=(0, 1),
-    limits=(0, 1),
     images=("Images",),
     labels=tuple(SPLITS.values()),
     counts={"train": 10000, "test": 2000},

@@ -64,7 +64,6 @@ LAYOUT = Layout(
     citation="E. C. Larson, D. M. Chandler, Journal of Electronic Imaging 19(1):011006, 2010",
     scores="DMOS, lower is better",
     scale=(1, 0),
-    limits=(0, 1),
     images=("dst_imgs",),
     labels=((SHEET, TEXT),),
     counts={"train": 866},

@@ -47,7 +47,6 @@ LAYOUT = Layout(
     citation="Z. Ying, H. Niu, P. Gupta, D. Mahajan, D. Ghadiyaram, A. Bovik, CVPR 2020",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("voc_emotic_ava", "blur_dataset", "EE371R"),
     labels=(SCORES, TEST, VALIDATION),
     counts={"train": 30256, "val": 7727, "test": 1827},

@@ -49,7 +49,6 @@ LAYOUT = Layout(
     citation="H. Lin, V. Hosu, D. Saupe, QoMEX 2019",
     scores="scores from 1 to 5, named dmos yet higher is better",
     scale=(1, 5),
-    limits=(1, 5),
     images=("images",),
     labels=(SCORES,),
     counts={"train": 10125},

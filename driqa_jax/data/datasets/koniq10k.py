@@ -41,7 +41,6 @@ LAYOUT = Layout(
     citation="V. Hosu, H. Lin, T. Sziranyi, D. Saupe, IEEE Transactions on Image Processing 29:4041-4056, 2020",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("1024x768", "512x384"),
     labels=((SETS, SCORES),),
     counts={"train": 7058, "val": 1000, "test": 2015},

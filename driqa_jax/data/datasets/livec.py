@@ -35,7 +35,6 @@ LAYOUT = Layout(
     citation="D. Ghadiyaram, A. C. Bovik, IEEE Transactions on Image Processing 25(1):372-387, 2016",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("Images",),
     labels=(NAMES, SCORES, DEVIATIONS),
     counts={"train": 1162},

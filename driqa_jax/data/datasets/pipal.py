@@ -45,7 +45,6 @@ LAYOUT = Layout(
     citation="J. Gu, H. Cai, H. Chen, X. Ye, J. Ren, C. Dong, ECCV 2020",
     scores="Elo ratings, higher is better",
     scale=(916.7136, 1835.9856),  # the lowest and the highest of the 23,200
-    limits=(916.7136, 1835.9856),
     images=("Distortion_1", "Distortion_2", "Distortion_3", "Distortion_4"),
     labels=(LABELS,),
     counts={"train": 23200},

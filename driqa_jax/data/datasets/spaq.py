@@ -26,7 +26,6 @@ LAYOUT = Layout(
     citation="Y. Fang, H. Zhu, Y. Zeng, K. Ma, Z. Wang, CVPR 2020",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("TestImage",),
     labels=(SCORES,),
     counts={"train": 11125},

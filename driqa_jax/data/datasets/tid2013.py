@@ -56,7 +56,6 @@ LAYOUT = Layout(
     citation="N. Ponomarenko et al., Signal Processing: Image Communication 30:57-77, 2015",
     scores="MOS, 0 to 9",
     scale=(0, 9),
-    limits=(0, 9),
     images=("distorted_images",),
     labels=(SCORES, DEVIATIONS),
     counts={"train": 3000},
