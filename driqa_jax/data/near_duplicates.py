@@ -49,7 +49,7 @@ def describe_all(
     Raises `error(item, cause)` for an image that cannot be read.
     """
 
-    def descriptor(item):
+    def descriptor(item: Any) -> np.ndarray:
         try:
             return describe(read(item))
         except Exception as cause:  # Pillow raises many kinds of exceptions on a damaged file
@@ -87,7 +87,7 @@ def pairs(
     return i[order], j[order], similarity[order]
 
 
-def _label(rows, members, threshold, largest, labels):
+def _label(rows: np.ndarray, members: np.ndarray, threshold: float, largest: int, labels: np.ndarray) -> None:
     i, j, _ = _similar(rows[members], rows[members], threshold)
     graph = coo_matrix((np.ones(len(i), np.int8), (i, j)), shape=(len(members), len(members)))
     _, components = connected_components(graph, directed=False)
@@ -99,10 +99,10 @@ def _label(rows, members, threshold, largest, labels):
             labels[cluster] = cluster.min()
 
 
-def _similar(left, right, threshold):
+def _similar(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
     """Rows i and j, and the similarities, of pairs at or above the threshold, computed in blocks of rows."""
     blocks = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
-    mirrored = _mirrored(right)
+    mirrored = (right.reshape(-1, FREQUENCIES, FREQUENCIES) * _MIRROR).reshape(right.shape)
     for start in range(0, len(left), _ROWS):
         block = left[start : start + _ROWS]
         similarity = np.maximum(block @ right.T, block @ mirrored.T)
@@ -111,11 +111,7 @@ def _similar(left, right, threshold):
     return tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
 
 
-def _mirrored(rows):
-    return (rows.reshape(-1, FREQUENCIES, FREQUENCIES) * _MIRROR[None, None, :]).reshape(rows.shape)
-
-
-def _weights():
+def _weights() -> np.ndarray:
     frequency = np.arange(FREQUENCIES, dtype=np.float32)
     weights = np.hypot(frequency[:, None], frequency[None, :])
     weights[0, :] *= 0.5

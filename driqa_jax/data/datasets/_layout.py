@@ -34,6 +34,11 @@ class Rating(NamedTuple):
     subset: str = ""
     split: str = "train"
 
+    @property
+    def source(self) -> str:
+        """The label file's name and the line, for messages."""
+        return self.file.name if self.line is None else f"{self.file.name}, line {self.line}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -107,8 +112,7 @@ class Layout:
                 raise DataError(rating.file, rating.line, message)
             before = ratings.setdefault(rating.image_id.lower(), rating)
             if before is not rating:
-                where = before.file.name if before.line is None else f"{before.file.name}, line {before.line}"
-                raise DataError(rating.file, rating.line, f"{rating.image_id!r} is already listed in {where}")
+                raise DataError(rating.file, rating.line, f"{rating.image_id!r} is already listed in {before.source}")
             yield rating
 
     def expected(self, splits: set[str]) -> dict[str, int]:
