@@ -1,7 +1,5 @@
 """Apply one degradation to image files."""
 
-from __future__ import annotations
-
 import io
 import os
 import pathlib

@@ -4,8 +4,6 @@ Photographs, crops, chains and noise are those of the configuration's pretrainin
 function of configuration, photographs and versions, and each shard can be made independently of the others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools

@@ -13,8 +13,6 @@ in shuffled order, and a second lookup would double their reads. It is encoded o
 `image`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os

@@ -1,7 +1,5 @@
 """A contact sheet: degradations by severity on one photograph."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import jax

@@ -1,7 +1,5 @@
 """The user's own images with a CSV of scores, or with an unchanged IQA-PyTorch meta_info file."""
 
-from __future__ import annotations
-
 import math
 import os
 import pathlib

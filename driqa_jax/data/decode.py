@@ -1,7 +1,5 @@
 """Decode any image file to uint8 sRGB, as a viewer displays it."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import io

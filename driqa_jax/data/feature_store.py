@@ -5,8 +5,6 @@ written under a hidden name and renamed when complete, so an interrupted computa
 a chunk, and concurrent writers are safe.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -3,8 +3,6 @@
 Position decides only if the names leave one choice, as in the meta_info files of IQA-PyTorch.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Content shared by two data sets, or by two splits of one: found by perceptual hash, shown as pairs."""
 
-from __future__ import annotations
-
 import io
 import itertools
 from typing import NamedTuple

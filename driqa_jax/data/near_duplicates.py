@@ -6,8 +6,6 @@ scene. Amplitudes in photographs fall as 1/f, so the weights make all frequencie
 vertical ones get half the weight, because of horizons. Brightness and contrast cancel.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Open a source by its kind, from a configuration, a command or Python."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 

@@ -1,7 +1,5 @@
 """Twins: imperceptibly changed copies of images (slightly smaller, or encoded again) for the consistency loss."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from collections.abc import Callable

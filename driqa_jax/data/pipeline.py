@@ -4,8 +4,6 @@ Everything about example `p` of the stream (image, flip, tiles) follows from (se
 where the stream starts or on the number of hosts: each host takes its contiguous share of every global batch.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 So large texts, animation frames and wrong checksums outside the pixels neither stop the decoder nor cost memory.
 """
 
-from __future__ import annotations
-
 import io
 import zlib
 from collections.abc import Iterator

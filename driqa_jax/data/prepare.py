@@ -3,8 +3,6 @@
 Preparation writes ArrayRecord files through tensorflow_datasets, without TensorFlow.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pathlib

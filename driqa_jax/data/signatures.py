@@ -1,7 +1,5 @@
 """Identify a file by its first bytes, so that an error names the actual format and what to do."""
 
-from __future__ import annotations
-
 HEAD = 4096  # bytes of a file that these functions inspect
 RAW_PHOTO = "a raw photo{}: sensor data, not yet an image; develop it first and score the JPEG, PNG or TIFF"
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -7,8 +7,6 @@ within the source); str `image_id`, `group` (a split never separates a group), `
 the authors' list, -1 if unknown).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 Every choice uses a stable hash, so it is the same in every process and release.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Pixels to 8-bit sRGB: orientation, bit depth, alpha, ICC profiles, and arrays."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 

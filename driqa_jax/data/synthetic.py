@@ -1,7 +1,5 @@
 """Generated images of known quality, to try everything without a data set."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

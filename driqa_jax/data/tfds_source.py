@@ -1,7 +1,5 @@
 """Data sets written by `driqa data prepare`: ArrayRecord files read through tfds, without TensorFlow."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 

@@ -1,7 +1,5 @@
 """Inspect the tags of a TIFF before decoding: raw photos, previews, layouts that Pillow reads incorrectly."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import IO, Any
 

@@ -1,7 +1,5 @@
 """Shared by all data sets: a rating, a set's layout, and image files found by name regardless of case."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

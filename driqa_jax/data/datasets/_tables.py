@@ -1,7 +1,5 @@
 """Read label tables: CSV with a header, lines of words, .xlsx sheets, .mat vectors."""
 
-from __future__ import annotations
-
 import pathlib
 import posixpath
 import re

@@ -1,7 +1,5 @@
 """The tensorflow_datasets builder of every data set: rated images from the user's folder."""
 
-from __future__ import annotations
-
 import pathlib
 from collections import Counter
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Traps: the CSV files begin with a BOM and pad every row with empty cells, and on
 name in the CSV. Subsets: ss01, images of a camera archive; ss02, taken for the set; ss03, photographs from the web.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 

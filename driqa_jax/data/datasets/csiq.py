@@ -3,8 +3,6 @@
 Traps: letter case differs between copies; in the sheet the image `1600` is a number, and the table begins at cell D4.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator

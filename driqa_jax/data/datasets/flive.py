@@ -5,8 +5,6 @@ The three images of `EE371R/` are always train, because published copies of the 
 are read; patches have separate scores (`labels_patch.csv`).
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ Traps: `dmos` is better when *higher*; `var` holds standard deviations; the 81 r
 images.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator

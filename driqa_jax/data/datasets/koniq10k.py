@@ -5,8 +5,6 @@ split, and 1 to 5 in `koniq10k_scores_and_distributions.csv`, where `MOS_zscore`
 two scales. This reader uses 0 to 100. It ignores `SD`, which describes the five-point votes in both files.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 

@@ -4,8 +4,6 @@ Traps: row i of the 982 is the i-th image of the folders in a fixed order; `orgs
 are the realigned ones (`dmos_realigned.mat`, not `dmos.mat`), and 24 of them lie outside 0 to 100.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 

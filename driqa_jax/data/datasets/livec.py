@@ -3,8 +3,6 @@
 Traps: the first seven rows are the observers' training images, stored in a separate folder; BMP and JPEG are mixed.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 

@@ -5,8 +5,6 @@ and score; the release only numbers its types (names from Table 10 of arXiv:2011
 variants); variants are not levels.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """SPAQ as its authors distribute it: `TestImage/`, full-size photographs of phones, and a sheet of scores."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 

@@ -3,8 +3,6 @@
 Traps: the score precedes the name, and letter case differs between names and files.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator
