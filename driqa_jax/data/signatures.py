@@ -4,7 +4,8 @@ HEAD = 4096  # bytes of a file that these functions inspect
 RAW_PHOTO = "a raw photo{}: sensor data, not yet an image; develop it first and score the JPEG, PNG or TIFF"
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
+_AVIF_BRANDS = {b"avif", b"avis"}
 
 _CONVERT = "{}, which is not supported; convert it to PNG or JPEG"
 _EXPORT = "{}, which is not a photo file; export the picture to PNG or JPEG"
@@ -70,9 +71,11 @@ _REFUSED = (
 
 def decoded_format(head: bytes) -> str | None:
     """The name of the decodable format that `head` begins, such as "JPEG", or None."""
-    if is_heif(head):
+    brands = _brands(head)
+    # If the major brand of a HEIC is the container's ("mif1"), the codec's follows.
+    if head[8:12] != b"avif" and brands & HEIF_BRANDS:
         return "HEIC"
-    if _brands(head) & {b"avif", b"avis"}:
+    if brands & _AVIF_BRANDS:
         return "AVIF"
     for offset, start, name in _DECODED:
         if head[offset : offset + len(start)] == start and _confirmed(name, head):
@@ -99,12 +102,6 @@ def refusal(head: bytes) -> str | None:
     return _text_refusal(head)
 
 
-def is_heif(head: bytes) -> bool:
-    """Whether `head` begins a HEIC. If its major brand is the container's ("mif1"), the codec's follows."""
-    brands = _brands(head)
-    return head[8:12] != b"avif" and any(brand in brands for brand in HEIF_BRANDS)
-
-
 def _brands(head: bytes) -> set[bytes]:
     if head[4:8] != b"ftyp":
         return set()
@@ -115,7 +112,7 @@ def _brands(head: bytes) -> set[bytes]:
 def _media_refusal(brands: set[bytes]) -> str | None:
     if b"crx " in brands:
         return RAW_PHOTO.format(" (Canon CR3)")
-    if brands & {*HEIF_BRANDS, b"avif", b"avis"}:
+    if brands & (HEIF_BRANDS | _AVIF_BRANDS):
         return None
     if brands & {b"mif1", b"msf1", b"miaf"}:
         return _CONVERT.format("a HEIF picture of another codec than HEVC and AV1")
