@@ -30,18 +30,24 @@ def write_errors(path: str | os.PathLike, advice: str = "") -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice and '; '}{advice}") from None
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Replace `path` atomically: a reader sees the old content or the new content. Raises UserError if it fails."""
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A temporary path to write in the block, which then replaces `path` atomically. Raises UserError if it fails."""
     part = part_name(path)
     try:
         with write_errors(path):
-            with open(part, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield part
+            with open(part, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Replace `path` atomically: a reader sees the old content or the new content. Raises UserError if it fails."""
+    with replacing(path) as part:
+        part.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
