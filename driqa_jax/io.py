@@ -10,9 +10,12 @@ import json
 import os
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from driqa_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def part_name(path: str | os.PathLike) -> pathlib.Path:
@@ -48,6 +51,13 @@ def write_bytes(path: str | os.PathLike, data: bytes) -> None:
     """Replace `path` atomically: a reader sees the old content or the new content. Raises UserError if it fails."""
     with replacing(path) as part:
         part.write_bytes(data)
+
+
+def image_bytes(image: Image, format: str, **options: Any) -> bytes:
+    """A Pillow image as an encoded file; the format and the options are those of its `save`."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -1,6 +1,5 @@
 """Apply one degradation to image files."""
 
-import io
 import os
 import pathlib
 import zlib
@@ -14,7 +13,7 @@ from driqa_jax.data.decode import decode
 from driqa_jax.degradations import apply
 from driqa_jax.degradations.registry import Degradation, find
 from driqa_jax.errors import UserError, reason
-from driqa_jax.io import make_folder, write_bytes
+from driqa_jax.io import image_bytes, make_folder, write_bytes
 
 # Lossless formats and Pillow's options for them.
 LOSSLESS = {
@@ -106,6 +105,4 @@ def save(image: Image.Image, target: pathlib.Path) -> None:
     Raises UserError with the path if it cannot be written.
     """
     make_folder(target.parent)
-    file = io.BytesIO()
-    image.save(file, **LOSSLESS[target.suffix.lower()])
-    write_bytes(target, file.getvalue())
+    write_bytes(target, image_bytes(image, **LOSSLESS[target.suffix.lower()]))

@@ -165,8 +165,7 @@ def _describe(config, source: Source) -> dict:
         "versions": {
             **versions(),
             "libwebp": pillow_features.version("webp"),
-            "tensorflow_datasets": metadata.version("tensorflow_datasets"),
-            "array_record": metadata.version("array_record"),
+            **{name: metadata.version(name) for name in ("tensorflow_datasets", "array_record")},
         },
     }
     return json.loads(json.dumps(described))

@@ -13,7 +13,6 @@ in shuffled order, and a second lookup would double their reads. It is encoded o
 `image`.
 """
 
-import io
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -22,16 +21,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core import example_serializer, file_adapters, naming, writer
 
-from driqa_jax.io import file_sha256, replacing
+from driqa_jax.io import file_sha256, image_bytes, replacing
 
 NAME, SPLIT = "corpus", "train"
 
 
 def encode(image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 as lossless WebP. The settings are fixed, so a libwebp version always gives the same bytes."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "WEBP", lossless=True, quality=20, method=1)
-    return file.getvalue()
+    return image_bytes(Image.fromarray(image), "WEBP", lossless=True, quality=20, method=1)
 
 
 def features() -> tfds.features.FeaturesDict:

@@ -57,14 +57,12 @@ class FolderSource(Source):
         column, ratings = read_ratings(file, split_column, mos_range is not None, score_column, option)
         check_images(file, root, ratings, option)
         self._root = root
-        name = name or file.stem
         super().__init__(
-            name,
+            name or file.stem,
             to_unit_range(file, ratings, mos_range, option),
             image_id=[rating.image for rating in ratings],
             **{key: [getattr(rating, key) for rating in ratings] for key in _RATING_COLUMNS},
             row=range(len(ratings)),
-            dataset=[name] * len(ratings),
         )
         self.label_files = {file.name: file_sha256(file)}
         worst, best = mos_range or (0, 1)
@@ -201,14 +199,13 @@ def _split_column(table: Table, chosen: str | None, option: Spelling) -> int | N
     return matches[0] if matches else None
 
 
-def _split_word(file, line, cell):
+def _split_word(file: pathlib.Path, line: int, cell: str) -> str:
     if not cell:
         raise DataError(file, line, "has no split; write train, val or test")
-    word = cell.lower()
-    return _SPLIT_WORDS.get(word, word)
+    return _SPLIT_WORDS.get(cell.lower(), cell.lower())
 
 
-def _score(file, line, cell, delimiter):
+def _score(file: pathlib.Path, line: int, cell: str, delimiter: str) -> float:
     value = number(cell, delimiter)
     if value is None:
         decimal = "; write a decimal point, not a comma" if number(cell, ";") is not None else ""

@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+from typing import Any
+
+import ml_collections
 
 from driqa_jax.data.csv_source import FolderSource
 from driqa_jax.data.decode import EXTENSIONS
@@ -28,16 +31,14 @@ class ImageFolderSource(Source):
         ids = sorted(file.relative_to(root).as_posix() for file in files)
         if not ids:
             raise DataError(root, None, "no picture in this folder or below it")
-        self._root, count = root, len(ids)
-        name = name or root.resolve().name
-        columns = {"subset": [""] * count, "split": ["train"] * count, "dataset": [name] * count}
-        super().__init__(name, [float("nan")] * count, image_id=ids, group=ids, **columns)
+        self._root = root
+        super().__init__(name or root.resolve().name, [float("nan")] * len(ids), image_id=ids, group=ids)
 
     def encoded(self, i: int) -> bytes:
         return (self._root / self.column("image_id")[i]).read_bytes()
 
 
-def open_source(kind: str, path: str | None = None, name: str | None = None, **options) -> Source:
+def open_source(kind: str, path: str | None = None, name: str | None = None, **options: Any) -> Source:
     """The source of one kind.
 
     `tfds`: `path` is the folder that `driqa data prepare NAME` wrote, `name` the set ("biq2021"). `folder`: `path` is
@@ -59,7 +60,7 @@ def open_source(kind: str, path: str | None = None, name: str | None = None, **o
     return (FolderSource if kind == "folder" else ImageFolderSource)(path, name=name, **options)
 
 
-def open_configured(data, option: Spelling = in_python) -> Source:
+def open_configured(data: ml_collections.ConfigDict, option: Spelling = in_python) -> Source:
     """The source that a configuration's `data` describes: kind, path, name, mos_range, fake_count, LABEL_OPTIONS.
 
     `option` spells option names in error messages. Raises as `open_source` does.

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from driqa_jax.io import image_bytes
+
 PREFIX = "twin_"
 FINEST = 98  # highest JPEG quality: above it hardly a pixel changes
 _KERNELS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
@@ -57,8 +59,6 @@ def encoding(least: int, rng: np.random.Generator) -> Callable[[Image.Image], Im
     quality = int(rng.integers(least, FINEST + 1))
 
     def encode(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        return Image.open(file).convert("RGB")
+        return Image.open(io.BytesIO(image_bytes(image, "JPEG", quality=quality))).convert("RGB")
 
     return encode

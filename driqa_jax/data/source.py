@@ -8,7 +8,6 @@ the authors' list, -1 if unknown).
 """
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -18,6 +17,7 @@ from scipy.stats import rankdata
 
 from driqa_jax.data.decode import decode
 from driqa_jax.errors import UnreadableImage, reason
+from driqa_jax.io import image_bytes
 
 TEXT_COLUMNS = ("image_id", "group", "subset", "split", "dataset")
 EXTRA_COLUMNS = {"reference": "", "degradation": "", "level": 0, "row": -1}  # optional columns and their defaults
@@ -26,6 +26,9 @@ EXTRA_COLUMNS = {"reference": "", "degradation": "", "level": 0, "row": -1}  # o
 class Source:
     """A table of columns, and encoded images by row. Each kind of source overrides `encoded`.
 
+    `columns`: (N,) each; a single value applies to all images. Of TEXT_COLUMNS, `image_id` and `group` are required; by
+    default `subset` is "", `split` "train" and `dataset` the name of the source.
+
     `label_files`: sha256 of the label files by name, if known. `labels_from`: the score column, its range and
     direction in words ("" if the scores come from no table).
     """
@@ -33,15 +36,16 @@ class Source:
     label_files: Mapping[str, str] = MappingProxyType({})
     labels_from: str = ""
 
-    def __init__(self, name: str, mos: Sequence[float], **columns: Sequence[str] | Sequence[int]):
+    def __init__(self, name: str, mos: Sequence[float], **columns: str | Sequence[str] | Sequence[int]):
         self.name = name
         scores = np.asarray(mos, np.float64)
         if np.any((scores < 0) | (scores > 1)):
             raise ValueError(f"{name}: mos must lie in [0, 1]")
         self._columns = {"mos": scores, "percentile": mid_rank(scores)}
-        given = {key: [default] * len(scores) for key, default in EXTRA_COLUMNS.items()} | columns
+        given = {"subset": "", "split": "train", "dataset": name, **EXTRA_COLUMNS, **columns}
         for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS):
             values = np.asarray(given[key], type(EXTRA_COLUMNS.get(key, "")))
+            values = np.full(scores.shape, values) if values.ndim == 0 else values
             if values.shape != scores.shape:
                 raise ValueError(f"{name}: column {key} has shape {values.shape}, mos {scores.shape}")
             self._columns[key] = values
@@ -116,20 +120,14 @@ class Resized(Subset):
     def encoded(self, i: int) -> bytes:
         def resize(image: Image.Image) -> bytes:
             size = (max(1, round(image.width * self._height / image.height)), self._height)
-            file = io.BytesIO()
-            image.resize(size, Image.Resampling.LANCZOS).save(file, "BMP")
-            return file.getvalue()
+            return image_bytes(image.resize(size, Image.Resampling.LANCZOS), "BMP")
 
         return decode(super().encoded(i), name=str(self.column("image_id")[i]), use=resize)
 
 
 def mid_rank(scores: np.ndarray) -> np.ndarray:
     """Rank of each score among all, (N,) float in [0, 1]; ties share their mean rank; nan stays nan."""
-    known = np.isfinite(scores)
-    ranks = np.full(scores.shape, np.nan)
-    if known.any():
-        ranks[known] = (rankdata(scores[known]) - 0.5) / known.sum()
-    return ranks
+    return (rankdata(scores, nan_policy="omit") - 0.5) / max(np.isfinite(scores).sum(), 1)
 
 
 def labels_sha256(part: Source) -> str:

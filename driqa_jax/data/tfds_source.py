@@ -27,18 +27,17 @@ class RecordsSource(Source):
         if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
             raise DataError(data_dir, None, f"{name} has different numbers of labels and records; prepare it again")
 
-        def joined(key):
-            return [value for table in tables.values() for value in table[key]]
-
         first = next(iter(tables.values()))
-        super().__init__(
-            name,
-            joined("mos"),
-            **{key: joined(key) for key in ("image_id", "group", "subset")},
-            **{key: joined(key) for key in EXTRA_COLUMNS if key in first},  # older prepared sets have none
-            split=[split for split, table in tables.items() for _ in table["mos"]],
-            dataset=[name] * int(self._starts[-1]),
-        )
+        keys = [
+            "mos",
+            "image_id",
+            "group",
+            "subset",
+            *(key for key in EXTRA_COLUMNS if key in first),
+        ]  # older sets lack
+        columns = {key: [value for table in tables.values() for value in table[key]] for key in keys}
+        splits = [split for split, table in tables.items() for _ in table["mos"]]
+        super().__init__(name, split=splits, **columns)
         self.label_files = builder.info.metadata.get("label_files", {})
 
     def encoded(self, i: int) -> bytes:
