@@ -19,16 +19,20 @@ def fraction(text: str, seed: int | str = 0) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def hash_ranks(groups: np.ndarray, seed: int | str = 0) -> np.ndarray:
+    """Rank by hash of each group name, (N,) str, among the distinct names: (N,) int from 0."""
+    names, inverse = np.unique(groups, return_inverse=True)
+    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
+    return np.argsort(ranked)[inverse]
+
+
 def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
     """Whether each group name, (N,) str, belongs to the validation fold: (N,) bool.
 
     The fold is the `share` of the groups (at least one) with the lowest hashes, so it stays stable as a set grows.
     """
-    names, inverse = np.unique(groups, return_inverse=True)
-    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
-    chosen = np.zeros(len(names), bool)
-    chosen[ranked[: max(1, round(share * len(names)))]] = True
-    return chosen[inverse]
+    ranks = hash_ranks(groups, seed)
+    return ranks < max(1, round(share * (ranks.max(initial=-1) + 1)))
 
 
 def novel(source: Source, part: Source) -> np.ndarray:

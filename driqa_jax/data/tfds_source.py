@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from driqa_jax.data.source import EXTRA_COLUMNS, Source
+from driqa_jax.data.source import Source
 from driqa_jax.errors import DataError
 
 
@@ -27,14 +27,7 @@ class RecordsSource(Source):
         if [len(part) for part in self._parts] != [len(table["mos"]) for table in tables.values()]:
             raise DataError(data_dir, None, f"{name} has different numbers of labels and records; prepare it again")
 
-        first = next(iter(tables.values()))
-        keys = [
-            "mos",
-            "image_id",
-            "group",
-            "subset",
-            *(key for key in EXTRA_COLUMNS if key in first),
-        ]  # older sets lack
+        keys = next(iter(tables.values()))  # sets that older versions prepared lack some columns
         columns = {key: [value for table in tables.values() for value in table[key]] for key in keys}
         splits = [split for split, table in tables.items() for _ in table["mos"]]
         super().__init__(name, split=splits, **columns)
