@@ -3,10 +3,9 @@
 import math
 import os
 import pathlib
-from typing import NamedTuple
 
-from driqa_jax.data.csv_lines import Table, number, read_table
-from driqa_jax.data.label_columns import Spelling, image_columns, in_python, score_column, score_name
+from driqa_jax.data.datasets._layout import Rating
+from driqa_jax.data.label_tables import Spelling, Table, in_python, number, read_table, score_name
 from driqa_jax.data.source import Source
 from driqa_jax.errors import DataError
 from driqa_jax.io import file_sha256
@@ -16,24 +15,11 @@ _RATING_COLUMNS = ("group", "subset", "reference", "degradation", "split")
 _SPLIT_WORDS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}
 
 
-class Rating(NamedTuple):
-    """One line of the CSV, with its raw score; reference, subset and degradation are "" if the file has none."""
-
-    image: str
-    score: float
-    split: str
-    line: int
-    group: str
-    reference: str = ""
-    subset: str = ""
-    degradation: str = ""
-
-
 class FolderSource(Source):
     """Images on disk with scores in a CSV file.
 
     `path`: the CSV, or a folder with exactly one. The delimiter is a comma, semicolon or tab. Columns are found by
-    name, see `driqa_jax.data.label_columns`: `image,mos` and optionally `split`, `group`, `reference`, `subset`,
+    name, see `driqa_jax.data.label_tables`: `image,mos` and optionally `split`, `group`, `reference`, `subset`,
     `degradation`. Without `group`, the reference is the group; without a split column every image is "train".
     `images`: the folder that image names are relative to (default: the CSV's). `mos_range`: the (worst, best) score,
     such as (1, 5), or (100, 0) if lower is better; optional if all scores lie in [0, 1] and their column is not named
@@ -60,13 +46,13 @@ class FolderSource(Source):
         super().__init__(
             name or file.stem,
             to_unit_range(file, ratings, mos_range, option),
-            image_id=[rating.image for rating in ratings],
+            image_id=[rating.image_id for rating in ratings],
             **{key: [getattr(rating, key) for rating in ratings] for key in _RATING_COLUMNS},
             row=range(len(ratings)),
         )
         self.label_files = {file.name: file_sha256(file)}
         worst, best = mos_range or (0, 1)
-        scores = [rating.score for rating in ratings]
+        scores = [rating.raw for rating in ratings]
         self.labels_from = (
             f"{file}: scores from the column {column!r}, {min(scores):g} to {max(scores):g}, on a scale from {worst:g} "
             f"(worst) to {best:g} (best): {'higher' if best > worst else 'lower'} is better"
@@ -102,14 +88,13 @@ def read_ratings(
     that is not a finite number.
     """
     table = _read(file)
-    head, lower = table.head, [cell.lower() for cell in table.head]
-    score = score_column(table, option, chosen_column)
+    head, lower = table.head, table.lower
+    score = table.score_column(option, chosen_column)
     if score_name(head[score]) == "dmos" and not scale_is_stated:
         # CSIQ's dmos is better when lower, KADID-10k's when higher, so never guess.
         examples = f"{option('mos_range', (1, 0))} where 0 is best, {option('mos_range', (1, 5))} where 5 is"
-        message = f"the scores are named {head[score]}: say which end is best, for example {examples}"
-        raise DataError(file, table.line, message)
-    image, reference = image_columns(table, score)
+        raise table.error(f"the scores are named {head[score]}: say which end is best, for example {examples}")
+    image, reference = table.image_columns(score)
     split = _split_column(table, split_column, option)
     texts = {} if reference is None else {"reference": reference, "group": reference}
     texts |= {name: lower.index(name) for name in ("subset", "degradation", "group") if name in lower}
@@ -123,7 +108,7 @@ def read_ratings(
         name = os.path.normpath(row[image]).replace(os.sep, "/")
         mos = _score(file, line, row[score], table.delimiter)
         part = "train" if split is None else _split_word(file, line, row[split])
-        return Rating(name, mos, part, line, **cells)
+        return Rating(name, name, mos, file, line, split=part, **cells)
 
     return head[score], [rating(line, row) for line, row in table.lines]
 
@@ -154,10 +139,10 @@ def check_images(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating], 
     """Raises DataError for an image that is listed twice or does not exist."""
     lines: dict[str, int] = {}
     for rating in ratings:
-        if (first := lines.setdefault(rating.image, rating.line)) != rating.line:
-            message = f"{rating.image} is already listed on line {first}; keep one score per image"
+        if (first := lines.setdefault(rating.image_id, rating.line)) != rating.line:
+            message = f"{rating.image_id} is already listed on line {first}; keep one score per image"
             raise DataError(file, rating.line, message)
-        path = root / rating.image
+        path = root / rating.path_id
         if not path.is_file():
             raise DataError(file, rating.line, f"no picture {path}{_name_hint(path, option)}")
 
@@ -178,24 +163,23 @@ def to_unit_range(
         examples = f"{option('mos_range', (1, 5))}, or {option('mos_range', (100, 0))} where lower is better"
         advice = f"[0, 1]; state the scale, worst score first, for example {examples}"
     for rating in ratings:
-        if not min(worst, best) <= rating.score <= max(worst, best):
-            raise DataError(file, rating.line, f"mos {rating.score:g} lies outside {advice}")
-    return [(rating.score - worst) / (best - worst) for rating in ratings]
+        if not min(worst, best) <= rating.raw <= max(worst, best):
+            raise DataError(file, rating.line, f"mos {rating.raw:g} lies outside {advice}")
+    return [(rating.raw - worst) / (best - worst) for rating in ratings]
 
 
 def _split_column(table: Table, chosen: str | None, option: Spelling) -> int | None:
     """The index of the column of splits, or None."""
-    head, lower = table.head, [cell.lower() for cell in table.head]
+    head, lower = table.head, table.lower
     if chosen:
         if chosen.lower() not in lower:
-            message = f"has no column {chosen}; its columns are {', '.join(head)}"
-            raise DataError(table.file, table.line, message)
+            raise table.error(f"has no column {chosen}; its columns are {', '.join(head)}")
         return lower.index(chosen.lower())
     matches = [i for i, cell in enumerate(lower) if "split" in cell]
     if len(matches) > 1:
         names = ", ".join(head[i] for i in matches)
         choose = option("split_column", head[matches[0]])
-        raise DataError(table.file, table.line, f"has several splits ({names}); choose one, for example {choose}")
+        raise table.error(f"has several splits ({names}); choose one, for example {choose}")
     return matches[0] if matches else None
 
 

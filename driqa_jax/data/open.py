@@ -8,7 +8,7 @@ import ml_collections
 
 from driqa_jax.data.csv_source import FolderSource
 from driqa_jax.data.decode import EXTENSIONS
-from driqa_jax.data.label_columns import Spelling, in_python
+from driqa_jax.data.label_tables import Spelling, in_python
 from driqa_jax.data.source import Source
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.tfds_source import RecordsSource

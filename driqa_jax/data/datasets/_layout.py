@@ -13,11 +13,12 @@ from driqa_jax.io import file_sha256
 
 
 class Rating(NamedTuple):
-    """One rated image, as listed in its authors' label file.
+    """One rated image, as listed in a label file.
 
     image_id: name in results and splits, the same in every copy of the set. path: of the image, relative to the set's
     folder or one of `Layout.images`. raw: the authors' score. std: their standard deviation of the votes (nan: none).
-    reference, degradation: "" and level: 0 if unknown. file, line: source of the score (a .mat file has no lines).
+    reference, degradation, group (of images that a split must not separate): "" and level: 0 if unknown. file, line:
+    source of the score (a .mat file has no lines).
     """
 
     image_id: str
@@ -31,6 +32,7 @@ class Rating(NamedTuple):
     level: int = 0
     subset: str = ""
     split: str = "train"
+    group: str = ""
 
     @property
     def source(self) -> str:

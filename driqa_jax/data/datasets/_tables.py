@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import scipy.io
 
-from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.datasets._layout import require_file
+from driqa_jax.data.label_tables import read_lines
 from driqa_jax.errors import DataError
 
 
