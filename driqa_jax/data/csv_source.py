@@ -142,7 +142,7 @@ def check_images(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating], 
         if (first := lines.setdefault(rating.image_id, rating.line)) != rating.line:
             message = f"{rating.image_id} is already listed on line {first}; keep one score per image"
             raise DataError(file, rating.line, message)
-        path = root / rating.path_id
+        path = root / rating.path
         if not path.is_file():
             raise DataError(file, rating.line, f"no picture {path}{_name_hint(path, option)}")
 
