@@ -134,7 +134,7 @@ def _encoded(config, step, batch, degraded, photo_ids: Sequence[str], threads) -
             }
 
 
-def _describe(config, source: Source) -> dict:
+def _describe(config: ml_collections.ConfigDict, source: Source) -> dict:
     """Everything that determines the bytes of a corpus, as JSON returns it."""
     recipe = pretrain.recipe(config)
     digest = hashlib.sha256()

@@ -238,7 +238,7 @@ class _PillowLimit:
                 self._active.remove(max_pixels)
                 self._apply()
 
-    def _apply(self):
+    def _apply(self) -> None:
         largest = max(self._active, default=self._original)
         Image.MAX_IMAGE_PIXELS = None if largest == math.inf else largest
 

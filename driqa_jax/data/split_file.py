@@ -161,7 +161,7 @@ def _by_subset(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     return _assemble(source, rule, np.flatnonzero(test), np.flatnonzero(rest), f"without {rule['subset']} val")
 
 
-def _inside(source, rule):
+def _inside(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     """Which images the rule covers: (N,) bool."""
     of, splits = rule.get("of", ""), source.column("split")
     inside = splits == of if of else np.ones(len(splits), bool)
@@ -171,7 +171,7 @@ def _inside(source, rule):
     return inside
 
 
-def _assemble(source, rule, test, rest, seed):
+def _assemble(source: Source, rule: Mapping[str, Any], test: np.ndarray, rest: np.ndarray, seed: str) -> np.ndarray:
     """Parts (N,) str: `test`, and `rest` divided by group into train and the rule's share of val; "" elsewhere."""
     parts = np.full(len(source), "", "<U5")
     parts[test], parts[rest] = "test", "train"

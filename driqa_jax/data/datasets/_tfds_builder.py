@@ -2,7 +2,7 @@
 
 import pathlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -49,7 +49,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         folder = pathlib.Path(dl_manager.manual_dir)
         self.LAYOUT.require_something(folder)
         root = self.LAYOUT.root(folder)
@@ -82,7 +82,9 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata["label_files"] = self.LAYOUT.label_sha256(root)
         return generators
 
-    def _generate_examples(self, images: list[tuple[pathlib.Path, dict]], tell: Callable[[], None]):
+    def _generate_examples(
+        self, images: list[tuple[pathlib.Path, dict]], tell: Callable[[], None]
+    ) -> Iterator[tuple[int, dict]]:
         for number, (file, example) in enumerate(images):
             yield number, {"image": file.read_bytes(), **example}
             tell()

@@ -33,7 +33,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         yield rated(root / SCORES, line, name, cells["mos"], subset=name.split("/")[0], split=split)
 
 
-def _truth(file, line, cell):
+def _truth(file: pathlib.Path, line: int, cell: str) -> bool:
     if cell.lower() not in _TRUTH:
         raise DataError(file, line, f"is_valid must be True or False, got {cell!r}")
     return _TRUTH[cell.lower()]
