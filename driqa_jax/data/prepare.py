@@ -67,7 +67,6 @@ def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Pro
     """
     layout = layout_of(name)
     root = layout.root(data_dir)
-    layout.require_something(data_dir)
     ratings: list[Rating] = []
     defects: list[str] = []
     try:

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -58,9 +59,8 @@ class Split:
             raise DataError(self.id, None, f"this split belongs to {self.data}, not to {source.name}")
         parts = self._follow(source)
         if _membership_sha256(source.column("image_id"), parts) != self.sha256:
-            raise DataError(
-                self.id, None, f"{source.name} has changed since this split was drawn: its images or groups differ"
-            )
+            message = f"{source.name} has changed since this split was drawn: its images or groups differ"
+            raise DataError(self.id, None, message)
         require_separate_references(source, parts)
         return Subset(source, range(len(source)), source.name, split=parts)
 
@@ -80,9 +80,8 @@ class Split:
         try:
             values = json.loads(pathlib.Path(path).read_text())
         except OSError as error:
-            raise DataError(
-                path, None, f"cannot be read ({error.strerror}); write one with `driqa data split`"
-            ) from None
+            message = f"cannot be read ({error.strerror}); write one with `driqa data split`"
+            raise DataError(path, None, message) from None
         except ValueError as error:
             raise DataError(path, getattr(error, "lineno", None), "is not a split file (no JSON)") from None
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
@@ -137,9 +136,8 @@ def _by_rule(source: Source, name: str, rule: dict[str, Any], of: str = "") -> S
 
 def _made(source: Source, name: str, rule: Mapping[str, Any], parts: np.ndarray) -> Split:
     require_separate_references(source, parts)
-    names, counts = np.unique(parts[parts != ""], return_counts=True)
-    numbers = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    ordered = {part: numbers[part] for part in (*PARTS, *sorted(set(numbers) - set(PARTS))) if part in numbers}
+    counts = Counter(parts[parts != ""].tolist())
+    ordered = {part: counts[part] for part in (*PARTS, *sorted(counts.keys() - {*PARTS})) if part in counts}
     return Split(name, source.name, dict(rule), ordered, _membership_sha256(source.column("image_id"), parts))
 
 
@@ -155,9 +153,8 @@ def _by_subset(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     rest = inside & ~test & ~np.isin(group, group[test])
     if not test.any() or not rest.any():
         known = ", ".join(sorted(set(subset[inside].tolist()) - {""})) or "none"
-        raise DataError(
-            source.name, None, f"has no subset {rule['subset']!r} or no other subset; its subsets are {known}"
-        )
+        message = f"has no subset {rule['subset']!r} or no other subset; its subsets are {known}"
+        raise DataError(source.name, None, message)
     return _assemble(source, rule, np.flatnonzero(test), np.flatnonzero(rest), f"without {rule['subset']} val")
 
 

@@ -68,29 +68,29 @@ class Layout:
     releases: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"1.0.0": "First."})
 
     def root(self, folder: pathlib.Path) -> pathlib.Path:
-        """The folder of the label files: `folder`, or `top` inside it if that contains them."""
-        inside = folder / self.top
-        here = any((folder / name).exists() for name in self.label_names())
-        return inside if self.top and inside.is_dir() and not here else folder
+        """The folder of the label files: `folder`, or `top` inside it if that contains them.
 
-    def require_something(self, folder: pathlib.Path) -> None:
-        """Raises DataError if neither an image folder nor a label file of the set exists."""
-        parts = (*self.images, *self.label_names())
-        if not any((self.root(folder) / part).exists() for part in parts):
-            expected = ", ".join(map(repr, parts))
+        Raises DataError if neither an image folder nor a label file of the set exists.
+        """
+        names = self.label_names()
+        is_inside = (folder / self.top).is_dir() and not any((folder / name).exists() for name in names)
+        root = folder / self.top if is_inside else folder
+        if not any((root / part).exists() for part in (*self.images, *names)):
+            expected = ", ".join(map(repr, (*self.images, *names)))
             raise DataError(folder, None, f"nothing of {self.title} is here; expected {expected}")
+        return root
 
     def label_names(self) -> list[str]:
         """The names of all label files, including alternatives."""
-        return [name for entry in self.labels for name in ([entry] if isinstance(entry, str) else entry)]
+        return [name for entry in self._alternatives() for name in entry]
 
     def label_sha256(self, root: pathlib.Path) -> dict[str, str]:
         """sha256 by name of each label file that is read; for a folder, of its files' hashes in name order."""
-        names = [
-            entry if isinstance(entry, str) else next((n for n in entry if (root / n).exists()), entry[0])
-            for entry in self.labels
-        ]
+        names = [next((n for n in entry if (root / n).exists()), entry[0]) for entry in self._alternatives()]
         return {name: _sha256(root / name) for name in names}
+
+    def _alternatives(self) -> list[tuple[str, ...]]:
+        return [(entry,) if isinstance(entry, str) else entry for entry in self.labels]
 
     def unit(self, raw: float) -> float:
         """A raw score as MOS in [0, 1], higher is better."""

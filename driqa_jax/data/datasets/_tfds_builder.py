@@ -23,8 +23,8 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     (nan: none); image_id; subset; group: the reference, else the first of the near duplicates; reference, degradation
     ("" if unknown); level (from 1, as the authors count; 0 if unknown); row: position in the authors' list, from 0.
 
-    The metadata contain the labels of all images by split, and the sha256 of each label file. Set
-    `progress` to a `driqa_jax.progress.ProgressFn` to follow the preparation.
+    The metadata contain the labels of all images by split, and the sha256 of each label file. `progress` follows the
+    preparation.
     """
 
     LAYOUT: Layout
@@ -50,9 +50,7 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        folder = pathlib.Path(dl_manager.manual_dir)
-        self.LAYOUT.require_something(folder)
-        root = self.LAYOUT.root(folder)
+        root = self.LAYOUT.root(pathlib.Path(dl_manager.manual_dir))
         ratings = list(self.LAYOUT.ratings(root))
         require_counts(self.LAYOUT, ratings)
         files = find_images(self.LAYOUT, root, ratings)
@@ -61,17 +59,11 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not all(groups):
             names = [rating.image_id for rating in ratings]
             groups = scenes(names, files, counter(self.progress, "looking for siblings", len(files)))
-        examples = [
-            {
-                "mos": self.LAYOUT.unit(rating.raw),
-                "mos_raw": rating.raw,
-                "mos_std": rating.std,
-                **{key: getattr(rating, key) for key in ("image_id", "subset", "reference", "degradation", "level")},
-                "group": group,
-                "row": row,
-            }
-            for row, (rating, group) in enumerate(zip(ratings, groups, strict=True))
-        ]
+        examples = []
+        for row, (rating, group) in enumerate(zip(ratings, groups, strict=True)):
+            scores = {"mos": self.LAYOUT.unit(rating.raw), "mos_raw": rating.raw, "mos_std": rating.std}
+            texts = {key: getattr(rating, key) for key in TEXTS}
+            examples.append({**scores, **texts, "group": group, "level": rating.level, "row": row})
         tell = counter(self.progress, "writing", len(examples))
         tables, generators = {}, {}
         for split in self.LAYOUT.expected({rating.split for rating in ratings}):
