@@ -77,9 +77,15 @@ def to_json(values: Any, sort_keys: bool = False) -> str:
 
 def to_csv(rows: Iterable[Sequence[Any]]) -> str:
     """CSV text with newline line ends."""
+    return "".join(csv_line(row) for row in rows)
+
+
+def csv_line(row: Sequence[Any]) -> str:
+    """One row of CSV text, newline included."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
+    # Before Python 3.13 the writer quotes only the line ends that it writes itself, and a name may hold either.
+    csv.writer(file, lineterminator="\r\n").writerow(row)
+    return file.getvalue().removesuffix("\r\n") + "\n"
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:

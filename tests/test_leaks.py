@@ -45,9 +45,7 @@ def test_pairs_are_those_of_the_full_matrix_over_block_bounds(monkeypatch):
     rows = np.stack(
         [near_duplicates.describe(data) for data in [*SCENES, encoded(mirrored(1)), encoded(scene(2, 96), quality=30)]]
     )
-    # The mirror image negates the odd horizontal frequencies.
-    mirrored_rows = (rows.reshape(-1, 12, 12) * np.resize([1, -1], 12)).reshape(rows.shape)
-    full = np.maximum(rows[:6] @ rows.T, rows[:6] @ mirrored_rows.T)
+    full = np.maximum(rows[:6] @ rows.T, rows[:6] @ near_duplicates._mirrored(rows).T)
     monkeypatch.setattr(near_duplicates, "_ROWS", 4)
     i, j, similarity = near_duplicates.pairs(rows[:6], rows)
     assert {(a, b) for a, b in zip(i, j, strict=True)} == {*((k, k) for k in range(6)), (1, 6), (2, 7)}

@@ -61,7 +61,7 @@ class FeatureStore:
                 part.mkdir()
                 for name, array in arrays.items():
                     np.save(part / f"{name}.npy", array)
-                (part / "ids.txt").write_text("".join(lines))
+                (part / "ids.txt").write_bytes("".join(lines).encode())
                 if not chunk.exists():
                     os.rename(part, chunk)
         finally:
@@ -79,7 +79,9 @@ class FeatureStore:
 
     def _open(self, chunk: pathlib.Path) -> None:
         arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(chunk.glob("*.npy"))}
-        for row, line in enumerate((chunk / "ids.txt").read_text().splitlines()):
+        # Not splitlines: an id may hold other characters at which it breaks.
+        lines = (chunk / "ids.txt").read_bytes().decode().removesuffix("\n").split("\n")
+        for row, line in enumerate(lines):
             digest, image = line.split(" ", 1)
             self._stored[image] = digest, arrays, row
 

@@ -1,6 +1,6 @@
 """Near duplicates: images of one scene, which a split must keep together.
 
-The descriptor of an image is the low spatial frequencies of a small grey thumbnail, each weighted by its frequency. The
+The descriptor of an image is the low spatial frequencies of a small gray thumbnail, each weighted by its frequency. The
 plain thumbnail does not work: two bright skies over dark ground correlate at .95, as much as two exposures of one
 scene. Amplitudes in photographs fall as 1/f, so the weights make all frequencies count equally; purely horizontal and
 vertical ones get half the weight, because of horizons. Brightness and contrast cancel.
@@ -47,7 +47,7 @@ def describe_all(
     Raises `error(item, cause)` for an image that cannot be read.
     """
 
-    def descriptor(item: Any) -> np.ndarray:
+    def descriptor(item):
         try:
             return describe(read(item))
         except Exception as cause:  # Pillow raises many kinds of exceptions on a damaged file
@@ -85,7 +85,7 @@ def pairs(
     return i[order], j[order], similarity[order]
 
 
-def _label(rows: np.ndarray, members: np.ndarray, threshold: float, largest: int, labels: np.ndarray) -> None:
+def _label(rows, members, threshold, largest, labels):
     i, j, _ = _similar(rows[members], rows[members], threshold)
     graph = coo_matrix((np.ones(len(i), np.int8), (i, j)), shape=(len(members), len(members)))
     _, components = connected_components(graph, directed=False)
@@ -97,10 +97,10 @@ def _label(rows: np.ndarray, members: np.ndarray, threshold: float, largest: int
             labels[cluster] = cluster.min()
 
 
-def _similar(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[np.ndarray, ...]:
+def _similar(left, right, threshold):
     """Rows i and j, and the similarities, of pairs at or above the threshold, computed in blocks of rows."""
     blocks = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
-    mirrored = (right.reshape(-1, FREQUENCIES, FREQUENCIES) * _MIRROR).reshape(right.shape)
+    mirrored = _mirrored(right)
     for start in range(0, len(left), _ROWS):
         block = left[start : start + _ROWS]
         similarity = np.maximum(block @ right.T, block @ mirrored.T)
@@ -109,7 +109,11 @@ def _similar(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[np.
     return tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
 
 
-def _weights() -> np.ndarray:
+def _mirrored(rows):
+    return (rows.reshape(-1, FREQUENCIES, FREQUENCIES) * _MIRROR[None, None, :]).reshape(rows.shape)
+
+
+def _weights():
     frequency = np.arange(FREQUENCIES, dtype=np.float32)
     weights = np.hypot(frequency[:, None], frequency[None, :])
     weights[0, :] *= 0.5

@@ -28,13 +28,14 @@ _DECODED = (
 )
 # Formats that we refuse: reason -> (offset, bytes, name in the reason).
 # fmt: off
+_RAW_PHOTOS = (
+    (8, b"CR\2", "Canon CR2"), (6, b"HEAPCCDR", "Canon CRW"), (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
+    (0, b"IIRO", "Olympus ORF"), (0, b"IIRS", "Olympus ORF"), (0, b"MMOR", "Olympus ORF"),
+    (0, b"IIU\0", "Panasonic RW2"), (0, b"FOVb", "Sigma X3F"), (0, b"\0MRM", "Minolta MRW"),
+    (8, b"IIII", "Phase One IIQ"), (8, b"MMMM", "Phase One IIQ"),
+)
 _REFUSED = {
-    RAW_PHOTO.format(" ({})"): (
-        (8, b"CR\2", "Canon CR2"), (6, b"HEAPCCDR", "Canon CRW"), (0, b"FUJIFILMCCD-RAW", "Fujifilm RAF"),
-        (0, b"IIRO", "Olympus ORF"), (0, b"IIRS", "Olympus ORF"), (0, b"MMOR", "Olympus ORF"),
-        (0, b"IIU\0", "Panasonic RW2"), (0, b"FOVb", "Sigma X3F"), (0, b"\0MRM", "Minolta MRW"),
-        (8, b"IIII", "Phase One IIQ"), (8, b"MMMM", "Phase One IIQ"),
-    ),
+    RAW_PHOTO.format(" ({})"): _RAW_PHOTOS,
     "a PNG in Apple's iOS form ({}), which is not supported; convert it to plain PNG": ((4, b"CgBI", "CgBI"),),
     _CONVERT: (
         (0, b"\xff\x0a", "a JPEG XL picture"), (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
