@@ -11,7 +11,6 @@ from driqa_jax.errors import DataError
 from driqa_jax.io import file_sha256
 
 # IQA-PyTorch writes splits as numbers, or in the words of the set's authors (KonIQ-10k: training, ...).
-_RATING_COLUMNS = ("group", "subset", "reference", "degradation", "split")
 _SPLIT_WORDS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}
 
 
@@ -38,18 +37,14 @@ class FolderSource(Source):
         score_column: str | None = None,
         option: Spelling = in_python,
     ):
-        file = find_csv(pathlib.Path(path))
-        root = pathlib.Path(images) if images else file.parent
-        column, ratings = read_ratings(file, split_column, mos_range is not None, score_column, option)
-        check_images(file, root, ratings, option)
-        self._root = root
-        super().__init__(
-            name or file.stem,
-            to_unit_range(file, ratings, mos_range, option),
-            image_id=[rating.image_id for rating in ratings],
-            **{key: [getattr(rating, key) for rating in ratings] for key in _RATING_COLUMNS},
-            row=range(len(ratings)),
-        )
+        file = _find_csv(pathlib.Path(path))
+        self._root = pathlib.Path(images) if images else file.parent
+        column, ratings = _ratings(_read(file), split_column, mos_range is not None, score_column, option)
+        _require_images(self._root, ratings, option)
+        mos = _in_unit_range(ratings, mos_range, option)
+        keys = ("image_id", "group", "subset", "reference", "degradation", "split")
+        columns = {key: [getattr(rating, key) for rating in ratings] for key in keys}
+        super().__init__(name or file.stem, mos, row=range(len(ratings)), **columns)
         self.label_files = {file.name: file_sha256(file)}
         worst, best = mos_range or (0, 1)
         scores = [rating.raw for rating in ratings]
@@ -62,7 +57,7 @@ class FolderSource(Source):
         return (self._root / self.column("image_id")[i]).read_bytes()
 
 
-def find_csv(path: pathlib.Path) -> pathlib.Path:
+def _find_csv(path: pathlib.Path) -> pathlib.Path:
     """The CSV file at a path or in a folder. Raises DataError if there is none, or more than one."""
     if not path.exists():
         raise DataError(path, None, "no such file or folder; give a CSV of scores with the columns image,mos")
@@ -75,20 +70,15 @@ def find_csv(path: pathlib.Path) -> pathlib.Path:
     return files[0]
 
 
-def read_ratings(
-    file: pathlib.Path,
-    split_column: str | None = None,
-    scale_is_stated: bool = False,
-    chosen_column: str | None = None,
-    option: Spelling = in_python,
+def _ratings(
+    table: Table, split_column: str | None, scale_is_stated: bool, chosen_column: str | None, option: Spelling
 ) -> tuple[str, list[Rating]]:
-    """The name of the score column, and the ratings of a CSV with unscaled scores.
+    """The name of the score column, and the ratings of a table with unscaled scores.
 
     `chosen_column`: the user's choice of score column. Raises DataError for a missing or ambiguous column, or a value
     that is not a finite number.
     """
-    table = _read(file)
-    head, lower = table.head, table.lower
+    file, head, lower = table.file, table.head, table.lower
     score = table.score_column(option, chosen_column)
     if score_name(head[score]) == "dmos" and not scale_is_stated:
         # CSIQ's dmos is better when lower, KADID-10k's when higher, so never guess.
@@ -135,24 +125,19 @@ def _require_one_decimal_mark(table: Table, column: int) -> None:
         raise DataError(table.file, commas[0], message)
 
 
-def check_images(file: pathlib.Path, root: pathlib.Path, ratings: list[Rating], option: Spelling = in_python) -> None:
+def _require_images(root: pathlib.Path, ratings: list[Rating], option: Spelling) -> None:
     """Raises DataError for an image that is listed twice or does not exist."""
-    lines: dict[str, int] = {}
+    lines: dict[str, int | None] = {}
     for rating in ratings:
         if (first := lines.setdefault(rating.image_id, rating.line)) != rating.line:
             message = f"{rating.image_id} is already listed on line {first}; keep one score per image"
-            raise DataError(file, rating.line, message)
+            raise DataError(rating.file, rating.line, message)
         path = root / rating.path
         if not path.is_file():
-            raise DataError(file, rating.line, f"no picture {path}{_name_hint(path, option)}")
+            raise DataError(rating.file, rating.line, f"no picture {path}{_name_hint(path, option)}")
 
 
-def to_unit_range(
-    file: pathlib.Path,
-    ratings: list[Rating],
-    mos_range: tuple[float, float] | None,
-    option: Spelling = in_python,
-) -> list[float]:
+def _in_unit_range(ratings: list[Rating], mos_range: tuple[float, float] | None, option: Spelling) -> list[float]:
     """Scores mapped to [0, 1], higher is better. Raises DataError for a score outside the scale."""
     worst, best = (float(end) for end in mos_range or (0, 1))
     if worst == best or not math.isfinite(worst - best):
@@ -164,7 +149,7 @@ def to_unit_range(
         advice = f"[0, 1]; state the scale, worst score first, for example {examples}"
     for rating in ratings:
         if not min(worst, best) <= rating.raw <= max(worst, best):
-            raise DataError(file, rating.line, f"mos {rating.raw:g} lies outside {advice}")
+            raise DataError(rating.file, rating.line, f"mos {rating.raw:g} lies outside {advice}")
     return [(rating.raw - worst) / (best - worst) for rating in ratings]
 
 

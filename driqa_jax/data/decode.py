@@ -38,12 +38,7 @@ ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
 Use = Callable[[Image.Image], Any] | None
 
 
-def decode(
-    source: ImageSource,
-    max_pixels: float = MAX_PIXELS,
-    name: str | None = None,
-    use: Use = None,
-) -> Any:
+def decode(source: ImageSource, max_pixels: float = MAX_PIXELS, name: str | None = None, use: Use = None) -> Any:
     """An image as a viewer displays it: uint8 (H, W, 3), sRGB.
 
     Applies the orientation, composites alpha over white, converts an ICC profile to sRGB (an unusable one is ignored)

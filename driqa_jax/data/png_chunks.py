@@ -57,15 +57,12 @@ def _useful(file: IO[bytes], kind: bytes, length: int) -> bytes | None:
 
 
 def _needed(kind: bytes, data: bytes, color: bytes) -> bool:
+    """Whether the decoder needs a chunk: a transparent value, or what may contain an orientation."""
     if kind == b"tRNS":
         return len(data) >= {b"\0": 2, b"\2": 6}.get(color, 0)
-    return kind == b"eXIf" or (kind != b"iCCP" and _may_orient(kind, data))
-
-
-def _may_orient(kind: bytes, data: bytes) -> bool:
     key, _, rest = data.partition(b"\0")
-    if key not in _ORIENTING:
-        return False
+    if kind in (b"eXIf", b"iCCP") or key not in _ORIENTING:
+        return kind == b"eXIf"
     if kind == b"iTXt":
         return rest[:1] == b"\0"  # XMP is never compressed
     return kind == b"tEXt" or _unpacked(rest, TEXT_LIMIT) is not None

@@ -10,8 +10,6 @@ import numpy as np
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import DataError
 
-VALIDATION_SHARE = 0.1
-
 
 def fraction(text: str, seed: int | str = 0) -> float:
     """A number in [0, 1) that depends only on `text` and `seed` (sha256, not Python's salted hash)."""
@@ -26,7 +24,7 @@ def hash_ranks(groups: np.ndarray, seed: int | str = 0) -> np.ndarray:
     return np.argsort(ranked)[inverse]
 
 
-def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
+def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = 0.1) -> np.ndarray:
     """Whether each group name, (N,) str, belongs to the validation fold: (N,) bool.
 
     The fold is the `share` of the groups (at least one) with the lowest hashes, so it stays stable as a set grows.
