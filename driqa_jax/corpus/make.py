@@ -92,7 +92,7 @@ def _degrader(config: ml_collections.ConfigDict) -> Callable:
     """Compiled: photos (P, S, S, 3) uint8, index (P,), step -> images (K, P, S, S, 3) uint8, chains."""
 
     @jax.jit
-    def degrade(photos, index, step):
+    def degrade(photos: jax.Array, index: jax.Array, step: int) -> tuple[jax.Array, degradations.Chain]:
         images, chains, _ = pretrain.degrade(config, photos.astype(jnp.float32) / 255.0, index, step)
         return jnp.round(images[0] * 255.0).astype(jnp.uint8), jax.tree.map(lambda x: x[0], chains)
 

@@ -215,7 +215,7 @@ class _PillowLimit:
     An image that we cannot see before it is decoded (a PNG in an ICO) is refused by Pillow above twice `max_pixels`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._original, self._active = threading.Lock(), None, []
 
     @contextlib.contextmanager

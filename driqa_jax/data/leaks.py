@@ -49,7 +49,7 @@ class Leaks(NamedTuple):
         """All pairs: names, splits, MOS, similarity, and whether they are repeats."""
         sides = [f"{side}_{key}" for side in ("left", "right") for key in ("dataset", "split", "image", "mos")]
         keys = ("dataset", "split", "image_id", "mos")
-        rows = [[*sides, "similarity", "repeat"]]
+        rows: list[list] = [[*sides, "similarity", "repeat"]]
         for i, j, similarity in zip(self.i, self.j, self.similarity, strict=True):
             cells = [source.column(key)[row] for source, row in ((self.left, i), (self.right, j)) for key in keys]
             rows.append([*cells, f"{similarity:.4f}", int(similarity >= REPEAT)])

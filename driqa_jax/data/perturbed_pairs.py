@@ -28,7 +28,7 @@ class Twins:
     shrink: float
     quality: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"every={self.every}: give 1 or more")
         if not 0.0 < self.shrink <= 1.0:

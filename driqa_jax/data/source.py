@@ -36,7 +36,7 @@ class Source:
     label_files: Mapping[str, str] = MappingProxyType({})
     labels_from: str = ""
 
-    def __init__(self, name: str, mos: Sequence[float], **columns: str | Sequence[str] | Sequence[int]):
+    def __init__(self, name: str, mos: Sequence[float] | np.ndarray, **columns: str | Sequence | np.ndarray):
         self.name = name
         scores = np.asarray(mos, np.float64)
         if np.any((scores < 0) | (scores > 1)):
@@ -97,7 +97,7 @@ class Subset(Source):
     `replaced`: columns with other values than the source's, (len(rows),).
     """
 
-    def __init__(self, source: Source, rows: Sequence[int], name: str, **replaced: Sequence[str] | Sequence[int]):
+    def __init__(self, source: Source, rows: Sequence[int] | np.ndarray, name: str, **replaced: Sequence | np.ndarray):
         self._source, self._rows = source, np.asarray(rows, np.int64)
         columns = {key: source.column(key)[self._rows] for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
         super().__init__(name, source.column("mos")[self._rows], **(columns | replaced))
