@@ -15,9 +15,9 @@ WHITE_IS_ZERO, RGB, CMYK, YCBCR = 0, 2, 5, 6
 ASSOCIATED = 1
 RAW_PHOTOMETRIC = (32803, 34892)  # color filter array, linear sensor data
 RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)  # Sony, Epson, Samsung, Nikon, Kodak, Pentax
-_PHOTOMETRIC = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*"}
+_PHOTOMETRIC = {0: "gray (white is zero)", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*"}
 _FORMAT = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
-_CONVERT = "convert it to 8 or 16 bits a sample, interleaved RGB or grey"
+_CONVERT = "convert it to 8 or 16 bits a sample, interleaved RGB or gray"
 MOST_DIRECTORIES = 64  # limit for damaged or malicious files
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
