@@ -145,7 +145,9 @@ def _describe(config: ml_collections.ConfigDict, source: Source) -> dict:
     code = hashlib.sha256()
     sources = sorted(pathlib.Path(degradations.__file__).parent.glob("*.py"))
     if not sources:
-        raise RuntimeError(f"no source files beside {degradations.__file__}; the corpus cannot name them")
+        raise RuntimeError(
+            f"no source files of degradations beside {degradations.__file__}; the corpus cannot name them"
+        )
     for file in (*sources, pathlib.Path(pretrain.__file__)):
         code.update(file.read_bytes())
     described = {
