@@ -19,7 +19,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from driqa_jax import distributed
 from driqa_jax.checkpoints.manager import Checkpoints, TrainState, create
 from driqa_jax.checkpoints.weights import unflatten
-from driqa_jax.data.label_columns import in_config
+from driqa_jax.data.label_tables import in_config
 from driqa_jax.data.open import open_configured
 from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split
