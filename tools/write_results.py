@@ -38,7 +38,9 @@ def main(*runs: str) -> None:
     """Write every block of every page; draw the curves of `runs`."""
     for run in runs:
         save_curves(run)
-    reports = {name: Report.from_json((RESULTS / f"biq2021_{name}.json").read_text()) for name in ("test", "val")}
+    reports = {
+        name: Report.from_dict(json.loads((RESULTS / f"biq2021_{name}.json").read_text())) for name in ("test", "val")
+    }
     with (RESULTS / "examples.csv").open() as file:
         scores = {pathlib.Path(row["path"]).name: float(row["score"]) for row in csv.DictReader(file)}
     draw_examples(scores)

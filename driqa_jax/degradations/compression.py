@@ -5,14 +5,12 @@ lossless and left out. The DCT runs in float32 where libjpeg uses scaled integer
 boundary may differ by one quantizer step.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.entry import degradation, on_scale, scale_severities
 
 # ITU-T T.81, tables K.1 and K.2, in natural order.
 LUMA_TABLE = np.array(
@@ -35,14 +33,10 @@ BEST_SCALE, WORST_SCALE = 10.0, 1250.0  # percent of the standard tables: qualit
 MOST_SUBSAMPLING = 16.0  # ours; video has 2 and 4
 
 
-def _dct_basis() -> np.ndarray:
-    """Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix, wide enough to keep matmul units busy."""
-    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
-    line = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
-    return np.kron(line, line).astype(np.float32)
-
-
-DCT = _dct_basis()
+# Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix, wide enough to keep matmul units busy.
+_K, _N = np.arange(8)[:, None], np.arange(8)[None, :]
+_LINE = np.cos(np.pi * (2 * _N + 1) * _K / 16) * np.where(_K == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
+DCT = np.kron(_LINE, _LINE).astype(np.float32)
 
 
 def jpeg_quality(severity: jax.Array | float) -> jax.Array:
@@ -50,14 +44,14 @@ def jpeg_quality(severity: jax.Array | float) -> jax.Array:
 
     95 just above 0, then 87, 65, 28, 10 and 4 at .2, .4, .6, .8 and 1.
     """
-    scale = BEST_SCALE * (WORST_SCALE / BEST_SCALE) ** jnp.asarray(severity, jnp.float32)
+    scale = on_scale(severity, BEST_SCALE, WORST_SCALE)
     return jnp.where(scale < 100.0, (200.0 - scale) / 2.0, 5000.0 / scale)
 
 
 def jpeg_severity(quality: float) -> float:
     """The severity in [0, 1] whose `jpeg_quality` is this quality, 4 to 95."""
     scale = 5000.0 / quality if quality < 50 else 200.0 - 2.0 * quality
-    return math.log(scale / BEST_SCALE) / math.log(WORST_SCALE / BEST_SCALE)
+    return scale_severities([scale], BEST_SCALE, WORST_SCALE)[0]
 
 
 def scaled_table(table: np.ndarray, quality: jax.Array | float) -> jax.Array:
@@ -108,15 +102,10 @@ def _double(plane: jax.Array) -> jax.Array:
 
 
 def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
-    """The decoded pixels of a baseline 4:2:0 JPEG file with standard tables.
+    """The decoded pixels of a baseline 4:2:0 JPEG file with standard tables: (H, W, 3) float32, multiples of 1/255.
 
-    Args:
-      image: (H, W, 3) float32 sRGB in [0, 1], rounded to 8 bits first; any size, edges extended as in libjpeg.
-      quality: 1 to 100, may be traced and fractional.
-
-    Returns:
-      (H, W, 3) float32, multiples of 1/255.
-
+    `image` (H, W, 3) float32 sRGB in [0, 1] has any size and is rounded to 8 bits first; edges are extended as in
+    libjpeg. `quality`, 1 to 100, may be traced and fractional.
     Source: ITU-T T.81, JFIF 1.02, and libjpeg's documented rounding.
     """
     height, width, _ = image.shape

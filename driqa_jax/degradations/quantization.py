@@ -1,13 +1,11 @@
 """Too few levels per channel, too few colors."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.entry import degradation, on_scale, scale_severities
 
 MOST_STEPS = 63.0  # 64 levels, where banding first shows in a sky; ours
 FEWEST_STEPS = 3.0  # four levels per channel; ours
@@ -17,24 +15,14 @@ ROUNDS = 6  # of k-means; more change little
 BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32) + 0.5) / 16 - 0.5
 
 
-def quantization_severity(levels: float) -> float:
-    """The severity in [0, 1] at which `quantization` leaves this many levels, 4 to 64."""
-    return math.log((levels - 1) / MOST_STEPS) / math.log(FEWEST_STEPS / MOST_STEPS)
-
-
-@degradation(21, "quantization", kadid_levels=map(quantization_severity, (20, 16, 13, 10, 7)))
+@degradation(21, "quantization", kadid_levels=scale_severities((19, 15, 12, 9, 6), MOST_STEPS, FEWEST_STEPS))
 def quantization(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Round every channel to n + 1 even levels, n = round(63 * (3/63)**severity): 64 levels down to 4.
 
     Range: KADID-10k #22 has 20, 16, 13, 10, 7 levels, which it places by Otsu's method.
     """
-    steps = jnp.round(MOST_STEPS * (FEWEST_STEPS / MOST_STEPS) ** jnp.asarray(severity, jnp.float32))
+    steps = jnp.round(on_scale(severity, MOST_STEPS, FEWEST_STEPS))
     return jnp.where(severity > 0, jnp.round(image * steps) / steps, image)
-
-
-def color_quantization_severity(colors: float) -> float:
-    """The severity in [0, 1] at which `color_quantization` leaves this many colors, 8 to 96."""
-    return math.log(colors / MOST_COLORS) / math.log(FEWEST_COLORS / MOST_COLORS)
 
 
 def _nearest(palette: jax.Array, used: jax.Array, pixels: jax.Array) -> jax.Array:
@@ -53,7 +41,7 @@ def _nearest(palette: jax.Array, used: jax.Array, pixels: jax.Array) -> jax.Arra
     return lax.fori_loop(0, palette.shape[1], look, start, unroll=8)[1]
 
 
-@degradation(5, "quantization", kadid_levels=map(color_quantization_severity, (64, 48, 32, 16, 8)))
+@degradation(5, "quantization", kadid_levels=scale_severities((64, 48, 32, 16, 8), MOST_COLORS, FEWEST_COLORS))
 def color_quantization(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Reduce the image to a fitted, dithered palette of round(96 * (8/96)**severity) colors.
 
@@ -62,7 +50,7 @@ def color_quantization(key: jax.Array, image: jax.Array, severity: jax.Array) ->
     """
     height, width, _ = image.shape
     severity = jnp.asarray(severity, jnp.float32)
-    used = jnp.arange(MOST_COLORS) < jnp.round(MOST_COLORS * (FEWEST_COLORS / MOST_COLORS) ** severity)
+    used = jnp.arange(MOST_COLORS) < jnp.round(on_scale(severity, MOST_COLORS, FEWEST_COLORS))
     sample = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3).T
     # Golden-section steps through the grid: the first n of them, for any n, spread over the image.
     first = np.floor((np.arange(MOST_COLORS) * 0.6180339887 + 0.5) % 1 * sample.shape[1]).astype(np.int32)

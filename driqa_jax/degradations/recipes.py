@@ -1,6 +1,7 @@
 """Recipes: the distributions of degradation chains. `sampling` draws from them."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Union
@@ -33,8 +34,7 @@ class Recipe:
       empty, the order is random.
     eight_bit: round the final image to multiples of 1/255, like a stored file (pass it to `apply_chains`).
 
-    Raises:
-      ValueError: a field has an invalid value; the message names the field.
+    An invalid value raises ValueError, which names the field.
     """
 
     max_steps: int = 4
@@ -70,12 +70,11 @@ class Recipe:
         for place, (p, names) in enumerate(self.sequence):
             good = 0.0 <= p <= 1.0 and names
             _require(good, f"sequence[{place}]", "a probability and at least one type", (p, names))
-        drawn = {name for name, weight in zip(NAMES, self.type_weights(), strict=True) if weight}
-        possible = any(drawn.intersection(names) for _, names in self.sequence)
-        _require(possible, "sequence", f"steps of types that names and weights allow, {sorted(drawn)}", self.sequence)
+        allowed = sorted(itertools.compress(NAMES, self.type_weights()))
+        _require(self.drawn(), "sequence", f"steps of types that names and weights allow, {allowed}", self.sequence)
 
     def _check_steps(self) -> None:
-        drawn = {entry.group for entry, weight in zip(DEGRADATIONS, self.type_weights(), strict=True) if weight}
+        drawn = {entry.group for entry in itertools.compress(DEGRADATIONS, self.type_weights())}
         needed = f"1 to {len(drawn)}, since a chain holds one type per group and the types form {len(drawn)} groups"
         _require(1 <= self.max_steps <= len(drawn), "max_steps", needed, self.max_steps)
         weights = self.step_weights
@@ -89,8 +88,8 @@ class Recipe:
 
     def drawn(self) -> tuple[str, ...]:
         """The types that a chain can hold, in the order of NAMES."""
-        places = {name for _, names in self.sequence for name in names} if self.sequence else set(self.names)
-        return tuple(name for name, w in zip(NAMES, self.type_weights(), strict=True) if w and name in places)
+        places = {name for _, names in self.sequence for name in names} if self.sequence else self.names
+        return tuple(name for name in itertools.compress(NAMES, self.type_weights()) if name in places)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Union["Recipe", "Mixture"]:
@@ -123,18 +122,16 @@ class Mixture:
     parts: recipes with their relative probabilities; a nested mixture is flattened. The longest part sets the capacity
       of a chain.
 
-    Raises:
-      ValueError: no part, an invalid probability, or parts that differ in `eight_bit`.
+    Raises ValueError for no part, an invalid probability, or parts that differ in `eight_bit`.
     """
 
     parts: tuple[tuple[Recipe, float], ...]
 
     def __post_init__(self) -> None:
-        flat = [
-            (inner, p * q / sum(q for _, q in part.parts)) if isinstance(part, Mixture) else (part, p)
-            for part, p in self.parts
-            for inner, q in (part.parts if isinstance(part, Mixture) else ((part, 1.0),))
-        ]
+        flat: list[tuple[Recipe, float]] = []
+        for part, p in self.parts:
+            inner = part.parts if isinstance(part, Mixture) else ((part, 1.0),)
+            flat += [(recipe, p * q / sum(q for _, q in inner)) for recipe, q in inner]
         object.__setattr__(self, "parts", tuple(flat))
         probabilities = [p for _, p in self.parts]
         good = probabilities and min(probabilities) >= 0 and 0 < sum(probabilities) < float("inf")

@@ -25,14 +25,9 @@ def _moments(image: jax.Array, radius: int) -> tuple[jax.Array, jax.Array]:
 
 
 def local_wiener(image: jax.Array, variance: jax.Array) -> jax.Array:
-    """Lee's local Wiener filter: mean + max(v - n, 0) / v * (image - mean).
+    """Lee's local Wiener filter of (H, W, C) float32: mean + max(v - n, 0) / v * (image - mean).
 
-    The mean and the variance v are those of the 9x9 window; n is the noise variance.
-
-    Args:
-      image: (H, W, C) float32.
-      variance: scalar, n.
-
+    The mean and the variance v are those of the 9x9 window; n is the scalar noise `variance`.
     Source: Lim, Two-Dimensional Signal and Image Processing (1990), eq. 9.44; scipy.signal.wiener.
     """
     mean, spread = _moments(image, WIENER_RADIUS)
@@ -40,9 +35,7 @@ def local_wiener(image: jax.Array, variance: jax.Array) -> jax.Array:
     return image - variance / jnp.maximum(jnp.maximum(spread, variance), 1e-12) * (image - mean)
 
 
-@degradation(
-    14, "restorer", kadid_levels=severities((0.01**0.5, 0.03**0.5, 0.05**0.5, 0.1**0.5, 0.15**0.5), DENOISED_SIGMA)
-)
+@degradation(14, "restorer", kadid_levels=severities((0.01, 0.03, 0.05, 0.1, 0.15), DENOISED_SIGMA**2, 2))
 def denoise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """White noise of sigma 0.4 * severity, clipped, then a local Wiener filter that knows sigma.
 
@@ -55,14 +48,9 @@ def denoise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
 
 
 def guided_smoothing(image: jax.Array, variance: jax.Array) -> jax.Array:
-    """Guided filter with the image as its own guide: smooths where the local variance is below `variance`.
+    """Guided filter of (H, W, C) float32 as its own guide: smooths where the variance in a 17x17 window is low.
 
-    Windows of 17x17.
-
-    Args:
-      image: (H, W, C) float32.
-      variance: scalar, the filter's epsilon.
-
+    The scalar `variance` is the filter's epsilon.
     Source: He, Sun and Tang, Guided Image Filtering (2010), eq. 5 to 8.
     """
     mean, spread = _moments(image, SMOOTHING_RADIUS)

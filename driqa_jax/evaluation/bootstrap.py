@@ -6,8 +6,6 @@ the same resamples. `plcc_fitted` uses the logistic fitted to the whole sample: 
 refitting it for each resample changes second-order terms only.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 

@@ -4,8 +4,6 @@
 None. Every function raises ValueError for other shapes, an empty input, NaN or infinity.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The share of human scores that prediction intervals contain, against their nominal level."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -3,21 +3,24 @@
 All randomness comes from named keys, so the same model, photographs and seed give the same numbers.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from driqa_jax import degradations
-from driqa_jax.degradations import Chain
+from driqa_jax.degradations import DEGRADATIONS, Chain, Mixture, Recipe
 from driqa_jax.degradations.recipes import KADID
 from driqa_jax.degradations.registry import find
+from driqa_jax.evaluation.bootstrap import estimate
+from driqa_jax.evaluation.figures import blank_figure
 from driqa_jax.evaluation.full_reference import psnr, ssim
+from driqa_jax.io import to_csv
 from driqa_jax.progress import ProgressFn, silent
 
 PLAIN_LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of types without KADID-10k levels
@@ -31,6 +34,13 @@ CLASS_OF = {
     **{name: name for name in KADID},
     **dict.fromkeys(("brighten", "darken", "mean_shift", "contrast_change"), TONE),
     **dict.fromkeys(("color_saturation_1", "color_saturation_2"), SATURATION),
+}
+MIDDLE = 2  # the third of five levels
+NOISES = frozenset(entry.name for entry in DEGRADATIONS if entry.group == "noise" or entry.name == "low_light")
+KINDS = {
+    "noise": ("white_noise", "white_noise_color_component", "impulse_noise", "multiplicative_noise"),
+    "blur": ("gaussian_blur", "lens_blur", "motion_blur"),
+    "jpeg": ("jpeg",),
 }
 
 
@@ -85,7 +95,7 @@ class Examiner:
       ValueError: photos have another shape.
     """
 
-    def __init__(self, model, params: dict, names: Sequence[str], photos: np.ndarray, seed: int = 0):
+    def __init__(self, model: nn.Module, params: dict, names: Sequence[str], photos: np.ndarray, seed: int = 0):
         if photos.ndim != 4 or photos.shape[0] < 2 or photos.shape[-1] != 3:
             raise ValueError(f"photos must be (P, S, S, 3) with P of at least 2; got {photos.shape}")
         self.names = tuple(names)
@@ -114,7 +124,7 @@ class Examiner:
         """Severities of one type drawn from [.5, 1], (count,), and all photographs at each, (P, S, S, 3) in [0, 1]."""
         key = self._key_of(name)
         severities = jax.random.uniform(jax.random.fold_in(key, DRAW), (count,), minval=STRONG)
-        return np.asarray(severities), self._images(key, _single(name, severities))
+        return np.asarray(severities), self._images(key, single_steps(name, severities))
 
     def naming(self, progress: ProgressFn = silent) -> Naming:
         """Name KADID-10k's types, each alone at severities drawn from [.5, 1], and clean photographs."""
@@ -153,7 +163,7 @@ class Examiner:
         rows = []
         for name, severities in zip(names, levels, strict=True):
             key = self._key_of(name)
-            images = self._images(key, _single(name, severities))
+            images = self._images(key, single_steps(name, severities))
             vectors = [self._encode(each).vector for each in images]
             shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), jnp.concatenate(vectors))
             after, other = (
@@ -177,7 +187,7 @@ class Examiner:
         top = self.names[int(np.asarray(output.logits[0]).argmax())]
         return np.asarray(self._restore(images, output.vector))[0], top
 
-    def retrieval(self, recipe, chains: int = 16, batches: int = 4) -> float:
+    def retrieval(self, recipe: Recipe | Mixture, chains: int = 16, batches: int = 4) -> float:
         """Share of images whose nearest image of another photograph, by the contrastive projection, has the same chain.
 
         Each batch holds all photographs under `chains` chains of the Recipe or Mixture; chance level is 1 / chains.
@@ -197,7 +207,99 @@ class Examiner:
         return float(np.mean(hits))
 
 
-def _single(name: str, severities) -> Chain:
+def single_steps(name: str, severities: np.ndarray | jax.Array | Sequence[float]) -> Chain:
     """One chain per severity, each with a single step of this type."""
     severities = jnp.asarray(severities, jnp.float32)[:, None]
     return Chain(jnp.full(severities.shape, degradations.NAMES.index(name), jnp.int32), severities)
+
+
+def summary(naming: Naming, restoration: Restoration, retrieval: float) -> dict[str, Any]:
+    """The main results, rounded; PSNR gains in dB are means over photographs."""
+    gain = restoration.psnr_after - restoration.psnr_before
+    own = restoration.psnr_after - restoration.psnr_shuffled
+    kinds = {kind: [restoration.names.index(name) for name in names] for kind, names in KINDS.items()}
+    values = {
+        "photographs": gain.shape[-1],
+        "classes": len(naming.classes),
+        "naming_top1": naming.top1,
+        "naming_top3": naming.top3,
+        "clean_called_clean": naming.clean,
+        "severity_error": naming.severity_error,
+        "retrieval": retrieval,
+        **{f"psnr_gain_{kind}": float(gain[rows, MIDDLE].mean()) for kind, rows in kinds.items()},
+        "psnr_of_restored_clean": float(restoration.psnr_clean.mean()),
+        "psnr_true_over_shuffled_d": float(own.mean()),
+    }
+    values = {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
+    interval = estimate(own.reshape(-1, own.shape[-1]).mean(axis=0)).interval
+    values["psnr_true_over_shuffled_d_95"] = [round(end, 4) for end in interval]
+    return values
+
+
+def real_noise(examiner: Examiner, noisy: Sequence[np.ndarray], clean: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Mean PSNR and SSIM of real pairs before and after restoration, and how often the top type is a noise.
+
+    noisy, clean: (H, W, 3) uint8 each, sides divisible by 32.
+    """
+    rows = []
+    for before, reference in zip(noisy, clean, strict=True):
+        after, top = examiner.restore(before)
+        x, y = before.astype(np.float32) / 255.0, reference.astype(np.float32) / 255.0
+        measured = (*(psnr(z, y) for z in (x, after)), *(ssim(z, y) for z in (x, after)))
+        rows.append([float(value) for value in measured] + [top in NOISES])
+    means = np.mean(np.array(rows, np.float64), axis=0)
+    keys = ("psnr_before", "psnr_after", "ssim_before", "ssim_after", "most_probable_is_a_noise")
+    return {"pairs": len(rows), **{key: round(float(mean), 4) for key, mean in zip(keys, means, strict=True)}}
+
+
+def restoration_csv(restoration: Restoration) -> str:
+    """One line per type and level: severity, PSNR and SSIM before and after, PSNR with a shuffled vector, gains."""
+    measures = ("psnr_before", "psnr_after", "ssim_before", "ssim_after", "psnr_shuffled")
+    rows = [["degradation", "level", "severity", *measures, "psnr_gain", "ssim_gain"]]
+    for i, name in enumerate(restoration.names):
+        for level, severity in enumerate(restoration.levels[i]):
+            means = {measure: float(getattr(restoration, measure)[i, level].mean()) for measure in measures}
+            gains = (means["psnr_after"] - means["psnr_before"], means["ssim_after"] - means["ssim_before"])
+            values = (f"{value:.4f}" for value in (severity, *means.values(), *gains))
+            rows.append([name, level + 1, *values])
+    return to_csv(rows)
+
+
+def confusion_figure(naming: Naming) -> Figure:
+    """The confusion matrix as shares of each row, with a column for unsure images."""
+    share = naming.confusion / naming.confusion.sum(axis=1, keepdims=True)
+    share = np.concatenate([share, np.full((len(share), 1), np.nan), naming.unsure[:, None]], axis=1)
+    figure = blank_figure(9.5, 8.5)
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    columns = [name.replace("_", " ") for name in (*naming.classes, "", "unsure")]
+    axes.set_xticks(range(len(columns)), columns, rotation=90)
+    axes.set_yticks(range(len(naming.classes)), columns[:-2])
+    axes.set_xlabel("most probable class; unsure: no type has a probability of one half")
+    axes.set_ylabel("true")
+    axes.set_title(f"Naming at severity .5 and above: macro top-1 {naming.top1:.3f}, top-3 {naming.top3:.3f}")
+    for (i, j), value in np.ndenumerate(share):
+        if value >= 0.05:
+            text, color = f"{value:.2f}"[1:] if value < 0.995 else "1", "white" if value > 0.5 else "black"
+            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the row")
+    return figure
+
+
+def restoration_figure(restoration: Restoration) -> Figure:
+    """PSNR gain by type: a bar for the middle level, dots for all five."""
+    gain = (restoration.psnr_after - restoration.psnr_before).mean(axis=-1)
+    order = np.argsort(gain[:, MIDDLE])
+    figure = blank_figure(8, 8.5)
+    axes = figure.subplots()
+    rows = np.arange(len(order))
+    axes.barh(rows, gain[order, MIDDLE], color="#9ecae1")
+    for level in range(gain.shape[1]):
+        axes.plot(gain[order, level], rows, "o", ms=3.5, color=str(0.75 - 0.15 * level), label=f"level {level + 1}")
+    axes.set_yticks(rows, [restoration.names[i].replace("_", " ") for i in order])
+    axes.axvline(0, color="black", lw=0.8)
+    # A tiny change of an almost clean image costs many dB; without a limit it hides the rest.
+    axes.set_xlim(max(-12, gain.min() - 0.5), gain.max() + 0.5)
+    axes.set_xlabel("PSNR gained by restoring, dB (bar: the middle level)")
+    axes.legend(frameon=False, loc="lower right")
+    return figure

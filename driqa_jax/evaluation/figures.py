@@ -1,7 +1,5 @@
 """Plots of an evaluation: human scores against predictions, and bars by degradation or subset."""
 
-from __future__ import annotations
-
 import io
 import os
 import pathlib

@@ -1,7 +1,5 @@
 """Linear probes of a representation: ridge regression and multinomial logistic regression."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

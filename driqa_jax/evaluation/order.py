@@ -4,13 +4,11 @@ Degraded images are a function of named keys, so the same photographs and seed g
 type share a key: noise, angles and positions are equal, only the severity differs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from driqa_jax import degradations
-from driqa_jax.degradations import DEGRADATIONS, Chain
+from driqa_jax.degradations import DEGRADATIONS
 from driqa_jax.degradations.recipes import BADLY_RESTORED, KADID
 from driqa_jax.degradations.registry import find
 from driqa_jax.evaluation.bootstrap import Estimate, estimate
+from driqa_jax.evaluation.examination import single_steps
 from driqa_jax.evaluation.figures import INK, LINE, blank_figure, draw_bar
 from driqa_jax.progress import ProgressFn, silent
 
@@ -65,12 +64,15 @@ class OrderEstimates:
     stability: dict[str, Estimate]
 
     @classmethod
-    def of(cls, scores: OrderScores) -> OrderEstimates:
+    def of(cls, scores: OrderScores) -> Self:
         """The estimates from scores."""
-        pairs, below = right_pairs(scores.levels), right_against(scores.pristine, scores.restored)
-        by_type = ({ALL: rows.mean(axis=0), **dict(zip(names, rows, strict=True))} for names, rows in
-                   ((ORDERED, pairs), (BADLY_RESTORED, below)))  # fmt: skip
-        order, restored = ({name: estimate(row) for name, row in rows.items()} for rows in by_type)
+
+        def by_type(names: Sequence[str], shares: np.ndarray) -> dict[str, Estimate]:
+            rows = zip((ALL, *names), (shares.mean(axis=0), *shares), strict=True)
+            return {name: estimate(row) for name, row in rows}
+
+        order = by_type(ORDERED, right_pairs(scores.levels))
+        restored = by_type(BADLY_RESTORED, right_against(scores.pristine, scores.restored))
         changes = zip(CHANGES, np.abs(scores.changes), strict=True)
         return cls(order, restored, {name: estimate(row, np.median) for name, row in changes})
 
@@ -140,9 +142,7 @@ def _maker(seed: int) -> Callable[[np.ndarray, int], Iterator[np.ndarray]]:
         yield photo
         for name, severity in steps:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)
-            index = degradations.NAMES.index(name)
-            chain = Chain(jnp.array([[index]], jnp.int32), jnp.array([[severity]], jnp.float32))
-            yield np.asarray(degraded(key, image, chain))
+            yield np.asarray(degraded(key, image, single_steps(name, [severity])))
 
     return make
 
@@ -176,7 +176,7 @@ def order_figure(estimates: OrderEstimates, title: str) -> Figure:
         row += 0.6
     axes.set_yticks(positions, labels)
     axes.invert_yaxis()
-    axes.axvline(0.5, color="grey", linewidth=0.8)
+    axes.axvline(0.5, color="gray", linewidth=0.8)
     axes.set(xlim=(0, 1.01))
     figure.suptitle(title, fontsize="medium")  # over the figure: type names make the axes narrow
     caption = "share ranked right, dotted: mean\nblue: adjacent levels; red: pristine against badly restored"

@@ -1,7 +1,5 @@
 """Another metric's scores of the same pictures, from a CSV."""
 
-from __future__ import annotations
-
 import math
 import pathlib
 from collections import Counter

@@ -1,7 +1,5 @@
 """Photographs for examinations: upright squares of one size from the centre of each image."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 

@@ -1,12 +1,9 @@
 """The result of one evaluation: metrics of a split and of its parts, with provenance."""
 
-from __future__ import annotations
-
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -40,7 +37,7 @@ class Part:
     spread: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Part:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`."""
         intervals = {name: tuple(pair) if pair else None for name, pair in values.get("intervals", {}).items()}
         return cls(values["n"], values["metrics"], intervals, values.get("spread", {}))
@@ -97,13 +94,8 @@ class Report:
         return to_json(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Report:
-        """The inverse of `to_json`; also reads files of earlier versions."""
-        return cls.from_dict(json.loads(text))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Report:
-        """The inverse of `dataclasses.asdict`, also after JSON."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, also after JSON and for files of earlier versions."""
         changed: dict[str, Any] = {
             "parts": {name: Part.from_dict(part) for name, part in values["parts"].items()},
             "intervals": Part.from_dict(values).intervals,

@@ -13,7 +13,7 @@ import numpy as np
 
 from driqa_jax.models.layers import MLP, Dense, Standardize, deviation
 from driqa_jax.models.precision import Conv
-from driqa_jax.models.signal_statistics import signal_statistics
+from driqa_jax.models.signal_statistics import cosines, signal_statistics
 
 
 class Degradation(NamedTuple):
@@ -30,24 +30,16 @@ class Degradation(NamedTuple):
     severity: jax.Array
 
 
-def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Initialize a first layer as the 3x3 DCT of luma, then of the color differences, low frequencies first.
 
     Random filters on raw pixels see mostly brightness and learn high frequencies late, although noise, blur and
     compression show there. Forensics starts from fixed high-pass filters for that reason (Fridrich and Kodovsky, 2012).
-
-    Args:
-      key: unused.
-      shape: (3, 3, 3, F), F up to 27.
-
-    Raises:
-      ValueError: another shape.
+    `key` is unused. Raises ValueError unless `shape` is (3, 3, 3, F) with F up to 27.
     """
-    del key
     if shape[:3] != (3, 3, 3) or shape[3] > 27:
         raise ValueError(f"a spectral layer must be (3, 3, 3, F) with F up to 27, got {shape}")
-    k, n = np.arange(3)[:, None], np.arange(3)[None, :]
-    line = np.cos(np.pi * (2 * n + 1) * k / 6) * np.where(k == 0, np.sqrt(1 / 3), np.sqrt(2 / 3))
+    line = cosines(3)
     colors = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
     colors = colors / np.linalg.norm(colors, axis=1, keepdims=True)
     order = sorted(((c > 0) * (3 + u + v), c, u + v, u, v) for c in range(3) for u in range(3) for v in range(3))
@@ -57,14 +49,10 @@ def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> 
 
 
 class DegradationEncoder(nn.Module):
-    """The encoder and its heads.
+    """The encoder and its heads, for a width of C and T degradation `types` of the naming head.
 
-    Attributes:
-      width: C.
-      types: T, the number of degradation types of the naming head.
-      statistics: whether the vector also reads `signal_statistics`. With them, 16,000 training images name
-        degradations better than 100,000 without.
-      channels: of the full-resolution layer and of all strided layers but the last.
+    With `statistics` the vector also reads `signal_statistics`; then 16,000 training images name degradations better
+    than 100,000 without. `channels` are those of the full-resolution layer and of all strided layers but the last.
     """
 
     width: int

@@ -70,11 +70,7 @@ class Add(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of one set of tokens over another.
-
-    Attributes:
-      heads: number of heads; must divide the width of the queries.
-    """
+    """Multi-head attention of one set of tokens over another; `heads` must divide the width of the queries."""
 
     heads: int
 
@@ -94,11 +90,7 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between; the hidden layer is `ratio` times as wide as the input.
-
-    Attributes:
-      approximate: whether GELU uses the tanh approximation.
-    """
+    """Dense, GELU (by tanh if `approximate`), dense; the hidden layer is `ratio` times as wide as the input."""
 
     ratio: int = 2
     features: int | None = None
@@ -111,16 +103,11 @@ class MLP(nn.Module):
 
 
 def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
-    """Two-dimensional sine-cosine position embeddings at any place of an image.
+    """Two-dimensional sine-cosine position embeddings at any place of an image: (B, N, width) float in [-1, 1].
 
-    They let cross-attention align tokens of two views: one place has one embedding in both.
-
-    Args:
-      coordinates: (B, N, 2) float, row and column as fractions of the image.
-      width: channels of the result, divisible by 4.
-
-    Returns:
-      (B, N, width) float in [-1, 1]. Source: MAE / ViT code, with 32 units along each side of the image.
+    They let cross-attention align tokens of two views: one place has one embedding in both. `coordinates` (B, N, 2)
+    float are row and column as fractions of the image; `width` is divisible by 4.
+    Source: MAE / ViT code, with 32 units along each side of the image.
     """
     frequencies = jnp.asarray(32.0 / 1000.0 ** (np.arange(width // 4) / (width // 4)), coordinates.dtype)
     angles = coordinates[..., None] * frequencies[None, None, None, :]
@@ -129,13 +116,11 @@ def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
 
 
 def grid_coordinates(boxes: jax.Array, height: int, width: int) -> jax.Array:
-    """Centers of a grid of height x width cells inside boxes.
+    """Centers of a grid of height x width cells inside boxes, in row-major order.
 
-    `boxes` (B, 4) float, y0, x0, y1, x1 as fractions of the image -> (B, height * width, 2) float, row and column, in
-    row-major order.
+    `boxes` (B, 4) float, y0, x0, y1, x1 as fractions of the image -> (B, height * width, 2) float, row and column.
     """
-    rows = (jnp.arange(height) + 0.5) / height
-    cols = (jnp.arange(width) + 0.5) / width
+    rows, cols = (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width
     cells = jnp.stack(jnp.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(1, -1, 2)
     start, end = boxes[:, None, :2], boxes[:, None, 2:]
     return start + cells * (end - start)

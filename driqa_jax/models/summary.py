@@ -2,8 +2,9 @@
 
 import math
 import statistics
-import time
-from typing import NamedTuple
+import timeit
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ class Part(NamedTuple):
     milliseconds: float | None
 
 
-def multiply_adds(function, *args) -> int:
+def multiply_adds(function: Callable, *args: Any) -> int:
     """Multiply-adds of the matrix products and convolutions in the jaxpr of `function(*args)`.
 
     A depthwise convolution counts each product with a kernel tap. A condition counts its most expensive branch. Raises
@@ -46,7 +47,7 @@ def _count(jaxpr) -> int:
             kernel = equation.invars[1].aval
             features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
             total += out.size * kernel.size // features
-        elif name == "custom_vjp_call" and _name_of(equation.params["call_jaxpr"]) == "depthwise_conv":
+        elif name == "custom_vjp_call" and equation.params["call_jaxpr"].jaxpr.debug_info.func_name == "depthwise_conv":
             kernel = equation.invars[1].aval
             total += out.size * kernel.shape[0] * kernel.shape[1]
         elif name == "scan":
@@ -61,10 +62,6 @@ def _count(jaxpr) -> int:
                 if hasattr(inner, "eqns"):
                     total += _count(inner)
     return total
-
-
-def _name_of(closed) -> str:
-    return closed.jaxpr.debug_info.func_name
 
 
 def summarize(variant: str, measure: bool = True) -> list[Part]:
@@ -84,7 +81,7 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
         params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), params)
     _, out = jax.eval_shape(lambda p: model.apply({"params": p}, *whole), params)
     zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in out.items()}
-    mask = zeros["patch_mask"].reshape(1, -1) | True
+    mask, read = zeros["patch_mask"].reshape(1, -1) | True, (zeros["D"], zeros["d"])
 
     def part(method, *args):
         return lambda p: model.apply({"params": p}, *args, method=method)
@@ -97,9 +94,7 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
         "restoration_tokens": part(lambda m, x: m.restoration_tokens(x, SIDE // 32), levels),
         "quality_encoder": part(lambda m, x, v: m.quality_encoder(x, v), pixels, valid),
         "interaction": part(lambda m, *x: m.interaction(*x), zeros["d"], zeros["D"], zeros["q"], zeros["Q"], mask),
-        "predictor": part(
-            lambda m, *x: m.predictor(*x), zeros["Q"], mask, zeros["restoration_tokens"], zeros["D"], zeros["d"]
-        ),
+        "predictor": part(lambda m, *x: m.predictor(*x), zeros["Q"], mask, zeros["restoration_tokens"], *read),
         "all": lambda p: model.apply({"params": p}, *whole)[0],
     }
     parts = []
@@ -113,9 +108,5 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
 def _milliseconds(run, params) -> float:
     compiled = jax.jit(run).lower(params).compile()
     jax.block_until_ready(compiled(params))
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(params))
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+    seconds = timeit.repeat(lambda: jax.block_until_ready(compiled(params)), number=1, repeat=_REPEATS)
+    return statistics.median(seconds) * 1e3

@@ -20,18 +20,12 @@ def positions_at(grid: jax.Array, cells: jax.Array, rows: int, cols: int) -> jax
     """Learned positions resized to images of any size; an image of 14x14 cells gets them unchanged.
 
     Bicubic with antialiasing (Keys' a = -1/2), as in timm and Pillow. They depend on the image, not on its canvas.
-
-    Args:
-      grid: (14, 14, C) float.
-      cells: (B, 2) int, rows and columns of each image, at least 1.
-      rows, cols: those of the canvas.
-
-    Returns:
-      (B, rows, cols, C), float32 at least; undefined outside the image.
+    `grid` (14, 14, C) float, `cells` (B, 2) int, rows and columns of each image, at least 1; `rows` and `cols` are
+    those of the canvas. Returns (B, rows, cols, C), float32 at least; undefined outside the image.
     """
     grid = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
 
-    def resized(size):
+    def resized(size: jax.Array) -> jax.Array:
         shape = (rows, cols, grid.shape[-1])
         scale = size / jnp.asarray(grid.shape[:2], jnp.float32)
         return jax.image.scale_and_translate(grid, shape, (0, 1), scale, jnp.zeros(2), "cubic")
@@ -61,11 +55,8 @@ class ViT(nn.Module):
     `levels`: after the final norm for the last one, the residual stream for the others. Values outside the valid part
     are undefined and do not affect those inside.
 
-    Attributes:
-      width: channels of a token.
-      heads: attention heads; must divide `width`.
-      levels: the blocks, counted from 1, whose output is returned; the last one is also the last block.
-      remat: whether to recompute each block in the backward pass to save memory.
+    A token has `width` channels, which `heads` must divide. `levels` are the blocks, counted from 1, whose output is
+    returned; the last one is also the last block. `remat` recomputes each block in the backward pass to save memory.
     """
 
     width: int
