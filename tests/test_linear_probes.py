@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from driqa_jax.evaluation.linear_probes import fit_logistic, fit_ridge, grouped_folds, predict_mos, predict_types
-from driqa_jax.evaluation.probes import unbiased_cka
+from driqa_jax.evaluation.probes import fit_logistic, fit_ridge, grouped_folds, predict_mos, predict_types, unbiased_cka
 
 
 @pytest.fixture

@@ -18,9 +18,8 @@ import sys
 from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_weights
-from driqa_jax.evaluation.coverage import coverage_line, draw_coverage
-from driqa_jax.evaluation.figures import save_figure
-from driqa_jax.evaluation.report import HEADS, METRICS, Report
+from driqa_jax.evaluation.figures import draw_coverage, save_figure
+from driqa_jax.evaluation.report import HEADS, METRICS, Report, coverage_line
 from driqa_jax.evaluation.tables import shown
 from tools.pages import DOCS, RESULTS, ROOT, save_curves, write_blocks
 

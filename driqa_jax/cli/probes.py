@@ -71,8 +71,8 @@ def _pristine(args: argparse.Namespace, part):
     """Name of the source, pristine photographs by id, and the reason of each failure by id. Raises UserError."""
     from driqa_jax.data.open import open_source
     from driqa_jax.data.splits import select
-    from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.pristine import photographs
+    from driqa_jax.evaluation.probes import FOLDS
 
     with user_errors("no pristine photographs: {}; give some with --pristine"):
         source = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
@@ -90,8 +90,7 @@ def _labelled(args: argparse.Namespace, reader, part, progress):
     import numpy as np
 
     from driqa_jax.errors import UnreadableImage
-    from driqa_jax.evaluation.linear_probes import FOLDS
-    from driqa_jax.evaluation.probes import stacked
+    from driqa_jax.evaluation.probes import FOLDS, stacked
 
     readings, good, failed = [], np.zeros(len(part), bool), {}
     for row, name in enumerate(part.column("image_id").tolist()):

@@ -81,7 +81,8 @@ def _norms() -> tuple[tuple[float, float], ...]:
     for _ in range(LEVELS):
         waves = to_line @ _matrices(length)[1].astype(np.float64)
         half = length // 2
-        norms.append((float(np.linalg.norm(waves[:, half // 2])), float(np.linalg.norm(waves[:, half + half // 2]))))
+        low, high = (float(np.linalg.norm(waves[:, place])) for place in (half // 2, half + half // 2))
+        norms.append((low, high))
         to_line, length = waves[:, :half], half
     return tuple(norms)
 
@@ -107,12 +108,12 @@ def _code(planes: jax.Array, step: jax.Array, level: int = 0) -> jax.Array:
 
     bands = product(rows[0], planes, columns[0])
     tall, wide = -(-height // 2), -(-width // 2)
-    smooth = bands[:, :tall, :wide]
-    last = level + 1 == LEVELS
+    smooth, last = bands[:, :tall, :wide], level + 1 == LEVELS
     smooth = _quantize(smooth, step / (low * low)) if last else _code(smooth, step, level + 1)
     top = jnp.concatenate([smooth, _quantize(bands[:, :tall, wide:], step / (low * high))], axis=2)
-    below = [(bands[:, tall:, :wide], high * low), (bands[:, tall:, wide:], high * high)]
-    bottom = jnp.concatenate([_quantize(band, step / norm) for band, norm in below], axis=2)
+    left = _quantize(bands[:, tall:, :wide], step / (high * low))
+    right = _quantize(bands[:, tall:, wide:], step / (high * high))
+    bottom = jnp.concatenate([left, right], axis=2)
     return product(rows[1], jnp.concatenate([top, bottom], axis=1), columns[1])
 
 
@@ -145,5 +146,4 @@ def jpeg2000(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
 
     Range: KADID-10k #09 has compression ratios 16, 32, 45, 120 and 400.
     """
-    severity = jnp.asarray(severity, jnp.float32)
     return jnp.where(severity > 0, jpeg2000_at_step(image, jpeg2000_step(severity)), image)

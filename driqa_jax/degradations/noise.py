@@ -69,8 +69,8 @@ def impulse_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.
 def multiplicative_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Speckle: multiply every sample by 1 + n, with n uniform of mean 0 and standard deviation 0.35 * severity.
 
-    Uniform, as in MATLAB's imnoise, which KADID-10k uses.
-    Range: KADID-10k #14 has variances 0.001, 0.005, 0.01, 0.02, 0.05 (sigma 0.032 to 0.22); above that ours.
+    Uniform, as in MATLAB's imnoise, which KADID-10k uses. Range: KADID-10k #14 has variances 0.001, 0.005, 0.01, 0.02,
+    0.05 (sigma 0.032 to 0.22); above that ours.
     """
     draw = uniform(key, image.shape)
     return jnp.clip(image * (1.0 + SPECKLE_SIGMA * severity * 12**0.5 * (draw - 0.5)), 0.0, 1.0)

@@ -27,8 +27,7 @@ class Recipe:
     step_weights: relative frequencies of 1, 2, ..., max_steps steps; unused with a `sequence`.
     p_clean: probability of an empty chain.
     severity_low, severity_high: bounds of the uniform distribution of severities.
-    names: the types to draw from.
-    weights: relative frequency by type, 1 if absent; a mapping, kept as sorted pairs.
+    names: the types to draw from. weights: relative frequency by type, 1 if absent; a mapping, kept as sorted pairs.
     levels: draw severities uniformly from KADID-10k's five levels instead; types without levels keep the range.
     sequence: steps in order of application, each with its probability and its candidate types. A type may repeat. If
       empty, the order is random.
@@ -100,9 +99,9 @@ class Recipe:
         None keeps the field. Raises ValueError for an unknown key or name, and for an invalid value.
         """
         known = ["name", "mixture", *(each.name for each in dataclasses.fields(cls))]
-        unknown = [key for key in config if key not in known]
-        if unknown:
-            raise unknown_name("recipe key", unknown[0], known)
+        for key in config:
+            if key not in known:
+                raise unknown_name("recipe key", key, known)
         given = {key: _frozen(value) for key, value in config.items() if value is not None}
         name, mixture = given.pop("name", None), given.pop("mixture", None)
         try:
@@ -180,8 +179,7 @@ def _frozen(value: Any) -> Any:
 _BLUR = ("gaussian_blur", "lens_blur", "motion_blur")
 _NOISE = ("white_noise", "sensor_noise")
 
-_SINGLE = Recipe(max_steps=1, step_weights=(1.0,))
-_CHAINS = Recipe()
+_SINGLE, _CHAINS = Recipe(max_steps=1, step_weights=(1.0,)), Recipe()
 # Real-ESRGAN (Wang et al. 2021, section 3.3 and figure 2): the classical sequence twice, the second blur with
 # probability 0.8, a sinc filter (0.8) near the end. Theirs always rescales, up or down, always applies JPEG in both
 # rounds, and puts the sinc filter before or after the second JPEG. Ours puts it last and makes every step optional, so
@@ -190,8 +188,7 @@ _SECOND_ORDER = Recipe(
     severity_high=0.7,  # eight steps at full strength destroy the image
     sequence=(
         *((0.9, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",))),
-        *((0.8, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",))),
-        (0.5, ("ringing",)),
+        *((0.8, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",)), (0.5, ("ringing",))),
     ),
 )
 

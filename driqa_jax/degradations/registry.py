@@ -11,9 +11,7 @@ from driqa_jax.degradations import (  # noqa: F401
     compression,
     jpeg2000,
     noise,
-    quantization,
     resample,
-    restorer,
     sharpness,
     spatial,
 )

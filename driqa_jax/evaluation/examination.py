@@ -21,6 +21,7 @@ from driqa_jax.evaluation.bootstrap import estimate
 from driqa_jax.evaluation.figures import blank_figure
 from driqa_jax.evaluation.full_reference import psnr, ssim
 from driqa_jax.io import to_csv
+from driqa_jax.models.degradation_encoder import Degradation
 from driqa_jax.progress import ProgressFn, silent
 
 PLAIN_LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of types without KADID-10k levels
@@ -29,11 +30,10 @@ DRAWS = 4  # severities per type for naming
 DRAW, SHUFFLE = 2**20, 2**20 + 1  # streams of a type's key apart from those of its images
 
 # KADID-10k's 25 types as 21 classes: without the reference a brightened photograph looks like a bright one.
-TONE, SATURATION = "tone", "saturation"
 CLASS_OF = {
     **{name: name for name in KADID},
-    **dict.fromkeys(("brighten", "darken", "mean_shift", "contrast_change"), TONE),
-    **dict.fromkeys(("color_saturation_1", "color_saturation_2"), SATURATION),
+    **dict.fromkeys(("brighten", "darken", "mean_shift", "contrast_change"), "tone"),
+    **dict.fromkeys(("color_saturation_1", "color_saturation_2"), "saturation"),
 }
 MIDDLE = 2  # the third of five levels
 NOISES = frozenset(entry.name for entry in DEGRADATIONS if entry.group == "noise" or entry.name == "low_light")
@@ -85,14 +85,9 @@ class Restoration(NamedTuple):
 class Examiner:
     """Runs the examinations; compiles shared programs once.
 
-    Args:
-      model: has the methods `encode_degradation` and `restore` of `DRIQA`.
-      params: its parameters; only those of the degradation encoder and the restorer are used.
-      names: degradations of the model's head, in its order.
-      photos: (P, S, S, 3) uint8, pristine, P at least 2, S divisible by 32.
-
-    Raises:
-      ValueError: photos have another shape.
+    `model` has the methods `encode_degradation` and `restore` of `DRIQA`; of its `params`, only those of the
+    degradation encoder and the restorer are used. `names` are the degradations of its head, in order. `photos` (P, S,
+    S, 3) uint8 are pristine, P at least 2, S divisible by 32; another shape raises ValueError.
     """
 
     def __init__(self, model: nn.Module, params: dict, names: Sequence[str], photos: np.ndarray, seed: int = 0):
@@ -117,6 +112,10 @@ class Examiner:
             for i in range(chains.types.shape[0])
         ]
 
+    def _encoded(self, images: Sequence[jax.Array]) -> Degradation:
+        """What the encoder reads in lists of images, stacked along a new first axis; numpy."""
+        return jax.tree.map(lambda *each: np.stack(each), *map(self._encode, images))
+
     def _key_of(self, name: str) -> jax.Array:
         return jax.random.fold_in(self._key, zlib.crc32(name.encode()))
 
@@ -135,27 +134,20 @@ class Examiner:
         hits, unsure, errors = [[] for _ in groups], [[] for _ in groups], []
         for done, name in enumerate(types):
             severities, degraded = self.drawn(name)
-            outputs = [self._encode(images) for images in degraded]
-            logits = np.stack([np.asarray(output.logits) for output in outputs])
-            by_class = np.where(member[:, None, None], logits[None], -np.inf).max(axis=-1)
+            output = self._encoded(degraded)
+            by_class = np.where(member[:, None, None], output.logits[None], -np.inf).max(axis=-1)
             own = groups.index(CLASS_OF[name])
             ranks = (by_class > by_class[own]).sum(axis=0)
             np.add.at(confusion[own], by_class.argmax(axis=0).ravel(), 1)
-            unsure[own].append((logits.max(axis=-1) < 0.0).mean())
+            unsure[own].append((output.logits.max(axis=-1) < 0.0).mean())
             hits[own].append(np.stack([ranks < 1, ranks < 3]).reshape(2, -1))
-            predicted = np.stack([np.asarray(output.severity) for output in outputs])[..., self.names.index(name)]
-            errors.append(np.abs(predicted - severities[:, None]).mean())
+            errors.append(np.abs(output.severity[..., self.names.index(name)] - severities[:, None]).mean())
             progress("naming types", done + 1, len(types))
         rates = np.array([np.concatenate(parts, axis=1).mean(axis=1) for parts in hits])
         clean = np.asarray(self._encode(self._photos).logits).max(axis=-1) < 0.0
-        return Naming(
-            groups,
-            confusion,
-            np.array([np.mean(x) for x in unsure]),
-            *rates.mean(axis=0).tolist(),
-            float(np.mean(errors)),
-            float(clean.mean()),
-        )
+        shares = np.array([np.mean(x) for x in unsure])
+        top = rates.mean(axis=0).tolist()
+        return Naming(groups, confusion, shares, *top, float(np.mean(errors)), float(clean.mean()))
 
     def restoration(self, progress: ProgressFn = silent, names: Sequence[str] = degradations.NAMES) -> Restoration:
         """Restore each type at five levels: KADID-10k's if it has the type, otherwise `PLAIN_LEVELS`."""
@@ -164,16 +156,12 @@ class Examiner:
         for name, severities in zip(names, levels, strict=True):
             key = self._key_of(name)
             images = self._images(key, single_steps(name, severities))
-            vectors = [self._encode(each).vector for each in images]
-            shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), jnp.concatenate(vectors))
-            after, other = (
-                [self._restore(each, d) for each, d in zip(images, many, strict=True)]
-                for many in (vectors, shuffled.reshape(len(images), *vectors[0].shape))
-            )
-            measures = (
-                *((self._psnr, results) for results in (images, after, other)),
-                *((self._ssim, results) for results in (images, after)),
-            )
+            own = self._encoded(images).vector
+            rows_of = own.reshape(-1, own.shape[-1])
+            shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), rows_of).reshape(own.shape)
+            after, other = ([self._restore(*pair) for pair in zip(images, d, strict=True)] for d in (own, shuffled))
+            measures = [(self._psnr, images), (self._psnr, after), (self._psnr, other)]
+            measures += [(self._ssim, images), (self._ssim, after)]
             rows.append([np.stack([np.asarray(measure(x)) for x in results]) for measure, results in measures])
             progress("restoring types", len(rows), len(levels))
         columns = (np.stack(column) for column in zip(*rows, strict=True))
@@ -196,7 +184,7 @@ class Examiner:
         for batch in range(batches):
             key = jax.random.fold_in(self._key_of("retrieval"), batch)
             drawn = degradations.sample_chains(jax.random.fold_in(key, DRAW), recipe, chains)
-            z = np.concatenate([np.asarray(self._encode(x).projection) for x in self._images(key, drawn)])
+            z = np.concatenate(self._encoded(self._images(key, drawn)).projection)
             z = z / np.linalg.norm(z, axis=1, keepdims=True)
             # All clean chains are the same chain.
             clean = (np.asarray(drawn.types) == degradations.CLEAN).all(axis=1)

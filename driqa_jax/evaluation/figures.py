@@ -1,11 +1,14 @@
-"""Plots of an evaluation: human scores against predictions, and bars by degradation or subset."""
+"""Plots of an evaluation: human scores against predictions, bars by degradation or subset, coverage of intervals."""
 
 import io
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -50,7 +53,7 @@ def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
     return figure
 
 
-def draw_bar(axes, row: float, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
+def draw_bar(axes: Axes, row: float, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
     """One horizontal bar with its interval as a line, or the word "undefined"."""
     if value is None:
         axes.text(0, row, " undefined", va="center")
@@ -58,6 +61,26 @@ def draw_bar(axes, row: float, value: float | None, interval: tuple[float, float
     axes.barh(row, value, height=0.7, color=color)
     if interval:
         axes.plot(interval, [row, row], color="black", linewidth=1.2)
+
+
+def draw_coverage(values: Mapping[str, Any], title: str) -> Figure:
+    """Coverage of each width group with its 95 % Wilson interval, and the nominal level."""
+    figure = blank_figure(5, 3.2)
+    axes = figure.add_subplot()
+    for group in values["groups"]:
+        axes.plot([100 * group["half_width"]] * 2, wilson(group["held"], group["n"]), color=INK, linewidth=1.2)
+        axes.plot(100 * group["half_width"], group["held"], "o", color=INK)
+    axes.axhline(values["level"], color=LINE, linestyle="--", label="promised")
+    axes.set(xlabel="half of the interval's width, points", ylabel="share of MOS held", title=title, ylim=(0.5, 1.0))
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The confidence interval of a share observed in n trials (Wilson, 1927)."""
+    center, shrunk = share + z * z / (2 * n), 1 + z * z / n
+    reach = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return float((center - reach) / shrunk), float((center + reach) / shrunk)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:

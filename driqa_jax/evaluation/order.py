@@ -94,20 +94,19 @@ def examine_order(
     photograph. photos: (S, S, 3) uint8 of one size, by name.
     """
     make = _maker(seed)
-    names, rows, failed = [], [], {}
+    rows, failed = {}, {}
     for done, (name, photo) in enumerate(photos.items()):
         try:
-            rows.append(np.asarray(score([*make(photo, done), *_changed(photo)]), np.float64))
-            names.append(name)
+            rows[name] = np.asarray(score([*make(photo, done), *_changed(photo)]), np.float64)
         except ValueError as error:
             failed[name] = " ".join(str(error).split())
         progress("scoring photographs", done + 1, len(photos))
-    scores = np.array(rows).reshape(len(names), -1).T
+    scores = np.array(list(rows.values())).reshape(len(rows), -1).T
     ends = np.cumsum([1, len(ORDERED) * LEVELS, len(BADLY_RESTORED) * len(SEVERITIES)])
     pristine, levels, restored, changed = np.split(scores, ends)
     flipped, here, there, *others = changed
     return OrderScores(
-        tuple(names),
+        tuple(rows),
         pristine[0],
         levels.reshape(len(ORDERED), LEVELS, -1),
         restored.reshape(len(BADLY_RESTORED), len(SEVERITIES), -1),
@@ -163,18 +162,17 @@ def order_figure(estimates: OrderEstimates, title: str) -> Figure:
     """A bar with its interval for each type, best first; bad restorations below."""
     figure = blank_figure(7, 7)
     axes = figure.add_subplot()
-    row, positions, labels = 0.0, [], []
+    row, labels = 0.0, {}
     for group, color in ((estimates.order, INK), (estimates.restored, LINE)):
         bars = sorted(((name, e) for name, e in group.items() if name != ALL), key=lambda bar: -(bar[1].value or 0))
         for name, each in bars:
             draw_bar(axes, row, each.value, each.interval, color)
-            positions.append(row)
-            labels.append(name.replace("_", " "))
+            labels[row] = name.replace("_", " ")
             row += 1
         if group[ALL].value is not None:
             axes.plot([group[ALL].value] * 2, [row - len(bars) - 0.5, row - 0.5], color="black", linestyle=":")
         row += 0.6
-    axes.set_yticks(positions, labels)
+    axes.set_yticks(list(labels), labels.values())
     axes.invert_yaxis()
     axes.axvline(0.5, color="gray", linewidth=0.8)
     axes.set(xlim=(0, 1.01))

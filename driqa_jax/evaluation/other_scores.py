@@ -29,7 +29,7 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
     (head_line, head), *lines = lines
     require_width(file, head, lines)
 
-    def numeric(place):
+    def numeric(place: int) -> bool:
         cells = [row[place] for _, row in lines if place < len(row)]
         return 2 * sum(number(cell, delimiter) is not None for cell in cells) > len(lines)
 
@@ -44,11 +44,16 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
         row = wanted.get(cells[image], wanted.get(_last(cells[image])))
         if row is None:
             continue
+        name = cells[image]
         if row in seen:
-            raise DataError(
-                file, line, f"{cells[image]!r} stands on line {seen[row]} already; keep one score a picture"
-            )
-        seen[row], found[row] = line, _number(file, line, cells[score], cells[image], delimiter)
+            raise DataError(file, line, f"{name!r} stands on line {seen[row]} already; keep one score a picture")
+        seen[row], value = line, number(cells[score], delimiter)
+        if value is None:
+            raise DataError(file, line, f"the score {cells[score]!r} of {name!r} is not a number")
+        if not math.isfinite(value):
+            fix = "leave the picture out of the split, or score it"
+            raise DataError(file, line, f"the score of {name!r} is {cells[score]}; {fix}")
+        found[row] = value
     absent = np.flatnonzero(np.isnan(found))
     if len(absent):
         first = image_ids[absent[0]]
@@ -58,12 +63,3 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
 
 def _last(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def _number(file, line, cell, name, delimiter):
-    value = number(cell, delimiter)
-    if value is None:
-        raise DataError(file, line, f"the score {cell!r} of {name!r} is not a number")
-    if not math.isfinite(value):
-        raise DataError(file, line, f"the score of {name!r} is {cell}; leave the picture out of the split, or score it")
-    return value

@@ -5,18 +5,20 @@ should lose PSNR if it reads the vector of another image.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from driqa_jax.data.decode import ImageSource, decode
+from driqa_jax.data.splits import fraction
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.evaluation.bootstrap import Estimate, estimate
 from driqa_jax.evaluation.examination import CLASS_OF, Examiner, Restoration, classes
-from driqa_jax.evaluation.linear_probes import grouped_folds, predict_mos, predict_types
 from driqa_jax.evaluation.report import measure
 from driqa_jax.progress import ProgressFn, silent
 
@@ -27,6 +29,10 @@ PARTS = 20  # groups of images of the CKA jackknife
 PAIRS = (("d", "q"), ("d_tilde", "q_tilde"))
 HEADS = ("diagnostic", "of", "figure")
 Representations = Mapping[str, np.ndarray]
+FOLDS = 5
+RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # for standardized features; an inner fold selects one
+LOGISTICS = (1e-4, 1e-3, 1e-2)
+Predictor = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,10 +121,8 @@ def probe_types(
     results = {}
     for name, x in features.items():
         right = predict_types(x, labels, folds).argmax(axis=1) == labels
-        per_photo = [
-            np.mean([right[(photos == photo) & (labels == label)].mean() for label in np.unique(labels)])
-            for photo in np.unique(photos)
-        ]
+        cells = [[(photos == photo) & (labels == label) for label in np.unique(labels)] for photo in np.unique(photos)]
+        per_photo = [np.mean([right[cell].mean() for cell in row]) for row in cells]
         results[SHOWN[name]] = estimate(np.array(per_photo), seed=seed)
     return results
 
@@ -145,10 +149,8 @@ def compare(features: Representations, groups: np.ndarray, seed: int = 0) -> dic
 
 def gains(restoration: Restoration, seed: int = 0) -> dict[str, Estimate]:
     """Mean PSNR gain in dB over types and levels, with the true and a shuffled vector; units are photographs."""
-    true, shuffled = (
-        (after - restoration.psnr_before).mean(axis=(0, 1))
-        for after in (restoration.psnr_after, restoration.psnr_shuffled)
-    )
+    afters = (restoration.psnr_after, restoration.psnr_shuffled)
+    true, shuffled = ((after - restoration.psnr_before).mean(axis=(0, 1)) for after in afters)
     pairs = {"true": true, "shuffled": shuffled, "difference": true - shuffled}
     return {name: estimate(values, seed=seed) for name, values in pairs.items()}
 
@@ -178,3 +180,91 @@ def _unbiased_hsic(k: np.ndarray, m: np.ndarray) -> float:
     rows_k, rows_m = k.sum(axis=1), m.sum(axis=1)
     all_pairs = rows_k.sum() * rows_m.sum() / ((n - 1) * (n - 2))
     return ((k * m).sum() + all_pairs - 2 / (n - 2) * (rows_k @ rows_m)) / (n * (n - 3))
+
+
+def fit_ridge(x: np.ndarray, y: np.ndarray, strength: float) -> Predictor:
+    """Minimize the mean squared error plus `strength` * |w|^2 on standardized features; the intercept is free.
+
+    x: (N, C). y: (N,). Returns a function from (M, C) to (M,).
+    """
+    shift, scale = standardization(x)
+    z, mean = (x - shift) * scale, y.mean()
+    w = np.linalg.solve(z.T @ z / len(z) + strength * np.eye(z.shape[1]), z.T @ (y - mean) / len(z))
+    return lambda x: (x - shift) * scale @ w + mean
+
+
+def fit_logistic(x: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Predictor:
+    """Minimize the mean cross-entropy plus `strength` / 2 * |W|^2 on standardized features; intercepts are free.
+
+    x: (N, C). labels: (N,) int from 0 to classes - 1. Returns a function from (M, C) to logits (M, classes).
+    """
+    shift, scale = standardization(x)
+    z = np.concatenate([(x - shift) * scale, np.ones((len(x), 1))], axis=1)
+    target = np.eye(classes)[labels]
+    penalized = np.ones((z.shape[1], 1))
+    penalized[-1] = 0.0
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        w = flat.reshape(z.shape[1], classes)
+        logs = log_softmax(z @ w, axis=1)
+        gradient = z.T @ (np.exp(logs) - target) / len(z) + strength * penalized * w
+        return -(logs * target).sum() / len(z) + strength / 2 * (penalized * w**2).sum(), gradient.ravel()
+
+    fit = minimize(loss, np.zeros(z.shape[1] * classes), jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    w = fit.x.reshape(z.shape[1], classes)
+    return lambda x: (x - shift) * scale @ w[:-1] + w[-1]
+
+
+def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> np.ndarray:
+    """The fold of each image, (N,) int. A group stays in one fold; folds have equal numbers of groups, up to one.
+
+    Raises ValueError for fewer groups than folds.
+    """
+    names, where = np.unique(np.asarray(groups), return_inverse=True)
+    if len(names) < folds:
+        raise ValueError(f"{len(names)} groups of pictures cannot make {folds} folds; add more pictures")
+    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
+    fold = np.empty(len(names), int)
+    fold[ranked] = np.arange(len(names)) % folds
+    return fold[where]
+
+
+def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Out-of-fold MOS (N,) of ridge regressions on x (N, C)."""
+
+    def error(predicted, y):
+        return np.mean((predicted - y) ** 2)
+
+    return _out_of_fold(np.asarray(x, np.float64), mos, folds, fit_ridge, error, RIDGES)
+
+
+def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Out-of-fold logits (N, classes) of logistic regressions on x (N, C)."""
+    classes = int(labels.max()) + 1
+
+    def fit(x, y, strength):
+        return fit_logistic(x, y, classes, strength)
+
+    def error(logits, y):
+        return -log_softmax(logits, axis=1)[np.arange(len(y)), y].mean()
+
+    return _out_of_fold(np.asarray(x, np.float64), labels, folds, fit, error, LOGISTICS)
+
+
+def _out_of_fold(x, y, folds, fit, error, strengths):
+    """The next fold selects the strength of a fit without it; then all folds but the own one are fitted."""
+    count, predicted = folds.max() + 1, []
+    for fold in range(count):
+        held, inner = folds == fold, folds == (fold + 1) % count
+        rest = ~(held | inner)
+        errors = [error(fit(x[rest], y[rest], strength)(x[inner]), y[inner]) for strength in strengths]
+        predicted.append(fit(x[~held], y[~held], strengths[int(np.argmin(errors))])(x[held]))
+    order = np.argsort(folds, kind="stable")  # the images in the order of `predicted`
+    return np.concatenate(predicted)[np.argsort(order)]
+
+
+def standardization(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and reciprocal standard deviation of features (N, C), each (C,)."""
+    deviation = x.std(axis=0)
+    # A constant feature gets the weight 0 instead of a division by zero.
+    return x.mean(axis=0), np.where(deviation > 1e-9, 1.0 / np.maximum(deviation, 1e-9), 0.0)
