@@ -145,9 +145,8 @@ class Examiner:
             progress("naming types", done + 1, len(types))
         rates = np.array([np.concatenate(parts, axis=1).mean(axis=1) for parts in hits])
         clean = np.asarray(self._encode(self._photos).logits).max(axis=-1) < 0.0
-        shares = np.array([np.mean(x) for x in unsure])
-        top = rates.mean(axis=0).tolist()
-        return Naming(groups, confusion, shares, *top, float(np.mean(errors)), float(clean.mean()))
+        means = (*rates.mean(axis=0).tolist(), float(np.mean(errors)), float(clean.mean()))
+        return Naming(groups, confusion, np.array([np.mean(x) for x in unsure]), *means)
 
     def restoration(self, progress: ProgressFn = silent, names: Sequence[str] = degradations.NAMES) -> Restoration:
         """Restore each type at five levels: KADID-10k's if it has the type, otherwise `PLAIN_LEVELS`."""
@@ -157,9 +156,8 @@ class Examiner:
             key = self._key_of(name)
             images = self._images(key, single_steps(name, severities))
             own = self._encoded(images).vector
-            rows_of = own.reshape(-1, own.shape[-1])
-            shuffled = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), rows_of).reshape(own.shape)
-            after, other = ([self._restore(*pair) for pair in zip(images, d, strict=True)] for d in (own, shuffled))
+            mixed = jax.random.permutation(jax.random.fold_in(key, SHUFFLE), np.concatenate(own)).reshape(own.shape)
+            after, other = ([self._restore(*pair) for pair in zip(images, d, strict=True)] for d in (own, mixed))
             measures = [(self._psnr, images), (self._psnr, after), (self._psnr, other)]
             measures += [(self._ssim, images), (self._ssim, after)]
             rows.append([np.stack([np.asarray(measure(x)) for x in results]) for measure, results in measures])
@@ -257,14 +255,12 @@ def confusion_figure(naming: Naming) -> Figure:
     """The confusion matrix as shares of each row, with a column for unsure images."""
     share = naming.confusion / naming.confusion.sum(axis=1, keepdims=True)
     share = np.concatenate([share, np.full((len(share), 1), np.nan), naming.unsure[:, None]], axis=1)
-    figure = blank_figure(9.5, 8.5)
-    axes = figure.subplots()
+    figure, axes = blank_figure(9.5, 8.5)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     columns = [name.replace("_", " ") for name in (*naming.classes, "", "unsure")]
     axes.set_xticks(range(len(columns)), columns, rotation=90)
     axes.set_yticks(range(len(naming.classes)), columns[:-2])
-    axes.set_xlabel("most probable class; unsure: no type has a probability of one half")
-    axes.set_ylabel("true")
+    axes.set(xlabel="most probable class; unsure: no type has a probability of one half", ylabel="true")
     axes.set_title(f"Naming at severity .5 and above: macro top-1 {naming.top1:.3f}, top-3 {naming.top3:.3f}")
     for (i, j), value in np.ndenumerate(share):
         if value >= 0.05:
@@ -278,8 +274,7 @@ def restoration_figure(restoration: Restoration) -> Figure:
     """PSNR gain by type: a bar for the middle level, dots for all five."""
     gain = (restoration.psnr_after - restoration.psnr_before).mean(axis=-1)
     order = np.argsort(gain[:, MIDDLE])
-    figure = blank_figure(8, 8.5)
-    axes = figure.subplots()
+    figure, axes = blank_figure(8, 8.5)
     rows = np.arange(len(order))
     axes.barh(rows, gain[order, MIDDLE], color="#9ecae1")
     for level in range(gain.shape[1]):

@@ -21,8 +21,7 @@ INK, LINE, _DPI = "#33658a", "#c8553d", 150
 
 def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
     """Human scores over predictions, both (N,), with the fitted 4-parameter logistic if it is defined."""
-    figure = blank_figure(5, 5)
-    axes = figure.add_subplot()
+    figure, axes = blank_figure(5, 5)
     axes.scatter(prediction, mos, s=6, alpha=0.35, linewidths=0, color=INK)
     fitted = fit_logistic(prediction, mos)
     if fitted is not None:
@@ -43,8 +42,7 @@ def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
     if not parts:
         return None
     parts = {"all": report.whole, **parts}
-    figure = blank_figure(6, 1.2 + 0.28 * len(parts))
-    axes = figure.add_subplot()
+    figure, axes = blank_figure(6, 1.2 + 0.28 * len(parts))
     for row, (name, part) in enumerate(parts.items()):
         draw_bar(axes, row, part.metrics[metric], part.intervals.get(metric), LINE if name == "all" else INK)
     axes.set_yticks(range(len(parts)), [f"{name} ({part.n})" for name, part in parts.items()])
@@ -65,8 +63,7 @@ def draw_bar(axes: Axes, row: float, value: float | None, interval: tuple[float,
 
 def draw_coverage(values: Mapping[str, Any], title: str) -> Figure:
     """Coverage of each width group with its 95 % Wilson interval, and the nominal level."""
-    figure = blank_figure(5, 3.2)
-    axes = figure.add_subplot()
+    figure, axes = blank_figure(5, 3.2)
     for group in values["groups"]:
         axes.plot([100 * group["half_width"]] * 2, wilson(group["held"], group["n"]), color=INK, linewidth=1.2)
         axes.plot(100 * group["half_width"], group["held"], "o", color=INK)
@@ -93,8 +90,8 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     write_bytes(path, file.getvalue())
 
 
-def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, without a display."""
+def blank_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of this size in inches, without a display, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    return figure, figure.add_subplot()

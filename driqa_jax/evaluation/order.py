@@ -160,8 +160,7 @@ def _changed(photo: np.ndarray) -> Iterator[np.ndarray]:
 
 def order_figure(estimates: OrderEstimates, title: str) -> Figure:
     """A bar with its interval for each type, best first; bad restorations below."""
-    figure = blank_figure(7, 7)
-    axes = figure.add_subplot()
+    figure, axes = blank_figure(7, 7)
     row, labels = 0.0, {}
     for group, color in ((estimates.order, INK), (estimates.restored, LINE)):
         bars = sorted(((name, e) for name, e in group.items() if name != ALL), key=lambda bar: -(bar[1].value or 0))

@@ -112,9 +112,7 @@ class Report:
         model = str(self.provenance.get("model", "model"))
         tables = [(model, {"all": self.whole, **self.parts}), *self.others.items()]
         tables += [(f"{model} - {other}", parts) for other, parts in self.differences.items()]
-        for scores, parts in tables:
-            for images, part in parts.items():
-                yield scores, images, part
+        return ((scores, images, part) for scores, parts in tables for images, part in parts.items())
 
     def table(self) -> Table:
         """The rows as a table."""

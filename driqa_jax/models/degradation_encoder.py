@@ -78,10 +78,6 @@ class DegradationEncoder(nn.Module):
             pooled.append(nn.gelu(Dense(2 * self.width, name="statistics")(known)))
         pooled = jnp.concatenate(pooled, axis=-1)
         vector = nn.LayerNorm(name="vector_norm")(MLP(features=self.width, ratio=1, name="vector")(pooled))
-        return Degradation(
-            tokens,
-            vector,
-            MLP(features=self.width // 2, ratio=1, name="projection")(vector),
-            Dense(self.types, name="logits")(vector),
-            nn.sigmoid(Dense(self.types, name="severity")(vector)),
-        )
+        projection = MLP(features=self.width // 2, ratio=1, name="projection")(vector)
+        logits, severity = (Dense(self.types, name=name)(vector) for name in ("logits", "severity"))
+        return Degradation(tokens, vector, projection, logits, nn.sigmoid(severity))

@@ -1,5 +1,7 @@
 """Layers that several parts share: dense, FiLM, attention, positions, per-example dropout, masked pooling."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,17 +30,26 @@ class Dense(nn.Module):
 class FiLM(nn.Module):
     """Scale and shift features by a condition, `x * (1 + gamma(c)) + beta(c)`; initialized as the identity.
 
-    Source: Perez et al., AAAI 2018; the zero initialization as in ControlNet-like conditioning.
+    Without `scale`, `x + beta(c)`, with half the parameters.
+    Source: Perez et al., AAAI 2018; the zero initialization as in ControlNet-like conditioning. The shift alone is how
+    the authors' earlier restorer (arXiv 2305.03997) injects its vector.
     """
+
+    scale: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
-        channels = x.shape[-1]
-        film = Dense(2 * channels, kernel_init=nn.initializers.zeros, name="film")(condition)
-        film = film.reshape(film.shape[0], *(1,) * (x.ndim - 2), 2 * channels)
+        features, name = (2 * x.shape[-1], "film") if self.scale else (x.shape[-1], "add")
+        film = Dense(features, kernel_init=nn.initializers.zeros, name=name)(condition)
+        film = film.reshape(film.shape[0], *(1,) * (x.ndim - 2), features)
+        if not self.scale:
+            return x + film
         gamma, beta = jnp.split(film, 2, axis=-1)
         return x * (1 + gamma) + beta
+
+
+Add = functools.partial(FiLM, scale=False)
 
 
 class Standardize(nn.Module):
@@ -54,19 +65,6 @@ class Standardize(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],)).reshape(shape)
         # A feature that hardly varied on the measured photos can be an extreme outlier on another one.
         return jnp.clip((x - shift) * scale, -8.0, 8.0)
-
-
-class Add(nn.Module):
-    """Shift features by a condition, `x + beta(c)`; initialized as the identity. Half the parameters of `FiLM`.
-
-    Source: how the authors' earlier restorer (arXiv 2305.03997) injects its vector.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
-        beta = Dense(x.shape[-1], kernel_init=nn.initializers.zeros, name="add")(condition)
-        return x + beta.reshape(beta.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
 
 
 class CrossAttention(nn.Module):

@@ -75,15 +75,12 @@ def _kernel_gradient(x, kernel, stride, dy):
     batch, height, width, channels = dy.shape
     wide = jnp.promote_types(x.dtype, jnp.float32)  # a sum of thousands of terms needs more than bfloat16
 
-    def row(h, total):
+    def row(h: jax.Array, total: jax.Array) -> jax.Array:
         slab = lax.dynamic_slice_in_dim(padded, h * stride, kernel, axis=1)
         grad = lax.dynamic_slice_in_dim(dy, h, 1, axis=1)[:, 0]
-        taps = []
-        for i in range(kernel):
-            for j in range(kernel):
-                cols = slab[:, i, j : j + (width - 1) * stride + 1 : stride, :]
-                taps.append(jnp.sum(cols * grad, axis=(0, 1), dtype=wide))
-        return total + jnp.stack(taps)
+        span = (width - 1) * stride + 1
+        cells = (slab[:, i, j : j + span : stride, :] for i in range(kernel) for j in range(kernel))
+        return total + jnp.stack([jnp.sum(cell * grad, axis=(0, 1), dtype=wide) for cell in cells])
 
     zeros = jnp.zeros((kernel * kernel, channels), wide)
     return lax.fori_loop(0, height, row, zeros).reshape(kernel, kernel, channels).astype(x.dtype)
