@@ -18,19 +18,14 @@ from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, SMALLEST_SIDE
 
 CLEAN = -1  # the type of an empty step: identity
 _MEMBER = np.array([[entry.group == group for entry in DEGRADATIONS] for group in GROUPS])
-# NaN for types without levels.
-_LEVELS = np.array([entry.kadid_levels or (np.nan,) * 5 for entry in DEGRADATIONS], np.float32)
+_LEVELS = np.array([entry.kadid_levels or (np.nan,) * 5 for entry in DEGRADATIONS], np.float32)  # NaN: has none
 
 
 class Chain(NamedTuple):
-    """Steps in order of application; K stacked chains have a leading axis K on both fields.
+    """Steps in order of application; K stacked chains have a leading axis K on both fields."""
 
-    types: (S,) int32, indices into NAMES, or CLEAN for an empty step.
-    severities: (S,) float32 in [0, 1], 0 for an empty step.
-    """
-
-    types: jax.Array
-    severities: jax.Array
+    types: jax.Array  # (S,) int32, indices into NAMES, or CLEAN for an empty step
+    severities: jax.Array  # (S,) float32 in [0, 1], 0 for an empty step
 
 
 def _branch(entry: Degradation) -> Callable[..., jax.Array]:

@@ -137,8 +137,7 @@ def color_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
 def color_saturation_1(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Scale HSV saturation by 1 - 1.4 * severity: pale, then gray (severity 0.71), then inverted hues.
 
-    For fixed hue and value a channel is max - S * k, so scaling S scales the distance to the maximum.
-    Range: KADID-10k #07 subtracts 0.6, 0.8, 0.9, 1 and 1.4 from a factor of 1.
+    For fixed hue and value a channel is max - S * k, so scaling S scales the distance to the maximum. KADID-10k #07.
     """
     value = image.max(axis=-1, keepdims=True)
     return jnp.clip(value - (1.0 - SATURATION_LOSS * severity) * (value - image), 0.0, 1.0)
@@ -146,10 +145,7 @@ def color_saturation_1(key: jax.Array, image: jax.Array, severity: jax.Array) ->
 
 @degradation(7, "color", ordered=False, kadid_levels=severities((0, 1, 2, 5, 8), SATURATION_GAIN))
 def color_saturation_2(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Scale CIELAB's a and b by 1 + 8 * severity, clipped to sRGB.
-
-    Range: KADID-10k #08 has factors 1 (the identity), 2, 3, 6, 9.
-    """
+    """Scale CIELAB's a and b by 1 + 8 * severity, clipped to sRGB. KADID-10k #08 has factors 1, 2, 3, 6, 9."""
     factor = 1.0 + SATURATION_GAIN * jnp.asarray(severity, jnp.float32)
     lab = srgb_to_lab(image)
     out = lab_to_srgb(jnp.concatenate([lab[..., :1], lab[..., 1:] * factor], axis=-1))
@@ -165,8 +161,7 @@ def _parabola(x: jax.Array, amount: jax.Array) -> jax.Array:
 def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Lift mid-tones: two thirds of a parabola on sRGB plus one third of the same parabola on CIELAB lightness.
 
-    The parabola passes through (0, 0), (.5, .5 + a/2), (1, 1), with a = 1.1 * severity; whites clip.
-    Range and curve: KADID-10k #16, a of 0.1, 0.2, 0.4, 0.7, 1.1.
+    The parabola of KADID-10k #16 passes through (0, 0), (.5, .5 + a/2), (1, 1), with a = 1.1 * severity; whites clip.
     """
     amount = BRIGHTEN_AMOUNT * jnp.asarray(severity, jnp.float32)
     lab = srgb_to_lab(image)
@@ -177,10 +172,7 @@ def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
 
 @degradation(16, "tone", ordered=False, kadid_levels=severities((0.05, 0.1, 0.2, 0.4, 0.8), DARKEN_AMOUNT))
 def darken(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Lower mid-tones: the parabola through (0, 0), (.5, .5 - a/2), (1, 1), with a = 0.8 * severity.
-
-    Range and curve: KADID-10k #17, a of 0.05, 0.1, 0.2, 0.4, 0.8.
-    """
+    """Lower mid-tones: the parabola through (0, 0), (.5, .5 - a/2), (1, 1), with a = 0.8 * severity (KADID-10k #17)."""
     return _parabola(image, -DARKEN_AMOUNT * severity)
 
 
@@ -193,10 +185,7 @@ def _sign(key: jax.Array) -> jax.Array:
     17, "tone", ordered=False, kadid_levels=severities((0.15, 0.08, 0, 0.08, 0.15), MEAN_SHIFT), chain_key=True
 )
 def mean_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Add +-0.3 * severity to every channel and clip. The key draws the sign.
-
-    Range: KADID-10k #18 adds 0.15, 0.08, 0, -0.08, -0.15; twice that is ours.
-    """
+    """Add +-0.3 * severity to every channel and clip; KADID-10k #18 up to 0.15. The key draws the sign."""
     return jnp.clip(image + _sign(key) * MEAN_SHIFT * severity, 0.0, 1.0)
 
 

@@ -138,10 +138,7 @@ def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
 
 @degradation(9, "compression", kadid_levels=map(jpeg_severity, (43, 36, 24, 7, 4)))
 def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1.
-
-    Range: KADID-10k #10 has qualities 43, 36, 24, 7, 4.
-    """
+    """JPEG (KADID-10k #10) at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1."""
     return jnp.where(severity > 0, jpeg_at_quality(image, jpeg_quality(severity)), image)
 
 

@@ -14,22 +14,15 @@ Levels = Iterable[float] | None
 
 @dataclass(frozen=True)
 class Degradation:
-    """One type of degradation.
+    """One type of degradation."""
 
-    name: the function's name, as in KADID-10k if KADID-10k has the type.
-    group: a chain holds at most one type of each group.
-    fn: pure `(key, image, severity) -> image`, see `degradation`.
-    ordered: whether a higher severity always looks worse to people. Rank supervision uses ordered types only.
-    kadid_levels: the severities that reproduce KADID-10k's levels 1 to 5, or None if KADID-10k has no such type.
-    chain_key: whether the key draws a parameter (an angle, a sign) that all images of a chain share. Otherwise the
-      key draws pixels, and each image has its own key.
-    """
-
-    name: str
-    group: str
-    fn: Degrade
-    ordered: bool = True
-    kadid_levels: tuple[float, ...] | None = None
+    name: str  # of the function, as in KADID-10k if KADID-10k has the type
+    group: str  # a chain holds at most one type of each group
+    fn: Degrade  # pure, see `degradation`
+    ordered: bool = True  # whether a higher severity always looks worse to people; rank supervision uses only these
+    kadid_levels: tuple[float, ...] | None = None  # the severities of KADID-10k's levels 1 to 5, if it has the type
+    # Whether the key draws a parameter (an angle, a sign) that all images of a chain share. Otherwise the key draws
+    # pixels, and each image has its own key.
     chain_key: bool = False
 
 

@@ -142,8 +142,5 @@ def jpeg2000_step(severity: jax.Array | float) -> jax.Array:
 # The steps at which ten 512x384 photographs lose, in the geometric mean, what OpenJPEG loses at KADID-10k's ratios.
 @degradation(8, "compression", kadid_levels=scale_severities((17.9, 34.7, 46.4, 98, 245), FINEST_STEP, COARSEST_STEP))
 def jpeg2000(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG 2000 with the step `jpeg2000_step(severity)`.
-
-    Range: KADID-10k #09 has compression ratios 16, 32, 45, 120 and 400.
-    """
+    """JPEG 2000 with the step `jpeg2000_step(severity)`. KADID-10k #09 has compression ratios 16, 32, 45, 120, 400."""
     return jnp.where(severity > 0, jpeg2000_at_step(image, jpeg2000_step(severity)), image)

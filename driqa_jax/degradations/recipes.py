@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Union
 
 from driqa_jax.degradations.entry import unknown_name
@@ -23,29 +23,22 @@ Slot = tuple[float, tuple[str, ...]]  # the probability of the step, and the typ
 class Recipe:
     """The distribution of one chain: steps of different groups in random order, or the steps of a `sequence`.
 
-    max_steps: S, the capacity of a chain; with a `sequence`, its length.
-    step_weights: relative frequencies of 1, 2, ..., max_steps steps; unused with a `sequence`.
-    p_clean: probability of an empty chain.
-    severity_low, severity_high: bounds of the uniform distribution of severities.
-    names: the types to draw from. weights: relative frequency by type, 1 if absent; a mapping, kept as sorted pairs.
-    levels: draw severities uniformly from KADID-10k's five levels instead; types without levels keep the range.
-    sequence: steps in order of application, each with its probability and its candidate types. A type may repeat. If
-      empty, the order is random.
-    eight_bit: round the final image to multiples of 1/255, like a stored file (pass it to `apply_chains`).
-
     An invalid value raises ValueError, which names the field.
     """
 
-    max_steps: int = 4
+    max_steps: int = 4  # S, the capacity of a chain; with a `sequence`, its length
+    # Relative frequencies of 1, 2, ..., max_steps steps; unused with a `sequence`.
     step_weights: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
-    p_clean: float = 0.1
-    severity_low: float = 0.1
+    p_clean: float = 0.1  # probability of an empty chain
+    severity_low: float = 0.1  # bounds of the uniform distribution of severities
     severity_high: float = 1.0
-    names: tuple[str, ...] = NAMES
-    weights: tuple[tuple[str, float], ...] = field(default=())
+    names: tuple[str, ...] = NAMES  # the types to draw from
+    weights: tuple[tuple[str, float], ...] = ()  # relative frequency by type, 1 if absent; a mapping becomes pairs
+    # Draw severities uniformly from KADID-10k's five levels instead; types without levels keep the range.
     levels: bool = False
+    # In order of application, each with its probability and candidate types. A type may repeat. If empty: random order.
     sequence: tuple[Slot, ...] = ()
-    eight_bit: bool = True
+    eight_bit: bool = True  # round the final image to multiples of 1/255, like a stored file (for `apply_chains`)
 
     def __post_init__(self) -> None:
         pairs = self.weights.items() if isinstance(self.weights, Mapping) else self.weights
@@ -116,15 +109,12 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several recipes; each chain comes from one of them.
-
-    parts: recipes with their relative probabilities; a nested mixture is flattened. The longest part sets the capacity
-      of a chain.
+    """Several recipes; each chain comes from one of them. The longest one sets the capacity of a chain.
 
     Raises ValueError for no part, an invalid probability, or parts that differ in `eight_bit`.
     """
 
-    parts: tuple[tuple[Recipe, float], ...]
+    parts: tuple[tuple[Recipe, float], ...]  # with relative probabilities; a nested mixture is flattened
 
     def __post_init__(self) -> None:
         flat: list[tuple[Recipe, float]] = []

@@ -31,18 +31,15 @@ def find(name: str) -> Degradation:
 
 
 def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | float) -> jax.Array:
-    """Degrade one image: (H, W, 3) float32 in [0, 1].
+    """Degrade one image by the type `name` of `NAMES`: (H, W, 3) float32 in [0, 1].
 
     Args:
-      name: one of `NAMES`.
       key: a random key; the type's docstring says what it draws.
       image: (H, W, 3) float32 sRGB in [0, 1], each side at least 32.
       severity: scalar in [0, 1]; 0 returns the image itself.
 
-    Raises:
-      ValueError: unknown name, wrong shape, image too small, or severity or pixels outside [0, 1]. Traced values
-        are not checked.
-      TypeError: the image is not float32.
+    Raises TypeError if the image is not float32, and ValueError for an unknown name, a wrong shape, an image too small,
+    or severity or pixels outside [0, 1]. Traced values are not checked.
     """
     entry = find(name)
     image = image if isinstance(image, jax.Array) else jnp.asarray(image)

@@ -26,10 +26,7 @@ HALO_LIMIT = 0.25  # of full scale; ours
 
 @degradation(0, "blur", kadid_levels=severities((0.1, 0.5, 1, 2, 5), GAUSSIAN_SIGMA))
 def gaussian_blur(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Gaussian blur with sigma = 5 * severity pixels, truncated at 15 px.
-
-    Range: KADID-10k #01 has sigma 0.1, 0.5, 1, 2, 5.
-    """
+    """Gaussian blur with sigma = 5 * severity pixels (KADID-10k #01), truncated at 15 px."""
     return jnp.clip(convolve(image, gaussian_kernel(GAUSSIAN_SIGMA * severity, radius=15)), 0.0, 1.0)
 
 
@@ -68,10 +65,7 @@ def luma_detail(image: jax.Array, sigma: float, radius: int) -> jax.Array:
 
 @degradation(23, "sharpness", kadid_levels=severities((1, 2, 3, 6, 12), SHARPEN_AMOUNT, 1.5))
 def high_sharpen(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Unsharp mask on luma: add 12 * severity**1.5 times (luma - its Gaussian blur) to each channel.
-
-    Range: KADID-10k #24 has amounts 1, 2, 3, 6, 12 on CIELAB lightness; sigma is ours.
-    """
+    """Unsharp mask on luma (KADID-10k #24: on lightness): add 12 * severity**1.5 * (luma - its blur) to each channel."""
     detail = luma_detail(image, SHARPEN_SIGMA, 6)
     return jnp.clip(image + SHARPEN_AMOUNT * severity**1.5 * detail, 0.0, 1.0)
 

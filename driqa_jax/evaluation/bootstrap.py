@@ -15,8 +15,7 @@ from driqa_jax.evaluation import correlations
 
 LEVEL = 0.95
 RESAMPLES = 2000  # of `estimate`
-# Elements of (draws, images) computed at once, and rows of the pair matrix.
-_BLOCK, _PAIRS = 4_000_000, 512
+_BLOCK, _PAIRS = 4_000_000, 512  # elements of (draws, images) computed at once, and rows of the pair matrix
 
 
 def replicates(prediction: np.ndarray, mos: np.ndarray, draws: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:

@@ -13,12 +13,9 @@ from scipy.stats import kendalltau, rankdata
 
 Scores = Sequence[float] | np.ndarray
 
-# Relative difference that rounding alone can cause; the order of such values is meaningless.
-_SAME = 1e-12
-# Four parameters through four points fit anything.
-_FEWEST_FOR_FIT = 5
-# Beyond this argument the logistic is saturated in double precision.
-_FLAT = 36.0
+_SAME = 1e-12  # relative difference that rounding alone can cause; the order of such values is meaningless
+_FEWEST_FOR_FIT = 5  # four parameters through four points fit anything
+_FLAT = 36.0  # beyond this argument the logistic is saturated in double precision
 
 
 def srcc(prediction: Scores, mos: Scores) -> float | None:

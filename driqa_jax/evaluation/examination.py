@@ -50,33 +50,25 @@ def classes(names: Sequence[str]) -> tuple[str, ...]:
 
 
 class Naming(NamedTuple):
-    """Accuracy of naming.
-
-    confusion: (C, C) counts, rows the true class, columns the most probable one. unsure: (C,) shares of images where no
-    type has a probability of at least one half. top1, top3: macro averages over classes. severity_error: mean absolute
-    error for the true type. clean: share of clean photographs without a type of at least one half.
-    """
+    """Accuracy of naming; `top1` and `top3` are macro averages over classes."""
 
     classes: tuple[str, ...]
-    confusion: np.ndarray
-    unsure: np.ndarray
+    confusion: np.ndarray  # (C, C) counts, rows the true class, columns the most probable one
+    unsure: np.ndarray  # (C,) shares of images where no type has a probability of at least one half
     top1: float
     top3: float
-    severity_error: float
-    clean: float
+    severity_error: float  # mean absolute error for the true type
+    clean: float  # share of clean photographs without a type of at least one half
 
 
 class Restoration(NamedTuple):
-    """Quality before and after restoration; arrays (types, 5 levels, photographs), in dB or SSIM.
-
-    psnr_shuffled: the restorer reads the vector of another image of the same type, at any level.
-    """
+    """Quality before and after restoration; arrays (types, 5 levels, photographs), in dB or SSIM."""
 
     names: tuple[str, ...]
     levels: np.ndarray
     psnr_before: np.ndarray
     psnr_after: np.ndarray
-    psnr_shuffled: np.ndarray
+    psnr_shuffled: np.ndarray  # the restorer reads the vector of another image of the same type, at any level
     ssim_before: np.ndarray
     ssim_after: np.ndarray
     psnr_clean: np.ndarray

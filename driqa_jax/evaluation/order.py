@@ -35,33 +35,23 @@ HEADS = ("examination", "of", "figure")
 
 
 class OrderScores(NamedTuple):
-    """Scores in [0, 100] of P photographs and of images made from them.
-
-    photos: names. pristine: (P,). levels: (types, 5, P), types as in `ORDERED`, mildest level first. restored: (types,
-    severities, P), as in `BADLY_RESTORED` and `SEVERITIES`. changes: (kinds, P), as in `CHANGES`, score of the changed
-    image minus score of the original. failed: reasons by name of the photographs without scores.
-    """
+    """Scores in [0, 100] of P photographs and of images made from them."""
 
     photos: tuple[str, ...]
-    pristine: np.ndarray
-    levels: np.ndarray
-    restored: np.ndarray
-    changes: np.ndarray
-    failed: dict[str, str]
+    pristine: np.ndarray  # (P,)
+    levels: np.ndarray  # (types, 5, P), types as in `ORDERED`, mildest level first
+    restored: np.ndarray  # (types, severities, P), as in `BADLY_RESTORED` and `SEVERITIES`
+    changes: np.ndarray  # (kinds, P), as in `CHANGES`, score of the changed image minus score of the original
+    failed: dict[str, str]  # reasons by name of the photographs without scores
 
 
 @dataclasses.dataclass(frozen=True)
 class OrderEstimates:
-    """Means over photographs with intervals.
+    """Means over photographs with intervals."""
 
-    order: share of adjacent levels in the right order, by type and for "all". restored: share of bad restorations that
-    score below the pristine photograph, by type and for "all". stability: median absolute change of the score in
-    points, by change.
-    """
-
-    order: dict[str, Estimate]
-    restored: dict[str, Estimate]
-    stability: dict[str, Estimate]
+    order: dict[str, Estimate]  # share of adjacent levels in the right order, by type and for "all"
+    restored: dict[str, Estimate]  # share of bad restorations that score below the pristine photograph, likewise
+    stability: dict[str, Estimate]  # median absolute change of the score in points, by change
 
     @classmethod
     def of(cls, scores: OrderScores) -> Self:
@@ -132,11 +122,11 @@ def _maker(seed: int) -> Callable[[np.ndarray, int], Iterator[np.ndarray]]:
     names = (*ORDERED, *BADLY_RESTORED)
 
     @jax.jit
-    def degraded(key, photo, chain):
+    def degraded(key: jax.Array, photo: jax.Array, chain: degradations.Chain) -> jax.Array:
         image = degradations.apply_chains(key, photo[None], chain, jnp.zeros(1, jnp.int32), names=names)
         return jnp.rint(image[0, 0] * 255.0).astype(jnp.uint8)
 
-    def make(photo, number):
+    def make(photo: np.ndarray, number: int) -> Iterator[np.ndarray]:
         image = jnp.asarray(photo, jnp.float32) / 255.0
         yield photo
         for name, severity in steps:

@@ -5,6 +5,7 @@ should lose PSNR if it reads the vector of another image.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import flax.linen as nn
@@ -37,17 +38,13 @@ Predictor = Callable[[np.ndarray], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class ProbeResults:
-    """Estimates with intervals.
+    """Estimates with intervals."""
 
-    mos: SRCC and PLCC of predicted MOS, by representation and metric. types: share of correctly named degradations,
-    mean over `classes` classes, by representation. cka: by image set and pair ("d, q" or "d~, q~"). restoring: mean
-    PSNR gain of the restorer in dB with the "true" vector, with one "shuffled" within a type, and their "difference".
-    """
-
-    mos: dict[str, dict[str, Estimate]]
-    types: dict[str, Estimate]
+    mos: dict[str, dict[str, Estimate]]  # SRCC and PLCC of predicted MOS, by representation and metric
+    types: dict[str, Estimate]  # share of correctly named degradations, mean over classes, by representation
     classes: int
-    cka: dict[str, dict[str, Estimate]]
+    cka: dict[str, dict[str, Estimate]]  # by image set and pair ("d, q" or "d~, q~")
+    # Mean PSNR gain of the restorer in dB with the "true" vector, one "shuffled" within a type, their "difference".
     restoring: dict[str, Estimate]
 
     def rows(self) -> list[list[str | Estimate]]:
@@ -67,9 +64,9 @@ class Reader:
     def __init__(self, model: nn.Module, params: dict, rule: ViewRule):
         self._params, self._rule = params, rule
 
-        def compute(params, whole, valid, tiles, tile_boxes):
+        def compute(params: dict, whole: jax.Array, valid: jax.Array, tiles: jax.Array, boxes: jax.Array) -> jax.Array:
             whole, tiles = (x.astype(jnp.float32) / 255.0 for x in (whole, tiles))
-            _, out = model.apply({"params": params}, whole, valid, tiles, tile_boxes)
+            _, out = model.apply({"params": params}, whole, valid, tiles, boxes)
             return jnp.concatenate([out[name] for name in REPRESENTATIONS])
 
         self._compute = jax.jit(compute)
@@ -193,7 +190,7 @@ def fit_ridge(x: np.ndarray, y: np.ndarray, strength: float) -> Predictor:
     return lambda x: (x - shift) * scale @ w + mean
 
 
-def fit_logistic(x: np.ndarray, labels: np.ndarray, classes: int, strength: float) -> Predictor:
+def fit_logistic(x: np.ndarray, labels: np.ndarray, strength: float, classes: int) -> Predictor:
     """Minimize the mean cross-entropy plus `strength` / 2 * |W|^2 on standardized features; intercepts are free.
 
     x: (N, C). labels: (N,) int from 0 to classes - 1. Returns a function from (M, C) to logits (M, classes).
@@ -232,7 +229,7 @@ def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> n
 def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Out-of-fold MOS (N,) of ridge regressions on x (N, C)."""
 
-    def error(predicted, y):
+    def error(predicted: np.ndarray, y: np.ndarray) -> float:
         return np.mean((predicted - y) ** 2)
 
     return _out_of_fold(np.asarray(x, np.float64), mos, folds, fit_ridge, error, RIDGES)
@@ -240,12 +237,9 @@ def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray
 
 def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Out-of-fold logits (N, classes) of logistic regressions on x (N, C)."""
-    classes = int(labels.max()) + 1
+    fit = functools.partial(fit_logistic, classes=int(labels.max()) + 1)
 
-    def fit(x, y, strength):
-        return fit_logistic(x, y, classes, strength)
-
-    def error(logits, y):
+    def error(logits: np.ndarray, y: np.ndarray) -> float:
         return -log_softmax(logits, axis=1)[np.arange(len(y)), y].mean()
 
     return _out_of_fold(np.asarray(x, np.float64), labels, folds, fit, error, LOGISTICS)

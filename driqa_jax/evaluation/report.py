@@ -21,15 +21,13 @@ DEGRADATION = "degradation: "  # prefix of a part's name that holds one degradat
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Metrics of `n` images by name; None if undefined.
-
-    intervals: 95 % bootstrap intervals by name, None if undefined; empty without resampling. spread: for medians over
-    runs, the standard deviation over these runs by name; otherwise empty.
-    """
+    """Metrics of `n` images by name; None if undefined."""
 
     n: int
     metrics: Mapping[str, float | None]
+    # 95 % bootstrap intervals by name, None if undefined; empty without resampling.
     intervals: Mapping[str, Interval | None] = dataclasses.field(default_factory=dict)
+    # For medians over runs, the standard deviation over these runs by name; otherwise empty.
     spread: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
     is_difference: ClassVar[bool] = False
 
@@ -58,26 +56,21 @@ class Gap(Part):
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """An evaluation of one split of one data set.
-
-    n, metrics, intervals: of the whole split, as in `Part`. parts: the same by name of the part; "novel" holds images
-    whose group (scene, reference, near duplicates) has no member in another split. others: scores of other metrics on
-    the same images, by metric and part ("all" included). differences: the model minus the other metric, with
-    intervals over the same resamples. coverage: the result of `coverage`; {} without intervals. failed: images without
-    a score and the reasons; no metric includes them. provenance: plain values.
-    """
+    """An evaluation of one split of one data set; `n`, `metrics` and `intervals` are those of the whole split."""
 
     data: str
     split: str
     n: int
     metrics: Mapping[str, float | None]
+    # By name; "novel" holds images whose group (scene, reference, near duplicates) has no member in another split.
     parts: Mapping[str, Part]
-    failed: tuple[Mapping[str, str], ...]
-    provenance: Mapping[str, Any]
+    failed: tuple[Mapping[str, str], ...]  # images without a score and the reasons; no metric includes them
+    provenance: Mapping[str, Any]  # plain values
     intervals: Mapping[str, Interval | None] = dataclasses.field(default_factory=dict)
+    # Scores of other metrics on the same images, by metric and part ("all" included), and the model minus these.
     others: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
-    coverage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    coverage: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of `coverage`; {} without intervals
 
     @property
     def whole(self) -> Part:
@@ -229,7 +222,7 @@ def coverage(score: np.ndarray, half_width: np.ndarray, mos: np.ndarray, level: 
     """
     inside = np.abs(mos - score) <= half_width
 
-    def share(rows):
+    def share(rows: np.ndarray) -> dict[str, Any]:
         return {"n": len(rows), "held": float(inside[rows].mean()), "half_width": float(half_width[rows].mean())}
 
     by_width = np.array_split(np.argsort(half_width, kind="stable"), min(GROUPS, len(mos)))

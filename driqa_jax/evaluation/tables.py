@@ -21,13 +21,10 @@ UNDEFINED_INTERVAL = (math.nan, math.nan)
 
 @dataclasses.dataclass(frozen=True)
 class RunEstimate(Estimate):
-    """An estimate with its standard deviation over runs; `within_noise` marks a difference whose interval contains 0.
+    """An estimate over runs; `interval` is `UNDEFINED_INTERVAL` if resampling did not define the requested one."""
 
-    `interval` is `UNDEFINED_INTERVAL` if resampling was requested but the interval is undefined.
-    """
-
-    spread: float | None = None
-    within_noise: bool = False
+    spread: float | None = None  # standard deviation over runs
+    within_noise: bool = False  # a difference whose interval contains 0
 
 
 Cell = str | int | Estimate

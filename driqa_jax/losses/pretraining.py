@@ -19,13 +19,9 @@ def supcon(z: jax.Array, chain: jax.Array, photo: jax.Array, tau: float = 0.1) -
     `s` is the cosine divided by tau, `P(i)` the positives, and `A(i)` the positives and negatives. Anchors without a
     positive do not count.
 
-    Args:
-      z: `(M, C)` float projections of any length; normalized here.
-      chain: `(M,)` int, the degradation chain with its severities.
-      photo: `(M,)` int, the photo.
-      tau: temperature, above 0.
-
-    Returns a float32 scalar, at least 0; 0 with zero gradient if no anchor has a positive.
+    `z` `(M, C)` float are projections of any length, normalized here; `chain` `(M,)` int is the degradation chain with
+    its severities, `photo` `(M,)` int the photo, `tau` the temperature, above 0. Returns a float32 scalar, at least 0;
+    0 with zero gradient if no anchor has a positive.
     Source: Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, equation 2 (the "out" form). The choice of
     pairs is ours.
     """
@@ -91,5 +87,4 @@ def psnr_loss(restored: jax.Array, clean: jax.Array, eps: float = 1e-5) -> jax.A
     return 10 / jnp.log(10.0) * jnp.log1p(squares / eps).mean()
 
 
-# The values of `config.loss.restoration_distance`.
-DISTANCES = {"charbonnier": charbonnier, "psnr": psnr_loss}
+DISTANCES = {"charbonnier": charbonnier, "psnr": psnr_loss}  # the values of `config.loss.restoration_distance`

@@ -72,14 +72,9 @@ def ratio(z: jax.Array, positive: jax.Array, y: jax.Array, dataset: jax.Array, e
     that is why `eps`, our addition, appears above as well as below. The form follows the representation loss of the
     authors' earlier system (arXiv 2305.03997).
 
-    Args:
-      z: `(B, C)` float, any length; normalized here.
-      positive: `(B, C)` float, the same of another view of each photo.
-      y: `(B,)` float, the score's percentile within its dataset.
-      dataset: `(B,)` int.
-      eps: in units of the distance, which is at most `2 sqrt(C)`.
-
-    Returns a float32 scalar, above 0; 0 with zero gradient if no row counts.
+    `z` `(B, C)` float has any length and is normalized here; `positive` is the same of another view of each photo. `y`
+    `(B,)` float is the score's percentile within its `dataset` `(B,)` int. `eps` is in units of the distance, which is
+    at most `2 sqrt(C)`. Returns a float32 scalar, above 0; 0 with zero gradient if no row counts.
     """
     require_shapes("ratio", "(B, C)", {"z": z, "positive": positive}, {"y": y, "dataset": dataset})
     y, dataset = wide(y), jnp.asarray(dataset)

@@ -69,10 +69,10 @@ class LearnedDegradation(nn.Module):
 class ForeignDegradation(nn.Module):
     """`d` and `D` of another photo: the one half a global batch away. A batch of one keeps its own.
 
-    Half a batch, because consecutive photos of a dataset often show one scene. Training splits its batch over `axis`.
+    Half a batch, because consecutive photos of a dataset often show one scene.
     """
 
-    axis: str = "data"
+    axis: str = "data"  # the mapped axis over which training splits its batch
 
     def __call__(self, vectors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         """As `OwnDegradation`."""
@@ -88,12 +88,9 @@ class ForeignDegradation(nn.Module):
 
 
 class LearnedMaps(nn.Module):
-    """Replaces a backbone: learned feature maps at stride 32, equal for all images.
+    """Replaces a backbone: learned feature maps at stride 32, equal for all images."""
 
-    `channels` are those of the backbone's maps, so that the heads after it keep their shapes.
-    """
-
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # those of the backbone's maps, so that the heads after it keep their shapes
 
     @nn.compact
     def __call__(self, images: jax.Array, valid: jax.Array) -> list[jax.Array]:

@@ -17,17 +17,13 @@ from driqa_jax.models.signal_statistics import cosines, signal_statistics
 
 
 class Degradation(NamedTuple):
-    """The output of `E_d` for M tiles.
+    """The output of `E_d` for M tiles."""
 
-    `tokens` (M, N, C), N = (side / 32)^2; `vector` (M, C); `projection` (M, C / 2), only for the contrast loss;
-    `logits` (M, T), a sigmoid each because a chain has several types; `severity` (M, T) in [0, 1].
-    """
-
-    tokens: jax.Array
-    vector: jax.Array
-    projection: jax.Array
-    logits: jax.Array
-    severity: jax.Array
+    tokens: jax.Array  # (M, N, C), N = (side / 32)^2
+    vector: jax.Array  # (M, C)
+    projection: jax.Array  # (M, C / 2), only for the contrast loss
+    logits: jax.Array  # (M, T), a sigmoid each because a chain has several types
+    severity: jax.Array  # (M, T) in [0, 1]
 
 
 def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -49,16 +45,14 @@ def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp
 
 
 class DegradationEncoder(nn.Module):
-    """The encoder and its heads, for a width of C and T degradation `types` of the naming head.
+    """The encoder and its heads."""
 
-    With `statistics` the vector also reads `signal_statistics`; then 16,000 training images name degradations better
-    than 100,000 without. `channels` are those of the full-resolution layer and of all strided layers but the last.
-    """
-
-    width: int
-    types: int
+    width: int  # C
+    types: int  # T, the number of degradation types of the naming head
+    # Whether the vector also reads `signal_statistics`. With them, 16,000 training images name degradations better
+    # than 100,000 without.
     statistics: bool = True
-    channels: tuple[int, ...] = (16, 32, 64, 96, 128)
+    channels: tuple[int, ...] = (16, 32, 64, 96, 128)  # of the full-resolution layer and the strided ones but the last
 
     @nn.compact
     def __call__(self, tiles: jax.Array) -> Degradation:

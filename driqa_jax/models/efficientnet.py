@@ -46,13 +46,12 @@ class Normed(nn.Module):
 
     The scale stays separate from the kernel. Folded in, it would leave kernels whose magnitudes differ a hundredfold,
     and Adam's equal steps would destroy the small ones.
-    `features` is the number of output channels, 0 for a depthwise convolution; `kernel` is the side of the kernel. A
-    1x1 kernel is (I, O), computed as a matrix product, which on CPUs is over twice as fast as a convolution; a
+    A 1x1 kernel is (I, O), computed as a matrix product, which on CPUs is over twice as fast as a convolution; a
     depthwise one is (k, k, C); others are HWIO.
     """
 
-    features: int
-    kernel: int = 1
+    features: int  # output channels; 0 for a depthwise convolution
+    kernel: int = 1  # side of the kernel
     stride: int = 1
 
     @nn.compact
@@ -111,7 +110,7 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, valid: jax.Array) -> list[jax.Array]:
-        def mask(x, stride):
+        def mask(x: jax.Array, stride: int) -> jax.Array:
             return valid_mask(valid, x.shape[1], x.shape[2], stride)
 
         x = jnp.where(mask(images, 1), (images * 255.0 - 127.0) / 128.0, 0.0)

@@ -61,8 +61,7 @@ def _input_gradient(shape, w, stride, dy):
     kernel = w.shape[0]
     pads = []
     for size, out in zip(shape[1:3], dy.shape[1:3], strict=True):
-        before, _ = _pads(size, kernel, stride)
-        low = kernel - 1 - before
+        low = kernel - 1 - _pads(size, kernel, stride)[0]
         spread = (out - 1) * stride + 1
         pads.append((low, size + kernel - 1 - low - spread, stride - 1))
     padded = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *pads, (0, 0, 0)))

@@ -105,10 +105,10 @@ def _from_augreg(take, vit):
     """Kernels are (in, out); attention kernels have a separate heads axis."""
     width, heads = vit.width, (vit.heads, vit.width // vit.heads)
 
-    def norm(name):
+    def norm(name: str) -> dict:
         return {key: take(f"Transformer/{name}/{key}", width) for key in ("scale", "bias")}
 
-    def dense(name, inputs, outputs):
+    def dense(name: str, inputs: tuple, outputs: tuple) -> dict:
         kernel, bias = take(f"{name}/kernel", *inputs, *outputs), take(f"{name}/bias", *outputs)
         return {"kernel": kernel.reshape(math.prod(inputs), -1), "bias": bias.reshape(-1)}
 
@@ -135,10 +135,10 @@ def _from_timm(take, vit):
     """Weights are (out, in); query, key and value share one tensor in this order."""
     width = vit.width
 
-    def norm(name):
+    def norm(name: str) -> dict:
         return {"scale": take(f"{name}.weight", width), "bias": take(f"{name}.bias", width)}
 
-    def dense(name, inputs, outputs):
+    def dense(name: str, inputs: int, outputs: int) -> dict:
         kernel = np.ascontiguousarray(take(f"{name}.weight", outputs, inputs).T)
         return {"kernel": kernel, "bias": take(f"{name}.bias", outputs)}
 

@@ -25,15 +25,11 @@ class Quality(NamedTuple):
 
 
 class QualityEncoder(nn.Module):
-    """Backbone features to quality tokens and vector of `width` C.
+    """Backbone features to quality tokens and vector."""
 
-    `backbone` is a module (images, valid) -> list of feature maps at strides that divide 32; `dropout` is the rate on
-    the pooled features in training.
-    """
-
-    backbone: nn.Module
-    width: int
-    dropout: float = 0.0
+    backbone: nn.Module  # (images, valid) -> list of feature maps at strides that divide 32
+    width: int  # C
+    dropout: float = 0.0  # rate on the pooled features in training
 
     def setup(self) -> None:
         self.standardize_vector, self.standardize_tokens = Standardize(), Standardize()

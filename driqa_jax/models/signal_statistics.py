@@ -23,14 +23,8 @@ def signal_statistics(tiles: jax.Array) -> jax.Array:
     histograms have no gradient; the rest does.
     """
     opponent = tiles @ OPPONENT.T
-    parts = (
-        spectra(opponent),
-        correlations(high_pass(tiles) @ OPPONENT.T),
-        grids(opponent),
-        histograms(tiles),
-        colorfulness(tiles),
-    )
-    return jnp.concatenate(parts, axis=1)
+    of_signals = (spectra(opponent), correlations(high_pass(tiles) @ OPPONENT.T), grids(opponent))
+    return jnp.concatenate([*of_signals, histograms(tiles), colorfulness(tiles)], axis=1)
 
 
 def spectra(images: jax.Array) -> jax.Array:

@@ -54,15 +54,12 @@ class ViT(nn.Module):
     columns that the image covers (multiples of 16). The output is a map (B, H / 16, W / 16, width) for each of
     `levels`: after the final norm for the last one, the residual stream for the others. Values outside the valid part
     are undefined and do not affect those inside.
-
-    A token has `width` channels, which `heads` must divide. `levels` are the blocks, counted from 1, whose output is
-    returned; the last one is also the last block. `remat` recomputes each block in the backward pass to save memory.
     """
 
-    width: int
-    heads: int
-    levels: tuple[int, ...] = (3, 6, 9, 12)
-    remat: bool = False
+    width: int  # channels of a token
+    heads: int  # of the attention; must divide `width`
+    levels: tuple[int, ...] = (3, 6, 9, 12)  # the blocks, from 1, whose output is returned; the last one is the last
+    remat: bool = False  # whether to recompute each block in the backward pass to save memory
 
     @property
     def channels(self) -> tuple[int, ...]:
