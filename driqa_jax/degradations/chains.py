@@ -151,8 +151,7 @@ def _in_sequence(k_steps: jax.Array, k_type: jax.Array, recipe: Recipe) -> tuple
 
 def _severities(key: jax.Array, types: jax.Array, recipe: Recipe) -> jax.Array:
     k_range, k_level = jax.random.split(key)
-    low, high = recipe.severity_low, recipe.severity_high
-    severities = jax.random.uniform(k_range, types.shape, minval=low, maxval=high)
+    severities = jax.random.uniform(k_range, types.shape, minval=recipe.severity_low, maxval=recipe.severity_high)
     if recipe.levels:
         level = jax.random.randint(k_level, types.shape, 0, _LEVELS.shape[1])
         at_level = jnp.asarray(_LEVELS)[types, level]

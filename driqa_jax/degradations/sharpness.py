@@ -65,7 +65,7 @@ def luma_detail(image: jax.Array, sigma: float, radius: int) -> jax.Array:
 
 @degradation(23, "sharpness", kadid_levels=severities((1, 2, 3, 6, 12), SHARPEN_AMOUNT, 1.5))
 def high_sharpen(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Unsharp mask on luma (KADID-10k #24: on lightness): add 12 * severity**1.5 * (luma - its blur) to each channel."""
+    """Unsharp mask on luma (KADID-10k #24: lightness): add 12 * severity**1.5 * (luma - its blur) to each channel."""
     detail = luma_detail(image, SHARPEN_SIGMA, 6)
     return jnp.clip(image + SHARPEN_AMOUNT * severity**1.5 * detail, 0.0, 1.0)
 

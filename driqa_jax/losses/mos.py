@@ -11,7 +11,8 @@ SMALLEST_VARIANCE = 1e-6
 
 def mos_l1(pred: jax.Array, mos: jax.Array) -> jax.Array:
     """Mean absolute error of `(B,)` predictions against `(B,)` MOS -> scalar float32, in units of MOS."""
-    require_shapes("mos_l1", "(B,)", {"pred": pred, "mos": mos})
+    require_shapes("mos_l1", None, {"pred": pred, "mos": mos})
+    require_shapes("mos_l1", "(B,)", {"pred": pred})
     return jnp.mean(jnp.abs(wide(pred) - wide(mos)))
 
 
@@ -21,9 +22,9 @@ def plcc_loss(pred: jax.Array, mos: jax.Array) -> jax.Array:
     It compares samples, so pass the global batch. Constant predictions or scores, and a batch of one, count as
     `r = 0`, which gives 0.5 with a finite gradient.
     """
-    require_shapes("plcc_loss", "(B,)", {"pred": pred, "mos": mos})
-    pred, mos = wide(pred), wide(mos)
-    pred, mos = pred - jnp.mean(pred), mos - jnp.mean(mos)
+    require_shapes("plcc_loss", None, {"pred": pred, "mos": mos})
+    require_shapes("plcc_loss", "(B,)", {"pred": pred})
+    pred, mos = (x - jnp.mean(x) for x in (wide(pred), wide(mos)))
     # A floor instead of an added epsilon keeps r exact for scores that vary.
     spread = [jnp.sqrt(jnp.maximum(jnp.mean(x * x), SMALLEST_VARIANCE)) for x in (pred, mos)]
     r = jnp.mean(pred * mos) / (spread[0] * spread[1])
