@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.splits import fraction
+from driqa_jax.data.splits import hash_ranks
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.evaluation.bootstrap import Estimate, estimate
 from driqa_jax.evaluation.examination import CLASS_OF, Examiner, Restoration, classes
@@ -217,13 +217,11 @@ def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> n
 
     Raises ValueError for fewer groups than folds.
     """
-    names, where = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < folds:
-        raise ValueError(f"{len(names)} groups of pictures cannot make {folds} folds; add more pictures")
-    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
-    fold = np.empty(len(names), int)
-    fold[ranked] = np.arange(len(names)) % folds
-    return fold[where]
+    ranks = hash_ranks(np.asarray(groups), seed)
+    count = ranks.max(initial=-1) + 1
+    if count < folds:
+        raise ValueError(f"{count} groups of pictures cannot make {folds} folds; add more pictures")
+    return ranks % folds
 
 
 def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray:
