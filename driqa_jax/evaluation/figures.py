@@ -35,7 +35,7 @@ def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
 def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
     """A bar with its interval for each degradation, or else each subset; None if the report has neither.
 
-    An undefined metric is labelled instead of drawn.
+    An undefined metric is labeled instead of drawn.
     """
     parts = {name.removeprefix(DEGRADATION): p for name, p in report.parts.items() if name.startswith(DEGRADATION)}
     parts = parts or {name: part for name, part in report.parts.items() if not name.endswith("novel")}
