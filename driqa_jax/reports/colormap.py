@@ -1,10 +1,11 @@
-"""The quality map as colors over its image, and images as encoded bytes."""
+"""The quality map as colors over its image, and images as data: URLs."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -46,12 +47,11 @@ def fitted(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def encoded(image: np.ndarray, kind: str = "png", quality: int = 85) -> bytes:
-    """A uint8 (H, W, 3) image as a "png", "jpeg" or "webp" file; equal pixels give equal bytes."""
+def data_url(image: np.ndarray, kind: str, **options: Any) -> str:
+    """A uint8 (H, W, 3) image as a data: URL. `options` are Pillow's for the format `kind`, "png" or "webp"."""
     file = io.BytesIO()
-    options = {} if kind == "png" else {"quality": quality}
     Image.fromarray(image).save(file, kind, **options)
-    return file.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @functools.cache

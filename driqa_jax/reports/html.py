@@ -16,7 +16,7 @@ import numpy as np
 from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import require_writable, write_bytes
-from driqa_jax.reports.colormap import colour_stops, encoded, fitted, overlay
+from driqa_jax.reports.colormap import colour_stops, data_url, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -226,8 +226,7 @@ def _bins(counts: np.ndarray) -> list[dict[str, Any]]:
 
 def _inline(image: np.ndarray, side: int) -> dict[str, Any]:
     small = fitted(image, side)
-    data = base64.b64encode(encoded(small, "webp", _QUALITY)).decode()
-    return {"uri": f"data:image/webp;base64,{data}", "width": small.shape[1], "height": small.shape[0]}
+    return {"uri": data_url(small, "webp", quality=_QUALITY), "width": small.shape[1], "height": small.shape[0]}
 
 
 def _as_text(value: Any) -> str:

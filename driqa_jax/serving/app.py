@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from driqa_jax.serving import answers, page
 from driqa_jax.serving.form import check_content_type, read_body, uploads_in
 from driqa_jax.serving.limits import HeldBytes, Limits, Refused, overloaded
-from driqa_jax.serving.metrics import CONTENT_TYPE, Metrics, Observed
+from driqa_jax.serving.metrics import Metrics, Observed
 from driqa_jax.serving.outcomes import entries_of
 from driqa_jax.serving.queue import FairQueue, Kind
 from driqa_jax.serving.worker import Worker
@@ -56,7 +58,7 @@ _BODY = {
 class Service:
     """One scorer, one queue, and the state that all requests share."""
 
-    def __init__(self, scorer: Scorer, limits: Limits, shown_pixels: float, on_failure=lambda: None):
+    def __init__(self, scorer: Scorer, limits: Limits, shown_pixels: float, on_failure: Callable[[], None]):
         self.limits = limits
         self.queue = FairQueue(limits.queue)
         self.held = HeldBytes(limits.held_bytes)
@@ -75,18 +77,19 @@ class Service:
     def health(self) -> dict[str, Any]:
         """Status, version, model, limits."""
         status = "ok" if self.worker.ready.is_set() else "failed" if self.worker.failure else "starting"
-        limits = {
-            name: getattr(self.limits, name) for name in ("request_bytes", "pictures", "pixels", "queue", "seconds")
-        }
+        shown = ("request_bytes", "pictures", "pixels", "queue", "seconds")
+        limits = {name: getattr(self.limits, name) for name in shown}
         return {"status": status, "version": VERSION, "model": self.model, "limits": limits}
 
-    async def answer(self, request: Request, kind: Kind, describe) -> Response:
-        """Read the images of a request, process them, answer. Raises Refused."""
+    async def answer(self, request: Request, kind: Kind, describe: Callable[[str, Any], dict[str, Any]]) -> Response:
+        """Read the images of a request, process them, answer. Raises Refused.
+
+        describe: maps the name and the outcome of an image to its entry.
+        """
         check_content_type(content_type := request.headers.get("content-type", ""))
         if not self.worker.ready.is_set():
-            raise Refused(
-                503, "the model is being compiled; /healthz answers 200 when it is ready", {"retry-after": "5"}
-            )
+            reason = "the model is being compiled; /healthz answers 200 when it is ready"
+            raise Refused(503, reason, {"retry-after": "5"})
         if len(self.queue) >= self.limits.queue:  # before the body is read
             wait = len(self.queue) * self.worker.seconds_per_image
             raise overloaded(f"{len(self.queue)} images are waiting already", wait)
@@ -100,15 +103,12 @@ class Service:
         return answers.JSON({"model": self.model, "results": entries}, status)
 
 
-def create_app(
-    scorer: Scorer, limits: Limits | None = None, shown_pixels: float = SHOWN_PIXELS, on_failure=lambda: None
-):
+def create_app(scorer: Scorer, limits: Limits, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
     """The ASGI application of one scorer. Its lifespan starts and stops the worker thread.
 
-    `app.state.service` is the `Service`. shown_pixels: most pixels of a restored and shown image. on_failure: called if
-    the worker ends with an error.
+    `app.state.service` is the `Service`. on_failure: called if the worker ends with an error.
     """
-    service = Service(scorer, limits or Limits(), shown_pixels, on_failure)
+    service = Service(scorer, limits, SHOWN_PIXELS, on_failure)
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
@@ -150,9 +150,9 @@ def create_app(
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics():
         """Metrics in the text format of Prometheus."""
-        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    app.include_router(page.routes())
+    app.router.routes.extend(page.routes())
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)

@@ -38,7 +38,7 @@ class Limits:
 
 
 class Refused(Exception):
-    """A refused request: HTTP `status`, `reason` for the client, `headers` of the answer."""
+    """A refused request or image: HTTP `status`, `reason` for the client, `headers` of the answer."""
 
     def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None):
         self.status, self.reason, self.headers = status, reason, headers or {}

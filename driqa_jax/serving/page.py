@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.resources
 
-from fastapi import APIRouter
 from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driqa_jax.reports.colormap import colour_stops
 
@@ -29,31 +30,25 @@ HEADERS = [
 ]
 
 
-def routes() -> APIRouter:
+def routes() -> list[Route]:
     """The page and the files that it loads. STOPS in a file is replaced by the color bar of the quality maps."""
-    router = APIRouter(include_in_schema=False)
     folder = importlib.resources.files("driqa_jax.serving") / "page"
+    made = []
     for path, (name, kind) in FILES.items():
         content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(colour_stops()))
-        router.add_api_route(path, _file(content.encode(), kind), methods=["GET", "HEAD"])
-    return router
-
-
-def _file(content: bytes, kind: str):
-    async def answer() -> Response:
-        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
-
-    return answer
+        answer = Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+        made.append(Route(path, answer, methods=["GET"]))  # a response is an ASGI application
+    return made
 
 
 class Guarded:
     """ASGI middleware: adds the security headers to every answer."""
 
-    def __init__(self, app):
+    def __init__(self, app: ASGIApp):
         self._app = app
 
-    async def __call__(self, scope, receive, send) -> None:
-        async def guarded(message):
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
             await send(message)

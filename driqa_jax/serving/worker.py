@@ -12,18 +12,11 @@ from typing import Any
 import numpy as np
 
 from driqa_jax.errors import UnreadableImage
+from driqa_jax.serving.limits import Refused
 from driqa_jax.serving.queue import FairQueue, Job
 
 _log = logging.getLogger("driqa.serve")
 _DECAY = 0.9  # of the running mean of the seconds per image
-
-
-class Failed(Exception):
-    """An image without an outcome: HTTP `status`, `reason` for the client."""
-
-    def __init__(self, status: int, reason: str):
-        self.status, self.reason = status, reason
-        super().__init__(reason)
 
 
 class Worker:
@@ -38,12 +31,10 @@ class Worker:
       shown_pixels: most pixels of a restored and shown image.
       on_failure: called on the thread if it ends with an error, for example because the first images failed.
 
-    A future receives a `Result`, an `Explanation`, or the exception Failed.
+    A future receives a `Result`, an `Explanation`, or the exception Refused.
     """
 
-    def __init__(
-        self, scorer: Any, queue: FairQueue, shown_pixels: float, on_failure: Callable[[], None] = lambda: None
-    ):
+    def __init__(self, scorer: Any, queue: FairQueue, shown_pixels: float, on_failure: Callable[[], None]):
         self._scorer, self._queue, self._shown_pixels = scorer, queue, shown_pixels
         self._on_failure = on_failure
         self._thread = threading.Thread(target=self._run, name="driqa-worker", daemon=True)
@@ -115,7 +106,7 @@ class Worker:
                 elif result.internal:
                     job.future.set_exception(_unexpected(result.error))
                 else:
-                    job.future.set_exception(Failed(422, result.error))
+                    job.future.set_exception(Refused(422, result.error))
                 yield
         except Exception as error:
             # For example, the device is out of memory. Fail these jobs; later jobs may succeed.
@@ -126,12 +117,12 @@ class Worker:
         try:
             job.future.set_result(self._scorer.explain(job.data, name="picture", shown_pixels=self._shown_pixels))
         except UnreadableImage as error:
-            job.future.set_exception(Failed(422, error.reason))
+            job.future.set_exception(Refused(422, error.reason))
         except Exception as error:
             job.future.set_exception(_unexpected(error))
         yield
 
 
-def _unexpected(error: Exception | str) -> Failed:
+def _unexpected(error: Exception | str) -> Refused:
     _log.error("an image failed: %s", error, exc_info=error if isinstance(error, Exception) else None)
-    return Failed(500, "the server failed on this image; see its log")
+    return Refused(500, "the server failed on this image; see its log")
