@@ -1,16 +1,5 @@
-"""`driqa explain`: explains scores as images, as a page and as JSON."""
+"""Explain the scores of images: files, folders (recursively), globs.
 
-from __future__ import annotations
-
-import argparse
-import os
-import sys
-import time
-
-from driqa_jax.cli.options import add_command, add_model_options, add_paths, loading, share
-from driqa_jax.errors import UserError
-
-_EXAMPLES = """\
 examples:
   driqa explain photo.jpg -o explained
   driqa explain holiday/ 'scans/*.png' -o explained --threshold .3
@@ -24,20 +13,24 @@ exit codes: 0 all explained, 1 some or all images failed, 2 nothing to explain, 
 then contain the images so far)
 """
 
+from __future__ import annotations
 
-def add_parser(subparsers) -> None:
+import argparse
+import os
+import sys
+import time
+
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading, share
+from driqa_jax.errors import UserError
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Explain the scores of images: files, folders (recursively), globs."
-    parser = add_command(subparsers, "explain", "explain the scores of images", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "explain", "explain the scores of images", __doc__, run=run)
     add_paths(parser)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
-    parser.add_argument(
-        "--threshold",
-        type=share,
-        default=0.5,
-        metavar="P",
-        help="name degradations with at least this probability (default: 0.5)",
-    )
+    about = "name degradations with at least this probability (default: 0.5)"
+    parser.add_argument("--threshold", type=share, default=0.5, metavar="P", help=about)
     add_model_options(parser)
 
 

@@ -1,22 +1,20 @@
-"""`driqa info`: versions, devices and bundled models."""
+"""Versions, devices, bundled models; parameters, multiply-adds and measured time of each part.
 
-from __future__ import annotations
-
-import argparse
-
-from driqa_jax.cli.options import add_command
-
-_EXAMPLES = """\
 example:
   driqa info
   driqa info --variant s
 """
 
+from __future__ import annotations
 
-def add_parser(subparsers) -> None:
+import argparse
+
+from driqa_jax.cli.options import Subparsers, add_command
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Versions, devices, bundled models; parameters, multiply-adds and measured time of each part."
-    parser = add_command(subparsers, "info", "versions, devices, bundled models", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "info", "versions, devices, bundled models", __doc__, run=run)
     parser.add_argument("--variant", default="lite", metavar="NAME", help="variant to show (default: lite)")
 
 

@@ -1,18 +1,5 @@
-"""`driqa score`: scores images from 0 to 100."""
+"""Score images: files, folders (recursively), globs.
 
-from __future__ import annotations
-
-import argparse
-import collections
-import contextlib
-import itertools
-import sys
-import time
-
-from driqa_jax.cli.options import add_command, add_model_options, add_paths, loading
-from driqa_jax.errors import UserError
-
-_EXAMPLES = """\
 examples:
   driqa score photo.jpg
   driqa score photos/ -o scores.csv
@@ -33,25 +20,30 @@ exit codes: 0 all scored, 1 some or all images failed, 2 nothing to score, 130 C
 the rows so far)
 """
 
+from __future__ import annotations
 
-def add_parser(subparsers) -> None:
+import argparse
+import collections
+import contextlib
+import itertools
+import sys
+import time
+
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading
+from driqa_jax.errors import UserError
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Score images: files, folders (recursively), globs."
-    parser = add_command(subparsers, "score", "score images", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "score", "score images", __doc__, run=run)
     add_paths(parser, about="file, folder, glob, or - alone")
-    parser.add_argument("-0", "--null", action="store_true", help="with -: names end with a NUL character")
+    add = parser.add_argument
+    add("-0", "--null", action="store_true", help="with -: names end with a NUL character")
     add_model_options(parser)
-    parser.add_argument(
-        "-o", "--output", metavar="F.csv|F.jsonl", help="write rows to this file and provenance to F.meta.json"
-    )
-    parser.add_argument(
-        "--report",
-        metavar="F.html",
-        help="write one page: histogram, worst and best images with quality maps and degradations",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images"
-    )
+    add("-o", "--output", metavar="F.csv|F.jsonl", help="write rows to this file and provenance to F.meta.json")
+    about = "write one page: histogram, worst and best images with quality maps and degradations"
+    add("--report", metavar="F.html", help=about)
+    add("--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,15 +1,5 @@
-"""`driqa serve`: scores images over HTTP, with a web page."""
+"""Score and explain images over HTTP, with a web page to drop images on.
 
-from __future__ import annotations
-
-import argparse
-import sys
-
-from driqa_jax.cli.options import add_command, add_model_options, loading, port, positive
-from driqa_jax.errors import UserError
-from driqa_jax.serving.limits import Limits
-
-_EXAMPLES = """\
 examples:
   driqa serve                                  # then open http://127.0.0.1:8000
   curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/v1/score
@@ -21,6 +11,16 @@ has no authentication. On an address that other machines can reach, use a proxy 
 
 exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish first; a second Ctrl-C stops at once)
 """
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, loading, port, positive
+from driqa_jax.errors import UserError
+from driqa_jax.serving.limits import Limits
+
 # Options of the fields of `Limits`.
 _LIMITS = (
     ("--max-bytes", "request_bytes", "bytes of one request"),
@@ -34,10 +34,9 @@ _LIMITS = (
 )
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Score and explain images over HTTP, with a web page to drop images on."
-    parser = add_command(subparsers, "serve", "score images over HTTP", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "serve", "score images over HTTP", __doc__, run=run)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 selects a free port (default: 8000)")
     add_model_options(parser, max_pixels=Limits().pixels)
