@@ -1,7 +1,5 @@
 """`driqa bench`: names the benchmark command. Benchmarks belong to the repository and are not installed."""
 
-from __future__ import annotations
-
 import argparse
 
 from driqa_jax.cli.options import Subparsers

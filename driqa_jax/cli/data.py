@@ -10,8 +10,6 @@ examples:
 No command downloads data. `driqa data list` names the source of each set; keep its folder as its authors distribute it.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import pathlib

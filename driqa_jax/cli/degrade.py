@@ -7,8 +7,6 @@ examples:
   driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
 """
 
-from __future__ import annotations
-
 import argparse
 import pathlib
 import sys

@@ -19,8 +19,6 @@ center squares of the photographs and writes order.json (results with intervals,
 exit codes: 0 written, 1 some photographs failed (results exclude them), 2 usage error
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import pathlib

@@ -13,8 +13,6 @@ exit codes: 0 all explained, 1 some or all images failed, 2 nothing to explain, 
 then contain the images so far)
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

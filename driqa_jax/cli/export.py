@@ -16,8 +16,6 @@ driqa_jax.inference.exports.stablehlo.load, or with JAX and numpy alone; see doc
 exit codes: 0 written, 2 usage error
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -5,8 +5,6 @@ example:
   driqa info --variant s
 """
 
-from __future__ import annotations
-
 import argparse
 
 from driqa_jax.cli.options import Subparsers, add_command

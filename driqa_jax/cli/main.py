@@ -3,8 +3,6 @@
 Exit codes: 0 success, 1 some items failed, 2 usage error or nothing ran, 130 Ctrl-C, 143 SIGTERM.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno

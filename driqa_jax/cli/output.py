@@ -1,7 +1,5 @@
 """Standard output that accepts any file name and raises one error if it cannot be written."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """`driqa evaluate --probes`: how well degradation and quality vectors are separated."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import sys

@@ -13,8 +13,6 @@ exit codes: 0 finished, 1 some runs failed or a rerun differs, 2 usage error, 13
 saved)
 """
 
-from __future__ import annotations
-
 import argparse
 
 from driqa_jax.cli.options import Subparsers, add_command

@@ -20,8 +20,6 @@ exit codes: 0 all scored, 1 some or all images failed, 2 nothing to score, 130 C
 the rows so far)
 """
 
-from __future__ import annotations
-
 import argparse
 import collections
 import contextlib
@@ -31,6 +29,7 @@ import time
 
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading
 from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -49,14 +48,14 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score; returns 0, or 1 if an image failed."""
     from driqa_jax.reports import score_file
-    from driqa_jax.reports.html import Report, check_report
+    from driqa_jax.reports.html import EXTENSIONS, Report
 
     if args.output:
         score_file.check_output(args.output)
     elif args.resume:
         raise UserError("--resume needs the file to resume; give it with -o")
     if args.report:
-        check_report(args.report)
+        require_writable(args.report, EXTENSIONS)
     images = _images(args.paths, args.null)
     # These imports take a second; a wrong path fails before them.
     from driqa_jax.inference.provenance import describe

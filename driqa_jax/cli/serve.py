@@ -12,8 +12,6 @@ has no authentication. On an address that other machines can reach, use a proxy 
 exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish first; a second Ctrl-C stops at once)
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 

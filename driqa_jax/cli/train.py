@@ -13,8 +13,6 @@ that cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first). With several 
 terminated, 1 or 134 if another process died (restart all of them to resume)
 """
 
-from __future__ import annotations
-
 import argparse
 import shlex
 import sys

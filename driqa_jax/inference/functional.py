@@ -1,7 +1,5 @@
 """The functional interface: parameters and images to MOS in JAX, for `jax.jit` and `jax.grad`."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The model as a differentiable loss on image pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ At most `workers` images are decoded at a time (large ones singly, see `driqa_ja
 `workers + (4 + parallel) * batch_size` views of about 1.2 MB exist, however long the input.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import dataclasses

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import functools
 import hashlib
-import heapq
 import os
-import pathlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,10 @@ from driqa_jax.reports.colormap import colour_stops, data_url, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
-    from driqa_jax.inference.scorer import Scorer
-    from driqa_jax.reports.score_file import Row
+    from driqa_jax.inference.scorer import Result, Scorer
+    from driqa_jax.reports.score_file import WrittenRow
 
+EXTENSIONS = (".html", ".htm")
 EXTREMES = 12  # images shown of the worst, and of the best
 _MOST_REASONS, _NAMES_PER_REASON = 40, 3
 _SIDE, _SHOWN_PIXELS = 320, 400_000
@@ -108,27 +108,26 @@ class Report:
         provenance: dict[str, Any],
         progress: Callable[[int, int], None] = lambda done, count: None,
     ):
-        self.path = check_report(path)
+        self.path = require_writable(path, EXTENSIONS)
         self._scorer, self._provenance, self._progress = scorer, provenance, progress
         # Scores have two decimals, so one count per value gives exact quantiles.
         self._counts = np.zeros(10001, np.int64)
+        # Score (for the best, its negative), row number, name; sorted, so among equal scores the first row wins.
         self._worst: list[tuple[float, int, str]] = []
         self._best: list[tuple[float, int, str]] = []
         self._reasons: dict[str, tuple[int, list[str]]] = {}
         self._scored = self._failed = 0
 
-    def write(self, row: Row) -> None:
+    def write(self, row: Result | WrittenRow) -> None:
         """Count one row."""
         if row.score is None:
             self._count_failure(row.path, row.error or "no reason given")
             return
         self._counts[round(row.score * 100)] += 1
         self._scored += 1
-        order = -self._scored  # among equal scores, the first row wins
-        for heap, sign in ((self._worst, -1), (self._best, 1)):
-            heapq.heappush(heap, (sign * row.score, order, row.path))
-            if len(heap) > EXTREMES:
-                heapq.heappop(heap)
+        for rows, sign in ((self._worst, 1), (self._best, -1)):
+            bisect.insort(rows, (sign * row.score, self._scored, row.path))
+            del rows[EXTREMES:]
 
     def __enter__(self) -> Report:
         return self
@@ -152,15 +151,13 @@ class Report:
 
     def _groups(self) -> list[tuple[str, list[dict[str, Any]]]]:
         """Headings with their images. No image appears twice: with few images the lower half is the worst."""
-        scored = self._scored
-        lower, upper = min(EXTREMES, scored - scored // 2), min(EXTREMES, scored // 2)
-        worst = [(-score, name) for score, _, name in sorted(self._worst, reverse=True)[:lower]]
-        best = [(score, name) for score, _, name in sorted(self._best, reverse=True)[:upper]]
+        upper = self._scored // 2
+        worst, best = self._worst[: self._scored - upper], self._best[:upper]
         groups = []
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
             images = [
-                {**name_values(name), "source": name, "score": score, "map": None, "reason": "not explained"}
-                for score, name in rows
+                {**name_values(name), "source": name, "score": abs(score), "map": None, "reason": "not explained"}
+                for score, _, name in rows
             ]
             groups += [(heading, images)] if images else []
         return groups
@@ -179,8 +176,8 @@ class Report:
         scored = self._scored
         summary, median = [], 0.0
         if scored:
-            cumulative = np.cumsum(self._counts)
-            lowest, median, highest = (_quantile(cumulative, share) for share in (0.0, 0.5, 1.0))
+            ranks = np.maximum(np.array([0.0, 0.5, 1.0]) * scored, 1)
+            lowest, median, highest = (np.searchsorted(np.cumsum(self._counts), ranks) / 100).tolist()
             mean = float(self._counts @ np.arange(10001)) / 100 / scored
             summary = [("lowest", lowest), ("median", median), ("mean", mean), ("highest", highest)]
         reasons = sorted(self._reasons.items(), key=lambda item: -item[1][0])
@@ -199,15 +196,6 @@ class Report:
             threshold=STANDS_OUT,
             reasons=[(reason, count, names) for reason, (count, names) in reasons],
         )
-
-
-def check_report(path: str | os.PathLike) -> pathlib.Path:
-    """The path, checked by `require_writable`, which raises UserError."""
-    return require_writable(path, (".html", ".htm"))
-
-
-def _quantile(cumulative: np.ndarray, share: float) -> float:
-    return float(np.searchsorted(cumulative, max(share * cumulative[-1], 1))) / 100
 
 
 def _bins(counts: np.ndarray) -> list[dict[str, Any]]:

@@ -1,7 +1,5 @@
 """The body of a request and its images: one image as it is, or several in a multipart form."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import math

@@ -1,7 +1,5 @@
 """Limits of one request and of all requests together, and the refusal of a request that exceeds them."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Sends the images of one request through the queue and returns the entries of the answer."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future

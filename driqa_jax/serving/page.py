@@ -1,7 +1,5 @@
 """The web page: files of the package, kept in memory, and security headers."""
 
-from __future__ import annotations
-
 import importlib.resources
 
 from starlette.responses import Response

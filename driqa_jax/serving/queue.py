@@ -1,7 +1,5 @@
 """The bounded queue between requests and the worker thread; it takes one image of each request in turn."""
 
-from __future__ import annotations
-
 import dataclasses
 import heapq
 import itertools

@@ -1,7 +1,5 @@
 """A server on a socket: start, readiness, shutdown."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import logging

@@ -1,7 +1,5 @@
 """The thread that owns the scorer. It scores waiting images together, in the batches of `Scorer.stream`."""
 
-from __future__ import annotations
-
 import collections
 import logging
 import threading
