@@ -38,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
 
     # List all inputs before writing, so that no output becomes an input or replaces one.
     paths = list(list_pictures(args.paths))
-    inside = next((path for path in paths if _is_inside(path, args.output)), None)
-    if inside is not None:
-        raise UserError(f"{args.output}: contains the input {inside}; write to another folder")
+    output = os.path.realpath(args.output)
+    for path in paths:
+        if os.path.commonpath([os.path.realpath(path), output]) == output:
+            raise UserError(f"{args.output}: contains the input {path}; write to another folder")
     from driqa_jax.errors import UnreadableImage, reason
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
@@ -66,8 +67,3 @@ def run(args: argparse.Namespace) -> int:
     page = os.path.join(args.output, "index.html")
     print(f"{len(paths) - failed} explained, {failed} failed, {seconds:.1f} s: {page}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    folder = os.path.realpath(folder)
-    return os.path.commonpath([os.path.realpath(path), folder]) == folder

@@ -17,6 +17,7 @@ exit codes: 0 written, 2 usage error
 """
 
 import argparse
+import functools
 import sys
 
 from driqa_jax.cli.options import Subparsers, add_command
@@ -44,9 +45,8 @@ def run(args: argparse.Namespace) -> int:
     output = require_writable(args.output, (".safetensors", ".stablehlo"))
     for name, value in (("data-path", args.data_path), ("average", args.average)):
         if output.suffix == ".stablehlo" and value:
-            raise UserError(
-                f"--{name} goes with .safetensors: a .stablehlo file is written from one model without data"
-            )
+            reason = "a .stablehlo file is written from one model without data"
+            raise UserError(f"--{name} goes with .safetensors: {reason}")
     # These imports take a second; a wrong option fails before them.
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.progress import Progress
@@ -58,12 +58,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         licence = args.licence or "not stated"
         with Progress() as progress:
-            results = export(args.model, output, licence, args.data_path, progress, args.average, _warn)
+            warn = functools.partial(print, file=sys.stderr)
+            results = export(args.model, output, licence, args.data_path, progress, args.average, warn)
     for name, value in results.items():
         if value is not None:  # a correlation is undefined for one image
             print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
     return 0
-
-
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr)

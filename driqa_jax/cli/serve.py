@@ -17,19 +17,7 @@ import sys
 
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, loading, port, positive
 from driqa_jax.errors import UserError
-from driqa_jax.serving.limits import Limits
-
-# Options of the fields of `Limits`.
-_LIMITS = (
-    ("--max-bytes", "request_bytes", "bytes of one request"),
-    ("--max-pictures", "pictures", "images in one request"),
-    ("--max-queue", "queue", "waiting images; above it the answer is 429"),
-    ("--max-held-bytes", "held_bytes", "bytes of all requests together"),
-    ("--timeout", "seconds", "seconds for an answer"),
-    ("--upload-timeout", "upload_seconds", "seconds for a client to send a header, send a body, or read an answer"),
-    ("--keep-alive", "keep_alive_seconds", "idle seconds of a connection; must exceed a proxy's limit, usually 60"),
-    ("--grace", "grace_seconds", "seconds for running requests after a stop signal"),
-)
+from driqa_jax.serving.limits import OPTIONS, Limits
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -39,10 +27,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 selects a free port (default: 8000)")
     add_model_options(parser, max_pixels=Limits().pixels)
     limits = parser.add_argument_group("limits")
-    for option, field, about in _LIMITS:
-        default = getattr(Limits(), field)
-        about = f"{about} (default: {default})"
-        limits.add_argument(option, dest=field, type=positive, default=default, metavar="N", help=about)
+    for field in OPTIONS:
+        option, about = field.metadata["option"], field.metadata["help"]
+        limits.add_argument(option, dest=field.name, type=positive, default=field.default, metavar="N", help=about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         # These imports take a second; a wrong address fails before them.
         from driqa_jax.inference.scorer import load
 
-        limits = Limits(pixels=args.max_pixels, **{field: getattr(args, field) for _, field, _ in _LIMITS})
+        limits = Limits(pixels=args.max_pixels, **{field.name: getattr(args, field.name) for field in OPTIONS})
         serve(load(args.model, **loading(args)), limits, listener)
     return 0
 

@@ -15,10 +15,10 @@ from starlette.requests import ClientDisconnect
 
 from driqa_jax.serving import answers, page
 from driqa_jax.serving.form import check_content_type, read_body, uploads_in
-from driqa_jax.serving.limits import HeldBytes, Limits, Refused, overloaded
+from driqa_jax.serving.limits import Limits
 from driqa_jax.serving.metrics import Metrics, Observed
 from driqa_jax.serving.outcomes import entries_of
-from driqa_jax.serving.queue import FairQueue, Kind
+from driqa_jax.serving.queue import FairQueue, HeldBytes, Kind, overloaded
 from driqa_jax.serving.worker import Worker
 from driqa_jax.version import VERSION
 
@@ -82,14 +82,14 @@ class Service:
         return {"status": status, "version": VERSION, "model": self.model, "limits": limits}
 
     async def answer(self, request: Request, kind: Kind, describe: Callable[[str, Any], dict[str, Any]]) -> Response:
-        """Read the images of a request, process them, answer. Raises Refused.
+        """Read the images of a request, process them, answer. Raises HTTPException.
 
         describe: maps the name and the outcome of an image to its entry.
         """
         check_content_type(content_type := request.headers.get("content-type", ""))
         if not self.worker.ready.is_set():
             reason = "the model is being compiled; /healthz answers 200 when it is ready"
-            raise Refused(503, reason, {"retry-after": "5"})
+            raise HTTPException(503, reason, {"retry-after": "5"})
         if len(self.queue) >= self.limits.queue:  # before the body is read
             wait = len(self.queue) * self.worker.seconds_per_image
             raise overloaded(f"{len(self.queue)} images are waiting already", wait)
@@ -153,17 +153,11 @@ def create_app(scorer: Scorer, limits: Limits, on_failure: Callable[[], None] = 
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
     app.router.routes.extend(page.routes())
-    app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     known = frozenset({"/v1/score", "/v1/explain", "/healthz", "/metrics", "/openapi.json", *page.FILES})
-    app.add_middleware(page.Guarded)
-    app.add_middleware(Observed, metrics=service.metrics, paths=known)
+    app.add_middleware(Observed, metrics=service.metrics, paths=known, headers=page.HEADERS)
     return app
-
-
-async def _refused(request, error: Refused) -> Response:
-    return answers.JSON({"error": error.reason}, error.status, headers=error.headers)
 
 
 async def _http_problem(request, error: HTTPException) -> Response:

@@ -33,10 +33,10 @@ class Metrics:
 
 
 class Observed:
-    """ASGI middleware: counts and times answers by path. All unknown paths count as "other"."""
+    """ASGI middleware: adds headers to every answer; counts and times answers by path, unknown paths as "other"."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str]):
-        self._app, self._metrics, self._paths = app, metrics, paths
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str], headers: list[tuple[bytes, bytes]]):
+        self._app, self._metrics, self._paths, self._headers = app, metrics, paths, headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,6 +49,7 @@ class Observed:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+                message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
             await send(message)
 
         try:

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
 from driqa_jax.data.decode import stored_size
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.serving import answers
 from driqa_jax.serving.form import Upload
-from driqa_jax.serving.limits import Limits, Refused, overloaded
-from driqa_jax.serving.queue import FairQueue, Job, Kind, QueueFull
+from driqa_jax.serving.limits import Limits
+from driqa_jax.serving.queue import FairQueue, Job, Kind, QueueFull, overloaded
 from driqa_jax.serving.worker import Worker
 
 Entry = dict[str, Any]
@@ -30,7 +31,7 @@ async def entries_of(
     """The status of the answer and one entry per image, in order.
 
     The status is 200 if any image has a score; otherwise the common status of all images (413 too many pixels, 504
-    timeout, 500), or 422. Raises Refused (429) if the queue is full, ClientDisconnect if the client has disconnected.
+    timeout, 500), or 422. Raises HTTPException (429) if the queue is full, ClientDisconnect if the client disconnects.
     """
     refusals = await asyncio.to_thread(lambda: [_refusal(upload, limits.pixels) for upload in uploads])
     jobs = [refusal or Job(kind, upload.data) for upload, refusal in zip(uploads, refusals, strict=True)]
@@ -44,9 +45,9 @@ async def entries_of(
     statuses, entries = [], []
     for upload, job in zip(uploads, jobs, strict=True):
         outcome = _outcome(job.future, limits.seconds) if isinstance(job, Job) else job
-        if isinstance(outcome, Refused):
-            statuses.append(outcome.status)
-            entries.append(answers.failure(upload.name, outcome.reason))
+        if isinstance(outcome, HTTPException):
+            statuses.append(outcome.status_code)
+            entries.append(answers.failure(upload.name, outcome.detail))
         else:
             statuses.append(200)
             entries.append(await asyncio.to_thread(describe, upload.name, outcome))
@@ -54,20 +55,20 @@ async def entries_of(
     return (200 if 200 in different else different.pop() if len(different) == 1 else 422), entries
 
 
-def _refusal(upload: Upload, max_pixels: float) -> Refused | None:
+def _refusal(upload: Upload, max_pixels: float) -> HTTPException | None:
     """Why an image's header rules it out, so that it does not occupy the queue; else None."""
     if not upload.data:
-        return Refused(422, "the file is empty (zero bytes)")
+        return HTTPException(422, "the file is empty (zero bytes)")
     try:
         height, width = stored_size(upload.data, upload.name)
     except UnreadableImage as error:
-        return Refused(422, error.reason)
+        return HTTPException(422, error.reason)
     except MemoryError:
-        return Refused(413, "too large for this machine's memory")
+        return HTTPException(413, "too large for this machine's memory")
     if height * width <= max_pixels:
         return None
     megapixels = f"{height * width / 1e6:.1f} megapixels"
-    return Refused(413, f"{width}x{height} is {megapixels}, above this server's {max_pixels / 1e6:g}")
+    return HTTPException(413, f"{width}x{height} is {megapixels}, above this server's {max_pixels / 1e6:g}")
 
 
 async def _until_done(request: Request, futures: list[Future[Any]], seconds: float) -> None:
@@ -88,8 +89,8 @@ async def _until_done(request: Request, futures: list[Future[Any]], seconds: flo
 
 
 def _outcome(future: Future[Any], seconds: float) -> Any:
-    """The result of a job, or a Refused."""
+    """The result of a job, or an HTTPException."""
     if future.cancelled() or not future.done():
-        return Refused(504, f"not finished within {seconds:g} s")
+        return HTTPException(504, f"not finished within {seconds:g} s")
     error = future.exception()
-    return error if isinstance(error, Refused) else future.result()
+    return error if isinstance(error, HTTPException) else future.result()

@@ -4,7 +4,6 @@ import importlib.resources
 
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driqa_jax.reports.colormap import colour_stops
 
@@ -37,18 +36,3 @@ def routes() -> list[Route]:
         answer = Response(content, media_type=kind, headers={"cache-control": "no-cache"})
         made.append(Route(path, answer, methods=["GET"]))  # a response is an ASGI application
     return made
-
-
-class Guarded:
-    """ASGI middleware: adds the security headers to every answer."""
-
-    def __init__(self, app: ASGIApp):
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
-            await send(message)
-
-        await self._app(scope, receive, guarded)

@@ -1,11 +1,15 @@
-"""The bounded queue between requests and the worker thread; it takes one image of each request in turn."""
+"""The bounded queue between requests and the worker thread, and the bound on the bytes of all bodies."""
 
+import contextlib
 import dataclasses
 import heapq
 import itertools
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Literal
+
+from starlette.exceptions import HTTPException
 
 Kind = Literal["score", "explain"]
 
@@ -82,3 +86,32 @@ class FairQueue:
             if job.future.set_running_or_notify_cancel():
                 return job
         return None
+
+
+def overloaded(reason: str, retry_after: float) -> HTTPException:
+    """429 with Retry-After in whole seconds, at least one."""
+    return HTTPException(429, reason, {"retry-after": str(max(1, round(retry_after)))})
+
+
+class HeldBytes:
+    """The bytes of all bodies in memory. Only the event loop uses it, so it needs no lock."""
+
+    def __init__(self, limit: int):
+        self.limit, self.now = limit, 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Yields `take(count)`, which raises HTTPException (429) above the limit. The bytes are released at the end."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self.now + count > self.limit:
+                raise overloaded("the server has reached its limit of image bytes; try again later", 2)
+            self.now += count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self.now -= taken

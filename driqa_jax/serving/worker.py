@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from driqa_jax.errors import UnreadableImage
-from driqa_jax.serving.limits import Refused
 from driqa_jax.serving.queue import FairQueue, Job
 
 _log = logging.getLogger("driqa.serve")
@@ -29,7 +29,7 @@ class Worker:
       shown_pixels: most pixels of a restored and shown image.
       on_failure: called on the thread if it ends with an error, for example because the first images failed.
 
-    A future receives a `Result`, an `Explanation`, or the exception Refused.
+    A future receives a `Result`, an `Explanation`, or an HTTPException, whose status and detail say why there is none.
     """
 
     def __init__(self, scorer: Any, queue: FairQueue, shown_pixels: float, on_failure: Callable[[], None]):
@@ -104,7 +104,7 @@ class Worker:
                 elif result.internal:
                     job.future.set_exception(_unexpected(result.error))
                 else:
-                    job.future.set_exception(Refused(422, result.error))
+                    job.future.set_exception(HTTPException(422, result.error))
                 yield
         except Exception as error:
             # For example, the device is out of memory. Fail these jobs; later jobs may succeed.
@@ -115,12 +115,12 @@ class Worker:
         try:
             job.future.set_result(self._scorer.explain(job.data, name="picture", shown_pixels=self._shown_pixels))
         except UnreadableImage as error:
-            job.future.set_exception(Refused(422, error.reason))
+            job.future.set_exception(HTTPException(422, error.reason))
         except Exception as error:
             job.future.set_exception(_unexpected(error))
         yield
 
 
-def _unexpected(error: Exception | str) -> Refused:
+def _unexpected(error: Exception | str) -> HTTPException:
     _log.error("an image failed: %s", error, exc_info=error if isinstance(error, Exception) else None)
-    return Refused(500, "the server failed on this image; see its log")
+    return HTTPException(500, "the server failed on this image; see its log")
