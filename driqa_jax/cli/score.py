@@ -184,7 +184,7 @@ class _Progress:
         if self._status:
             self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} images/s")
 
-    def explaining(self, done: int, count: int) -> None:
+    def explaining(self, task: str, done: int, count: int) -> None:
         if done == 0:
             self._print(f"explaining {count} images for the report")
 

@@ -57,7 +57,7 @@ class Interval(calibration.PlainValues):
     up to `UNKNOWN` floors. As a tile holds fewer image pixels, the scale grows with the inverse square root of their
     share, like the standard error of a mean.
 
-    Normalised split-conformal prediction (Lei et al., "Distribution-free predictive inference for regression", 2018,
+    Normalized split-conformal prediction (Lei et al., "Distribution-free predictive inference for regression", 2018,
     section 5.2). The coverage is marginal over images drawn like those of the fit, not per kind of image. Raises
     ValueError for a level outside (0, 1) or a factor or floor that is not positive.
     """

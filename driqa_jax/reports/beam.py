@@ -7,6 +7,8 @@ sent between workers, and scores equal those of `driqa score`. Paths are bytes (
 a file name need not be UTF-8 and Beam transmits only valid text.
 """
 
+from __future__ import annotations  # Beam would check a pipeline against evaluated annotations
+
 import dataclasses
 import io
 import json

@@ -9,7 +9,7 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.reports.colormap import COLOUR_MAP, fitted, overlay
+from driqa_jax.reports.colormap import COLOR_MAP, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -101,7 +101,7 @@ def _draw_scale(axes, lowest: float, highest: float) -> None:
     """The color scale from 0 to 100, with the range of this map marked above it."""
     from matplotlib import colormaps
 
-    axes.imshow([list(range(101))], cmap=colormaps[COLOUR_MAP], extent=(0, 100, 0, 6), aspect="auto", alpha=0.7)
+    axes.imshow([list(range(101))], cmap=colormaps[COLOR_MAP], extent=(0, 100, 0, 6), aspect="auto", alpha=0.7)
     axes.plot((lowest, highest), (9, 9), color=_INK, linewidth=3, marker="|")
     axes.set(xlim=(0, 100), ylim=(0, 30), yticks=[], xticks=[0, 25, 50, 75, 100])
     axes.tick_params(colors=_QUIET)

@@ -7,7 +7,7 @@ import bisect
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,8 @@ import numpy as np
 from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import require_writable, write_bytes
-from driqa_jax.reports.colormap import colour_stops, data_url, fitted, overlay
+from driqa_jax.progress import ProgressFn, silent
+from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -43,11 +44,11 @@ def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
 
     `provenance` comes from `driqa_jax.inference.provenance.describe`.
     """
-    # Second line of defence after escaping: the browser runs this script only and loads nothing.
+    # Second line of defense after escaping: the browser runs this script only and loads nothing.
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     rows = [(key, _as_text(provenance[key])) for key in _PROVENANCE if key in provenance]
-    shared = {"policy": policy, "script": _SCRIPT, "stops": colour_stops(), "provenance": rows}
+    shared = {"policy": policy, "script": _SCRIPT, "stops": color_stops(), "provenance": rows}
     return _environment().get_template(template).render(**shared, **values).encode()
 
 
@@ -95,18 +96,14 @@ class Report:
       path: the page to write, `.html` or `.htm`.
       scorer: explains the images.
       provenance: from `driqa_jax.inference.provenance.describe`.
-      progress: called with (images explained, images to explain).
+      progress: counts the images to explain.
 
     Raises:
       UserError: the path has another extension, is a folder, or its folder does not exist.
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike,
-        scorer: Scorer,
-        provenance: dict[str, Any],
-        progress: Callable[[int, int], None] = lambda done, count: None,
+        self, path: str | os.PathLike, scorer: Scorer, provenance: dict[str, Any], progress: ProgressFn = silent
     ):
         self.path = require_writable(path, EXTENSIONS)
         self._scorer, self._provenance, self._progress = scorer, provenance, progress
@@ -164,7 +161,7 @@ class Report:
 
     def _explain(self, images: list[dict[str, Any]]) -> None:
         for done, image in enumerate(images):
-            self._progress(done, len(images))
+            self._progress("explaining for the report", done, len(images))
             try:
                 explanation = self._scorer.explain(image["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
             except Exception as error:  # the file changed after it was scored

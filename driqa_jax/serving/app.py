@@ -17,7 +17,7 @@ from driqa_jax.serving import answers, page
 from driqa_jax.serving.form import check_content_type, read_body, uploads_in
 from driqa_jax.serving.limits import Limits
 from driqa_jax.serving.metrics import Metrics, Observed
-from driqa_jax.serving.outcomes import entries_of
+from driqa_jax.serving.outcomes import Describe, entries_of
 from driqa_jax.serving.queue import FairQueue, HeldBytes, Kind, overloaded
 from driqa_jax.serving.worker import Worker
 from driqa_jax.version import VERSION
@@ -81,11 +81,8 @@ class Service:
         limits = {name: getattr(self.limits, name) for name in shown}
         return {"status": status, "version": VERSION, "model": self.model, "limits": limits}
 
-    async def answer(self, request: Request, kind: Kind, describe: Callable[[str, Any], dict[str, Any]]) -> Response:
-        """Read the images of a request, process them, answer. Raises HTTPException.
-
-        describe: maps the name and the outcome of an image to its entry.
-        """
+    async def answer(self, request: Request, kind: Kind, describe: Describe) -> Response:
+        """Read the images of a request, process them, answer. Raises HTTPException."""
         check_content_type(content_type := request.headers.get("content-type", ""))
         if not self.worker.ready.is_set():
             reason = "the model is being compiled; /healthz answers 200 when it is ready"
@@ -97,7 +94,7 @@ class Service:
             body = await read_body(request, self.limits, take)
             uploads = await asyncio.to_thread(uploads_in, body, content_type, self.limits.pictures)
             del body
-            status, entries = await entries_of(request, kind, uploads, self.limits, self.queue, self.worker, describe)
+            status, entries = await entries_of(request, kind, uploads, self.limits, self.worker, describe)
         for entry in entries:
             self.metrics.pictures.labels(kind, "failed" if entry["error"] else "done").inc()
         return answers.JSON({"model": self.model, "results": entries}, status)

@@ -13,20 +13,15 @@ from driqa_jax.errors import UnreadableImage
 from driqa_jax.serving import answers
 from driqa_jax.serving.form import Upload
 from driqa_jax.serving.limits import Limits
-from driqa_jax.serving.queue import FairQueue, Job, Kind, QueueFull, overloaded
+from driqa_jax.serving.queue import Job, Kind, QueueFull, overloaded
 from driqa_jax.serving.worker import Worker
 
 Entry = dict[str, Any]
+Describe = Callable[[str, Any], Entry]  # maps the name and the outcome of an image to its entry
 
 
 async def entries_of(
-    request: Request,
-    kind: Kind,
-    uploads: list[Upload],
-    limits: Limits,
-    queue: FairQueue,
-    worker: Worker,
-    describe: Callable[[str, Any], Entry],
+    request: Request, kind: Kind, uploads: list[Upload], limits: Limits, worker: Worker, describe: Describe
 ) -> tuple[int, list[Entry]]:
     """The status of the answer and one entry per image, in order.
 
@@ -37,10 +32,11 @@ async def entries_of(
     jobs = [refusal or Job(kind, upload.data) for upload, refusal in zip(uploads, refusals, strict=True)]
     accepted = [job for job in jobs if isinstance(job, Job)]
     try:
-        queue.put(accepted)
+        worker.queue.put(accepted)
     except QueueFull:
-        reason = f"{len(queue)} images are waiting already; the queue has no room for {len(accepted)} more"
-        raise overloaded(reason, len(queue) * worker.seconds_per_image) from None
+        waiting = len(worker.queue)
+        reason = f"{waiting} images are waiting already; the queue has no room for {len(accepted)} more"
+        raise overloaded(reason, waiting * worker.seconds_per_image) from None
     await _until_done(request, [job.future for job in accepted], limits.seconds)
     statuses, entries = [], []
     for upload, job in zip(uploads, jobs, strict=True):

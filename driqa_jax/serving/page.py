@@ -5,7 +5,7 @@ import importlib.resources
 from starlette.responses import Response
 from starlette.routing import Route
 
-from driqa_jax.reports.colormap import colour_stops
+from driqa_jax.reports.colormap import color_stops
 
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -32,7 +32,7 @@ def routes() -> list[Route]:
     folder = importlib.resources.files("driqa_jax.serving") / "page"
     made = []
     for path, (name, kind) in FILES.items():
-        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(colour_stops()))
+        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(color_stops()))
         answer = Response(content, media_type=kind, headers={"cache-control": "no-cache"})
         made.append(Route(path, answer, methods=["GET"]))  # a response is an ASGI application
     return made

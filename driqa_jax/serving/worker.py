@@ -33,7 +33,7 @@ class Worker:
     """
 
     def __init__(self, scorer: Any, queue: FairQueue, shown_pixels: float, on_failure: Callable[[], None]):
-        self._scorer, self._queue, self._shown_pixels = scorer, queue, shown_pixels
+        self._scorer, self.queue, self._shown_pixels = scorer, queue, shown_pixels
         self._on_failure = on_failure
         self._thread = threading.Thread(target=self._run, name="driqa-worker", daemon=True)
         self._compiler = threading.Thread(target=self._compile_explaining, name="driqa-compiler", daemon=True)
@@ -47,7 +47,7 @@ class Worker:
 
     def stop(self, seconds: float) -> bool:
         """Cancel waiting jobs and wait for the running one; returns False if a thread still runs after `seconds`."""
-        self._queue.close()
+        self.queue.close()
         if self._thread.is_alive():
             self._thread.join(seconds)
         return not (self._thread.is_alive() or self._compiler.is_alive())
@@ -57,7 +57,7 @@ class Worker:
             self._scorer(self._gray_images())
             self._compiler.start()
             self.ready.set()
-            while (job := self._queue.take()) is not None:
+            while (job := self.queue.take()) is not None:
                 self._process(job)
         except Exception as error:
             # End the server: it could only answer 503.
@@ -94,7 +94,7 @@ class Worker:
             while job is not None:
                 taken.append(job)
                 yield job.data
-                job = self._queue.take_now("score")
+                job = self.queue.take_now("score")
 
         try:
             for result in self._scorer.stream(images()):
