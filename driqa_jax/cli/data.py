@@ -227,12 +227,11 @@ def _open_set(args: argparse.Namespace, name: str):
 def _print_leaks(leaks, repeat: float, threshold: float) -> None:
     import numpy as np
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    title = f"{leaks.left.name} in {leaks.right.name}"
-    table = Table("images", "n", "with a near duplicate", "%", "repeated", "%", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    heads = ("n", "with a near duplicate", "%", "repeated", "%")
+    numbers = (Column(head, justify="right") for head in heads)
+    table = Table("images", *numbers, title=f"{leaks.left.name} in {leaks.right.name}")
     subsets = [str(name) for name in np.unique(leaks.left.column("subset")) if name]
     for subset in [None, *(subsets if len(subsets) > 1 else [])]:
         count, near, same = leaks.shared(subset)

@@ -43,15 +43,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _print_parts(variant: str) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from driqa_jax.models.summary import summarize
 
     with user_errors("--variant: {}"):
         parts = summarize(variant)
-    table = Table("part", "parameters", "multiply-adds", "ms", title=f"{variant}, one photo")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    numbers = (Column(head, justify="right") for head in ("parameters", "multiply-adds", "ms"))
+    table = Table("part", *numbers, title=f"{variant}, one photo")
     for part in parts:
         millions = f"{part.multiply_adds / 1e6:,.1f} M"
         table.add_row(part.name, f"{part.parameters:,}", millions, f"{part.milliseconds:.1f}")

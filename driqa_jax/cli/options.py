@@ -13,18 +13,14 @@ _STYLE = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev
 
 
 def add_command(subparsers: Subparsers, name: str, summary: str, about: str | None, **defaults: Any) -> ArgumentParser:
-    """Declare a command or an action.
+    """Declare a command or an action; returns its parser.
 
     Args:
-      subparsers: where it is declared.
       name: the word on the command line.
       summary: its line in the list of commands.
       about: its --help, usually a docstring. The first paragraph is the description; the rest, such as examples and
         exit codes, follows the options. Line breaks are kept.
       defaults: attributes of the parsed arguments, such as `run`.
-
-    Returns:
-      The parser of the command.
     """
     description, _, epilog = inspect.cleandoc(about or "").partition("\n\n")
     parser = subparsers.add_parser(name, help=summary, description=description, epilog=epilog, **_STYLE)

@@ -129,11 +129,9 @@ class _Table:
     """Rows for a terminal, printed at the end or on Ctrl-C."""
 
     def __enter__(self):
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        self._table = Table("path", "score", "uncertainty")
-        for column in self._table.columns[1:]:
-            column.justify = "right"
+        self._table = Table("path", *(Column(head, justify="right") for head in ("score", "uncertainty")))
         return self
 
     def write(self, result, others=None) -> None:
@@ -156,33 +154,28 @@ class _Progress:
     def __init__(self):
         from rich.console import Console
 
-        self._console, self._status = Console(stderr=True), None
-        self.scored, self.failed, self.kept, self._began = 0, 0, 0, time.monotonic()
-
-    @property
-    def total(self) -> int:
-        return self.scored + self.failed
+        self._console = Console(stderr=True)
+        self._status = self._console.status("scoring") if self._console.is_terminal else None
+        self.total, self.failed, self._kept, self._began = 0, 0, 0, time.monotonic()
 
     def keep(self, rows: int, failed: int) -> None:
         """Count `rows` of an earlier run, `failed` of them without a score."""
-        self.kept, self.failed, self.scored = rows, failed, rows - failed
+        self.total, self.failed, self._kept = rows, failed, rows
         if rows:
             self._print(f"{rows} rows kept")
 
     def start(self) -> None:
         self._began = time.monotonic()
-        if self._console.is_terminal:
-            self._status = self._console.status("scoring")
+        if self._status:
             self._status.start()
 
     def count(self, result, loud: bool) -> None:
-        failed = result.error is not None
-        self.failed += failed
-        self.scored += not failed
-        if failed and loud:
+        self.total += 1
+        self.failed += result.error is not None
+        if loud and result.error is not None:
             self._print(f"{result.path}: {result.error}")
         if self._status:
-            self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} images/s")
+            self._status.update(f"{self._counts()}, {self._rate():.1f} images/s")
 
     def explaining(self, task: str, done: int, count: int) -> None:
         if done == 0:
@@ -195,10 +188,13 @@ class _Progress:
     def summarize(self) -> None:
         if self.total:
             seconds = time.monotonic() - self._began
-            self._print(f"{self.scored} scored, {self.failed} failed, {seconds:.1f} s, {self._rate():.1f} images/s")
+            self._print(f"{self._counts()}, {seconds:.1f} s, {self._rate():.1f} images/s")
+
+    def _counts(self) -> str:
+        return f"{self.total - self.failed} scored, {self.failed} failed"
 
     def _rate(self) -> float:
-        return (self.total - self.kept) / max(time.monotonic() - self._began, 1e-9)
+        return (self.total - self._kept) / max(time.monotonic() - self._began, 1e-9)
 
     def _print(self, text: str) -> None:
         safe = text.encode(errors="replace").decode()

@@ -43,10 +43,6 @@ class Program:
         self._compiled: dict[str, list[Callable]] = {}
         self._locks: dict[str, threading.Lock] = {}
 
-    def __len__(self) -> int:
-        """The number of shapes compiled or loaded so far."""
-        return len(self._compiled)
-
     def __call__(self, params: Any, views: Mapping[str, Any]) -> jax.Array:
         """The predictions of the last stage, possibly still being computed; `params` must be on the device."""
         name = json.dumps({key: [list(views[key].shape), str(views[key].dtype)] for key in sorted(views)})

@@ -1,18 +1,13 @@
 """One PNG per explained image: the image, its quality map, the restored image and the named degradations."""
 
-from __future__ import annotations
-
 import functools
 import io
 import os
 import pathlib
-from typing import TYPE_CHECKING
 
+from driqa_jax.inference.explain import Explanation
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.reports.colormap import COLOR_MAP, fitted, overlay
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.explain import Explanation
 
 MOST_ROWS = 6  # named degradations; few images have more than two
 _PANEL = 520  # px, the longest side of a panel
@@ -24,12 +19,8 @@ _LONGEST_NAME = 80  # characters
 def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     """A PNG on white; equal explanations give equal bytes.
 
-    Args:
-      explanation: made with `restore=True`.
-      threshold: probability in [0, 1] from which a degradation is named.
-
-    Raises:
-      ValueError: the explanation has no restored image.
+    threshold: probability in [0, 1] from which a degradation is named. Raises ValueError if the explanation has no
+    restored image, that is, if it was made with `restore=False`.
     """
     if explanation.restored is None:
         raise ValueError(f"{explanation.name}: the sheet shows the restored image; explain with restore=True")

@@ -92,14 +92,9 @@ class Report:
     these images from their files and embeds them at up to 320 pixels a side (at most 5 MB in all). After Ctrl-C or
     SIGTERM the page has the counts and names so far, without images. After any other exception no page is written.
 
-    Args:
-      path: the page to write, `.html` or `.htm`.
-      scorer: explains the images.
-      provenance: from `driqa_jax.inference.provenance.describe`.
-      progress: counts the images to explain.
-
-    Raises:
-      UserError: the path has another extension, is a folder, or its folder does not exist.
+    scorer: explains the images. provenance: from `driqa_jax.inference.provenance.describe`. progress: counts the images
+    to explain. Raises UserError if the extension of `path` is not one of `EXTENSIONS`, it is a folder, or its folder
+    does not exist.
     """
 
     def __init__(

@@ -109,12 +109,8 @@ def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
     A line that begins with a brace is JSON (write such a path as ./{...). A malformed line becomes an unreadable image,
     so that output rows match input lines. Empty lines are skipped. `PAUSE` is yielded before waiting for more input.
 
-    Args:
-      file: the pipe.
-      nul: names end with NUL, as `find -print0` writes, and are never JSON.
-
-    Raises:
-      UserError: the pipe cannot be read, or its first line holds NUL although `nul` is not set.
+    nul: names end with NUL, as `find -print0` writes, and are never JSON. Raises UserError if the pipe cannot be read,
+    or if its first line holds NUL although `nul` is not set.
     """
     lines: queue.Queue = queue.Queue(_AHEAD)
 

@@ -129,9 +129,8 @@ class ScoreFile:
     With `resume`, the complete rows of the part (or else of the file) are kept and new rows are appended. `rows` and
     `failed` include the kept rows.
 
-    Raises:
-      UserError: the file cannot be written, another process is writing it, or the kept rows come from another model,
-        view, effort or calibration.
+    Raises UserError if the file cannot be written, if another process is writing it, or if the kept rows come from
+    another model, view, effort or calibration.
     """
 
     def __init__(self, path: str | os.PathLike, provenance: Mapping[str, Any], resume: bool = False):

@@ -1,12 +1,10 @@
 """The ASGI application: routes, error answers and middleware."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -21,9 +19,6 @@ from driqa_jax.serving.outcomes import Describe, entries_of
 from driqa_jax.serving.queue import FairQueue, HeldBytes, Kind, overloaded
 from driqa_jax.serving.worker import Worker
 from driqa_jax.version import VERSION
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.scorer import Scorer
 
 # A quarter of the pixels of `driqa explain`: enough for the page, and the restorer needs a quarter of the time.
 SHOWN_PIXELS = 400_000
@@ -56,9 +51,9 @@ _BODY = {
 
 
 class Service:
-    """One scorer, one queue, and the state that all requests share."""
+    """One `driqa_jax.Scorer`, one queue, and the state that all requests share."""
 
-    def __init__(self, scorer: Scorer, limits: Limits, shown_pixels: float, on_failure: Callable[[], None]):
+    def __init__(self, scorer: Any, limits: Limits, shown_pixels: float, on_failure: Callable[[], None]):
         self.limits = limits
         self.queue = FairQueue(limits.queue)
         self.held = HeldBytes(limits.held_bytes)
@@ -100,8 +95,8 @@ class Service:
         return answers.JSON({"model": self.model, "results": entries}, status)
 
 
-def create_app(scorer: Scorer, limits: Limits, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
-    """The ASGI application of one scorer. Its lifespan starts and stops the worker thread.
+def create_app(scorer: Any, limits: Limits, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
+    """The ASGI application of one `driqa_jax.Scorer`. Its lifespan starts and stops the worker thread.
 
     `app.state.service` is the `Service`. on_failure: called if the worker ends with an error.
     """
