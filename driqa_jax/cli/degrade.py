@@ -116,7 +116,7 @@ def _sheet(args: argparse.Namespace) -> int:
       driqa degrade sheet photo.png --names jpeg,lens_blur -o sheet.png
     """
     from driqa_jax.compile_cache import enable_compile_cache
-    from driqa_jax.corpus import files, sheet
+    from driqa_jax.corpus import files
     from driqa_jax.data.decode import decode
     from driqa_jax.degradations import NAMES
     from driqa_jax.evaluation.pristine import centre_square
@@ -127,10 +127,10 @@ def _sheet(args: argparse.Namespace) -> int:
     square = centre_square(decode(args.photo), args.side)
     enable_compile_cache()
     try:
-        grid = sheet.severity_grid(square, names, seed=args.seed)
+        grid = files.severity_grid(square, names, seed=args.seed)
     except ValueError as error:
         raise UserError(f"{args.photo}: {error}") from None
-    files.save(sheet.contact_sheet(grid, names), target)
+    files.save(files.contact_sheet(grid, names), target)
     return 0
 
 

@@ -23,7 +23,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from driqa_jax.inference.scorer import Result, Scorer, load
-from driqa_jax.io import to_csv
+from driqa_jax.io import csv_line
 from driqa_jax.reports.score_file import WRITERS
 
 COUNTERS = "driqa"  # the namespace of the counters `scored` and `failed`
@@ -101,7 +101,7 @@ def failed_row_of(result: Result, suffix: str) -> bytes:
     path = os.fsdecode(result.path)
     if suffix == ".jsonl":
         return json.dumps({"path": path, "error": result.error}).encode()
-    return to_csv([[path, result.error]]).removesuffix("\n").encode("utf-8", "surrogateescape")
+    return csv_line([path, result.error]).removesuffix("\n").encode("utf-8", "surrogateescape")
 
 
 def _weight(image: EncodedImage) -> int:
