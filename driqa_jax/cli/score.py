@@ -1,18 +1,5 @@
-"""`driqa score`: scores images from 0 to 100."""
+"""Score images: files, folders (recursively), globs.
 
-from __future__ import annotations
-
-import argparse
-import collections
-import contextlib
-import itertools
-import sys
-import time
-
-from driqa_jax.cli.options import add_command, add_model_options, add_paths, loading
-from driqa_jax.errors import UserError
-
-_EXAMPLES = """\
 examples:
   driqa score photo.jpg
   driqa score photos/ -o scores.csv
@@ -33,38 +20,42 @@ exit codes: 0 all scored, 1 some or all images failed, 2 nothing to score, 130 C
 the rows so far)
 """
 
+import argparse
+import collections
+import contextlib
+import itertools
+import sys
+import time
 
-def add_parser(subparsers) -> None:
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading
+from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Score images: files, folders (recursively), globs."
-    parser = add_command(subparsers, "score", "score images", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "score", "score images", __doc__, run=run)
     add_paths(parser, about="file, folder, glob, or - alone")
-    parser.add_argument("-0", "--null", action="store_true", help="with -: names end with a NUL character")
+    add = parser.add_argument
+    add("-0", "--null", action="store_true", help="with -: names end with a NUL character")
     add_model_options(parser)
-    parser.add_argument(
-        "-o", "--output", metavar="F.csv|F.jsonl", help="write rows to this file and provenance to F.meta.json"
-    )
-    parser.add_argument(
-        "--report",
-        metavar="F.html",
-        help="write one page: histogram, worst and best images with quality maps and degradations",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images"
-    )
+    add("-o", "--output", metavar="F.csv|F.jsonl", help="write rows to this file and provenance to F.meta.json")
+    about = "write one page: histogram, worst and best images with quality maps and degradations"
+    add("--report", metavar="F.html", help=about)
+    add("--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images")
 
 
 def run(args: argparse.Namespace) -> int:
     """Score; returns 0, or 1 if an image failed."""
     from driqa_jax.reports import score_file
-    from driqa_jax.reports.html import Report, check_report
+    from driqa_jax.reports.html import EXTENSIONS, Report
 
     if args.output:
         score_file.check_output(args.output)
     elif args.resume:
         raise UserError("--resume needs the file to resume; give it with -o")
     if args.report:
-        check_report(args.report)
+        require_writable(args.report, EXTENSIONS)
     images = _images(args.paths, args.null)
     # These imports take a second; a wrong path fails before them.
     from driqa_jax.inference.provenance import describe
@@ -138,11 +129,9 @@ class _Table:
     """Rows for a terminal, printed at the end or on Ctrl-C."""
 
     def __enter__(self):
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        self._table = Table("path", "score", "uncertainty")
-        for column in self._table.columns[1:]:
-            column.justify = "right"
+        self._table = Table("path", *(Column(head, justify="right") for head in ("score", "uncertainty")))
         return self
 
     def write(self, result, others=None) -> None:
@@ -165,35 +154,30 @@ class _Progress:
     def __init__(self):
         from rich.console import Console
 
-        self._console, self._status = Console(stderr=True), None
-        self.scored, self.failed, self.kept, self._began = 0, 0, 0, time.monotonic()
-
-    @property
-    def total(self) -> int:
-        return self.scored + self.failed
+        self._console = Console(stderr=True)
+        self._status = self._console.status("scoring") if self._console.is_terminal else None
+        self.total, self.failed, self._kept, self._began = 0, 0, 0, time.monotonic()
 
     def keep(self, rows: int, failed: int) -> None:
         """Count `rows` of an earlier run, `failed` of them without a score."""
-        self.kept, self.failed, self.scored = rows, failed, rows - failed
+        self.total, self.failed, self._kept = rows, failed, rows
         if rows:
             self._print(f"{rows} rows kept")
 
     def start(self) -> None:
         self._began = time.monotonic()
-        if self._console.is_terminal:
-            self._status = self._console.status("scoring")
+        if self._status:
             self._status.start()
 
     def count(self, result, loud: bool) -> None:
-        failed = result.error is not None
-        self.failed += failed
-        self.scored += not failed
-        if failed and loud:
+        self.total += 1
+        self.failed += result.error is not None
+        if loud and result.error is not None:
             self._print(f"{result.path}: {result.error}")
         if self._status:
-            self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} images/s")
+            self._status.update(f"{self._counts()}, {self._rate():.1f} images/s")
 
-    def explaining(self, done: int, count: int) -> None:
+    def explaining(self, task: str, done: int, count: int) -> None:
         if done == 0:
             self._print(f"explaining {count} images for the report")
 
@@ -204,10 +188,13 @@ class _Progress:
     def summarize(self) -> None:
         if self.total:
             seconds = time.monotonic() - self._began
-            self._print(f"{self.scored} scored, {self.failed} failed, {seconds:.1f} s, {self._rate():.1f} images/s")
+            self._print(f"{self._counts()}, {seconds:.1f} s, {self._rate():.1f} images/s")
+
+    def _counts(self) -> str:
+        return f"{self.total - self.failed} scored, {self.failed} failed"
 
     def _rate(self) -> float:
-        return (self.total - self.kept) / max(time.monotonic() - self._began, 1e-9)
+        return (self.total - self._kept) / max(time.monotonic() - self._began, 1e-9)
 
     def _print(self, text: str) -> None:
         safe = text.encode(errors="replace").decode()

@@ -28,7 +28,7 @@ from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
-from driqa_jax.evaluation.linear_probes import standardisation
+from driqa_jax.evaluation.probes import standardization
 from driqa_jax.inference.provenance import describe
 from driqa_jax.inference.scorer import load
 from driqa_jax.io import write_bytes
@@ -164,7 +164,7 @@ class KernelRidge:
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray):
-        self._shift, self._scale = standardisation(x)
+        self._shift, self._scale = standardization(x)
         self._z, self._mean, self._error = (x - self._shift) * self._scale, y.mean(), y - y.mean()
         self._own = self._distances(self._z)
 

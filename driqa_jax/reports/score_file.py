@@ -10,25 +10,19 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
 from driqa_jax.io import csv_line, require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
 
+if TYPE_CHECKING:
+    from driqa_jax.inference.scorer import Result
+
 COLUMNS = ("path", "score", "uncertainty", "error")
 # What a score depends on besides its image. Runs that differ in it must not share a file.
 DECISIVE = ("sha256", "effort", "view", "calibration", "own_scale")
-
-
-class Row(Protocol):
-    """A row to write, for example a `driqa_jax.inference.scorer.Result`."""
-
-    path: str
-    score: float | None
-    uncertainty: float | None
-    error: str | None
 
 
 class WrittenRow(NamedTuple):
@@ -90,7 +84,7 @@ class CSVRows:
             file.write(csv_line(COLUMNS))
             file.flush()
 
-    def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row, so that readers see it at once; CSV has no column for `others`."""
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
         self._file.write(csv_line([row.path, *numbers, row.error or ""]))
@@ -105,7 +99,7 @@ class JSONLRows:
     def __init__(self, file: IO[str], header: bool = True):
         self._file = file
 
-    def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row; keys of `others` that are columns are dropped."""
         own = {key: getattr(row, key) for key in COLUMNS}
         self._file.write(json.dumps({**own, **{k: v for k, v in (others or {}).items() if k not in own}}) + "\n")
@@ -135,9 +129,8 @@ class ScoreFile:
     With `resume`, the complete rows of the part (or else of the file) are kept and new rows are appended. `rows` and
     `failed` include the kept rows.
 
-    Raises:
-      UserError: the file cannot be written, another process is writing it, or the kept rows come from another model,
-        view, effort or calibration.
+    Raises UserError if the file cannot be written, if another process is writing it, or if the kept rows come from
+    another model, view, effort or calibration.
     """
 
     def __init__(self, path: str | os.PathLike, provenance: Mapping[str, Any], resume: bool = False):
@@ -185,7 +178,7 @@ class ScoreFile:
         with open(self._part, "rb") as file:
             yield from itertools.islice(self._kind.rows_of(file), self.kept)
 
-    def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result, others: Mapping[str, Any] | None = None) -> None:
         """Append one row. Raises UserError if the disk is full."""
         with write_errors(self.path, f"{self.rows} rows are in {self._part}; continue with --resume"):
             self._writer.write(row, others)
@@ -246,11 +239,9 @@ def _lock(file: IO[str], path: pathlib.Path) -> None:
     """Lock the open file against other processes where the system can (POSIX)."""
     try:
         import fcntl
-    except ImportError:
-        return
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{path}: another run is writing this file") from None
-    except OSError:  # the file system has no locks
+    except (ImportError, OSError):  # the system or the file system has no locks
         return
