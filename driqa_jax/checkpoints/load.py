@@ -1,7 +1,5 @@
 """The only loader of a trained model: parameters, metadata and configuration from a name, a file or a workdir."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import sys

@@ -5,8 +5,6 @@ and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degr
 `provenance`, JSON; optionally `interval`, see `driqa_jax.inference.conformal`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.resources

@@ -5,8 +5,6 @@ frozen ImageNet backbone over the whole image. The degradation encoder and the r
 seconds.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

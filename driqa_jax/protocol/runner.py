@@ -1,7 +1,5 @@
 """A protocol of trainings: run after run, then the tables of all finished runs; and the repetition of one run."""
 
-from __future__ import annotations
-
 import math
 import pathlib
 import sys

@@ -10,8 +10,6 @@ Ablations that change neither part share both; one with another `R` shares `qual
 are not kept: they would double time and disk, and pooled features barely distinguish left from right.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
