@@ -18,6 +18,7 @@ from driqa_jax.degradations import Chain
 from driqa_jax.degradations.recipes import KADID
 from driqa_jax.degradations.registry import find
 from driqa_jax.evaluation.full_reference import psnr, ssim
+from driqa_jax.models.restoration import require_restorer
 from driqa_jax.progress import ProgressFn, silent
 
 PLAIN_LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of types without KADID-10k levels
@@ -83,11 +84,13 @@ class Examiner:
 
     Raises:
       ValueError: photos have another shape.
+      UserError: the model has no restorer.
     """
 
     def __init__(self, model, params: dict, names: Sequence[str], photos: np.ndarray, seed: int = 0):
         if photos.ndim != 4 or photos.shape[0] < 2 or photos.shape[-1] != 3:
             raise ValueError(f"photos must be (P, S, S, 3) with P of at least 2; got {photos.shape}")
+        require_restorer(params)
         self.names = tuple(names)
         self._photos = jnp.asarray(photos, jnp.float32) / 255.0
         self._key = jax.random.key(seed)

@@ -65,6 +65,7 @@ def explanation_values(
         "facts": f"{width} × {height} pixels{reduced}",
         "before": _inline(explanation.picture, side),
         "after": None if restored is None else _inline(restored, side),
+        "not_restored": explanation.not_restored,
         "map": _inline(overlay(explanation), map_side),
         "lowest": round(float(explanation.quality_map.min()), 1),
         "highest": round(float(explanation.quality_map.max()), 1),

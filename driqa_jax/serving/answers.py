@@ -54,13 +54,14 @@ class Degradation(BaseModel):
     label: str = Field(description="readable name")
     probability: float
     severity: float
+    visibility: float | None = Field(None, description="probability that a person sees it, if the model estimates it")
 
 
 class Images(BaseModel):
     """data: URLs."""
 
     picture: str = Field(description="the decoded image, reduced if large")
-    restored: str = Field(description="the restored image, same size")
+    restored: str | None = Field(description="the restored image, same size; null if the model has no restorer")
     quality_map: str = Field(description="the quality map in color over the image in gray, same size")
 
 
@@ -130,7 +131,7 @@ def explanation(name: str, explained: Explanation, kind: ImageFormat) -> dict[st
         **{key: values[key] for key in keys},
         "images": {
             "picture": data_url(explained.picture, kind),
-            "restored": data_url(explained.restored, kind),
+            "restored": None if explained.restored is None else data_url(explained.restored, kind),
             "quality_map": data_url(overlay(explained), kind),
         },
     }

@@ -13,6 +13,7 @@ from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.load import model_config
 from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, save_weights
+from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.inference.calibration import FEWEST as FEWEST_TO_CALIBRATE
@@ -20,6 +21,7 @@ from driqa_jax.inference.calibration import IDENTITY, fit_calibration
 from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, lacking, tile_spread
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load
+from driqa_jax.models.driqa import build_model
 from driqa_jax.progress import ProgressFn, silent
 
 
@@ -62,7 +64,6 @@ def export(
             f"{workdir}: this is already a calibrated weights file with a licence; copy it. A .safetensors file is "
             f"made from a training's workdir, a .stablehlo file from any model"
         )
-    from driqa_jax.models.driqa import build_model
     from driqa_jax.train.loop import sources
 
     params, metadata, _ = load_model(workdir)
@@ -77,19 +78,32 @@ def export(
     if data_path:
         run.data.path = data_path
     validation = sources(run)[1]
-    rounded = _as_stored(params)
+    fitted, values = fit_on(params, metadata, validation, progress, warn, str(workdir))
+    provenance = {**_without_paths(metadata["provenance"]), "validation": values}
+    header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
+    return {"sha256": save_weights(out, params, header), **values}
+
+
+def fit_on(
+    params: dict,
+    metadata: dict,
+    validation: Source,
+    progress: ProgressFn = silent,
+    warn=lambda text: None,
+    name: str = "",
+) -> tuple[dict, dict]:
+    """Calibration and interval of a model, for its header, and what was measured; from its scores of `validation`.
+
+    `metadata`: of the model, without calibration. The rest is as for `export`, which returns the same measures.
+    """
     plain = {**metadata, "calibration": {}}
-    scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
+    scorer = Scorer(build_model(model_config(plain)), _as_stored(params), plain, name=name)
     predictions, seen = [], []
     for values, shown in scorer.predict_parts(validation.images()):
         predictions.append(values)
         seen.append(shown)
         progress("validation", len(predictions), len(validation))
-    mos = validation.column("mos").astype(np.float64)
-    fitted, values = _fit(np.asarray(predictions, np.float64), seen, mos, warn)
-    provenance = {**_without_paths(metadata["provenance"]), "validation": values}
-    header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
-    return {"sha256": save_weights(out, params, header), **values}
+    return _fit(np.asarray(predictions, np.float64), seen, validation.column("mos").astype(np.float64), warn)
 
 
 def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
