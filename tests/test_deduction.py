@@ -22,7 +22,7 @@ from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.examination import Examiner
-from driqa_jax.inference.conformal import evidence
+from driqa_jax.inference.conformal import evidence, tile_spread
 from driqa_jax.inference.explain import NO_RESTORER
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.program import PREDICTIONS, make_stages
@@ -96,13 +96,12 @@ def by_hand(params, view, shares=(1.0, 0.5), top=0.9):
     model = built()
     views = {key: np.asarray(value)[None] for key, value in view.items()}
     views |= {key: views[key] / np.float32(255) for key in ("whole", "tiles")}
-    moments = model.apply({"params": params}, views, method="read_quality")["moments"]
-    vector = model.apply({"params": params}, views, method="read_degradation")["vector"]
-    level = dense(jax.nn.gelu(dense(standard(moments, "standardize_moments"), "level_hidden")), "level_out")[0, 0]
-    drops = jax.nn.sigmoid(
-        dense(jax.nn.gelu(dense(standard(vector, "standardize_vectors"), "drop_hidden")), "drop_out")
-    )
-    keep = np.exp((np.log1p(-np.asarray(drops[0])) * np.array(rule_shares)).sum(axis=1))
+    moments = np.asarray(model.apply({"params": params}, views, method="read_quality")["moments"])
+    vector = np.asarray(model.apply({"params": params}, views, method="read_degradation")["vector"][0])
+    level = dense(gelu(dense(standard(moments, "standardize_moments"), "level_hidden")), "level_out")[0, 0]
+    drops = dense(gelu(dense(standard(vector, "standardize_vectors"), "drop_hidden")), "drop_out")
+    drops = 1 / (1 + np.exp(-drops))
+    keep = np.exp((np.log1p(-drops) * np.array(shares)).sum(axis=1))
     tiles = [soft_minimum(level, FLOOR + (top - FLOOR) * each, 0.03) for each in keep]
     together = np.exp(np.log(keep).mean())
     return np.array([soft_minimum(level, FLOOR + (top - FLOOR) * together, 0.03), *tiles]), drops
@@ -143,7 +142,8 @@ def test_the_score_is_the_head_applied_by_hand(scorer, image):
     np.testing.assert_allclose(out["drops"][0], drops, atol=1e-3)
     one, (result,) = scorer(image), scorer.stream([image])
     assert one == result.score == pytest.approx(100 * scorer.calibration(expected[0]), abs=0.01)
-    assert result.uncertainty > 3
+    spread = tile_spread(scorer.calibration(expected[1:]))
+    assert result.uncertainty == pytest.approx(100 * scorer.interval(spread, shown), abs=0.01)
 
 
 def test_stages_give_what_the_whole_model_gives_at_every_effort(file, image):

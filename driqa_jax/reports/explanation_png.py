@@ -72,7 +72,8 @@ def _draw_heading(axes, explanation: Explanation) -> None:
     axes.set_axis_off()
     height, width = explanation.size
     shown = explanation.picture.shape
-    reduced = f", shown and restored at {shown[1]} x {shown[0]}" if explanation.reduced else ""
+    verb = "shown" if explanation.not_restored else "shown and restored"
+    reduced = f", {verb} at {shown[1]} x {shown[0]}" if explanation.reduced else ""
     # The bundled fonts by file: a name would be looked up among the fonts of the machine.
     axes.text(0, 1, _drawable_name(explanation.name), font=_font(bold=True), fontsize=15, va="top")
     axes.text(0, 0, f"{width} x {height} pixels{reduced}", color=_QUIET, va="bottom")

@@ -57,7 +57,8 @@ def explanation_values(
     """Template values of one explanation. Images are WebP with at most `side`, maps `map_side`, pixels a side."""
     height, width = explanation.size
     shown = explanation.picture.shape
-    reduced = f", restored at {shown[1]} × {shown[0]}" if explanation.reduced else ""
+    verb = "shown" if explanation.not_restored else "restored"
+    reduced = f", {verb} at {shown[1]} × {shown[0]}" if explanation.reduced else ""
     restored = explanation.restored
     return {
         **name_values(explanation.name),
