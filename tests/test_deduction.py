@@ -290,7 +290,7 @@ def test_the_product_form_keeps_its_budget():
 def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
     encoders = {name: random_params(model)[name] for name in ("degradation_encoder", "quality_encoder")}
     source = FakeSource(40, size=64)
-    seen = [Encoders(model, encoders, rule=SMALL)(np.asarray(Image.open(io.BytesIO(x)))) for x in source.images()]
+    seen = [Encoders(model, encoders, SMALL)(np.asarray(Image.open(io.BytesIO(x)))) for x in source.images()]
     moments, vectors = (np.stack([each[name] for each in seen]) for name in ("moments", "vector"))
     _, degraded, _ = planted(40)
     degraded = degraded._replace(moments=moments, vectors=vectors, types=np.minimum(degraded.types, 1))
@@ -300,7 +300,7 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
     base = LoadedModel(encoders, {"config": CONFIG, "degradations": TYPES}, None)
     config = experiment.configuration(base, HEAD)
     path = tmp_path / "fit.safetensors"
-    values = experiment.write(path, params, config, source, "none", {"fit": {"seed": 0}}, rule=SMALL)
+    values = experiment.write(path, params, config, SMALL, source, "none", {"fit": {"seed": 0}})
     assert values["n"] == 40 and values["srcc"] > 0.5
     scorer = driqa_jax.load(path, cache=None)
     assert scorer.interval is not None and scorer.calibration.width is not None and scorer.model == model
@@ -315,12 +315,12 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
     params = random_params(model)
     quality = {"quality_encoder": params["quality_encoder"]}  # the other encoder is not needed
     groups = {"a": lambda: [image], "b": lambda: [picture(64, 64, 2)]}
-    encoders = Encoders(model, quality, tmp_path, SMALL)
+    encoders = Encoders(model, quality, SMALL, tmp_path)
     kept = encoders.kept("rated", groups, str.encode, ["moments"])
     assert set(kept) == {"moments"} and kept["moments"].shape == (2, 1, 32)
     never = dict.fromkeys(groups, lambda: pytest.fail("computed again"))
     np.testing.assert_array_equal(
-        Encoders(model, quality, tmp_path, SMALL).kept("rated", never, str.encode, ["moments"])["moments"],
+        Encoders(model, quality, SMALL, tmp_path).kept("rated", never, str.encode, ["moments"])["moments"],
         kept["moments"],
     )
     view = {key: jnp.asarray(value)[None] for key, value in make_view(image, SMALL).items()}
@@ -328,6 +328,39 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
         {"params": params}, view["whole"] / 255.0, view["valid"], view["tiles"] / 255.0, view["tile_boxes"]
     )[1]
     np.testing.assert_allclose(kept["moments"][0, 0], out["moments"][0], rtol=2e-3, atol=2e-3)
-    both = Encoders(model, params, rule=SMALL)(image)
+    both = Encoders(model, params, SMALL)(image)
     np.testing.assert_allclose(both["vector"], out["vector"][0], rtol=2e-3, atol=2e-3)
     assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
+
+
+def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_path, monkeypatch, capsys):
+    base = {"variant": "tiny", "types": list(NAMES), "dropout": 0.0, "statistics": False}
+    encoder = tmp_path / "encoder.safetensors"
+    whole = random_params(tiny(ml_collections.ConfigDict(base)))
+    save_weights(encoder, whole, {**METADATA, "config": base, "degradations": list(NAMES)})
+    (tmp_path / "pristine").mkdir()
+    source = FakeSource(24, size=64)
+    for i, data in enumerate(source.images()):
+        (tmp_path / f"{i}.png").write_bytes(data)
+    rows = [f"{i}.png,{mos:.3f}" for i, mos in enumerate(source.column("mos"))]
+    (tmp_path / "rated.csv").write_text("\n".join(["image,mos", *rows, ""]))
+    for seed in range(2):
+        Image.fromarray(picture(64, 64, seed)).save(tmp_path / "pristine" / f"{seed}.png")
+    backbone = whole["quality_encoder"]["backbone"]
+    monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
+    monkeypatch.setattr(experiment, "SIZE", (64, 64))
+    monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
+    monkeypatch.setattr(experiment, "RULE", SMALL)
+    arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]
+    arguments += ["--features", tmp_path / "features", "--licence", "CC0-1.0"]
+    files = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    assert experiment.main([*map(str, arguments), "-o", str(files[0])]) == 0
+    monkeypatch.setattr(Encoders, "__call__", lambda *_: pytest.fail("computed again"))
+    assert experiment.main([*map(str, arguments), "-o", str(files[1])]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    capsys.readouterr()
+    metadata = load_weights(files[0])[1]
+    assert metadata["licence"] == "CC0-1.0" and metadata["view"] == SMALL.to_dict()
+    assert metadata["provenance"]["fit"]["images"] == {"rated": 22, "degraded": 52, "ordinary": 22}
+    scores = driqa_jax.load(files[0], cache=None)([picture(64, 64, 5), picture(70, 90, 6)])
+    assert np.all((scores >= 0) & (scores <= 100))

@@ -44,7 +44,7 @@ class DeductionHead(nn.Module):
     Attributes:
       types: T, the number of degradation types with a drop.
       level_width, drop_width: hidden units of the two branches.
-      shares: (T,) how much of each type's drop counts; empty: all of it. Raters of colour and tone compared with a
+      shares: (T,) how much of each type's drop counts; empty: all of it. Raters of color and tone compared with a
         reference, so their drop is partly fidelity: a pale photograph is not a bad one.
       top: the ceiling of an image without a visible degradation.
       temperature: of the soft minimum, in units of the score.

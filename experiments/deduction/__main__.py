@@ -27,6 +27,7 @@ from driqa_jax.data.csv_source import FolderSource
 from driqa_jax.data.decode import decode
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.data.splits import in_validation
+from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.pretrained import imagenet_weights
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     config = configuration(loaded)
     model = build_model(config)
-    encoders = Encoders(model, params, args.features)
+    encoders = Encoders(model, params, RULE, args.features)
     source = FolderSource(args.rated, mos_range=tuple(float(x) for x in args.scale.split(",")))
     held = in_validation(source.column("group"), args.split_seed)
     rated, validation = (Subset(source, np.flatnonzero(rows), source.name) for rows in (~held, held))
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "degradation_encoder": params_sha256({"degradation_encoder": params["degradation_encoder"]}),
             "driqa_jax": VERSION,
         }
-        values = write(args.output, params, config, validation, args.licence, provenance, progress)
+        values = write(args.output, params, config, RULE, validation, args.licence, provenance, progress)
     print(", ".join(f"{name} {value}" for name, value in values.items()))
     return 0
 
@@ -104,11 +105,11 @@ def write(
     path: str,
     params: dict,
     config: ml_collections.ConfigDict,
+    rule: ViewRule,
     validation: Source,
     licence: str,
     provenance: dict,
     progress: ProgressFn = silent,
-    rule=RULE,
 ) -> dict:
     """Write the whole model with calibration and interval; returns what `fit_on` measured on `validation`."""
     metadata = {

@@ -33,12 +33,10 @@ class Encoders:
     """The frozen encoders of a model: images, (H, W, 3) uint8, to the arrays of `ARRAYS`.
 
     They run as the scorer runs them. Images are not batched, which is no faster on a CPU, but seen in parallel.
-    `params`: those of both encoders. `folder`: where features are kept, by name; None: nowhere.
+    `params`: those of both encoders. `rule`: of the views. `folder`: where features are kept, by name; None: nowhere.
     """
 
-    def __init__(
-        self, model: DeductionModel, params: dict, folder: str | os.PathLike | None = None, rule: ViewRule = RULE
-    ):
+    def __init__(self, model: DeductionModel, params: dict, rule: ViewRule, folder: str | os.PathLike | None = None):
         self._params, self._rule, self._folder = params, rule, folder
         stages = dict(zip(model.stages, make_stages(model, False, jax.default_backend() == "cpu"), strict=True))
         self._run = {
