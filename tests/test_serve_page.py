@@ -13,7 +13,6 @@ from browser import MISSING, browser  # noqa: E402
 from fake_model import pictures  # noqa: E402
 from running_server import encoded, running, small_scorer, within  # noqa: E402
 
-from driqa_jax.inference.explain import NO_RESTORER  # noqa: E402
 from driqa_jax.serving.page import FILES, POLICY  # noqa: E402
 
 ODD = "b, & <img src=x onerror=alert(1)>.png"
@@ -108,22 +107,6 @@ def test_a_row_opens_by_keyboard_with_an_explanation(window, files):
     assert window.run("return document.querySelector('.why').hidden")
 
 
-def test_the_page_says_that_a_model_restores_nothing(tmp_path, files):
-    if MISSING:
-        pytest.skip(MISSING)
-    scorer = small_scorer()
-    scorer.model.restores = False
-    with running(scorer) as client, browser(tmp_path) as window:
-        window.open(f"http://127.0.0.1:{client.port}/")
-        window.type("#choose", str(files[0]))
-        all_done(window, 1)
-        window.click("#list .row")
-        within(60, lambda: window.run("return document.querySelector('.before')?.naturalWidth > 0"))
-        assert shown(window, ".below") == [NO_RESTORER]
-        assert not window.run("return document.querySelectorAll('.compare, .after, .why input').length")
-        assert window.complaints() == []
-
-
 def test_many_dropped_images_are_sent_again_after_an_overload(window, server, files, monkeypatch):
     refused = []
     queue = server.service.queue
@@ -184,3 +167,21 @@ def test_the_page_loads_files_only_from_the_server(server):
         "//etc/passwd",
     ):
         assert server.get(path)[0] == 404
+
+
+def test_the_page_says_that_a_model_restores_nothing(tmp_path, files):
+    from driqa_jax.inference.explain import NO_RESTORER
+
+    if MISSING:
+        pytest.skip(MISSING)
+    scorer = small_scorer()
+    scorer.model.restores = False
+    with running(scorer) as client, browser(tmp_path) as window:
+        window.open(f"http://127.0.0.1:{client.port}/")
+        window.type("#choose", str(files[0]))
+        all_done(window, 1)
+        window.click("#list .row")
+        within(60, lambda: window.run("return document.querySelector('.before')?.naturalWidth > 0"))
+        assert shown(window, ".below") == [NO_RESTORER]
+        assert not window.run("return document.querySelectorAll('.compare, .after, .why input').length")
+        assert window.complaints() == []
