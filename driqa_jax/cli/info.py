@@ -6,8 +6,6 @@ import argparse
 
 from driqa_jax.cli.options import add_command
 
-_PHOTO = (384, 512)  # rows and columns
-
 _EXAMPLES = """\
 example:
   driqa info
@@ -45,20 +43,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_model(console, name, file) -> None:
-    from driqa_jax.checkpoints.load import model_config
-    from driqa_jax.checkpoints.weights import file_sha256, load_metadata
-    from driqa_jax.data.views import ViewRule
-    from driqa_jax.models.driqa import build_model
-    from driqa_jax.models.summary import cost
+    from driqa_jax.checkpoints.weights import file_sha256, flatten, load_weights
 
-    metadata = load_metadata(file)
-    rule = ViewRule.from_dict(metadata["view"])
-    whole = cost(build_model(model_config(metadata, file)), rule.size_in(*_PHOTO), rule.tile, rule.tiles)
+    params, metadata = load_weights(file)
+    count = sum(value.size for value in flatten(params).values())
     console.print(
-        f"bundled {name}: variant {metadata['variant']}, {whole.parameters / 1e6:.2f} M parameters, "
-        f"{file.stat().st_size / 1e6:.1f} MB, licence {metadata['licence']}\n"
-        f"  {whole.multiply_adds / 1e9:.2f} G multiply-adds for a photo of {_PHOTO[1]}x{_PHOTO[0]} pixels\n"
-        f"  sha256 {file_sha256(file)}",
+        f"bundled {name}: variant {metadata['variant']}, {count / 1e6:.2f} M parameters, "
+        f"{file.stat().st_size / 1e6:.1f} MB, licence {metadata['licence']}\n  sha256 {file_sha256(file)}",
         markup=False,
     )
 
