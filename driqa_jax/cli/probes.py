@@ -22,7 +22,6 @@ def probe(args: argparse.Namespace, part) -> int:
 
     from driqa_jax.degradations.recipes import KADID
     from driqa_jax.evaluation import examination, probes
-    from driqa_jax.evaluation.representations import Reader
     from driqa_jax.evaluation.tables import Table, save_table, to_terminal
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
@@ -30,7 +29,7 @@ def probe(args: argparse.Namespace, part) -> int:
     folder = make_folder(args.probes)
     pristine, photos, lost = _pristine(args, part)
     scorer = load(args.model, **loading(args))
-    reader = Reader(scorer.model, scorer.params, scorer.rule)
+    reader = probes.Reader(scorer.model, scorer.params, scorer.rule)
     stack = np.stack(list(photos.values()))
     examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)
     with Progress() as progress:
@@ -72,8 +71,8 @@ def _pristine(args: argparse.Namespace, part):
     """Name of the source, pristine photographs by id, and the reason of each failure by id. Raises UserError."""
     from driqa_jax.data.open import open_source
     from driqa_jax.data.splits import select
-    from driqa_jax.evaluation.linear_probes import FOLDS
     from driqa_jax.evaluation.pristine import photographs
+    from driqa_jax.evaluation.probes import FOLDS
 
     with user_errors("no pristine photographs: {}; give some with --pristine"):
         source = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
@@ -91,8 +90,7 @@ def _labelled(args: argparse.Namespace, reader, part, progress):
     import numpy as np
 
     from driqa_jax.errors import UnreadableImage
-    from driqa_jax.evaluation.linear_probes import FOLDS
-    from driqa_jax.evaluation.representations import stacked
+    from driqa_jax.evaluation.probes import FOLDS, stacked
 
     readings, good, failed = [], np.zeros(len(part), bool), {}
     for row, name in enumerate(part.column("image_id").tolist()):

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
-from driqa_jax.io import require_writable, to_json, write_errors, write_json
+from driqa_jax.io import csv_line, require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
 
 COLUMNS = ("path", "score", "uncertainty", "error")
@@ -85,15 +85,15 @@ class CSVRows:
     rows_of = staticmethod(csv_rows)
 
     def __init__(self, file: IO[str], header: bool = True):
-        self._file, self._csv = file, csv.writer(file, lineterminator="\n")
+        self._file = file
         if header:
-            self._csv.writerow(COLUMNS)
+            file.write(csv_line(COLUMNS))
             file.flush()
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row, so that readers see it at once; CSV has no column for `others`."""
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
-        self._csv.writerow([row.path, *numbers, row.error or ""])
+        self._file.write(csv_line([row.path, *numbers, row.error or ""]))
         self._file.flush()
 
 
