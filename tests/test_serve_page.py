@@ -167,3 +167,21 @@ def test_the_page_loads_files_only_from_the_server(server):
         "//etc/passwd",
     ):
         assert server.get(path)[0] == 404
+
+
+def test_the_page_says_that_a_model_restores_nothing(tmp_path, files):
+    from driqa_jax.inference.explain import NO_RESTORER
+
+    if MISSING:
+        pytest.skip(MISSING)
+    scorer = small_scorer()
+    scorer.model.restores = False
+    with running(scorer) as client, browser(tmp_path) as window:
+        window.open(f"http://127.0.0.1:{client.port}/")
+        window.type("#choose", str(files[0]))
+        all_done(window, 1)
+        window.click("#list .row")
+        within(60, lambda: window.run("return document.querySelector('.before')?.naturalWidth > 0"))
+        assert shown(window, ".below") == [NO_RESTORER]
+        assert not window.run("return document.querySelectorAll('.compare, .after, .why input').length")
+        assert window.complaints() == []

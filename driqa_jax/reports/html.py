@@ -58,7 +58,8 @@ def explanation_values(
     """Template values of one explanation. Images are WebP with at most `side`, maps `map_side`, pixels a side."""
     height, width = explanation.size
     shown = explanation.picture.shape
-    reduced = f", restored at {shown[1]} × {shown[0]}" if explanation.reduced else ""
+    verb = "shown" if explanation.not_restored else "restored"
+    reduced = f", {verb} at {shown[1]} × {shown[0]}" if explanation.reduced else ""
     restored = explanation.restored
     return {
         **name_values(explanation.name),
@@ -66,6 +67,7 @@ def explanation_values(
         "facts": f"{width} × {height} pixels{reduced}",
         "before": _inline(explanation.picture, side),
         "after": None if restored is None else _inline(restored, side),
+        "not_restored": explanation.not_restored,
         "map": _inline(overlay(explanation), map_side),
         "lowest": round(float(explanation.quality_map.min()), 1),
         "highest": round(float(explanation.quality_map.max()), 1),

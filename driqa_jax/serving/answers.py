@@ -50,13 +50,14 @@ class Degradation(BaseModel):
     label: str = Field(description="readable name")
     probability: float
     severity: float
+    visibility: float | None = Field(None, description="probability that a person sees it, if the model estimates it")
 
 
 class Images(BaseModel):
     """data: URLs."""
 
     picture: str = Field(description="the decoded image, reduced if large")
-    restored: str = Field(description="the restored image, same size")
+    restored: str | None = Field(description="the restored image, same size; null if the model has no restorer")
     quality_map: str = Field(description="the quality map in color over the image in gray, same size")
 
 
@@ -118,6 +119,7 @@ def explanation(name: str, explained: Explanation, kind: ImageFormat) -> dict[st
     """The entry of an explained image. Slow: encodes three images, as PNG if a side is too long for WebP."""
     kind = "png" if max(explained.picture.shape[:2]) > _WEBP_SIDE else kind
     images = {"picture": explained.picture, "restored": explained.restored, "quality_map": overlay(explained)}
-    urls = {key: data_url(image, kind, **_SAVING[kind]) for key, image in images.items()}
+    saving = _SAVING[kind]
+    urls = {key: None if image is None else data_url(image, kind, **saving) for key, image in images.items()}
     values = {**explained.to_dict(), "name": name, "error": None, "images": urls}
     return {field: values[field] for field in Explained.model_fields}

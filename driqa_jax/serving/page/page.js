@@ -198,13 +198,18 @@ function explanation(item, found) {
   const view = $("explanation").content.cloneNode(true);
   const set = (selector, url, alt) => Object.assign(view.querySelector(selector), { src: url, alt });
   set(".before", found.images.picture, `${item.name}, original`);
-  set(".after", found.images.restored, `${item.name}, restored by the model`);
   set(".map", found.images.quality_map, `quality map over ${item.name}`);
   for (const image of view.querySelectorAll(".before, .map")) image.addEventListener("load", fit, { once: true });
   const compare = view.querySelector(".compare");
   const slider = compare.querySelector("input");
   slider.setAttribute("aria-label", `divider between the original ${item.name} on the left and the restored image on the right`);
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
+  if (found.images.restored) set(".after", found.images.restored, `${item.name}, restored by the model`);
+  else {
+    for (const part of [view.querySelector(".after"), slider]) part.remove();
+    compare.classList.remove("compare");
+    view.querySelector(".below").textContent = "This model has no restoration network, so there is no restored image.";
+  }
   const cells = found.quality_map.flat();
   const [low, high] = [Math.min(...cells), Math.max(...cells)];
   const spread = found.uncertainty === null ? "" : ` ± ${found.uncertainty.toFixed(1)} (90 % interval)`;
@@ -217,7 +222,7 @@ function explanation(item, found) {
     const head = row.appendChild(document.createElement("th"));
     head.scope = "row";
     head.textContent = one.label;
-    row.append(share(one.probability, "probability"), share(one.severity, "severity"));
+    row.append(share(one.visibility ?? one.probability, "probability"), share(one.severity, "severity"));
   }
   return view;
 }
