@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
+from driqa_jax.data import raw
 from driqa_jax.data.decode import EXTENSIONS
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.stream import PAUSE, Pause
@@ -38,6 +39,8 @@ def list_pictures(arguments: Sequence[str], say: Callable[[str], None] | None = 
     - A folder stands for all regular files below it that have an image extension, sorted by name within each folder.
       Names that begin with a dot are skipped. An unreadable subfolder is listed itself, so that its error is reported.
     - A glob (`**` crosses folders) stands for the regular files it matches, sorted.
+
+    In folders and globs, a raw photo with a JPEG or HEIF of the same name beside it is left out: both are one photo.
 
     At the end `say` (default: print to standard error) gets one line about skipped pipes, sockets and devices. Folders
     are read lazily, so memory does not grow with the list.
@@ -68,6 +71,7 @@ def _expand(argument: str, skipped: list[str]) -> Iterator[str]:
         names = sorted(glob.glob(argument, recursive=True))
         if not names:
             raise UserError(f"{argument}: matches nothing")
+        names = _without_pairs(names, names)
         parts = (_below(name, skipped) if os.path.isdir(name) else _regular(name, skipped) for name in names)
         paths = itertools.chain.from_iterable(parts)
     else:
@@ -98,12 +102,26 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
     except OSError:
         yield folder
         return
-    for entry in entries:
+    for entry in _without_pairs(entries, [entry.name for entry in entries]):
         # Links to folders are not followed: they can form a loop.
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, skipped)
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+        elif _extension(entry.name) in EXTENSIONS | raw.EXTENSIONS:
             yield from _regular(entry.path, skipped)
+
+
+def _without_pairs(items: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The items without those whose name is that of a raw photo beside its JPEG or HEIF."""
+    companions = {os.path.splitext(name)[0] for name in names if _extension(name) in raw.COMPANIONS}
+    return [
+        item
+        for item, name in zip(items, names, strict=True)
+        if _extension(name) not in raw.EXTENSIONS or os.path.splitext(name)[0] not in companions
+    ]
+
+
+def _extension(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
