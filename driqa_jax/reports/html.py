@@ -21,6 +21,7 @@ from driqa_jax.reports.colormap import colour_stops, encoded, fitted, overlay
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
     from driqa_jax.inference.scorer import Scorer
+    from driqa_jax.reports.meaning import Meaning
     from driqa_jax.reports.score_file import Row
 
 EXTREMES = 12  # images shown of the worst, and of the best
@@ -96,6 +97,7 @@ class Report:
       scorer: explains the images.
       provenance: from `driqa_jax.inference.provenance.describe`.
       progress: called with (images explained, images to explain).
+      meaning: adds percentiles and bands; None adds nothing.
 
     Raises:
       UserError: the path has another extension, is a folder, or its folder does not exist.
@@ -107,9 +109,10 @@ class Report:
         scorer: Scorer,
         provenance: dict[str, Any],
         progress: Callable[[int, int], None] = lambda done, count: None,
+        meaning: Meaning | None = None,
     ):
         self.path = check_report(path)
-        self._scorer, self._provenance, self._progress = scorer, provenance, progress
+        self._scorer, self._provenance, self._progress, self._meaning = scorer, provenance, progress, meaning
         # Scores have two decimals, so one count per value gives exact quantiles.
         self._counts = np.zeros(10001, np.int64)
         self._worst: list[tuple[float, int, str]] = []
@@ -160,6 +163,7 @@ class Report:
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
             images = [
                 {**name_values(name), "source": name, "score": score, "map": None, "reason": "not explained"}
+                | {"meaning": self._meaning.words(score) if self._meaning else ""}
                 for score, name in rows
             ]
             groups += [(heading, images)] if images else []
@@ -196,6 +200,8 @@ class Report:
             bins=_bins(self._counts),
             median_x=round(median * 10, 1),
             groups=groups,
+            bands=self._meaning.band_counts(self._counts) if self._meaning else [],
+            reference=self._meaning.about() if self._meaning else "",
             threshold=STANDS_OUT,
             reasons=[(reason, count, names) for reason, (count, names) in reasons],
         )

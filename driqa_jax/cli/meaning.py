@@ -1,0 +1,106 @@
+"""Options that say what a score means (percentiles, bands) and that write it into sidecars."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from driqa_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from driqa_jax.inference.scorer import Scorer
+    from driqa_jax.reports.meaning import Bands, Meaning
+    from driqa_jax.reports.sidecars import Sidecars
+
+_BASES, _NAMINGS = ("score", "percentile", "folder"), ("lightroom", "darktable")
+
+
+def add_meaning_options(parser: argparse.ArgumentParser) -> None:
+    """`--percentile`, `--reference`, `--bands`, `--bands-by`: the arguments of `meaning_of`."""
+    group = parser.add_argument_group("what a score means")
+    group.add_argument(
+        "--percentile",
+        action="store_true",
+        help="add the share of reference photos with a lower score, in percent; `driqa info --model M` names them",
+    )
+    group.add_argument(
+        "--reference",
+        metavar="SCORES",
+        help="reference photos of --percentile: a file of `driqa score -o` with this model (default: the model's own)",
+    )
+    group.add_argument(
+        "--bands",
+        metavar="BANDS",
+        help="add a band: stars (1 to 5), words (bad to excellent), or NAME=FROM,... such as reject=0,keep=45,best=70",
+    )
+    group.add_argument(
+        "--bands-by",
+        choices=_BASES,
+        default="score",
+        help="what the numbers of a band are: scores, percentiles among the reference photos, or percentiles among the "
+        "images of this run, which needs -o (default: score)",
+    )
+
+
+def add_sidecar_options(parser: argparse.ArgumentParser) -> None:
+    """`--xmp`, `--overwrite`, `--dry-run`, `--no-findings`, `--decoded`: the arguments of `sidecars_for`."""
+    group = parser.add_argument_group("sidecars and raw photos")
+    group.add_argument(
+        "--xmp",
+        choices=_NAMINGS,
+        help="write ratings (--bands, default: stars) and named degradations as keywords into XMP sidecars: photo.xmp "
+        "(lightroom) or photo.jpg.xmp (darktable, digiKam); other fields stay as they are",
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="also lower a person's rating; without it such a rating is kept"
+    )
+    group.add_argument("--dry-run", action="store_true", help="say which sidecars --xmp would write, and write none")
+    group.add_argument("--no-findings", action="store_true", help="write no keywords, which halves the time of --xmp")
+    group.add_argument(
+        "--decoded", action="store_true", help="add a column: how a raw photo was read, preview or developed"
+    )
+
+
+def check_options(args: argparse.Namespace) -> Bands | None:
+    """The bands to use, without loading the model. Raises UserError for options that do not go together."""
+    for option, given, needed, enough in (
+        ("--overwrite", args.overwrite, "--xmp", args.xmp),
+        ("--dry-run", args.dry_run, "--xmp", args.xmp),
+        ("--no-findings", args.no_findings, "--xmp", args.xmp),
+        ("--reference", args.reference, "--percentile or --bands-by percentile", _needs_reference(args)),
+        ("--bands-by", args.bands_by != "score", "--bands or --xmp", args.bands or args.xmp),
+        ("--bands-by folder", args.bands_by == "folder", "-o", args.output),
+    ):
+        if given and not enough:
+            raise UserError(f"{option} needs {needed}")
+    if not (args.bands or args.xmp):
+        return None
+    from driqa_jax.reports.meaning import parse_bands
+
+    bands = parse_bands(args.bands or "stars", args.bands_by)
+    if args.xmp:
+        _ = bands.ratings  # raises for names that are no ratings
+    return bands
+
+
+def meaning_of(args: argparse.Namespace, bands: Bands | None, scorer: Scorer) -> Meaning:
+    """The columns that the options ask for. Raises UserError if the reference is missing or of another model."""
+    from driqa_jax.reports.meaning import Meaning
+    from driqa_jax.reports.reference import reference_of
+
+    reference = reference_of(scorer, args.reference) if _needs_reference(args) else None
+    return Meaning(reference, bands, args.percentile, bool(args.bands) or args.bands_by == "folder", args.decoded)
+
+
+def sidecars_for(args: argparse.Namespace, meaning: Meaning, scorer: Scorer, say: Callable[[str], None]) -> Sidecars:
+    """What writes the sidecars of `--xmp`."""
+    from driqa_jax.reports.sidecars import Sidecars
+
+    return Sidecars(
+        args.xmp, meaning, scorer, not args.no_findings, overwrite=args.overwrite, dry_run=args.dry_run, say=say
+    )
+
+
+def _needs_reference(args: argparse.Namespace) -> bool:
+    return args.percentile or args.bands_by == "percentile"
