@@ -10,6 +10,7 @@ _EXAMPLES = """\
 example:
   driqa info
   driqa info --variant s
+  driqa info --model lite                  the model card: data, terms, results, known failures
 """
 
 
@@ -18,10 +19,13 @@ def add_parser(subparsers) -> None:
     about = "Versions, devices, bundled models; parameters, multiply-adds and measured time of each part."
     parser = add_command(subparsers, "info", "versions, devices, bundled models", about, _EXAMPLES, run=run)
     parser.add_argument("--variant", default="lite", metavar="NAME", help="variant to show (default: lite)")
+    parser.add_argument("--model", metavar="NAME|FILE|WORKDIR", help="print only the short card of this model")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print; returns 0. Raises UserError for an unknown variant."""
+    """Print; returns 0. Raises UserError for an unknown variant or model."""
+    if args.model:
+        return _print_card(args.model)
     import jax
     from rich.console import Console
 
@@ -39,6 +43,17 @@ def run(args: argparse.Namespace) -> int:
     for name, file in bundled_files().items():
         _print_model(console, name, file)
     _print_parts(console, args.variant)
+    return 0
+
+
+def _print_card(model: str) -> int:
+    from driqa_jax.checkpoints.load import load
+    from driqa_jax.checkpoints.weights import file_sha256
+    from driqa_jax.reports.model_card import card_lines
+
+    loaded = load(model)
+    for line in card_lines(model, loaded, file_sha256(loaded.file) if loaded.file else None):
+        print(line)
     return 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from driqa_jax.errors import UserError
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 _BASES, _NAMINGS = ("score", "percentile", "folder"), ("lightroom", "darktable")
 
 
-def add_meaning_options(parser: argparse.ArgumentParser) -> None:
+def add_meaning_options(parser: argparse.ArgumentParser, bases: Sequence[str] = _BASES) -> None:
     """`--percentile`, `--reference`, `--bands`, `--bands-by`: the arguments of `meaning_of`."""
+    folder = ", or percentiles among the images of this run, which needs -o" if "folder" in bases else ""
     group = parser.add_argument_group("what a score means")
     group.add_argument(
         "--percentile",
@@ -36,10 +37,9 @@ def add_meaning_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--bands-by",
-        choices=_BASES,
+        choices=bases,
         default="score",
-        help="what the numbers of a band are: scores, percentiles among the reference photos, or percentiles among the "
-        "images of this run, which needs -o (default: score)",
+        help=f"what the numbers of a band are: scores, percentiles among the reference photos{folder} (default: score)",
     )
 
 
@@ -62,25 +62,30 @@ def add_sidecar_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_options(args: argparse.Namespace) -> Bands | None:
-    """The bands to use, without loading the model. Raises UserError for options that do not go together."""
-    for option, given, needed, enough in (
-        ("--overwrite", args.overwrite, "--xmp", args.xmp),
-        ("--dry-run", args.dry_run, "--xmp", args.xmp),
-        ("--no-findings", args.no_findings, "--xmp", args.xmp),
-        ("--reference", args.reference, "--percentile or --bands-by percentile", _needs_reference(args)),
-        ("--bands-by", args.bands_by != "score", "--bands or --xmp", args.bands or args.xmp),
-        ("--bands-by folder", args.bands_by == "folder", "-o", args.output),
-    ):
-        if given and not enough:
-            raise UserError(f"{option} needs {needed}")
-    if not (args.bands or args.xmp):
+def check_meaning(args: argparse.Namespace, default: str | None = None) -> Bands | None:
+    """The bands to use (`default`: without --bands), before the model is loaded. Raises UserError."""
+    if args.reference and not _needs_reference(args):
+        raise UserError("--reference needs --percentile or --bands-by percentile")
+    chosen = args.bands or default
+    if not chosen:
+        if args.bands_by != "score":
+            raise UserError("--bands-by needs --bands or --xmp")
         return None
     from driqa_jax.reports.meaning import parse_bands
 
-    bands = parse_bands(args.bands or "stars", args.bands_by)
-    if args.xmp:
-        _ = bands.ratings  # raises for names that are no ratings
+    return parse_bands(chosen, args.bands_by)
+
+
+def check_options(args: argparse.Namespace) -> Bands | None:
+    """`check_meaning` for a command with the options of `add_sidecar_options` too. Raises UserError."""
+    for option in ("overwrite", "dry_run", "no_findings"):
+        if getattr(args, option) and not args.xmp:
+            raise UserError(f"--{option.replace('_', '-')} needs --xmp")
+    if args.bands_by == "folder" and not args.output:
+        raise UserError("--bands-by folder needs -o, since bands are known when all images are scored")
+    bands = check_meaning(args, "stars" if args.xmp else None)
+    if bands and args.xmp:
+        bands.require_ratings()
     return bands
 
 
@@ -90,7 +95,8 @@ def meaning_of(args: argparse.Namespace, bands: Bands | None, scorer: Scorer) ->
     from driqa_jax.reports.reference import reference_of
 
     reference = reference_of(scorer, args.reference) if _needs_reference(args) else None
-    return Meaning(reference, bands, args.percentile, bool(args.bands) or args.bands_by == "folder", args.decoded)
+    show_band = bool(args.bands) or args.bands_by == "folder"
+    return Meaning(reference, bands, args.percentile, show_band, getattr(args, "decoded", False))
 
 
 def sidecars_for(args: argparse.Namespace, meaning: Meaning, scorer: Scorer, say: Callable[[str], None]) -> Sidecars:

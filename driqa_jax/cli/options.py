@@ -95,11 +95,10 @@ def labels(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_split_file_option(parser: argparse.ArgumentParser) -> None:
-    """`--split-file`; see `driqa_jax.cli.sources.assign_split`."""
-    parser.add_argument(
-        "--split-file", metavar="S.json", help="split written by `driqa data split`; replaces the data set's own split"
-    )
+def add_split_file_option(parser: argparse.ArgumentParser, **keywords: Any) -> None:
+    """`--split-file`; see `driqa_jax.cli.sources.assign_split`. `keywords` are those of `add_argument`."""
+    about = "split written by `driqa data split`; replaces the data set's own split"
+    parser.add_argument("--split-file", metavar="S.json", help=about, **keywords)
 
 
 def add_paths(parser: argparse.ArgumentParser, metavar: str = "PATH", about: str = "file, folder or glob") -> None:

@@ -53,8 +53,7 @@ class Bands:
         """The band of a value."""
         return self.names[max(int(np.searchsorted(self.starts, value, "right")) - 1, 0)]
 
-    @property
-    def ratings(self) -> dict[str, int]:
+    def require_ratings(self) -> dict[str, int]:
         """The rating of each band, from -1 to 5. Raises UserError if the names are no such numbers."""
         try:
             ratings = {name: int(name) for name in self.names}

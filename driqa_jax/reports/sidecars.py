@@ -47,7 +47,12 @@ class Sidecars:
         if meaning.bands is None:
             raise ValueError("meaning has no bands")
         self._naming, self._meaning, self._scorer, self._findings = naming, meaning, scorer, findings
-        self._ratings, self._overwrite, self._dry_run, self._say = meaning.bands.ratings, overwrite, dry_run, say
+        self._ratings, self._overwrite, self._dry_run, self._say = (
+            meaning.bands.require_ratings(),
+            overwrite,
+            dry_run,
+            say,
+        )
         self.changed = self.unchanged = self.refused = self.failed = 0
 
     def write(self, row: Row) -> None:

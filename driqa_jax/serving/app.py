@@ -22,6 +22,7 @@ from driqa_jax.version import VERSION
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
+    from driqa_jax.reports.meaning import Meaning
 
 # A quarter of the pixels of `driqa explain`: enough for the page, and the restorer needs a quarter of the time.
 SHOWN_PIXELS = 400_000
@@ -101,12 +102,16 @@ class Service:
 
 
 def create_app(
-    scorer: Scorer, limits: Limits | None = None, shown_pixels: float = SHOWN_PIXELS, on_failure=lambda: None
+    scorer: Scorer,
+    limits: Limits | None = None,
+    shown_pixels: float = SHOWN_PIXELS,
+    on_failure=lambda: None,
+    meaning: Meaning | None = None,
 ):
     """The ASGI application of one scorer. Its lifespan starts and stops the worker thread.
 
     `app.state.service` is the `Service`. shown_pixels: most pixels of a restored and shown image. on_failure: called if
-    the worker ends with an error.
+    the worker ends with an error. meaning: adds percentiles and bands to the answers.
     """
     service = Service(scorer, limits or Limits(), shown_pixels, on_failure)
 
@@ -131,12 +136,12 @@ def create_app(
     @app.post("/v1/score", response_model=answers.Scores, responses=problems, openapi_extra=_BODY)
     async def score(request: Request):
         """A score for each image."""
-        return await service.answer(request, "score", answers.score)
+        return await service.answer(request, "score", functools.partial(answers.score, meaning=meaning))
 
     @app.post("/v1/explain", response_model=answers.Explanations, responses=problems, openapi_extra=_BODY)
     async def explain(request: Request, image_format: answers.ImageFormat = "webp"):
         """A score for each image, with prominent degradations, quality map and restored image."""
-        describe = functools.partial(answers.explanation, kind=image_format)
+        describe = functools.partial(answers.explanation, kind=image_format, meaning=meaning)
         return await service.answer(request, "explain", describe)
 
     @app.head("/healthz", include_in_schema=False)
