@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -133,11 +134,16 @@ def run(args: argparse.Namespace) -> int:
         from driqa_jax.evaluation.tables import check_table
 
         check_table(args.table)
-    if len(args.data) > 1:
+    sets = one_by_one(args)
+    if len(sets) > 1:
         from driqa_jax.cli.cross import cross_evaluate
 
-        return cross_evaluate(args)
-    (args,) = one_by_one(args)
+        images = [choose(one) for one in sets]  # a wrong path or column fails before the model is loaded
+        scorer = scorer_of(args)
+        return cross_evaluate(
+            args, sets, [functools.partial(evaluate, *each, scorer) for each in zip(sets, images, strict=True)]
+        )
+    (args,) = sets
     chosen = choose(args)
     if args.probes:
         from driqa_jax.cli.probes import probe
@@ -213,6 +219,9 @@ def _check_options(args: argparse.Namespace) -> None:
     for path in (args.output, args.per_image):
         if path:
             require_writable(path)
+    for option in ("probes", "per_image", "figures") if len(args.data) > 1 else ():
+        if getattr(args, option):
+            raise UserError(f"--{option.replace('_', '-')}: works with one --data at a time")
     others = args.scores or args.scores_lower
     if args.probes and (args.model == _NO_MODEL or others):
         raise UserError("--probes: needs a model, and cannot be combined with --scores or --scores-lower")

@@ -47,8 +47,13 @@ def stored_size(file: IO[bytes], photo: RawPhoto) -> tuple[int, int]:
     return _with_libraw(file, photo, lambda raw: (raw.sizes.height, raw.sizes.width))
 
 
+def available() -> bool:
+    """Whether the extra `raw` is installed."""
+    return importlib.util.find_spec("rawpy") is not None
+
+
 def _with_libraw(file: IO[bytes], photo: RawPhoto, use: Callable[[Any], Any]) -> Any:
-    if importlib.util.find_spec("rawpy") is None:
+    if not available():
         raise photo
     import rawpy
 

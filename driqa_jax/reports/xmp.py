@@ -138,10 +138,11 @@ def rate(
         values |= {_OUR_RATING: str(after), _RAISED_FROM: "" if overwrite or not person else str(person)}
     if made_from and fields.made_from == made_from:
         findings = None  # they follow from the model and the image
-    changed = edited(data or _EMPTY, values, findings() if callable(findings) else findings, str(path))
-    if changed != data and not dry_run:
-        write_bytes(os.path.realpath(path), changed)
-    return Outcome(path, current, after, changed != data, refused)
+    before = data or _EMPTY
+    result = edited(before, values, findings() if callable(findings) else findings, str(path))
+    if result != before and not dry_run:
+        write_bytes(os.path.realpath(path), result)
+    return Outcome(path, current, after, result != before, refused)
 
 
 def edited(data: bytes, values: Mapping[Name, str], findings: Sequence[str] | None, name: str = "xmp") -> bytes:

@@ -156,10 +156,12 @@ class Splices:
 
     def set_text(self, element: Element, xml: str) -> None:
         """Replace the whole content of an element by `xml`."""
-        if element.empty:
-            self._open_up(element, xml)
-        else:
+        if not element.empty:
             self.replace(element.inner, element.close, xml)
+            return
+        tag = self.data[element.start : element.inner]  # <a/> becomes <a>xml</a>
+        name = re.match(rb"<([^\s/>]+)", tag)[1].decode()
+        self.replace(element.start + len(tag[:-2].rstrip()), element.inner, f">{xml}</{name}>")
 
     def remove(self, element: Element) -> None:
         """Remove an element and the white space before it."""
@@ -176,25 +178,16 @@ class Splices:
             at = end
         return b"".join([*parts, self.data[at:]])
 
-    def _open_up(self, element: Element, xml: str) -> None:
-        """Write <a/> as <a>xml</a>."""
-        tag = self.data[element.start : element.inner]
-        name = re.match(rb"<([^\s/>]+)", tag)[1].decode()
-        before = len(tag[:-2].rstrip())
-        self.replace(element.start + before, element.inner, f">{xml}</{name}>")
-
 
 def insert_child(splices: Splices, element: Element, xml: str) -> None:
-    """Append a child, on its own line and indented like the last child."""
+    """Append a child with the white space that is before the last child."""
     if element.empty:
-        splices._open_up(element, xml)
+        splices.set_text(element, xml)
         return
-    last = element.children[-1] if element.children else None
-    position = last.end if last else element.inner
-    before = (
-        splices.data[(element.children[-2].end if len(element.children) > 1 else element.inner) : last.start]
-        if last
-        else b"\n  "
-    )
-    indent = before.decode(errors="replace") if before.isspace() else "\n"
-    splices.replace(position, position, f"{indent}{xml}")
+    position, indent = element.inner, "\n  "
+    if element.children:
+        *others, last = element.children
+        position = last.end
+        before = splices.data[others[-1].end if others else element.inner : last.start].decode(errors="replace")
+        indent = before if not before.strip() else "\n"
+    splices.replace(position, position, indent + xml)
