@@ -133,7 +133,7 @@ def test_columns_follow_the_default_ones_and_resume_keeps_them(fake, photos, tmp
         assert float(row["percentile"]) == pytest.approx(float(row["score"]), abs=0.3)
         assert row["band"] == parse_bands("words").name(float(row["score"]))
     page = (tmp_path / "r.html").read_text()
-    assert f"{rows[0]['band']}, percentile {rows[0]['percentile']}" in page and "201 reference photos" in page
+    assert f"band {rows[0]['band']}, percentile {rows[0]['percentile']}" in page and "201 reference photos" in page
     meta = json.loads((tmp_path / "s.meta.json").read_text())
     assert meta["reference"]["count"] == 201 and meta["bands"]["by"] == "score"
 

@@ -204,6 +204,19 @@ def test_any_text_survives_in_every_position(text):
     assert escaped(text).isascii()
 
 
+@given(st.sampled_from([LIGHTROOM, DARKTABLE]), st.integers(0, 1500), st.integers(0, 40), st.binary(max_size=12))
+def test_damage_is_refused_or_edited_into_a_sound_packet(packet, at, removed, inserted):
+    damaged = packet[:at] + inserted + packet[at + removed :]
+    try:
+        fields = xmp.fields_of(damaged)
+        data = xmp.edited(damaged, {xmp._RATING: "5"}, ["blur"])
+    except UserError:
+        return
+    after = xmp.fields_of(data)
+    assert after.rating == 5 and "driqa|blur" in after.hierarchical and "blur" in after.subject
+    assert set(fields.hierarchical) <= set(after.hierarchical) and set(fields.subject) <= set(after.subject)
+
+
 # ------------------------------------------------------------------------------------------------------- photos
 def test_names_of_sidecars(tmp_path):
     for name in ("a.jpg", "a.cr2", "b.jpg", "b.png", "c.nef"):

@@ -146,10 +146,12 @@ class Meaning:
         return self.bands.name(score)
 
     def words(self, score: float) -> str:
-        """The band and the percentile of a score for display, such as "4, percentile 71.5"; "" without columns."""
+        """The band and the percentile of a score for display, such as "band 4, percentile 71.5"; "" without columns."""
         values = self.values(score)
         percentile, band = values.get("percentile"), values.get("band")
-        return ", ".join([*([band] if band else []), *([] if percentile is None else [f"percentile {percentile}"])])
+        return ", ".join(
+            [*([f"band {band}"] if band else []), *([] if percentile is None else [f"percentile {percentile}"])]
+        )
 
     def band_counts(self, counts: np.ndarray) -> list[tuple[str, int]]:
         """How many images each band has, best first, from how often each score 0.00 to 100.00 occurs, (10001,)."""

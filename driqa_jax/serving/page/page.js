@@ -83,7 +83,7 @@ function finish(item, result) {
   row.querySelector(".error").textContent = item.error ?? "";
   if (item.score !== null) {
     row.querySelector(".score").textContent = item.score.toFixed(1);
-    row.querySelector(".meaning").textContent = [item.band, item.percentile !== null && `percentile ${item.percentile}`].filter(Boolean).join(", ");
+    row.querySelector(".meaning").textContent = [item.band && `band ${item.band}`, item.percentile !== null && `percentile ${item.percentile}`].filter(Boolean).join(", ");
     row.querySelector(".meter i").style.width = `${item.score}%`;
     button.setAttribute("aria-label", `${item.name}: ${item.score.toFixed(1)}, show why`);
   }
