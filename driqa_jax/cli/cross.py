@@ -17,6 +17,21 @@ if TYPE_CHECKING:
     from driqa_jax.evaluation.report import Report
 
 
+def one_by_one(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """The options of each data set. Raises UserError if an option is repeated neither once nor once for each set."""
+    sets = [argparse.Namespace(**{**vars(args), "data": data}) for data in args.data]
+    for option, default in (("data_dir", None), ("split", "test"), ("split_file", None)):
+        given = getattr(args, option) or [default]
+        if len(given) not in (1, len(sets)):
+            name = option.replace("_", "-")
+            raise UserError(
+                f"--{name}: given {len(given)} times for {len(sets)} --data; give it once, or once for each"
+            )
+        for one, value in zip(sets, given * len(sets) if len(given) == 1 else given, strict=True):
+            setattr(one, option, value or default)
+    return sets
+
+
 def cross_evaluate(
     args: argparse.Namespace,
     sets: Sequence[argparse.Namespace],

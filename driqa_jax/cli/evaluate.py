@@ -9,6 +9,7 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from driqa_jax.cli.cross import cross_evaluate, one_by_one
 from driqa_jax.cli.options import (
     add_command,
     add_label_options,
@@ -136,8 +137,6 @@ def run(args: argparse.Namespace) -> int:
         check_table(args.table)
     sets = one_by_one(args)
     if len(sets) > 1:
-        from driqa_jax.cli.cross import cross_evaluate
-
         images = [choose(one) for one in sets]  # a wrong path or column fails before the model is loaded
         scorer = scorer_of(args)
         return cross_evaluate(
@@ -162,21 +161,6 @@ class Chosen(NamedTuple):
     split: Split | None
     part: Source
     others: dict[str, np.ndarray]
-
-
-def one_by_one(args: argparse.Namespace) -> list[argparse.Namespace]:
-    """The options of each data set. Raises UserError if an option is repeated neither once nor once for each set."""
-    sets = [argparse.Namespace(**{**vars(args), "data": data}) for data in args.data]
-    for option, default in (("data_dir", None), ("split", "test"), ("split_file", None)):
-        given = getattr(args, option) or [default]
-        if len(given) not in (1, len(sets)):
-            name = option.replace("_", "-")
-            raise UserError(
-                f"--{name}: given {len(given)} times for {len(sets)} --data; give it once, or once for each"
-            )
-        for one, value in zip(sets, given * len(sets) if len(given) == 1 else given, strict=True):
-            setattr(one, option, value or default)
-    return sets
 
 
 def choose(args: argparse.Namespace) -> Chosen:

@@ -30,6 +30,7 @@ _EMPTY = (
     b'<?xml version="1.0" encoding="UTF-8"?>\n<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
     b' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n </rdf:RDF>\n</x:xmpmeta>\n'
 )
+_CONTAINERS = {(RDF, "Bag"), (RDF, "Seq"), (RDF, "Alt")}
 _LARGEST = 2**25  # bytes; darktable's sidecars with thousands of edits have 2 MB
 # Keyword lists: name, separator of the levels, container. Programs that find one list do not read the others.
 _LISTS = (
@@ -209,14 +210,16 @@ def _rating(properties: Properties, name: Name) -> int | None:
     return min(max(rating, LOWEST), HIGHEST)
 
 
+def _container_of(found: Property) -> Element | None:
+    """The rdf:Bag, Seq or Alt of an array."""
+    return next((child for child in found[0].children if child.name in _CONTAINERS), None)
+
+
 def _items(found: Property | None) -> list[tuple[str, Element]]:
     """The texts of an array's items with their elements."""
-    if found is None or found[1] is not None:
-        return []
-    containers = [
-        child for child in found[0].children if child.name[0] == RDF and child.name[1] in ("Bag", "Seq", "Alt")
-    ]
-    return [(item.text.strip(), item) for box in containers[:1] for item in box.children if item.name == (RDF, "li")]
+    container = None if found is None else _container_of(found)
+    items = [] if container is None else container.children
+    return [(item.text.strip(), item) for item in items if item.name == (RDF, "li")]
 
 
 def _replace(splices: Splices, found: Property | None, name: Name, value: str) -> bool:
@@ -269,10 +272,9 @@ def _edit_list(splices: Splices, found: Property, items: Sequence[str], containe
     for text, item in there:
         if text not in items:
             splices.remove(item)
-    boxes = [child for child in found[0].children if child.name[0] == RDF]
-    if boxes:
+    if holder := _container_of(found):
         for item in absent:
-            insert_child(splices, boxes[0], f"<{rdf.prefix}li>{escaped(item)}</{rdf.prefix}li>")
+            insert_child(splices, holder, f"<{rdf.prefix}li>{escaped(item)}</{rdf.prefix}li>")
     elif absent:
         splices.set_text(found[0], _container(container, absent, rdf))
 

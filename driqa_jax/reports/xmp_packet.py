@@ -63,7 +63,7 @@ def parse(data: bytes, name: str) -> Element:
     builder.attach(parser)
     try:
         parser.Parse(data, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: encodings that are none
         raise UserError(f"{name}: is no well-formed XML ({error}); repair it or move it away") from None
     return builder.root
 
