@@ -1,17 +1,21 @@
-"""Atomic file writes and one form of JSON and CSV text. A failed write raises UserError with the path."""
+"""Atomic file writes, file hashes, and one form of JSON and CSV text. A failed write raises UserError with the path."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from driqa_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def part_name(path: str | os.PathLike) -> pathlib.Path:
@@ -29,18 +33,31 @@ def write_errors(path: str | os.PathLike, advice: str = "") -> Iterator[None]:
         raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice and '; '}{advice}") from None
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
-    """Replace `path` atomically: a reader sees the old content or the new content. Raises UserError if it fails."""
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """A temporary path to write in the block, which then replaces `path` atomically. Raises UserError if it fails."""
     part = part_name(path)
     try:
         with write_errors(path):
-            with open(part, "wb") as file:
-                file.write(data)
-                file.flush()
+            yield part
+            with open(part, "rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Replace `path` atomically: a reader sees the old content or the new content. Raises UserError if it fails."""
+    with replacing(path) as part:
+        part.write_bytes(data)
+
+
+def image_bytes(image: Image, format: str, **options: Any) -> bytes:
+    """A Pillow image as an encoded file; the format and the options are those of its `save`."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -60,9 +77,15 @@ def to_json(values: Any, sort_keys: bool = False) -> str:
 
 def to_csv(rows: Iterable[Sequence[Any]]) -> str:
     """CSV text with newline line ends."""
+    return "".join(csv_line(row) for row in rows)
+
+
+def csv_line(row: Sequence[Any]) -> str:
+    """One row of CSV text, newline included."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(rows)
-    return file.getvalue()
+    # Before Python 3.13 the writer quotes only the line ends that it writes itself, and a name may hold either.
+    csv.writer(file, lineterminator="\r\n").writerow(row)
+    return file.getvalue().removesuffix("\r\n") + "\n"
 
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
@@ -72,6 +95,12 @@ def make_folder(path: str | os.PathLike) -> pathlib.Path:
     except OSError as error:
         raise UserError(f"{path}: cannot be made ({error.strerror or error})") from None
     return pathlib.Path(path)
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+    """sha256 of a file's bytes, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_writable(path: str | os.PathLike, extensions: Collection[str] = ()) -> pathlib.Path:

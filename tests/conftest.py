@@ -18,6 +18,30 @@ jax.config.update("jax_compilation_cache_dir", str(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
+# Files that take 20 s or more. They start first, so that no worker is left with one of them at the end.
+SLOW = (
+    *(
+        "train",
+        "golden",
+        "protocol",
+        "checkpoint_0_5",
+        "steps",
+        "recipes",
+        "quality_loss",
+        "model",
+        "heads",
+        "durability",
+    ),
+    *("executors", "explain", "signal_statistics", "parallel", "examination", "rank", "serve_page", "scale", "wheel"),
+    *("processes", "stablehlo", "deduction"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Slow files first; within a file, and among the others, the order stays."""
+    place = {f"test_{name}.py": number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: place.get(item.path.name, len(SLOW)))
+
 
 @pytest.fixture
 def root() -> pathlib.Path:

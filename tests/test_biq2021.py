@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from driqa_jax.data.datasets import biq2021
-from driqa_jax.data.datasets._layout import ImageFiles
+from driqa_jax.data.datasets._layout import find_images
 from driqa_jax.data.decode import decode
 from driqa_jax.data.open import open_source
 from driqa_jax.data.prepare import prepare
@@ -85,7 +85,7 @@ def test_the_layout_is_read_with_its_traps(authors):
         *(("train", name, mos, name[:4]) for name, _, mos in TRAIN),
         *(("test", name, mos, name[:4]) for name, _, mos in TEST),
     ]
-    assert ImageFiles(biq2021.LAYOUT, authors).find(ratings[1]).name == "ss02 (1014).JPG"
+    assert find_images(biq2021.LAYOUT, authors, ratings[1:2])[0].name == "ss02 (1014).JPG"
 
 
 def test_what_was_prepared_is_read_back(authors, prepared):

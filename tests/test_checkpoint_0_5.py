@@ -53,6 +53,7 @@ def test_it_loads_and_gives_the_outputs_of_version_0_5(workdir, stored):
         np.testing.assert_allclose(found[name], stored[name], atol=1e-5, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.long
 def test_it_resumes_and_gives_the_outputs_of_the_step_after(workdir, stored, capsys):
     config = default()
     config.model.types, config.model.variant = NAMES, "smallest"

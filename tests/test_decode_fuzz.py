@@ -10,7 +10,6 @@ import pytest
 from PIL import Image, features
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.signatures import HEIF_BRANDS
 from driqa_jax.errors import UnreadableImage
 
 SECONDS = 20  # for one broken picture of 48x64, on a machine that has other work
@@ -44,7 +43,7 @@ def seeds():
     found["EXIF"] = saved(image, "JPEG", exif=exif, icc_profile=bytes(range(256)) * 2)
     found["alpha"] = saved(image.convert("RGBA"), "PNG", exif=exif)
     found["animation"] = saved(image, "GIF", save_all=True, append_images=[image.rotate(90)], duration=9)
-    found["HEIF"] = b"\0\0\0\x18ftyp" + HEIF_BRANDS[0] + found["JPEG"]
+    found["HEIF"] = b"\0\0\0\x18ftyp" + b"heic" + found["JPEG"]
     return found
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from skimage import data
 
 from driqa_jax.cli import main as cli
-from driqa_jax.corpus.sheet import SEVERITIES, contact_sheet, severity_grid
+from driqa_jax.corpus.files import SEVERITIES, contact_sheet, severity_grid
 from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
 from driqa_jax.evaluation.pristine import centre_square
 

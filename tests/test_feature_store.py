@@ -9,6 +9,7 @@ from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.errors import UserError
 
 KEY = {"view": {"short": 224}, "params": "abc"}
+ODD = "set/with space,\x0b\r\u2028and line ends"  # str.splitlines would break it
 RNG = np.random.default_rng(0)
 
 
@@ -22,16 +23,16 @@ def chunk(count):
 def test_rows_come_back_in_the_order_asked_for_from_several_chunks_and_after_opening_anew(tmp_path):
     store = FeatureStore(tmp_path, "quality", KEY)
     first, second = chunk(3), chunk(2)
-    store.add(["a", "b", "set/with space"], [b"1", b"2", b"3"], first)
+    store.add(["a", "b", ODD], [b"1", b"2", b"3"], first)
     store.add(["d", "e"], [b"4", b"5"], second)
     for opened in (store, FeatureStore(tmp_path, "quality", KEY)):
         assert len(opened) == 5 and "b" in opened and "c" not in opened
-        found = opened.read(["e", "set/with space", "a", "e"])
+        found = opened.read(["e", ODD, "a", "e"])
         for name in first:
             expected = [second[name][1], first[name][2], first[name][0], second[name][1]]
             np.testing.assert_array_equal(found[name], np.stack(expected))
             assert found[name].dtype == first[name].dtype
-        assert opened.is_of("set/with space", b"3") and not opened.is_of("a", b"3")
+        assert opened.is_of(ODD, b"3") and not opened.is_of("a", b"3")
 
 
 def test_another_key_is_another_store(tmp_path):

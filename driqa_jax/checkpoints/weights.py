@@ -21,6 +21,7 @@ import safetensors
 import safetensors.numpy
 
 from driqa_jax.errors import UserError
+from driqa_jax.io import file_sha256 as file_sha256
 from driqa_jax.io import write_bytes
 
 FORMAT = "driqa_jax/1"
@@ -117,12 +118,6 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], expected:
     if any(problems.values()):
         text = "; ".join(f"{problem}: {_first_few(names)}" for problem, names in problems.items() if names)
         raise WeightsError(f"{path}: the tensors are not those of the model ({text})")
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """sha256 of a file's bytes, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def params_sha256(params: Mapping[str, Any]) -> str:

@@ -131,7 +131,7 @@ def _apply(args: argparse.Namespace) -> int:
 
 def _sheet(args: argparse.Namespace) -> int:
     from driqa_jax.compile_cache import enable_compile_cache
-    from driqa_jax.corpus import files, sheet
+    from driqa_jax.corpus import files
     from driqa_jax.data.decode import decode
     from driqa_jax.degradations import NAMES
     from driqa_jax.evaluation.pristine import centre_square
@@ -142,10 +142,10 @@ def _sheet(args: argparse.Namespace) -> int:
     square = centre_square(decode(args.photo), args.side)
     enable_compile_cache()
     try:
-        grid = sheet.severity_grid(square, names, seed=args.seed)
+        grid = files.severity_grid(square, names, seed=args.seed)
     except ValueError as error:
         raise UserError(f"{args.photo}: {error}") from None
-    files.save(sheet.contact_sheet(grid, names), target)
+    files.save(files.contact_sheet(grid, names), target)
     return 0
 
 

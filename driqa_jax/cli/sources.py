@@ -32,7 +32,7 @@ def open_data(args: argparse.Namespace, data: str) -> tuple[Source, str]:
     args: `data_dir` and the options of `add_label_options`. Standard error names the score column of a CSV.
     Raises UserError.
     """
-    from driqa_jax.data.label_columns import in_command
+    from driqa_jax.data.label_tables import in_command
     from driqa_jax.data.open import open_source
 
     if data == "fake":

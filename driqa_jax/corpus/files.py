@@ -1,23 +1,23 @@
-"""Apply one degradation to image files."""
+"""Apply one degradation to image files, or draw a contact sheet of degradations by severity on one photograph."""
 
-from __future__ import annotations
-
-import io
 import os
 import pathlib
 import zlib
 from collections.abc import Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.data.decode import decode
 from driqa_jax.degradations import apply
 from driqa_jax.degradations.registry import Degradation, find
 from driqa_jax.errors import UserError, reason
-from driqa_jax.io import make_folder, write_bytes
+from driqa_jax.io import image_bytes, make_folder, write_bytes
 
+SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a contact sheet
+_LABEL, _HEADER, _GAP, _FONT = 190, 30, 4, 15  # px
 # Lossless formats and Pillow's options for them.
 LOSSLESS = {
     ".png": {"format": "PNG"},
@@ -108,6 +108,53 @@ def save(image: Image.Image, target: pathlib.Path) -> None:
     Raises UserError with the path if it cannot be written.
     """
     make_folder(target.parent)
-    file = io.BytesIO()
-    image.save(file, **LOSSLESS[target.suffix.lower()])
-    write_bytes(target, file.getvalue())
+    write_bytes(target, image_bytes(image, **LOSSLESS[target.suffix.lower()]))
+
+
+def severity_grid(
+    photo: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES, seed: int = 0
+) -> np.ndarray:
+    """Each degradation at each severity, in one compiled program: (names, severities, H, W, 3) uint8.
+
+    photo: (H, W, 3) uint8, sides at least 32. The images of a row share a key, so only the severity differs. Raises
+    ValueError for a smaller photo.
+    """
+    image = photo.astype(np.float32) / 255.0
+
+    @jax.jit
+    def rows(key: jax.Array, image: jax.Array, severities: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, len(names))
+        images = [
+            jax.lax.map(lambda s, name=name, key=key: apply(name, key, image, s), severities)
+            for name, key in zip(names, keys, strict=True)
+        ]
+        return jnp.round(jnp.stack(images) * 255.0).astype(jnp.uint8)
+
+    return np.asarray(rows(jax.random.key(seed), image, np.asarray(severities, np.float32)))
+
+
+def contact_sheet(grid: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES) -> Image.Image:
+    """The grid as one labeled image: a row for each name, a column for each severity."""
+    rows, columns, height, width, _ = grid.shape
+    size = (_LABEL + columns * (width + _GAP), _HEADER + rows * (height + _GAP))
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
+    for column, severity in enumerate(severities):
+        center = _LABEL + column * (width + _GAP) + width // 2
+        draw.text((center, _HEADER // 2), f"{severity:g}", "black", font, anchor="mm")
+    for row, name in enumerate(names):
+        top = _HEADER + row * (height + _GAP)
+        for line, word in enumerate(_lines(name, font)):
+            draw.text((8, top + height // 2 + line * (_FONT + 4)), word, "black", font, anchor="lm")
+        for column in range(columns):
+            sheet.paste(Image.fromarray(grid[row, column]), (_LABEL + column * (width + _GAP), top))
+    return sheet
+
+
+def _lines(name: str, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> list[str]:
+    """The name, broken after underscores to fit the margin."""
+    lines = [""]
+    for part in name.replace("_", "_ ").split():
+        fits = font.getlength(lines[-1] + part) <= _LABEL - 16
+        lines = [*lines[:-1], lines[-1] + part] if fits else [*lines, part]
+    return lines

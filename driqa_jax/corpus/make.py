@@ -4,8 +4,6 @@ Photographs, crops, chains and noise are those of the configuration's pretrainin
 function of configuration, photographs and versions, and each shard can be made independently of the others.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools
@@ -29,7 +27,7 @@ from driqa_jax.data.pipeline import Order
 from driqa_jax.data.source import Source
 from driqa_jax.degradations import CLEAN, NAMES
 from driqa_jax.errors import UserError
-from driqa_jax.io import write_json
+from driqa_jax.io import file_sha256, write_json
 from driqa_jax.progress import ProgressFn, counter, silent
 from driqa_jax.provenance import versions
 from driqa_jax.train.loop import sources
@@ -50,24 +48,25 @@ def make(config: ml_collections.ConfigDict, folder: pathlib.Path, progress: Prog
     """
     if config.pretrain.block:
         raise UserError("config.pretrain.block must be 0: a corpus applies every chain of a step to every photograph")
-    plan = _Plan(config)
+    steps, shard_steps = _steps(config)
     source = sources(config)[0]
     manifest = _claim(folder, _describe(config, source))
-    count = -(-plan.steps // plan.shard_steps)
+    count = -(-steps // shard_steps)
     per_step = config.batch_size * config.pretrain.chains
     degrade = _degrader(config)
     with ThreadPoolExecutor() as threads:
         for shard in range(count):
-            first = shard * plan.shard_steps
-            last = min(first + plan.shard_steps, plan.steps)
+            first = shard * shard_steps
+            last = min(first + shard_steps, steps)
             path = shards.shard_path(folder, shard, count)
-            if not _is_complete(path, manifest["shards"].get(path.name)):
+            entry = manifest["shards"].get(path.name)
+            if entry is None or not path.is_file() or file_sha256(path) != entry["sha256"]:
                 records = _records(config, source, degrade, range(first, last), threads)
-                count_one = counter(progress, "pictures", plan.steps * per_step, first * per_step)
+                count_one = counter(progress, "pictures", steps * per_step, first * per_step)
                 written = shards.write_shard(path, (record for record in records if count_one() is None))
                 manifest["shards"][written.pop("file")] = written
                 write_json(folder / MANIFEST, manifest)
-            progress("pictures", last * per_step, plan.steps * per_step)
+            progress("pictures", last * per_step, steps * per_step)
     lengths = [manifest["shards"][shards.shard_path(folder, i, count).name]["records"] for i in range(count)]
     shards.write_metadata(folder, lengths, f"Degraded photographs of seed {config.seed}; see {MANIFEST}.")
     manifest["complete"] = True
@@ -75,35 +74,34 @@ def make(config: ml_collections.ConfigDict, folder: pathlib.Path, progress: Prog
     return manifest
 
 
-class _Plan:
+def _steps(config: ml_collections.ConfigDict) -> tuple[int, int]:
     """The number of steps in total and per shard. Raises UserError if images do not fill whole steps."""
-
-    def __init__(self, config):
-        if config.stage != "pretrain":
-            raise UserError(f"config.stage is {config.stage!r}; a corpus needs 'pretrain'")
-        per_step = config.batch_size * config.pretrain.chains
-        for key, value in config.corpus.items():
-            if value < per_step or value % per_step:
-                raise UserError(
-                    f"config.corpus.{key} is {value}; a step makes batch_size x pretrain.chains = {per_step} "
-                    f"pictures: use a multiple, such as {max(1, round(value / per_step)) * per_step}"
-                )
-        self.steps = config.corpus.count // per_step
-        self.shard_steps = config.corpus.shard_size // per_step
+    if config.stage != "pretrain":
+        raise UserError(f"config.stage is {config.stage!r}; a corpus needs 'pretrain'")
+    per_step = config.batch_size * config.pretrain.chains
+    for key, value in config.corpus.items():
+        if value < per_step or value % per_step:
+            raise UserError(
+                f"config.corpus.{key} is {value}; a step makes batch_size x pretrain.chains = {per_step} "
+                f"pictures: use a multiple, such as {max(1, round(value / per_step)) * per_step}"
+            )
+    return config.corpus.count // per_step, config.corpus.shard_size // per_step
 
 
 def _degrader(config: ml_collections.ConfigDict) -> Callable:
     """Compiled: photos (P, S, S, 3) uint8, index (P,), step -> images (K, P, S, S, 3) uint8, chains."""
 
     @jax.jit
-    def degrade(photos, index, step):
+    def degrade(photos: jax.Array, index: jax.Array, step: int) -> tuple[jax.Array, degradations.Chain]:
         images, chains, _ = pretrain.degrade(config, photos.astype(jnp.float32) / 255.0, index, step)
         return jnp.round(images[0] * 255.0).astype(jnp.uint8), jax.tree.map(lambda x: x[0], chains)
 
     return degrade
 
 
-def _records(config, source, degrade, steps, threads) -> Iterator[dict]:
+def _records(
+    config: ml_collections.ConfigDict, source: Source, degrade: Callable, steps: range, threads: ThreadPoolExecutor
+) -> Iterator[dict]:
     """The records of these steps, ordered by step, chain, photograph."""
     stream = pretrain.batches(config, source, steps.start, 0, 1)
     order, names = Order(len(source), config.seed), source.column("image_id")
@@ -136,7 +134,7 @@ def _encoded(config, step, batch, degraded, photo_ids: Sequence[str], threads) -
             }
 
 
-def _describe(config, source: Source) -> dict:
+def _describe(config: ml_collections.ConfigDict, source: Source) -> dict:
     """Everything that determines the bytes of a corpus, as JSON returns it."""
     recipe = pretrain.recipe(config)
     digest = hashlib.sha256()
@@ -169,8 +167,7 @@ def _describe(config, source: Source) -> dict:
         "versions": {
             **versions(),
             "libwebp": pillow_features.version("webp"),
-            "tensorflow_datasets": metadata.version("tensorflow_datasets"),
-            "array_record": metadata.version("array_record"),
+            **{name: metadata.version(name) for name in ("tensorflow_datasets", "array_record")},
         },
     }
     return json.loads(json.dumps(described))
@@ -205,10 +202,5 @@ def _difference(key: str, there: Any, here: Any) -> str:
     if key == "versions":
         changed = (f"{k} {there.get(k)}, here {v}" for k, v in here.items() if there.get(k) != v)
         values = f" ({'; '.join(changed)})"
-    return (
-        f"another {key}{values}, and one corpus must not mix them; use another folder, or the {key} of its {MANIFEST}"
-    )
-
-
-def _is_complete(path: pathlib.Path, entry: dict | None) -> bool:
-    return entry is not None and path.is_file() and shards.sha256(path) == entry["sha256"]
+    advice = f"use another folder, or the {key} of its {MANIFEST}"
+    return f"another {key}{values}, and one corpus must not mix them; {advice}"

@@ -13,33 +13,26 @@ in shuffled order, and a second lookup would double their reads. It is encoded o
 `image`.
 """
 
-from __future__ import annotations
-
-import hashlib
-import io
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import example_serializer, file_adapters, naming, writer
 
-from driqa_jax.io import part_name, write_errors
+from driqa_jax.io import file_sha256, image_bytes, replacing
 
 NAME, SPLIT = "corpus", "train"
 
 
 def encode(image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 as lossless WebP. The settings are fixed, so a libwebp version always gives the same bytes."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "WEBP", lossless=True, quality=20, method=1)
-    return file.getvalue()
+    return image_bytes(Image.fromarray(image), "WEBP", lossless=True, quality=20, method=1)
 
 
-def features():
-    """The features of a record for tensorflow_datasets."""
-    import tensorflow_datasets as tfds
-
+def features() -> tfds.features.FeaturesDict:
+    """The features of a record."""
     image = tfds.features.Image(shape=(None, None, 3))
     return tfds.features.FeaturesDict(
         {
@@ -60,45 +53,28 @@ def shard_path(folder: pathlib.Path, index: int, count: int) -> pathlib.Path:
     return folder / f"{NAME}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
 
 
+class _Serializer(example_serializer.ExampleSerializer):
+    def serialize_example(self, example: dict) -> bytes:
+        # By default the order of a record's keys differs between processes.
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
 def write_shard(path: pathlib.Path, records: Iterable[dict]) -> dict:
     """Write one shard atomically; returns its file name, number of records and sha256. Raises UserError if it fails."""
-    from tensorflow_datasets.core import example_serializer, file_adapters, writer
-
-    class Serializer(example_serializer.ExampleSerializer):
-        def serialize_example(self, example):
-            # By default the order of a record's keys differs between processes.
-            return self.get_tf_example(example).SerializeToString(deterministic=True)
-
     described = features()
     shard = writer.ShardWriter(
         described,
-        Serializer(described.get_serialized_info()),
+        _Serializer(described.get_serialized_info()),
         writer.ExampleWriter(file_adapters.FileFormat.ARRAY_RECORD),
     )
-    part = part_name(path)
-    try:
-        with write_errors(path):
-            count = shard.write(((record["key"], record) for record in records), part)
-            digest = sha256(part)
-            with open(part, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        count = shard.write(((record["key"], record) for record in records), part)
+        digest = file_sha256(part)
     return {"file": path.name, "records": count, "sha256": digest}
-
-
-def sha256(path: pathlib.Path) -> str:
-    """The hexadecimal digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_metadata(folder: pathlib.Path, lengths: Sequence[int], description: str) -> None:
     """Write the metadata for `tfds.builder_from_directory`."""
-    import tensorflow_datasets as tfds
-    from tensorflow_datasets.core import naming
-
     template = naming.ShardedFileTemplate(
         data_dir=folder, dataset_name=NAME, split=SPLIT, filetype_suffix="array_record"
     )

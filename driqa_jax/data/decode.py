@@ -1,7 +1,5 @@
 """Decode any image file to uint8 sRGB, as a viewer displays it."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.util
 import io
@@ -10,7 +8,7 @@ import math
 import os
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -37,14 +35,10 @@ MAX_PIXELS = 200e6  # the default size limit
 _large = threading.Lock()
 
 ImageSource = bytes | str | os.PathLike | IO[bytes] | Image.Image | np.ndarray
+Use = Callable[[Image.Image], Any] | None
 
 
-def decode(
-    source: ImageSource,
-    max_pixels: float = MAX_PIXELS,
-    name: str | None = None,
-    use: Callable[[Image.Image], Any] | None = None,
-) -> Any:
+def decode(source: ImageSource, max_pixels: float = MAX_PIXELS, name: str | None = None, use: Use = None) -> Any:
     """An image as a viewer displays it: uint8 (H, W, 3), sRGB.
 
     Applies the orientation, composites alpha over white, converts an ICC profile to sRGB (an unusable one is ignored)
@@ -73,7 +67,10 @@ def decode(
         return array if use is None else use(Image.fromarray(array))
     if isinstance(source, Image.Image):
         name = name or getattr(source, "filename", "") or "image"
-        return _guarded(lambda: _from_pil(source, max_pixels, name, use), name, source.format)
+        with _unreadable(name, source.format):
+            tiff.refuse_raw(source, name)
+            tiff.check_layout(source, name)
+            return _finish(source, max_pixels, name, use)
     if isinstance(source, (str, os.PathLike)):
         name = name or os.fspath(source)
         try:
@@ -84,9 +81,8 @@ def decode(
             raise UnreadableImage(name, error.strerror or str(error)) from None
     if not isinstance(source, (bytes, bytearray, memoryview)):
         if not hasattr(source, "read"):
-            raise ValueError(
-                f"cannot decode a {type(source).__name__}: give bytes, a path, a file, an image or an array"
-            )
+            kind = type(source).__name__
+            raise ValueError(f"cannot decode a {kind}: give bytes, a path, a file, an image or an array")
         name = name or str(getattr(source, "name", "file"))
         source = source.read()
     return _from_file(io.BytesIO(source), max_pixels, name or "bytes", use)
@@ -99,37 +95,26 @@ def stored_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
     """
     file = io.BytesIO(source)
     head = file.read(signatures.HEAD)
-
-    def size():
-        # Without the orientation, for which Pillow would decode a whole PNG.
-        try:
+    with _unreadable(name, signatures.decoded_format(head)):
+        try:  # without the orientation, for which Pillow would decode a whole PNG
             with _open(file, head, name, MAX_PIXELS) as image:
                 return image.height, image.width
         except signatures.RawPhoto as photo:
             return raw.stored_size(file, photo)
 
-    return _guarded(size, name, signatures.decoded_format(head))
 
-
-def _from_file(file: IO[bytes], max_pixels: float, name: str, use) -> Any:
+def _from_file(file: IO[bytes], max_pixels: float, name: str, use: Use) -> Any:
     head = file.read(signatures.HEAD)
     if not head:
         raise UnreadableImage(name, "the file is empty (zero bytes)")
-
-    def read():
+    with _unreadable(name, signatures.decoded_format(head)):
         try:
             with _open(file, head, name, max_pixels) as image:
                 return _finish(image, max_pixels, name, use)
         except signatures.RawPhoto as photo:
-            return _from_raw(file, photo, max_pixels, use)
-
-    return _guarded(read, name, signatures.decoded_format(head))
-
-
-def _from_raw(file: IO[bytes], photo: signatures.RawPhoto, max_pixels: float, use) -> Any:
-    with _large:  # LibRaw needs many times the memory of the image
-        image = raw.open_raw(file, photo, lambda height, width: _check_size(height, width, max_pixels, photo.path))
-    return _finish(image, max_pixels, photo.path, use)
+            with _large:  # LibRaw needs many times the memory of the image
+                image = raw.open_raw(file, photo, lambda height, width: _check_size(height, width, max_pixels, name))
+            return _finish(image, max_pixels, name, use)
 
 
 def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.Image:
@@ -151,7 +136,7 @@ def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.I
     file.seek(0)
     try:
         # Opening decodes an ICO; the size of the others is checked after they are opened.
-        with _pillow_limit.set_to(max_pixels if kind == "ICO" else None):
+        with _pillow_limit.set_to(max_pixels if kind == "ICO" else math.inf):
             image = Image.open(file, formats=("HEIF",) if kind == "HEIC" else FORMATS)
             if page:
                 image.seek(page)
@@ -198,13 +183,7 @@ def _register_heif() -> bool:
     return True
 
 
-def _from_pil(image: Image.Image, max_pixels: float, name: str, use) -> Any:
-    tiff.refuse_raw(image, name)
-    tiff.check_layout(image, name)
-    return _finish(image, max_pixels, name, use)
-
-
-def _finish(image: Image.Image, max_pixels: float, name: str, use) -> Any:
+def _finish(image: Image.Image, max_pixels: float, name: str, use: Use) -> Any:
     _check_size(image.height, image.width, max_pixels, name)
     with _large if image.height * image.width > LARGE else contextlib.nullcontext():
         with _pillow_limit.set_to(max_pixels):
@@ -218,17 +197,15 @@ def _check_size(height: int, width: int, max_pixels: float, name: str) -> None:
     if height < 1 or width < 1:
         raise UnreadableImage(name, f"the picture has no pixels ({width}x{height})")
     if height * width > max_pixels:
-        raise UnreadableImage(
-            name,
-            f"{width}x{height} is {height * width / 1e6:.1f} megapixels, above the limit of "
-            f"{max_pixels / 1e6:g}; raise it with --max-pixels {height * width}",
-        )
+        size = f"{width}x{height} is {height * width / 1e6:.1f} megapixels, above the limit of {max_pixels / 1e6:g}"
+        raise UnreadableImage(name, f"{size}; raise it with --max-pixels {height * width}")
 
 
-def _guarded(action, name: str, kind: str | None):
-    """Run `action`; re-raise anything that Pillow raises (OSError, SyntaxError, zlib.error, ...) as UnreadableImage."""
+@contextlib.contextmanager
+def _unreadable(name: str, kind: str | None) -> Iterator[None]:
+    """Turns anything that Pillow raises in the block (OSError, SyntaxError, zlib.error, ...) into UnreadableImage."""
     try:
-        return action()
+        yield
     except (UnreadableImage, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -252,24 +229,25 @@ class _PillowLimit:
     An image that we cannot see before it is decoded (a PNG in an ICO) is refused by Pillow above twice `max_pixels`.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._lock, self._original, self._active = threading.Lock(), None, []
 
     @contextlib.contextmanager
-    def set_to(self, max_pixels: float | None):
+    def set_to(self, max_pixels: float) -> Iterator[None]:
+        """Sets the limit in the block, or the highest of the limits of all threads in such a block."""
         with self._lock:
             if not self._active:
                 self._original = Image.MAX_IMAGE_PIXELS
-            self._active.append(math.inf if max_pixels is None else max_pixels)
+            self._active.append(max_pixels)
             self._apply()
         try:
             yield
         finally:
             with self._lock:
-                self._active.remove(math.inf if max_pixels is None else max_pixels)
+                self._active.remove(max_pixels)
                 self._apply()
 
-    def _apply(self):
+    def _apply(self) -> None:
         largest = max(self._active, default=self._original)
         Image.MAX_IMAGE_PIXELS = None if largest == math.inf else largest
 

@@ -5,8 +5,6 @@ written under a hidden name and renamed when complete, so an interrupted computa
 a chunk, and concurrent writers are safe.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -35,18 +33,17 @@ class FeatureStore:
         except OSError as error:
             raise UserError(f"config.cache.folder={folder}: cannot be made ({error.strerror})") from None
         write_json(self.path / "key.json", key, sort_keys=True)
-        self._chunks: list[dict[str, np.ndarray]] = []
-        self._rows: dict[str, tuple[int, int]] = {}
-        self._digests: dict[str, str] = {}
+        # By image: the digest of its bytes, the arrays of its chunk, and its row in them.
+        self._stored: dict[str, tuple[str, dict[str, np.ndarray], int]] = {}
         for chunk in sorted(self.path.iterdir()):
             if chunk.is_dir() and not chunk.name.startswith("."):
                 self._open(chunk)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._stored)
 
     def __contains__(self, image: str) -> bool:
-        return image in self._rows
+        return image in self._stored
 
     def add(self, images: Sequence[str], encoded: Sequence[bytes], arrays: Mapping[str, np.ndarray]) -> None:
         """Store `arrays`, each (len(images), ...), of images with these ids and encoded bytes, as a chunk.
@@ -64,7 +61,7 @@ class FeatureStore:
                 part.mkdir()
                 for name, array in arrays.items():
                     np.save(part / f"{name}.npy", array)
-                (part / "ids.txt").write_text("".join(lines))
+                (part / "ids.txt").write_bytes("".join(lines).encode())
                 if not chunk.exists():
                     os.rename(part, chunk)
         finally:
@@ -73,21 +70,20 @@ class FeatureStore:
 
     def read(self, images: Sequence[str]) -> dict[str, np.ndarray]:
         """The stored arrays of these images, each (len(images), ...). Raises KeyError for an unknown id."""
-        rows = [self._rows[image] for image in images]
-        return {
-            name: np.stack([self._chunks[chunk][name][row] for chunk, row in rows]) for name in self._chunks[rows[0][0]]
-        }
+        stored = [self._stored[image] for image in images]
+        return {name: np.stack([arrays[name][row] for _, arrays, row in stored]) for name in stored[0][1]}
 
     def is_of(self, image: str, encoded: bytes) -> bool:
         """Whether the features stored under this id belong to these bytes."""
-        return self._digests[image] == _digest(encoded)
+        return self._stored[image][0] == _digest(encoded)
 
     def _open(self, chunk: pathlib.Path) -> None:
-        lines = [line.split(" ", 1) for line in (chunk / "ids.txt").read_text().splitlines()]
-        self._chunks.append({file.stem: np.load(file, mmap_mode="r") for file in sorted(chunk.glob("*.npy"))})
-        for row, (digest, image) in enumerate(lines):
-            self._rows[image] = len(self._chunks) - 1, row
-            self._digests[image] = digest
+        arrays = {file.stem: np.load(file, mmap_mode="r") for file in sorted(chunk.glob("*.npy"))}
+        # Not splitlines: an id may hold other characters at which it breaks.
+        lines = (chunk / "ids.txt").read_bytes().decode().removesuffix("\n").split("\n")
+        for row, line in enumerate(lines):
+            digest, image = line.split(" ", 1)
+            self._stored[image] = digest, arrays, row
 
 
 def _digest(data: bytes) -> str:

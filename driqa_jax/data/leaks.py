@@ -1,11 +1,8 @@
 """Content shared by two data sets, or by two splits of one: found by perceptual hash, shown as pairs."""
 
-from __future__ import annotations
-
-import csv
-import dataclasses
 import io
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -13,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from driqa_jax.data import near_duplicates
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import DataError
+from driqa_jax.io import to_csv
 from driqa_jax.progress import ProgressFn, counter, silent
 
 # One image under two names. Measured between test and train of BIQ2021: the 132 pairs above .99 differ by .02 in MOS,
@@ -21,8 +19,7 @@ REPEAT = 0.99
 _THUMBNAIL, _MARGIN, _TEXT = 180, 8, 12
 
 
-@dataclasses.dataclass(frozen=True)
-class Leaks:
+class Leaks(NamedTuple):
     """Pairs of images of one scene, the most similar first.
 
     left, right: the compared sources. i, j: their rows, (P,). similarity: (P,) in [-1, 1].
@@ -50,22 +47,20 @@ class Leaks:
 
     def to_csv(self) -> str:
         """All pairs: names, splits, MOS, similarity, and whether they are repeats."""
-        file = io.StringIO()
-        rows = csv.writer(file, lineterminator="\n")
         sides = [f"{side}_{key}" for side in ("left", "right") for key in ("dataset", "split", "image", "mos")]
-        rows.writerow([*sides, "similarity", "repeat"])
         keys = ("dataset", "split", "image_id", "mos")
+        rows: list[list] = [[*sides, "similarity", "repeat"]]
         for i, j, similarity in zip(self.i, self.j, self.similarity, strict=True):
             cells = [source.column(key)[row] for source, row in ((self.left, i), (self.right, j)) for key in keys]
-            rows.writerow([*cells, f"{similarity:.4f}", int(similarity >= REPEAT)])
-        return file.getvalue()
+            rows.append([*cells, f"{similarity:.4f}", int(similarity >= REPEAT)])
+        return to_csv(rows)
 
 
 def describe(source: Source, progress: ProgressFn = silent) -> np.ndarray:
     """The descriptors of all images of a source, (N, 144). Raises DataError for an image that cannot be read."""
     ids = source.column("image_id")
 
-    def error(row, cause):
+    def error(row: int, cause: Exception) -> DataError:
         return DataError(source.name, None, f"{ids[row]}: cannot be read ({cause})")
 
     tell = counter(progress, f"looking at {source.name}", len(source))
@@ -114,18 +109,15 @@ def contact_sheet(leaks: Leaks, most: int = 48, columns: int = 3) -> Image.Image
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT)
     for cell, pair in enumerate(chosen):
         x, y = cell % columns * width + _MARGIN, cell // columns * height + _MARGIN
-        sides = ((leaks.left, int(leaks.i[pair])), (leaks.right, int(leaks.j[pair])))
-        for side, (source, row) in enumerate(sides):
-            thumbnail = _thumbnail(source.encoded(row))
-            sheet.paste(thumbnail, (x + side * (_THUMBNAIL + _MARGIN), y))
-            label = (
-                f"{source.column('split')[row]}: {source.column('image_id')[row]}  MOS {source.column('mos')[row]:.3f}"
-            )
-            draw.text((x, y + _THUMBNAIL + 2 + side * (_TEXT + 2)), label[-60:], fill="black", font=font)
-        caption = f"similarity {leaks.similarity[pair]:.3f}" + (
-            ", a repeat" if leaks.similarity[pair] >= REPEAT else ""
-        )
-        draw.text((x, y + _THUMBNAIL + 2 + 2 * (_TEXT + 2)), caption, fill="#a03020", font=font)
+        labels = []
+        for side, (source, row) in enumerate(((leaks.left, int(leaks.i[pair])), (leaks.right, int(leaks.j[pair])))):
+            sheet.paste(_thumbnail(source.encoded(row)), (x + side * (_THUMBNAIL + _MARGIN), y))
+            split, image, mos = (source.column(key)[row] for key in ("split", "image_id", "mos"))
+            labels.append((f"{split}: {image}  MOS {mos:.3f}"[-60:], "black"))
+        repeat = ", a repeat" if leaks.similarity[pair] >= REPEAT else ""
+        labels.append((f"similarity {leaks.similarity[pair]:.3f}{repeat}", "#a03020"))
+        for line, (label, color) in enumerate(labels):
+            draw.text((x, y + _THUMBNAIL + 2 + line * (_TEXT + 2)), label, fill=color, font=font)
     return sheet
 
 

@@ -1,12 +1,10 @@
 """Near duplicates: images of one scene, which a split must keep together.
 
-The descriptor of an image is the low spatial frequencies of a small grey thumbnail, each weighted by its frequency. The
+The descriptor of an image is the low spatial frequencies of a small gray thumbnail, each weighted by its frequency. The
 plain thumbnail does not work: two bright skies over dark ground correlate at .95, as much as two exposures of one
 scene. Amplitudes in photographs fall as 1/f, so the weights make all frequencies count equally; purely horizontal and
 vertical ones get half the weight, because of horizons. Brightness and contrast cancel.
 """
-
-from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence

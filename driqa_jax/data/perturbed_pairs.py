@@ -1,13 +1,13 @@
 """Twins: imperceptibly changed copies of images (slightly smaller, or encoded again) for the consistency loss."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
+
+from driqa_jax.io import image_bytes
 
 PREFIX = "twin_"
 FINEST = 98  # highest JPEG quality: above it hardly a pixel changes
@@ -28,7 +28,7 @@ class Twins:
     shrink: float
     quality: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"every={self.every}: give 1 or more")
         if not 0.0 < self.shrink <= 1.0:
@@ -59,8 +59,6 @@ def encoding(least: int, rng: np.random.Generator) -> Callable[[Image.Image], Im
     quality = int(rng.integers(least, FINEST + 1))
 
     def encode(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        return Image.open(file).convert("RGB")
+        return Image.open(io.BytesIO(image_bytes(image, "JPEG", quality=quality))).convert("RGB")
 
     return encode

@@ -4,8 +4,6 @@ Everything about example `p` of the stream (image, flip, tiles) follows from (se
 where the stream starts or on the number of hosts: each host takes its contiguous share of every global batch.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Callable, Iterator
@@ -132,7 +130,7 @@ def pretrain_batches(
         halved = halve if isinstance(halve, bool) else str(datasets[row]) in halve
         image = _random_crop(_decoded(source, row), crop, 2 if halved else 1, rng, source.label(row))
         image = np.rot90(image, int(rng.integers(4)))
-        image = _mirrored(image) if rng.random() < 0.5 else image
+        image = image[:, ::-1] if rng.random() < 0.5 else image
         return {"photo": np.ascontiguousarray(image), "index": np.int32(position)}
 
     return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
@@ -174,9 +172,8 @@ def _stream(
 
     read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=PREFETCHED_BATCHES * share if threads else 0)
     first, last = start_step * share, end // batch_size * share
-    return iter(
-        grain.MapDataset.range(first, max(first, last)).map(local).to_iter_dataset(read).batch(share, batch_fn=_stacked)
-    )
+    examples = grain.MapDataset.range(first, max(first, last)).map(local).to_iter_dataset(read)
+    return iter(examples.batch(share, batch_fn=_stacked))
 
 
 def _stacked(examples: list[Batch]) -> Batch:
@@ -210,15 +207,9 @@ def _random_crop(image: np.ndarray, crop: int, factor: int, rng: np.random.Gener
     height, width = image.shape[0] // factor, image.shape[1] // factor
     if min(height, width) < crop:
         halved = " once halved" if factor == 2 else ""
-        raise UnreadableImage(
-            name, f"{width}x{height}{halved} is smaller than the crop of {crop}; remove it from the set"
-        )
+        size = f"{width}x{height}{halved}"
+        raise UnreadableImage(name, f"{size} is smaller than the crop of {crop}; remove it from the set")
     y, x = int(rng.integers(height - crop + 1)), int(rng.integers(width - crop + 1))
     side = crop * factor
     cut = image[y * factor : y * factor + side, x * factor : x * factor + side]
     return cut if factor == 1 else np.asarray(Image.fromarray(cut).reduce(factor))
-
-
-def _mirrored(image: np.ndarray) -> np.ndarray:
-    # Twice as fast as copying image[:, ::-1], and contiguous, as the resizing that follows requires.
-    return np.take(image, np.arange(image.shape[1] - 1, -1, -1), axis=1)

@@ -3,8 +3,6 @@
 So large texts, animation frames and wrong checksums outside the pixels neither stop the decoder nor cost memory.
 """
 
-from __future__ import annotations
-
 import io
 import zlib
 from collections.abc import Iterator
@@ -16,20 +14,20 @@ PROFILE_LIMIT = 2**24  # bytes of a decompressed ICC profile; a larger one is ig
 TEXT_LIMIT = 2**20  # Pillow's own limit
 # Texts that may contain an orientation: XMP, and EXIF as ImageMagick writes it.
 _ORIENTING = (b"XML:com.adobe.xmp", b"Raw profile type exif")
-_COLOUR_TYPE = 25  # offset in the file, inside the header chunk
+_COLOR_TYPE = 25  # offset in the file, inside the header chunk
 
 
 def first_image(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
     """The PNG reduced to the chunks that its first image needs, and its ICC profile (or None)."""
-    file.seek(_COLOUR_TYPE)
-    colour = file.read(1)
+    file.seek(_COLOR_TYPE)
+    color = file.read(1)
     kept, dropped, profile = [(0, 8)], False, None
     for kind, start, length in _chunks(file):
         if kind[0] & 0x20:  # an ancillary chunk
             data = _useful(file, kind, length)
             if kind == b"iCCP" and data is not None:
                 profile = _unpacked(data.partition(b"\0")[2], PROFILE_LIMIT)
-            if data is None or not _needed(kind, data, colour):
+            if data is None or not _needed(kind, data, color):
                 dropped = True
                 continue
         kept.append((start, start + 12 + length))
@@ -51,24 +49,20 @@ def _chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int, int]]:
 
 def _useful(file: IO[bytes], kind: bytes, length: int) -> bytes | None:
     """The data of the chunk at the current position; None if it is too long, damaged or of an unused type."""
-    if kind not in (b"tRNS", b"eXIf", b"iCCP", b"tEXt", b"zTXt", b"iTXt"):
-        return None
-    if length > (PROFILE_LIMIT if kind == b"iCCP" else TEXT_LIMIT):
+    used = kind in (b"tRNS", b"eXIf", b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+    if not used or length > (PROFILE_LIMIT if kind == b"iCCP" else TEXT_LIMIT):
         return None
     data, checksum = file.read(length), file.read(4)
     return data if zlib.crc32(kind + data).to_bytes(4, "big") == checksum else None
 
 
-def _needed(kind: bytes, data: bytes, colour: bytes) -> bool:
+def _needed(kind: bytes, data: bytes, color: bytes) -> bool:
+    """Whether the decoder needs a chunk: a transparent value, or what may contain an orientation."""
     if kind == b"tRNS":
-        return len(data) >= {b"\0": 2, b"\2": 6}.get(colour, 0)
-    return kind == b"eXIf" or (kind != b"iCCP" and _may_orient(kind, data))
-
-
-def _may_orient(kind: bytes, data: bytes) -> bool:
+        return len(data) >= {b"\0": 2, b"\2": 6}.get(color, 0)
     key, _, rest = data.partition(b"\0")
-    if key not in _ORIENTING:
-        return False
+    if kind in (b"eXIf", b"iCCP") or key not in _ORIENTING:
+        return kind == b"eXIf"
     if kind == b"iTXt":
         return rest[:1] == b"\0"  # XMP is never compressed
     return kind == b"tEXt" or _unpacked(rest, TEXT_LIMIT) is not None

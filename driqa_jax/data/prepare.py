@@ -3,19 +3,16 @@
 Preparation writes ArrayRecord files through tensorflow_datasets, without TensorFlow.
 """
 
-from __future__ import annotations
-
 import contextlib
-import dataclasses
 import os
 import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 from driqa_jax.data.datasets import layout_of
-from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
+from driqa_jax.data.datasets._layout import Layout, Rating, find_images
 from driqa_jax.data.decode import decode as decode_image
 from driqa_jax.errors import DataError, UnreadableImage, reason
 from driqa_jax.progress import ProgressFn, silent
@@ -51,8 +48,7 @@ def prepare(
     return pathlib.Path(str(builder.data_dir))
 
 
-@dataclasses.dataclass
-class Findings:
+class Findings(NamedTuple):
     """The result of `check`.
 
     splits: by split the numbers of ratings, of expected ratings, and of image files. scores: the lowest and highest
@@ -71,7 +67,6 @@ def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Pro
     """
     layout = layout_of(name)
     root = layout.root(data_dir)
-    layout.require_something(data_dir)
     ratings: list[Rating] = []
     defects: list[str] = []
     try:
@@ -79,26 +74,19 @@ def check(name: str, data_dir: pathlib.Path, decode: bool = False, progress: Pro
             ratings.append(rating)
     except DataError as error:
         defects.append(str(error))
-    images = ImageFiles(layout, root)
-    files = [images.find(rating) for rating in ratings]
+    files = find_images(layout, root, ratings)
     rated = Counter(rating.split for rating in ratings)
     present = Counter(rating.split for rating, file in zip(ratings, files, strict=True) if file)
     expected = layout.expected(set(rated))
     if not defects:
-        defects += [
-            f"{split}: {rated[split]} ratings, expected {count}"
-            for split, count in expected.items()
-            if rated[split] != count
-        ]
+        wrong = {split: count for split, count in expected.items() if rated[split] != count}
+        defects += [f"{split}: {rated[split]} ratings, expected {count}" for split, count in wrong.items()]
     defects += _absent(layout, root, ratings, files)
     if decode:
         defects += broken([file for file in files if file], lambda file: file, str, progress)
     raw = [rating.raw for rating in ratings]
-    return Findings(
-        {split: (rated[split], count, present[split]) for split, count in expected.items()},
-        (min(raw), max(raw)) if raw else None,
-        defects,
-    )
+    splits = {split: (rated[split], count, present[split]) for split, count in expected.items()}
+    return Findings(splits, (min(raw), max(raw)) if raw else None, defects)
 
 
 def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: list) -> list[str]:
@@ -106,11 +94,7 @@ def _absent(layout: Layout, root: pathlib.Path, ratings: list[Rating], files: li
     absent = [rating for rating, file in zip(ratings, files, strict=True) if file is None]
     if absent and not any((root / folder).is_dir() for folder in layout.images):
         return [f"{root / layout.images[0]}: no such folder; all {len(absent)} images are missing"]
-    where = " or ".join(layout.images)
-    return [
-        f"{rating.file.name}{'' if rating.line is None else f', line {rating.line}'}: {rating.path!r} is not in {where}"
-        for rating in absent
-    ]
+    return [f"{rating.source}: {rating.path!r} is not in {' or '.join(layout.images)}" for rating in absent]
 
 
 def broken(
@@ -118,7 +102,7 @@ def broken(
 ) -> Iterator[str]:
     """One line for each image that cannot be decoded; `read(item)` returns what `decode` accepts."""
 
-    def defect_of(item):
+    def defect_of(item: Any) -> str | None:
         try:
             decode_image(read(item), name=name(item))
         except Exception as error:

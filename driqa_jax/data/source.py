@@ -7,10 +7,7 @@ within the source); str `image_id`, `group` (a split never separates a group), `
 the authors' list, -1 if unknown).
 """
 
-from __future__ import annotations
-
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 
@@ -20,6 +17,7 @@ from scipy.stats import rankdata
 
 from driqa_jax.data.decode import decode
 from driqa_jax.errors import UnreadableImage, reason
+from driqa_jax.io import image_bytes
 
 TEXT_COLUMNS = ("image_id", "group", "subset", "split", "dataset")
 EXTRA_COLUMNS = {"reference": "", "degradation": "", "level": 0, "row": -1}  # optional columns and their defaults
@@ -28,6 +26,9 @@ EXTRA_COLUMNS = {"reference": "", "degradation": "", "level": 0, "row": -1}  # o
 class Source:
     """A table of columns, and encoded images by row. Each kind of source overrides `encoded`.
 
+    `columns`: (N,) each; a single value applies to all images. Of TEXT_COLUMNS, `image_id` and `group` are required; by
+    default `subset` is "", `split` "train" and `dataset` the name of the source.
+
     `label_files`: sha256 of the label files by name, if known. `labels_from`: the score column, its range and
     direction in words ("" if the scores come from no table).
     """
@@ -35,18 +36,16 @@ class Source:
     label_files: Mapping[str, str] = MappingProxyType({})
     labels_from: str = ""
 
-    def __init__(self, name: str, mos: Sequence[float], **columns: Sequence[str] | Sequence[int]):
+    def __init__(self, name: str, mos: Sequence[float] | np.ndarray, **columns: str | Sequence | np.ndarray):
         self.name = name
         scores = np.asarray(mos, np.float64)
         if np.any((scores < 0) | (scores > 1)):
             raise ValueError(f"{name}: mos must lie in [0, 1]")
         self._columns = {"mos": scores, "percentile": mid_rank(scores)}
-        texts = {key: np.asarray(columns[key], dtype=np.str_) for key in TEXT_COLUMNS}
-        extras = {
-            key: np.asarray(columns.get(key, [default] * len(scores)), np.asarray(default).dtype.type)
-            for key, default in EXTRA_COLUMNS.items()
-        }
-        for key, values in (texts | extras).items():
+        given = {"subset": "", "split": "train", "dataset": name, **EXTRA_COLUMNS, **columns}
+        for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS):
+            values = np.asarray(given[key], type(EXTRA_COLUMNS.get(key, "")))
+            values = np.full(scores.shape, values) if values.ndim == 0 else values
             if values.shape != scores.shape:
                 raise ValueError(f"{name}: column {key} has shape {values.shape}, mos {scores.shape}")
             self._columns[key] = values
@@ -93,12 +92,15 @@ class Source:
 
 
 class Subset(Source):
-    """Selected rows of a source in the given order; percentiles are recomputed within them."""
+    """Selected rows of a source in the given order; percentiles are recomputed within them.
 
-    def __init__(self, source: Source, rows: Sequence[int], name: str):
+    `replaced`: columns with other values than the source's, (len(rows),).
+    """
+
+    def __init__(self, source: Source, rows: Sequence[int] | np.ndarray, name: str, **replaced: Sequence | np.ndarray):
         self._source, self._rows = source, np.asarray(rows, np.int64)
         columns = {key: source.column(key)[self._rows] for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
-        super().__init__(name, source.column("mos")[self._rows], **columns)
+        super().__init__(name, source.column("mos")[self._rows], **(columns | replaced))
         self.label_files, self.labels_from = source.label_files, source.labels_from
 
     def encoded(self, i: int) -> bytes:
@@ -118,20 +120,14 @@ class Resized(Subset):
     def encoded(self, i: int) -> bytes:
         def resize(image: Image.Image) -> bytes:
             size = (max(1, round(image.width * self._height / image.height)), self._height)
-            file = io.BytesIO()
-            image.resize(size, Image.Resampling.LANCZOS).save(file, "BMP")
-            return file.getvalue()
+            return image_bytes(image.resize(size, Image.Resampling.LANCZOS), "BMP")
 
         return decode(super().encoded(i), name=str(self.column("image_id")[i]), use=resize)
 
 
 def mid_rank(scores: np.ndarray) -> np.ndarray:
     """Rank of each score among all, (N,) float in [0, 1]; ties share their mean rank; nan stays nan."""
-    known = np.isfinite(scores)
-    ranks = np.full(scores.shape, np.nan)
-    if known.any():
-        ranks[known] = (rankdata(scores[known]) - 0.5) / known.sum()
-    return ranks
+    return (rankdata(scores, nan_policy="omit") - 0.5) / max(np.isfinite(scores).sum(), 1)
 
 
 def labels_sha256(part: Source) -> str:

@@ -14,15 +14,16 @@ import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from driqa_jax.data.source import EXTRA_COLUMNS, TEXT_COLUMNS, Source
+from driqa_jax.data.source import Source, Subset
 from driqa_jax.data.splits import in_validation, require_separate_references
 from driqa_jax.errors import DataError
-from driqa_jax.io import write_json
+from driqa_jax.io import file_sha256, write_json
 
 FORMAT = "driqa_jax split 1"
 PARTS = ("train", "val", "test")
@@ -58,23 +59,20 @@ class Split:
             raise DataError(self.id, None, f"this split belongs to {self.data}, not to {source.name}")
         parts = self._follow(source)
         if _membership_sha256(source.column("image_id"), parts) != self.sha256:
-            raise DataError(
-                self.id, None, f"{source.name} has changed since this split was drawn: its images or groups differ"
-            )
-        assigned = Assigned(source, parts)
-        require_separate_references(assigned)
-        return assigned
+            message = f"{source.name} has changed since this split was drawn: its images or groups differ"
+            raise DataError(self.id, None, message)
+        require_separate_references(source, parts)
+        return Subset(source, range(len(source)), source.name, split=parts)
 
     def _follow(self, source: Source) -> np.ndarray:
-        if self.images is not None:
-            part_of = {image: part for part, images in self.images.items() for image in images}
-            return np.array([part_of.get(image, "") for image in source.column("image_id").tolist()])
-        return _RULES[self.rule["kind"]](source, self.rule)
+        if self.images is None:
+            return _RULES[self.rule["kind"]](source, self.rule)
+        part_of = {image: part for part, images in self.images.items() for image in images}
+        return np.array([part_of.get(image, "") for image in source.column("image_id").tolist()])
 
     def save(self, path: str | os.PathLike) -> None:
         """Write the split as JSON, atomically. Raises UserError if it cannot be written."""
-        values = {"format": FORMAT, **dataclasses.asdict(self)}
-        write_json(path, values)
+        write_json(path, {"format": FORMAT, **dataclasses.asdict(self)})
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Split:
@@ -82,28 +80,14 @@ class Split:
         try:
             values = json.loads(pathlib.Path(path).read_text())
         except OSError as error:
-            raise DataError(
-                path, None, f"cannot be read ({error.strerror}); write one with `driqa data split`"
-            ) from None
+            message = f"cannot be read ({error.strerror}); write one with `driqa data split`"
+            raise DataError(path, None, message) from None
         except ValueError as error:
             raise DataError(path, getattr(error, "lineno", None), "is not a split file (no JSON)") from None
         if not isinstance(values, dict) or values.pop("format", None) != FORMAT:
             raise DataError(path, None, f"is not a split file: its format is not {FORMAT!r}")
         images = values.pop("images")
         return cls(**values, images=images and {part: tuple(names) for part, names in images.items()})
-
-
-class Assigned(Source):
-    """A source with another `split` column: `parts` (N,) str."""
-
-    def __init__(self, source: Source, parts: np.ndarray):
-        self._source = source
-        columns = {key: source.column(key) for key in (*TEXT_COLUMNS, *EXTRA_COLUMNS)}
-        super().__init__(source.name, source.column("mos"), **{**columns, "split": parts})
-        self.label_files, self.labels_from = source.label_files, source.labels_from
-
-    def encoded(self, i: int) -> bytes:
-        return self._source.encoded(i)
 
 
 def hash_split(source: Source, number: int, test: float = 0.2, val: float = 0.1, of: str = "") -> Split:
@@ -115,9 +99,8 @@ def hash_split(source: Source, number: int, test: float = 0.2, val: float = 0.1,
 
     Raises DataError if the set has no split `of`.
     """
-    rule = {"kind": "hash", "number": number, "by": "group", "test": test, "val": val, **({"of": of} if of else {})}
-    name = f"{source.name} {of} hash {number}" if of else f"{source.name} hash {number}"
-    return _made(source, name, rule, _by_hash(source, rule))
+    rule = {"kind": "hash", "number": number, "by": "group", "test": test, "val": val}
+    return _by_rule(source, f"hash {number}", rule, of)
 
 
 def subset_split(source: Source, subset: str, val: float = 0.1, of: str = "") -> Split:
@@ -127,17 +110,15 @@ def subset_split(source: Source, subset: str, val: float = 0.1, of: str = "") ->
 
     Raises DataError if the set, or its part `of`, lacks this subset or has no other.
     """
-    rule = {"kind": "subset", "subset": subset, "by": "group", "val": val, **({"of": of} if of else {})}
-    name = f"{source.name} {of} without {subset}" if of else f"{source.name} without {subset}"
-    return _made(source, name, rule, _by_subset(source, rule))
+    rule = {"kind": "subset", "subset": subset, "by": "group", "val": val}
+    return _by_rule(source, f"without {subset}", rule, of)
 
 
 def official_split(source: Source) -> Split:
     """The split that comes with the set. Raises DataError if it has none."""
     if len(set(source.column("split"))) < 2:
         raise DataError(source.name, None, "has no official split; draw one by hash")
-    rule = {"kind": "official"}
-    return _made(source, f"{source.name} official", rule, _by_column(source, rule))
+    return _by_rule(source, "official", {"kind": "official"})
 
 
 def listed_split(source: Source, name: str, rule: Mapping[str, Any], parts: np.ndarray) -> Split:
@@ -147,11 +128,16 @@ def listed_split(source: Source, name: str, rule: Mapping[str, Any], parts: np.n
     return dataclasses.replace(_made(source, name, rule, parts), images=images)
 
 
-def _made(source, name, rule, parts):
-    require_separate_references(Assigned(source, parts))
-    names, counts = np.unique(parts[parts != ""], return_counts=True)
-    numbers = dict(zip(names.tolist(), counts.tolist(), strict=True))
-    ordered = {part: numbers[part] for part in (*PARTS, *sorted(set(numbers) - set(PARTS))) if part in numbers}
+def _by_rule(source: Source, name: str, rule: dict[str, Any], of: str = "") -> Split:
+    rule = rule | ({"of": of} if of else {})
+    parts = _RULES[rule["kind"]](source, rule)
+    return _made(source, f"{source.name} {of} {name}" if of else f"{source.name} {name}", rule, parts)
+
+
+def _made(source: Source, name: str, rule: Mapping[str, Any], parts: np.ndarray) -> Split:
+    require_separate_references(source, parts)
+    counts = Counter(parts[parts != ""].tolist())
+    ordered = {part: counts[part] for part in (*PARTS, *sorted(counts.keys() - {*PARTS})) if part in counts}
     return Split(name, source.name, dict(rule), ordered, _membership_sha256(source.column("image_id"), parts))
 
 
@@ -167,13 +153,12 @@ def _by_subset(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     rest = inside & ~test & ~np.isin(group, group[test])
     if not test.any() or not rest.any():
         known = ", ".join(sorted(set(subset[inside].tolist()) - {""})) or "none"
-        raise DataError(
-            source.name, None, f"has no subset {rule['subset']!r} or no other subset; its subsets are {known}"
-        )
+        message = f"has no subset {rule['subset']!r} or no other subset; its subsets are {known}"
+        raise DataError(source.name, None, message)
     return _assemble(source, rule, np.flatnonzero(test), np.flatnonzero(rest), f"without {rule['subset']} val")
 
 
-def _inside(source, rule):
+def _inside(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
     """Which images the rule covers: (N,) bool."""
     of, splits = rule.get("of", ""), source.column("split")
     inside = splits == of if of else np.ones(len(splits), bool)
@@ -183,7 +168,7 @@ def _inside(source, rule):
     return inside
 
 
-def _assemble(source, rule, test, rest, seed):
+def _assemble(source: Source, rule: Mapping[str, Any], test: np.ndarray, rest: np.ndarray, seed: str) -> np.ndarray:
     """Parts (N,) str: `test`, and `rest` divided by group into train and the rule's share of val; "" elsewhere."""
     parts = np.full(len(source), "", "<U5")
     parts[test], parts[rest] = "test", "train"
@@ -193,15 +178,10 @@ def _assemble(source, rule, test, rest, seed):
     return parts
 
 
-def _by_column(source: Source, rule: Mapping[str, Any]) -> np.ndarray:
-    del rule
-    return source.column("split")
-
-
 _RULES: Mapping[str, Callable[[Source, Mapping[str, Any]], np.ndarray]] = {
     "hash": _by_hash,
     "subset": _by_subset,
-    "official": _by_column,
+    "official": lambda source, rule: source.column("split"),
 }
 
 
@@ -221,62 +201,54 @@ def published_split(folder: pathlib.Path, source: Source, number: int = 0) -> Sp
     parts, or a reference with images in two parts.
     """
     if (folder / "train.npy").is_file():
-        return _arniqa(folder, source, number)
-    files = {part: sorted(folder.glob(f"*_{part}*.txt")) for part in PARTS}
-    if all(len(matches) == 1 for matches in files.values()):
-        return _liqe({part: matches[0] for part, matches in files.items()}, source)
-    raise DataError(
-        folder, None, "contains no published split; expected train.npy or *_train*.txt, and the same for val and test"
-    )
+        files = {part: folder / f"{part}.npy" for part in PARTS}
+        by, name, rows = "ARNIQA", number, _arniqa_rows(files, source, number)
+    else:
+        matches = {part: sorted(folder.glob(f"*_{part}*.txt")) for part in PARTS}
+        if any(len(found) != 1 for found in matches.values()):
+            expected = "train.npy or *_train*.txt, and the same for val and test"
+            raise DataError(folder, None, f"contains no published split; expected {expected}")
+        files = {part: found[0] for part, found in matches.items()}
+        by, name, rows = "LIQE", folder.name, _liqe_rows(files, source)
+    parts = np.full(len(source), "", dtype="<U5")
+    for part, line, row in rows:
+        if parts[row]:
+            image = str(source.column("image_id")[row])
+            raise DataError(files[part], line, f"{image!r} is already in {parts[row]}")
+        parts[row] = part
+    hashes = {file.name: file_sha256(file) for file in files.values()}
+    rule = {"kind": "published", "by": by, "number": name, "files": hashes}
+    return listed_split(source, f"{source.name} {by} {name}", rule, parts)
 
 
-def _arniqa(folder: pathlib.Path, source: Source, number: int) -> Split:
-    place = {row: i for i, row in enumerate(source.column("row").tolist())}
-    if -1 in place:
+def _arniqa_rows(files: Mapping[str, pathlib.Path], source: Source, number: int) -> Iterator[tuple[str, None, int]]:
+    """Part, no line, and row of the source of each listed image."""
+    row_of = {row: i for i, row in enumerate(source.column("row").tolist())}
+    if -1 in row_of:
         raise DataError(source.name, None, "has no row numbers of the authors' list; prepare it again")
-    parts, files = np.full(len(source), "", dtype="<U5"), {}
-    for part in PARTS:
-        file = folder / f"{part}.npy"
+    for part, file in files.items():
         table = _load(file)
         if table.ndim == 2 and not 0 <= number < len(table):
             raise DataError(file, None, f"has the splits 0 to {len(table) - 1}, not {number}")
         for row in (table[number] if table.ndim == 2 else table).tolist():
-            if row == -1:
-                continue
-            if row not in place:
+            if row != -1 and row not in row_of:
                 raise DataError(file, None, f"names row {row}, and {source.name} has {len(source)}")
-            _put(parts, place[row], part, file, None, source)
-        files[file.name] = _file_sha256(file)
-    rule = {"kind": "published", "by": "ARNIQA", "number": number, "files": files}
-    return listed_split(source, f"{source.name} ARNIQA {number}", rule, parts)
+            if row != -1:
+                yield part, None, row_of[row]
 
 
-def _liqe(files: dict[str, pathlib.Path], source: Source) -> Split:
-    rows = {name.lower(): row for row, name in enumerate(source.column("image_id").tolist())}
-    parts = np.full(len(source), "", dtype="<U5")
+def _liqe_rows(files: Mapping[str, pathlib.Path], source: Source) -> Iterator[tuple[str, int, int]]:
+    """Part, line, and row of the source of each listed image."""
+    row_of = {name.lower(): row for row, name in enumerate(source.column("image_id").tolist())}
     for part, file in files.items():
         for line, text in enumerate(file.read_text().splitlines(), start=1):
             if not text.strip():
                 continue
             path = text.split("\t")[0].strip().lower().split("/")
-            matches = [rows[tail] for k in range(len(path)) if (tail := "/".join(path[k:])) in rows]
+            matches = [row_of[tail] for k in range(len(path)) if (tail := "/".join(path[k:])) in row_of]
             if not matches:
                 raise DataError(file, line, f"{source.name} has no picture {text.split(chr(9))[0]!r}")
-            _put(parts, matches[0], part, file, line, source)
-    number = files["train"].parent.name
-    rule = {
-        "kind": "published",
-        "by": "LIQE",
-        "number": number,
-        "files": {f.name: _file_sha256(f) for f in files.values()},
-    }
-    return listed_split(source, f"{source.name} LIQE {number}", rule, parts)
-
-
-def _put(parts, row, part, file, line, source):
-    if parts[row]:
-        raise DataError(file, line, f"{str(source.column('image_id')[row])!r} is already in {parts[row]}")
-    parts[row] = part
+            yield part, line, matches[0]
 
 
 def _load(file: pathlib.Path) -> np.ndarray:
@@ -287,7 +259,3 @@ def _load(file: pathlib.Path) -> np.ndarray:
     if table.ndim not in (1, 2) or not np.issubdtype(table.dtype, np.integer):
         raise DataError(file, None, f"holds {table.dtype} {table.shape}, not row numbers (splits, pictures)")
     return table
-
-
-def _file_sha256(file: pathlib.Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -3,16 +3,12 @@
 Every choice uses a stable hash, so it is the same in every process and release.
 """
 
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np
 
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import DataError
-
-VALIDATION_SHARE = 0.1
 
 
 def fraction(text: str, seed: int | str = 0) -> float:
@@ -21,23 +17,33 @@ def fraction(text: str, seed: int | str = 0) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = VALIDATION_SHARE) -> np.ndarray:
+def hash_ranks(groups: np.ndarray, seed: int | str = 0) -> np.ndarray:
+    """Rank by hash of each group name, (N,) str, among the distinct names: (N,) int from 0."""
+    names, inverse = np.unique(groups, return_inverse=True)
+    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
+    return np.argsort(ranked)[inverse]
+
+
+def in_validation(groups: np.ndarray, seed: int | str = 0, share: float = 0.1) -> np.ndarray:
     """Whether each group name, (N,) str, belongs to the validation fold: (N,) bool.
 
     The fold is the `share` of the groups (at least one) with the lowest hashes, so it stays stable as a set grows.
     """
-    names, inverse = np.unique(groups, return_inverse=True)
-    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
-    chosen = np.zeros(len(names), bool)
-    chosen[ranked[: max(1, round(share * len(names)))]] = True
-    return chosen[inverse]
+    ranks = hash_ranks(groups, seed)
+    return ranks < max(1, round(share * (ranks.max(initial=-1) + 1)))
 
 
 def novel(source: Source, part: Source) -> np.ndarray:
     """Which images of `part`, a part of `source`, have a group without members in another split: (N,) bool."""
-    pairs = np.unique(np.stack([source.column("group"), source.column("split")], axis=1), axis=0)
+    shared, _ = _in_several(source.column("group"), source.column("split"))
+    return ~np.isin(part.column("group"), shared)
+
+
+def _in_several(values: np.ndarray, splits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values that occur in several splits, sorted, and all distinct pairs of value and split, (P, 2)."""
+    pairs = np.unique(np.stack([values, splits], axis=1), axis=0)
     names, counts = np.unique(pairs[:, 0], return_counts=True)
-    return np.isin(part.column("group"), names[counts == 1])
+    return names[counts > 1], pairs
 
 
 def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = None) -> Source:
@@ -67,20 +73,15 @@ def select(source: Source, spec: str, seed: int = 0, min_mos: float | None = Non
     return Subset(source, np.flatnonzero(keep), f"{source.name}:{spec}")
 
 
-def require_separate_references(source: Source) -> None:
-    """Raises DataError if a reference has images in two splits of the source."""
-    splits, references = source.column("split"), source.column("reference")
+def require_separate_references(source: Source, splits: np.ndarray) -> None:
+    """Raises DataError if a reference of the source has images in two of `splits`, (N,) str ("" is no split)."""
+    references = source.column("reference")
     known = (splits != "") & (references != "")
-    pairs = np.unique(np.stack([references[known], splits[known]], axis=1), axis=0)
-    names, counts = np.unique(pairs[:, 0], return_counts=True)
-    if (counts > 1).any():
-        first = str(names[counts > 1][0])
-        where = " and ".join(pairs[pairs[:, 0] == first, 1])
-        raise DataError(
-            source.name,
-            None,
-            f"the reference {first!r} is in {where} ({(counts > 1).sum()} such references); split by reference",
-        )
+    shared, pairs = _in_several(references[known], splits[known])
+    if len(shared):
+        where = " and ".join(pairs[pairs[:, 0] == shared[0], 1])
+        message = f"the reference {str(shared[0])!r} is in {where} ({len(shared)} such references); split by reference"
+        raise DataError(source.name, None, message)
 
 
 def require_separate_contents(source: Source, train: Source, val: Source, official: bool) -> str | None:

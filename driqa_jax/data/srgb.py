@@ -1,7 +1,5 @@
 """Pixels to 8-bit sRGB: orientation, bit depth, alpha, ICC profiles, and arrays."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 
@@ -47,7 +45,7 @@ def to_srgb(image: Image.Image, name: str) -> Image.Image:
     transpose = _TRANSPOSES.get(_orientation(image))
     profile = image.info.get("icc_profile")
     kind = image.format
-    image, alpha = _colour_and_alpha(image, name)
+    image, alpha = _color_and_alpha(image, name)
     image = _apply_profile(image, profile)
     if alpha is not None and not (kind in ALPHA_OR_UNUSED and alpha.getextrema() == (0, 0)):
         white = Image.new("RGB", image.size, (255, 255, 255))
@@ -55,39 +53,36 @@ def to_srgb(image: Image.Image, name: str) -> Image.Image:
     return image if transpose is None else image.transpose(transpose)
 
 
-def _colour_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+def _color_and_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
     """An 8-bit L, RGB, CMYK or LAB image, and its alpha channel (L) or None."""
     if image.mode.startswith("I") or image.mode == "F":
         return _scaled_to_8_bits(image, name)
     if image.mode in ("La", "RGBa"):
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
+        image = image.convert(image.mode.upper())
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
         image = image.convert("LA" if image.mode == "LA" else "RGBA")
         alpha = image.getchannel("A")
         return image.convert("L" if image.mode == "LA" else "RGB"), alpha
-    if image.mode == "1":
-        return image.convert("L"), None
     if image.mode in ("L", "RGB", "CMYK", "LAB"):
         return image, None
-    return image.convert("RGB"), None
+    return image.convert("L" if image.mode == "1" else "RGB"), None
 
 
-def _scaled_to_8_bits(image, name):
+def _scaled_to_8_bits(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
     values, white = np.asarray(image), tiff.white(image)
     if image.mode == "F":
         if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
             kind = f"{image.format} file of " if image.format else ""
-            raise UnreadableImage(
-                name, f"{kind}float samples outside [0, 1], whose white is unknown; convert it to 8 or 16 bits"
-            )
-        grey = _from_floats(values)
+            reason = f"{kind}float samples outside [0, 1], whose white is unknown; convert it to 8 or 16 bits"
+            raise UnreadableImage(name, reason)
+        gray = _from_floats(values)
     elif values.min() < 0 or values.max() > white:
         raise UnreadableImage(name, "32-bit samples outside 0..65535 have no known white; convert it to 8 or 16 bits")
     else:
-        grey = _from_16_bits(values, white)
+        gray = _from_16_bits(values, white)
     hidden = image.info.get("transparency")
     alpha = None if hidden is None else Image.fromarray(np.where(values == hidden, 0, 255).astype(np.uint8))
-    return Image.fromarray(255 - grey if tiff.white_is_zero(image) else grey), alpha
+    return Image.fromarray(255 - gray if tiff.white_is_zero(image) else gray), alpha
 
 
 def _from_16_bits(values: np.ndarray, white: int = 65535) -> np.ndarray:
@@ -104,7 +99,7 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _readable_profile(profile: bytes, mode: str):
+def _readable_profile(profile: bytes, mode: str) -> ImageCms.ImageCmsProfile | None:
     """The profile, or None if viewers ignore it (damaged, or for another color space) or it is already sRGB."""
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))

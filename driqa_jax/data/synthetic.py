@@ -1,14 +1,11 @@
 """Generated images of known quality, to try everything without a data set."""
 
-from __future__ import annotations
-
-import io
-
 import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from driqa_jax.data.source import Source
+from driqa_jax.io import image_bytes
 
 
 class FakeSource(Source):
@@ -29,14 +26,11 @@ class FakeSource(Source):
             group=[f"scene{i // 2:05d}" for i in range(count)],
             subset=["blur" if i % 2 else "noise" for i in range(count)],
             split=["test" if (i // 2) % 5 == 4 else "train" for i in range(count)],
-            dataset=[name] * count,
         )
 
     def encoded(self, i: int) -> bytes:
         if i not in self._cache:
-            file = io.BytesIO()
-            Image.fromarray(self._draw(i)).save(file, "PNG", compress_level=1)
-            self._cache[i] = file.getvalue()
+            self._cache[i] = image_bytes(Image.fromarray(self._draw(i)), "PNG", compress_level=1)
         return self._cache[i]
 
     def _stream(self, *path: int) -> np.random.Generator:
@@ -44,8 +38,7 @@ class FakeSource(Source):
 
     def _draw(self, i: int) -> np.ndarray:
         scene, size = self._stream(1, i // 2), self._size
-        image = np.empty((size, size, 3))
-        image[:] = scene.random(3)
+        image = np.full((size, size, 3), scene.random(3))
         for _ in range(24):
             y, x = scene.integers(0, size, 2)
             height, width = scene.integers(size // 16 + 1, size // 2 + 2, 2)

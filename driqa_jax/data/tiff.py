@@ -1,7 +1,5 @@
 """Inspect the tags of a TIFF before decoding: raw photos, previews, layouts that Pillow reads incorrectly."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -12,14 +10,14 @@ from driqa_jax.errors import UnreadableImage
 
 # Tags (TIFF 6.0, TIFF/EP, DNG).
 SUBFILE, OLD_SUBFILE, BITS, COMPRESSION, PHOTOMETRIC, MAKE, SAMPLES = 254, 255, 258, 259, 262, 271, 277
-PLANAR, COLOUR_MAP, SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, DNG_VERSION = 284, 320, 330, 338, 339, 530, 50706
+PLANAR, COLOR_MAP, SUB_IFDS, EXTRA, FORMAT, SUBSAMPLING, DNG_VERSION = 284, 320, 330, 338, 339, 530, 50706
 WHITE_IS_ZERO, RGB, CMYK, YCBCR = 0, 2, 5, 6
 ASSOCIATED = 1
-RAW_PHOTOMETRIC = (32803, 34892)  # colour filter array, linear sensor data
+RAW_PHOTOMETRIC = (32803, 34892)  # color filter array, linear sensor data
 RAW_COMPRESSION = (32767, 32769, 32770, 34713, 65000, 65535)  # Sony, Epson, Samsung, Nikon, Kodak, Pentax
-_PHOTOMETRIC = {0: "grey (white is zero)", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*"}
+_PHOTOMETRIC = {0: "gray (white is zero)", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*"}
 _FORMAT = {1: "unsigned integer", 2: "signed integer", 3: "float", 5: "complex integer", 6: "complex float"}
-_CONVERT = "convert it to 8 or 16 bits a sample, interleaved RGB or grey"
+_CONVERT = "convert it to 8 or 16 bits a sample, interleaved RGB or gray"
 MOST_DIRECTORIES = 64  # limit for damaged or malicious files
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
@@ -31,9 +29,11 @@ def page_to_read(file: IO[bytes], name: str) -> int:
     Raises RawPhoto for a raw photo, UnreadableImage if all pages are previews.
     """
     try:
-        pages, hidden, is_raw = _survey(file)
+        directories = list(_directories(file))
+        is_raw = any(_is_raw(tags) for tags, _ in directories)
     except Exception:  # damaged tags; Pillow may still read the first page
         return 0
+    pages, hidden = ([tags for tags, is_sub in directories if is_sub == kind] for kind in (False, True))
     if is_raw:
         make = str(pages[0].get(MAKE, "")).strip("\0 ")
         raise RawPhoto(name, make if make.isprintable() else "")
@@ -43,13 +43,6 @@ def page_to_read(file: IO[bytes], name: str) -> int:
     if not whole and not all(_is_preview(tags) for tags in hidden):
         raise UnreadableImage(name, "a TIFF whose pages are previews; its full image is in a SubIFD; save it as a page")
     return whole[0] if whole else 0
-
-
-def _survey(file: IO[bytes]) -> tuple[list[Tags], list[Tags], bool]:
-    pages, hidden = [], []
-    for tags, sub in _directories(file):
-        (hidden if sub else pages).append(tags)
-    return pages, hidden, any(_is_raw(tags) for tags in (*pages, *hidden))
 
 
 def refuse_raw(image: Image.Image, name: str) -> None:
@@ -65,8 +58,7 @@ def refuse_raw(image: Image.Image, name: str) -> None:
 
 def check_layout(image: Image.Image, name: str) -> None:
     """Raises UnreadableImage if Pillow would read the pixels of this TIFF incorrectly. Call before it is loaded."""
-    tags = getattr(image, "tag_v2", None)
-    if tags is not None and (reason := _misread(tags)):
+    if reason := _misread(_tags(image)):
         raise UnreadableImage(name, f"a TIFF of {reason}, which cannot be read; {_CONVERT}")
 
 
@@ -81,21 +73,23 @@ def unreadable(file: IO[bytes]) -> str | None:
 
 def white_is_zero(image: Image.Image) -> bool:
     """Whether Pillow did not invert 16-bit or float samples of this TIFF although 0 is white."""
-    tags = getattr(image, "tag_v2", None)
-    return tags is not None and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and image.mode in ("I;16", "F")
+    return _tags(image).get(PHOTOMETRIC) == WHITE_IS_ZERO and image.mode in ("I;16", "F")
 
 
 def white(image: Image.Image) -> int:
     """The value of white in an integer image with more than 8 bits."""
-    tags = getattr(image, "tag_v2", None)
-    return 4095 if tags is not None and _tuple(tags, BITS, 1)[0] == 12 else 65535
+    return 4095 if _tuple(_tags(image), BITS, 1)[0] == 12 else 65535
 
 
 def widen_palette(image: Image.Image) -> None:
     """Read a color map of 8-bit values from old programs as libtiff does. Call before the image is loaded."""
-    colours = getattr(image, "tag_v2", {}).get(COLOUR_MAP) if image.mode in ("P", "PA") else None
-    if colours and max(colours) < 256:
-        image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+    colors = _tags(image).get(COLOR_MAP) if image.mode in ("P", "PA") else None
+    if colors and max(colors) < 256:
+        image.palette = ImagePalette.raw("RGB;L", bytes(colors))
+
+
+def _tags(image: Image.Image) -> Tags | dict:
+    return getattr(image, "tag_v2", {})
 
 
 def _directories(file: IO[bytes]) -> Iterator[tuple[Tags, bool]]:
@@ -119,7 +113,7 @@ def _directories(file: IO[bytes]) -> Iterator[tuple[Tags, bool]]:
             queue.append((tags.next, False))
 
 
-def _tuple(tags: Tags, tag: int, *default) -> tuple[Any, ...]:
+def _tuple(tags: Tags | dict, tag: int, *default: int) -> tuple[Any, ...]:
     value = tags.get(tag, default)
     return value if isinstance(value, tuple) else (value,)
 
@@ -134,19 +128,19 @@ def _is_preview(tags: Tags) -> bool:
     return bool(isinstance(kind, int) and kind & 1) or tags.get(OLD_SUBFILE) == 2
 
 
-def _samples(tags: Tags) -> str:
+def _samples(tags: Tags | dict) -> str:
     bits = "/".join(str(number) for number in sorted(set(_tuple(tags, BITS, 1)), key=str))
     kinds = " and ".join(_FORMAT.get(kind, f"unknown (format {kind})") for kind in sorted(set(_tuple(tags, FORMAT, 1))))
     planes = "separate planes: " if tags.get(PLANAR, 1) == 2 and tags.get(SAMPLES, 1) > 1 else ""
     return f"{planes}{bits}-bit {kinds} samples, {tags.get(SAMPLES, 1)} a pixel"
 
 
-def _photometric(tags: Tags) -> str:
+def _photometric(tags: Tags | dict) -> str:
     photometric = tags.get(PHOTOMETRIC, 0)
     return _PHOTOMETRIC.get(photometric, f"photometric interpretation {photometric}")
 
 
-def _misread(tags: Tags) -> str | None:
+def _misread(tags: Tags | dict) -> str | None:
     """The layout of a TIFF that Pillow silently reads incorrectly, or whose white is unknown; else None."""
     formats, bits = set(_tuple(tags, FORMAT, 1)), set(_tuple(tags, BITS, 1))
     photometric, packed = tags.get(PHOTOMETRIC, 0), tags.get(COMPRESSION, 1) != 1

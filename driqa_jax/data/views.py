@@ -48,7 +48,7 @@ class ViewRule:
         """The smallest canvas that holds a (height, width) image without shrinking, else the best fit."""
         free = self.size_in(height, width)
 
-        def rank(canvas):
+        def rank(canvas: tuple[int, int]) -> tuple[bool, float, int]:
             holds = _holds(canvas, free)
             return not holds, 0 if holds else -self._scale(height, width, canvas), canvas[0] * canvas[1]
 
@@ -139,7 +139,7 @@ def tile_fractions(count: int) -> np.ndarray:
     return (2 * np.arange(grid) + 1) / (2 * grid)
 
 
-def _corners(space, count, rng):
+def _corners(space: list[int], count: int, rng: np.random.Generator | None) -> list[tuple[int, int]]:
     if rng is not None:
         return [(int(rng.integers(space[0] + 1)), int(rng.integers(space[1] + 1))) for _ in range(count)]
     fractions = tile_fractions(count)
@@ -178,6 +178,6 @@ def make_view(
     return {"whole": whole, "valid": np.array(cut.valid, np.int32), "tiles": tiles, "tile_boxes": cut.boxes}
 
 
-def _resized(image, size):
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     # Pillow would copy an image of the same size, and a large one should not be in memory twice.
     return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 
-from driqa_jax.data.splits import fraction
+from driqa_jax.data.splits import hash_ranks
 
 FOLDS = 5
 RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # for standardised features; an inner fold selects one
@@ -54,13 +54,11 @@ def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> n
 
     Raises ValueError for fewer groups than folds.
     """
-    names, where = np.unique(np.asarray(groups), return_inverse=True)
-    if len(names) < folds:
-        raise ValueError(f"{len(names)} groups of pictures cannot make {folds} folds; add more pictures")
-    ranked = np.argsort([fraction(str(name), seed) for name in names], kind="stable")
-    fold = np.empty(len(names), int)
-    fold[ranked] = np.arange(len(names)) % folds
-    return fold[where]
+    ranks = hash_ranks(np.asarray(groups), seed)
+    count = ranks.max(initial=-1) + 1
+    if count < folds:
+        raise ValueError(f"{count} groups of pictures cannot make {folds} folds; add more pictures")
+    return ranks % folds
 
 
 def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray:

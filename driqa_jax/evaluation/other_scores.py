@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from driqa_jax.data.csv_lines import number, read_table, require_width
-from driqa_jax.data.label_columns import SCORE_NAMES, image_columns, score_column
+from driqa_jax.data.label_tables import SCORE_NAMES, Table, number, read_table
 from driqa_jax.errors import DataError
 
 _NAMES = ("score", "prediction", "pred", *(name for name in SCORE_NAMES if name != "score"))
@@ -19,7 +18,7 @@ _NAMES = ("score", "prediction", "pred", *(name for name in SCORE_NAMES if name 
 def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
     """The scores of these pictures, (N,) float64, from a CSV with a header and a line for each picture.
 
-    The columns are found by name, see `driqa_jax.data.label_columns` (`image` or `path`; `score` or `prediction`); that
+    The columns are found by name, see `driqa_jax.data.label_tables` (`image` or `path`; `score` or `prediction`); that
     is how `driqa score` and `driqa evaluate --per-image` write. A picture is known by its id, or by the last part of
     its path where that is unique. The file may hold other pictures too.
 
@@ -29,20 +28,14 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
     if not lines:
         raise DataError(file, 1, "is empty; expected a header image,score and a line for each picture")
     (head_line, head), *lines = lines
-    require_width(file, head, lines)
-
-    def numeric(place):
-        cells = [row[place] for _, row in lines if place < len(row)]
-        return 2 * sum(number(cell, delimiter) is not None for cell in cells) > len(lines)
-
-    score = score_column(file, head_line, head, numeric, lambda *unused: "a header that calls it score", names=_NAMES)
-    image, _ = image_columns(file, head_line, head, numeric, score)
+    table = Table.of(file, delimiter, head_line, head, lines)
+    score = table.score_column(lambda *unused: "a header that calls it score", names=_NAMES)
+    image, _ = table.image_columns(score)
     wanted = {name: row for row, name in enumerate(image_ids)}
     short = Counter(_last(name) for name in image_ids)
     wanted |= {_last(name): row for row, name in enumerate(image_ids) if short[_last(name)] == 1}
     found, seen = np.full(len(image_ids), np.nan), {}
-    for line, cells in lines:
-        cells = [*cells, *[""] * len(head)]
+    for line, cells in table.lines:
         row = wanted.get(cells[image], wanted.get(_last(cells[image])))
         if row is None:
             continue

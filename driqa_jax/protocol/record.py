@@ -12,7 +12,7 @@ import numpy as np
 from flax import traverse_util
 
 from driqa_jax.checkpoints.migrations import migrate_config
-from driqa_jax.data.csv_lines import read_lines
+from driqa_jax.data.label_tables import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
 from driqa_jax.io import make_folder, to_csv, write_json, write_text

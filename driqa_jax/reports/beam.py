@@ -9,7 +9,6 @@ a file name need not be UTF-8 and Beam transmits only valid text.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -26,6 +25,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.scorer import Result, Scorer, load
+from driqa_jax.io import csv_line
 from driqa_jax.reports.score_file import WRITERS
 
 COUNTERS = "driqa"  # the namespace of the counters `scored` and `failed`
@@ -137,9 +137,7 @@ def failed_row_of(result: Result, suffix: str) -> bytes:
     path = os.fsdecode(result.path)
     if suffix == ".jsonl":
         return json.dumps({"path": path, "error": result.error}).encode()
-    file = io.StringIO()
-    csv.writer(file, lineterminator="").writerow([path, result.error])
-    return file.getvalue().encode("utf-8", "surrogateescape")
+    return csv_line([path, result.error]).removesuffix("\n").encode("utf-8", "surrogateescape")
 
 
 def _lines(result: Result, suffix: str) -> tuple[str, str]:

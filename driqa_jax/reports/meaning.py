@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import part_name, write_errors
+from driqa_jax.io import csv_line, part_name, write_errors
 from driqa_jax.reports.reference import Reference, shares
 from driqa_jax.reports.score_file import COLUMNS, WRITERS, Row
 
@@ -220,13 +220,11 @@ def _csv_lines(file: io.TextIOBase, meaning: Meaning) -> Iterator[str]:
     rows = csv.reader(file, strict=True)
     head = next(rows)
     score, band = COLUMNS.index("score"), head.index("band")
-    for row in [head], rows:
-        for cells in row:
-            if cells is not head and cells[score]:
-                cells[band] = meaning.band(float(cells[score])) or ""
-            line = io.StringIO()
-            csv.writer(line, lineterminator="\n").writerow(cells)
-            yield line.getvalue()
+    yield csv_line(head)
+    for cells in rows:
+        if cells[score]:
+            cells[band] = meaning.band(float(cells[score])) or ""
+        yield csv_line(cells)
 
 
 def _json_lines(file: io.TextIOBase, meaning: Meaning) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import IO, Any, NamedTuple, Protocol
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
-from driqa_jax.io import require_writable, to_json, write_errors, write_json
+from driqa_jax.io import csv_line, require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
 
 COLUMNS = ("path", "score", "uncertainty", "error")
@@ -89,9 +89,9 @@ class CSVRows:
     rows_of = staticmethod(csv_rows)
 
     def __init__(self, file: IO[str], header: bool = True, columns: Sequence[str] = ()):
-        self._file, self._csv, self._columns = file, csv.writer(file, lineterminator="\n"), columns
+        self._file, self._columns = file, columns
         if header:
-            self._csv.writerow([*COLUMNS, *columns])
+            file.write(csv_line([*COLUMNS, *columns]))
             file.flush()
 
     def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
@@ -99,7 +99,7 @@ class CSVRows:
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
         extra = getattr(row, "extra", {})
         values = ("" if (value := extra.get(name)) is None else value for name in self._columns)
-        self._csv.writerow([row.path, *numbers, row.error or "", *values])
+        self._file.write(csv_line([row.path, *numbers, row.error or "", *values]))
         self._file.flush()
 
 

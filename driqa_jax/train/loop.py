@@ -19,7 +19,7 @@ import optax
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
 from driqa_jax.checkpoints.manager import Checkpoints
-from driqa_jax.data.label_columns import in_config
+from driqa_jax.data.label_tables import in_config
 from driqa_jax.data.open import open_configured
 from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split

@@ -1,23 +1,24 @@
 """Shared by all data sets: a rating, a set's layout, and image files found by name regardless of case."""
 
-from __future__ import annotations
-
 import dataclasses
+import functools
 import hashlib
 import math
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from driqa_jax.errors import DataError
+from driqa_jax.io import file_sha256
 
 
 class Rating(NamedTuple):
-    """One rated image, as listed in its authors' label file.
+    """One rated image, as listed in a label file.
 
     image_id: name in results and splits, the same in every copy of the set. path: of the image, relative to the set's
     folder or one of `Layout.images`. raw: the authors' score. std: their standard deviation of the votes (nan: none).
-    reference, degradation: "" and level: 0 if unknown. file, line: source of the score (a .mat file has no lines).
+    reference, degradation, group (of images that a split must not separate): "" and level: 0 if unknown. file, line:
+    source of the score (a .mat file has no lines).
     """
 
     image_id: str
@@ -31,6 +32,12 @@ class Rating(NamedTuple):
     level: int = 0
     subset: str = ""
     split: str = "train"
+    group: str = ""
+
+    @property
+    def source(self) -> str:
+        """The label file's name and the line, for messages."""
+        return self.file.name if self.line is None else f"{self.file.name}, line {self.line}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +45,8 @@ class Layout:
     """A data set as its authors distribute it.
 
     title, homepage, citation: for people. scores: their meaning in words. scale: the raw scores that map to MOS 0 and
-    1; values beyond are clipped. limits: the lowest and highest possible raw score. images: image folders.
-    labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
+    1; values beyond are clipped. limits: the lowest and highest possible raw score (None: the ends of the scale).
+    images: image folders. labels: label files or a folder of them; a tuple lists alternatives, the preferred first.
     counts: number of ratings by official split ("train" alone if there is none). read: yields the ratings of the set's
     folder in the authors' order, raises DataError. top: the folder that the archive unpacks to. split_optional: a label
     file without the official split is accepted, and everything is "train". releases: versions of the prepared set with
@@ -51,39 +58,39 @@ class Layout:
     citation: str
     scores: str
     scale: tuple[float, float]
-    limits: tuple[float, float]
     images: tuple[str, ...]
     labels: tuple[str | tuple[str, ...], ...]
     counts: Mapping[str, int]
     read: Callable[[pathlib.Path], Iterator[Rating]]
+    limits: tuple[float, float] | None = None
     top: str = ""
     split_optional: bool = False
     releases: Mapping[str, str] = dataclasses.field(default_factory=lambda: {"1.0.0": "First."})
 
     def root(self, folder: pathlib.Path) -> pathlib.Path:
-        """The folder of the label files: `folder`, or `top` inside it if that contains them."""
-        inside = folder / self.top
-        here = any((folder / name).exists() for name in self.label_names())
-        return inside if self.top and inside.is_dir() and not here else folder
+        """The folder of the label files: `folder`, or `top` inside it if that contains them.
 
-    def require_something(self, folder: pathlib.Path) -> None:
-        """Raises DataError if neither an image folder nor a label file of the set exists."""
-        parts = (*self.images, *self.label_names())
-        if not any((self.root(folder) / part).exists() for part in parts):
-            expected = ", ".join(map(repr, parts))
+        Raises DataError if neither an image folder nor a label file of the set exists.
+        """
+        names = self.label_names()
+        is_inside = (folder / self.top).is_dir() and not any((folder / name).exists() for name in names)
+        root = folder / self.top if is_inside else folder
+        if not any((root / part).exists() for part in (*self.images, *names)):
+            expected = ", ".join(map(repr, (*self.images, *names)))
             raise DataError(folder, None, f"nothing of {self.title} is here; expected {expected}")
+        return root
 
     def label_names(self) -> list[str]:
         """The names of all label files, including alternatives."""
-        return [name for entry in self.labels for name in ([entry] if isinstance(entry, str) else entry)]
+        return [name for entry in self._alternatives() for name in entry]
 
     def label_sha256(self, root: pathlib.Path) -> dict[str, str]:
         """sha256 by name of each label file that is read; for a folder, of its files' hashes in name order."""
-        names = [
-            entry if isinstance(entry, str) else next((n for n in entry if (root / n).exists()), entry[0])
-            for entry in self.labels
-        ]
+        names = [next((n for n in entry if (root / n).exists()), entry[0]) for entry in self._alternatives()]
         return {name: _sha256(root / name) for name in names}
+
+    def _alternatives(self) -> list[tuple[str, ...]]:
+        return [(entry,) if isinstance(entry, str) else entry for entry in self.labels]
 
     def unit(self, raw: float) -> float:
         """A raw score as MOS in [0, 1], higher is better."""
@@ -96,20 +103,16 @@ class Layout:
         Raises DataError with file and line at the first defect: a label file that is missing or has another layout, a
         score outside `limits`, an image rated twice.
         """
-        lowest, highest = self.limits
+        lowest, highest = self.limits or sorted(self.scale)
         ratings: dict[str, Rating] = {}
         for rating in self.read(root):
             if not lowest <= rating.raw <= highest:  # nan too
-                raise DataError(
-                    rating.file,
-                    rating.line,
-                    f"the score {rating.raw:g} of {rating.image_id!r} is not in [{lowest:g}, {highest:g}], where "
-                    f"{self.title} has {self.scores}: is this the right label file?",
-                )
+                outside = f"the score {rating.raw:g} of {rating.image_id!r} is not in [{lowest:g}, {highest:g}]"
+                message = f"{outside}, where {self.title} has {self.scores}: is this the right label file?"
+                raise DataError(rating.file, rating.line, message)
             before = ratings.setdefault(rating.image_id.lower(), rating)
             if before is not rating:
-                where = before.file.name if before.line is None else f"{before.file.name}, line {before.line}"
-                raise DataError(rating.file, rating.line, f"{rating.image_id!r} is already listed in {where}")
+                raise DataError(rating.file, rating.line, f"{rating.image_id!r} is already listed in {before.source}")
             yield rating
 
     def expected(self, splits: set[str]) -> dict[str, int]:
@@ -119,30 +122,23 @@ class Layout:
         return dict(self.counts)
 
 
-class ImageFiles:
-    """Finds a set's image files by label name, ignoring case; an exact match wins."""
+def find_images(layout: Layout, root: pathlib.Path, ratings: Sequence[Rating]) -> list[pathlib.Path | None]:
+    """The image file of each rating, or None if it is missing. Letter case is ignored; an exact match wins."""
+    folders = [root, *(root / name for name in (*layout.images, layout.top))]
 
-    def __init__(self, layout: Layout, root: pathlib.Path):
-        self._tops = [root, *(root / folder for folder in (*layout.images, *([layout.top] if layout.top else [])))]
-        self._listings: dict[pathlib.Path, tuple[dict, dict]] = {}
+    @functools.cache
+    def listing(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+        files = sorted(folder.iterdir()) if folder.is_dir() else []
+        return {file.name.lower(): file for file in files} | {file.name: file for file in files}
 
-    def find(self, rating: Rating) -> pathlib.Path | None:
-        """The image's file, or None if it is missing."""
-        return next((file for top in self._tops if (file := self._below(top, rating.path))), None)
+    def find(here: pathlib.Path, names: list[str]) -> pathlib.Path | None:
+        if not names:
+            return here
+        inside = listing(here).get(names[0]) or listing(here).get(names[0].lower())
+        return find(inside, names[1:]) if inside else None
 
-    def _below(self, here: pathlib.Path, path: str) -> pathlib.Path | None:
-        for name in path.split("/"):
-            exact, lower = self._listing(here)
-            here = exact.get(name) or lower.get(name.lower())
-            if here is None:
-                return None
-        return here
-
-    def _listing(self, folder: pathlib.Path) -> tuple[dict[str, pathlib.Path], dict[str, pathlib.Path]]:
-        if folder not in self._listings:
-            exact = {file.name: file for file in sorted(folder.iterdir())} if folder.is_dir() else {}
-            self._listings[folder] = exact, {name.lower(): file for name, file in exact.items()}
-        return self._listings[folder]
+    paths = (rating.path.split("/") for rating in ratings)
+    return [next(filter(None, (find(folder, names) for folder in folders)), None) for names in paths]
 
 
 def number(file: pathlib.Path, line: int | None, text: str, of: str) -> float:
@@ -167,6 +163,6 @@ def require_file(file: pathlib.Path, title: str) -> pathlib.Path:
 
 def _sha256(path: pathlib.Path) -> str:
     if path.is_dir():
-        parts = [_sha256(file) for file in sorted(path.iterdir()) if file.is_file()]
+        parts = [file_sha256(file) for file in sorted(path.iterdir()) if file.is_file()]
         return hashlib.sha256("".join(parts).encode()).hexdigest()
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return file_sha256(path)

@@ -1,7 +1,5 @@
 """Read label tables: CSV with a header, lines of words, .xlsx sheets, .mat vectors."""
 
-from __future__ import annotations
-
 import pathlib
 import posixpath
 import re
@@ -12,14 +10,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import scipy.io
 
-from driqa_jax.data.csv_lines import read_lines
 from driqa_jax.data.datasets._layout import require_file
+from driqa_jax.data.label_tables import Lines, read_lines
 from driqa_jax.errors import DataError
 
-Cells = dict[str, str]
 
-
-def csv_rows(file: pathlib.Path, title: str, columns: Sequence[str]) -> Iterator[tuple[int, Cells]]:
+def csv_rows(file: pathlib.Path, title: str, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column of each row below the header.
 
     Raises DataError if the file is missing, lacks one of `columns`, or has no row below its header.
@@ -42,7 +38,7 @@ def word_lines(file: pathlib.Path, title: str, words: int) -> Iterator[tuple[int
 
 def xlsx_rows(
     file: pathlib.Path, title: str, columns: Sequence[str], sheet: str | None = None
-) -> Iterator[tuple[int, Cells]]:
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Row number and cells by column of each row below the header of a sheet (default: the first).
 
     The header is the first row that contains all of `columns`. Whole numbers have no decimals ("1600", not "1600.0").
@@ -76,18 +72,17 @@ def mat_vector(file: pathlib.Path, title: str, key: str, length: int) -> np.ndar
     return np.array([str(np.squeeze(entry)) for entry in vector]) if vector.dtype == object else vector
 
 
-def _named(file, title, columns, lines):
+def _named(
+    file: pathlib.Path, title: str, columns: Sequence[str], lines: Lines
+) -> Iterator[tuple[int, dict[str, str]]]:
     """Line number and cells by column of each row; `lines` are (number, cells), the header first."""
-    head = lines[0][1] if lines else []
+    top, head = lines[0] if lines else (1, [])
     absent = [column for column in columns if column not in head]
     if absent:
-        raise DataError(
-            file,
-            lines[0][0] if lines else 1,
-            f"has no column {absent[0]!r}, its header is {[cell for cell in head if cell]}: not {title}'s label file",
-        )
+        listed = [cell for cell in head if cell]
+        raise DataError(file, top, f"has no column {absent[0]!r}, its header is {listed}: not {title}'s label file")
     if len(lines) < 2:
-        raise DataError(file, lines[0][0], "has no ratings below its header")
+        raise DataError(file, top, "has no ratings below its header")
     for line, row in lines[1:]:
         cells = dict(zip(head, [*row, *[""] * len(head)], strict=False))
         if not cells[columns[0]]:
@@ -95,25 +90,24 @@ def _named(file, title, columns, lines):
         yield line, cells
 
 
-_MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _RELATION = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}id"
 
 
-def _sheet(file, archive, name):
+def _sheet(file: pathlib.Path, archive: zipfile.ZipFile, name: str | None) -> Iterator[tuple[int, list[str]]]:
     """1-based row numbers and cell texts of the sheet `name`, without empty rows."""
-    book = ElementTree.fromstring(archive.read("xl/workbook.xml"))
-    sheets = {entry.get("name"): entry.get(_RELATION) for entry in book.iter(f"{_MAIN}sheet")}
+
+    def parsed(part: str) -> ElementTree.Element:
+        return ElementTree.fromstring(archive.read(part))
+
+    sheets = {entry.get("name"): entry.get(_RELATION) for entry in parsed("xl/workbook.xml").iterfind(".//{*}sheet")}
     if name is not None and name not in sheets:
         raise DataError(file, None, f"has no sheet {name!r}; its sheets are {', '.join(sheets)}")
-    relations = ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))
-    targets = {entry.get("Id"): entry.get("Target") for entry in relations}
+    targets = {entry.get("Id"): entry.get("Target") for entry in parsed("xl/_rels/workbook.xml.rels")}
     target = targets[sheets[name] if name is not None else next(iter(sheets.values()))]
-    shared = []
-    if "xl/sharedStrings.xml" in archive.namelist():
-        strings = ElementTree.fromstring(archive.read("xl/sharedStrings.xml"))
-        shared = ["".join(text.text or "" for text in entry.iter(f"{_MAIN}t")) for entry in strings]
-    page = ElementTree.fromstring(archive.read(posixpath.join("xl", target).lstrip("/")))
-    for number, row in enumerate(page.iter(f"{_MAIN}row"), start=1):
+    has_shared = "xl/sharedStrings.xml" in archive.namelist()
+    shared = [_joined(entry) for entry in parsed("xl/sharedStrings.xml")] if has_shared else []
+    rows = parsed(posixpath.join("xl", target).lstrip("/")).iterfind(".//{*}row")
+    for number, row in enumerate(rows, start=1):
         cells: list[str] = []
         for cell in row:
             column = _column(cell.get("r", ""), len(cells))
@@ -122,18 +116,22 @@ def _sheet(file, archive, name):
             yield int(row.get("r", number)), cells
 
 
-def _column(reference, default):
-    letters = re.match(r"[A-Z]*", reference).group()
+def _column(reference: str, default: int) -> int:
+    """The 0-based column of a cell reference such as "AB7"."""
     index = 0
-    for letter in letters:
+    for letter in reference.rstrip("0123456789"):
         index = 26 * index + ord(letter) - ord("A") + 1
-    return index - 1 if letters else default
+    return index - 1 if index else default
 
 
-def _text(cell, shared):
+def _joined(entry: ElementTree.Element) -> str:
+    return "".join(text.text or "" for text in entry.iterfind(".//{*}t"))
+
+
+def _text(cell: ElementTree.Element, shared: Sequence[str]) -> str:
     if cell.get("t") == "inlineStr":
-        return "".join(text.text or "" for text in cell.iter(f"{_MAIN}t")).strip()
-    value = cell.findtext(f"{_MAIN}v", "")
+        return _joined(cell).strip()
+    value = cell.findtext("{*}v", "")
     if cell.get("t") == "s":
         return shared[int(value)].strip()
     return value[:-2] if re.fullmatch(r"-?\d+\.0", value) else value.strip()

@@ -1,16 +1,14 @@
 """The tensorflow_datasets builder of every data set: rated images from the user's folder."""
 
-from __future__ import annotations
-
 import pathlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from driqa_jax.data import near_duplicates
-from driqa_jax.data.datasets._layout import ImageFiles, Layout, Rating
+from driqa_jax.data.datasets._layout import Layout, Rating, find_images
 from driqa_jax.errors import DataError
 from driqa_jax.progress import ProgressFn, counter, silent
 
@@ -25,8 +23,8 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     (nan: none); image_id; subset; group: the reference, else the first of the near duplicates; reference, degradation
     ("" if unknown); level (from 1, as the authors count; 0 if unknown); row: position in the authors' list, from 0.
 
-    The metadata contain the labels of all images by split, and the sha256 of each label file. Set
-    `progress` to a `driqa_jax.progress.ProgressFn` to follow the preparation.
+    The metadata contain the labels of all images by split, and the sha256 of each label file. `progress` follows the
+    preparation.
     """
 
     LAYOUT: Layout
@@ -51,30 +49,21 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        folder = pathlib.Path(dl_manager.manual_dir)
-        self.LAYOUT.require_something(folder)
-        root = self.LAYOUT.root(folder)
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        root = self.LAYOUT.root(pathlib.Path(dl_manager.manual_dir))
         ratings = list(self.LAYOUT.ratings(root))
         require_counts(self.LAYOUT, ratings)
-        images = ImageFiles(self.LAYOUT, root)
-        files = [images.find(rating) for rating in ratings]
+        files = find_images(self.LAYOUT, root, ratings)
         require_images(self.LAYOUT, ratings, files)
         groups = [rating.reference for rating in ratings]
         if not all(groups):
             names = [rating.image_id for rating in ratings]
             groups = scenes(names, files, counter(self.progress, "looking for siblings", len(files)))
-        examples = [
-            {
-                "mos": self.LAYOUT.unit(rating.raw),
-                "mos_raw": rating.raw,
-                "mos_std": rating.std,
-                **{key: getattr(rating, key) for key in ("image_id", "subset", "reference", "degradation", "level")},
-                "group": group,
-                "row": row,
-            }
-            for row, (rating, group) in enumerate(zip(ratings, groups, strict=True))
-        ]
+        examples = []
+        for row, (rating, group) in enumerate(zip(ratings, groups, strict=True)):
+            scores = {"mos": self.LAYOUT.unit(rating.raw), "mos_raw": rating.raw, "mos_std": rating.std}
+            texts = {key: getattr(rating, key) for key in TEXTS}
+            examples.append({**scores, **texts, "group": group, "level": rating.level, "row": row})
         tell = counter(self.progress, "writing", len(examples))
         tables, generators = {}, {}
         for split in self.LAYOUT.expected({rating.split for rating in ratings}):
@@ -85,7 +74,9 @@ class RatedImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata["label_files"] = self.LAYOUT.label_sha256(root)
         return generators
 
-    def _generate_examples(self, images: list[tuple[pathlib.Path, dict]], tell: Callable[[], None]):
+    def _generate_examples(
+        self, images: list[tuple[pathlib.Path, dict]], tell: Callable[[], None]
+    ) -> Iterator[tuple[int, dict]]:
         for number, (file, example) in enumerate(images):
             yield number, {"image": file.read_bytes(), **example}
             tell()
@@ -128,7 +119,7 @@ def require_images(layout: Layout, ratings: list[Rating], files: list[pathlib.Pa
 def scenes(names: list[str], files: list[pathlib.Path], tell: Callable[[], None]) -> list[str]:
     """The cluster of each image, named by its first member so that it does not depend on the order of a folder."""
 
-    def error(file, cause):
+    def error(file: pathlib.Path, cause: Exception) -> DataError:
         return DataError(file, None, f"this picture cannot be read ({cause})")
 
     rows = near_duplicates.describe_all(files, pathlib.Path.read_bytes, error, tell)

@@ -4,8 +4,6 @@ Traps: the CSV files begin with a BOM and pad every row with empty cells, and on
 name in the CSV. Subsets: ss01, images of a camera archive; ss02, taken for the set; ss03, photographs from the web.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 
@@ -31,7 +29,6 @@ LAYOUT = Layout(
     citation="N. Ahmed, S. Asif, Journal of Electronic Imaging 31(5):053010, 2022",
     scores="MOS, 0 to 1",
     scale=(0, 1),
-    limits=(0, 1),
     images=("Images",),
     labels=tuple(SPLITS.values()),
     counts={"train": 10000, "test": 2000},

@@ -3,8 +3,7 @@
 Traps: letter case differs between copies; in the sheet the image `1600` is a number, and the table begins at cell D4.
 """
 
-from __future__ import annotations
-
+import math
 import pathlib
 import re
 from collections.abc import Iterator
@@ -49,7 +48,7 @@ def _text(file: pathlib.Path) -> Iterator[Rating]:
         yield _rating(file, line, name, score)
 
 
-def _rating(file, line, name, score, std=float("nan")):
+def _rating(file: pathlib.Path, line: int, name: str, score: str, std: float = math.nan) -> Rating:
     match = _NAME.fullmatch(name)
     if not match or match["type"].lower() not in TYPES.values():
         raise DataError(file, line, f"{name!r} is not <name>.<type>.<level>.png: not the label file of {TITLE}")
@@ -64,7 +63,6 @@ LAYOUT = Layout(
     citation="E. C. Larson, D. M. Chandler, Journal of Electronic Imaging 19(1):011006, 2010",
     scores="DMOS, lower is better",
     scale=(1, 0),
-    limits=(0, 1),
     images=("dst_imgs",),
     labels=((SHEET, TEXT),),
     counts={"train": 866},

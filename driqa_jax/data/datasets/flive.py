@@ -5,8 +5,6 @@ The three images of `EE371R/` are always train, because published copies of the 
 are read; patches have separate scores (`labels_patch.csv`).
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 
@@ -35,7 +33,7 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
         yield rated(root / SCORES, line, name, cells["mos"], subset=name.split("/")[0], split=split)
 
 
-def _truth(file, line, cell):
+def _truth(file: pathlib.Path, line: int, cell: str) -> bool:
     if cell.lower() not in _TRUTH:
         raise DataError(file, line, f"is_valid must be True or False, got {cell!r}")
     return _TRUTH[cell.lower()]
@@ -47,7 +45,6 @@ LAYOUT = Layout(
     citation="Z. Ying, H. Niu, P. Gupta, D. Mahajan, D. Ghadiyaram, A. Bovik, CVPR 2020",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("voc_emotic_ava", "blur_dataset", "EE371R"),
     labels=(SCORES, TEST, VALIDATION),
     counts={"train": 30256, "val": 7727, "test": 1827},

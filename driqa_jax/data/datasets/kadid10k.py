@@ -4,8 +4,6 @@ Traps: `dmos` is better when *higher*; `var` holds standard deviations; the 81 r
 images.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator
@@ -49,7 +47,6 @@ LAYOUT = Layout(
     citation="H. Lin, V. Hosu, D. Saupe, QoMEX 2019",
     scores="scores from 1 to 5, named dmos yet higher is better",
     scale=(1, 5),
-    limits=(1, 5),
     images=("images",),
     labels=(SCORES,),
     counts={"train": 10125},

@@ -5,8 +5,6 @@ split, and 1 to 5 in `koniq10k_scores_and_distributions.csv`, where `MOS_zscore`
 two scales. This reader uses 0 to 100. It ignores `SD`, which describes the five-point votes in both files.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 
@@ -41,7 +39,6 @@ LAYOUT = Layout(
     citation="V. Hosu, H. Lin, T. Sziranyi, D. Saupe, IEEE Transactions on Image Processing 29:4041-4056, 2020",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("1024x768", "512x384"),
     labels=((SETS, SCORES),),
     counts={"train": 7058, "val": 1000, "test": 2015},

@@ -4,8 +4,6 @@ Traps: row i of the 982 is the i-th image of the folders in a fixed order; `orgs
 are the realigned ones (`dmos_realigned.mat`, not `dmos.mat`), and 24 of them lie outside 0 to 100.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 
@@ -27,15 +25,9 @@ def read(root: pathlib.Path) -> Iterator[Rating]:
     for row, (folder, k) in enumerate(images):
         if not originals[row]:
             name = f"{folder}/img{k}.bmp"
-            yield Rating(
-                image_id=name,
-                path=name,
-                raw=float(scores[row]),
-                file=file,
-                std=float(deviations[row]),
-                reference=pathlib.PurePath(str(references[row])).stem,
-                degradation=folder,
-            )
+            reference = pathlib.PurePath(str(references[row])).stem
+            score, std = float(scores[row]), float(deviations[row])
+            yield Rating(name, name, score, file, std=std, reference=reference, degradation=folder)
 
 
 LAYOUT = Layout(

@@ -3,8 +3,6 @@
 Traps: the first seven rows are the observers' training images, stored in a separate folder; BMP and JPEG are mixed.
 """
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 
@@ -35,7 +33,6 @@ LAYOUT = Layout(
     citation="D. Ghadiyaram, A. C. Bovik, IEEE Transactions on Image Processing 25(1):372-387, 2016",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("Images",),
     labels=(NAMES, SCORES, DEVIATIONS),
     counts={"train": 1162},

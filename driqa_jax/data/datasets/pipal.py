@@ -5,8 +5,6 @@ and score; the release only numbers its types (names from Table 10 of arXiv:2011
 variants); variants are not levels.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator
@@ -45,7 +43,6 @@ LAYOUT = Layout(
     citation="J. Gu, H. Cai, H. Chen, X. Ye, J. Ren, C. Dong, ECCV 2020",
     scores="Elo ratings, higher is better",
     scale=(916.7136, 1835.9856),  # the lowest and the highest of the 23,200
-    limits=(916.7136, 1835.9856),
     images=("Distortion_1", "Distortion_2", "Distortion_3", "Distortion_4"),
     labels=(LABELS,),
     counts={"train": 23200},

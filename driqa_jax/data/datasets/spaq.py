@@ -1,7 +1,5 @@
 """SPAQ as its authors distribute it: `TestImage/`, full-size photographs of phones, and a sheet of scores."""
 
-from __future__ import annotations
-
 import pathlib
 from collections.abc import Iterator
 
@@ -26,7 +24,6 @@ LAYOUT = Layout(
     citation="Y. Fang, H. Zhu, Y. Zeng, K. Ma, Z. Wang, CVPR 2020",
     scores="MOS, 0 to 100",
     scale=(0, 100),
-    limits=(0, 100),
     images=("TestImage",),
     labels=(SCORES,),
     counts={"train": 11125},

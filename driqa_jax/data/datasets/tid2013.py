@@ -3,8 +3,6 @@
 Traps: the score precedes the name, and letter case differs between names and files.
 """
 
-from __future__ import annotations
-
 import pathlib
 import re
 from collections.abc import Iterator
@@ -32,22 +30,17 @@ _NAME = re.compile(r"(i\d\d)_(\d\d)_([1-5])\.bmp")
 
 def read(root: pathlib.Path) -> Iterator[Rating]:
     """The ratings in the order of the label file."""
-    file = root / SCORES
-    rows = list(word_lines(file, TITLE, 2))
-    deviations = [number(root / DEVIATIONS, line, word, "mos_std") for line, (word,) in _deviations(root, len(rows))]
-    for (line, (score, name)), std in zip(rows, deviations, strict=True):
+    file, std_file = root / SCORES, root / DEVIATIONS
+    rows, deviations = list(word_lines(file, TITLE, 2)), list(word_lines(std_file, TITLE, 1))
+    if len(deviations) != len(rows):
+        raise DataError(std_file, None, f"has {len(deviations)} lines, {SCORES} has {len(rows)}: they must match")
+    for (line, (score, name)), (std_line, (deviation,)) in zip(rows, deviations, strict=True):
         match = _NAME.fullmatch(name.lower())
         if not match or not 1 <= int(match[2]) <= len(TYPES):
             raise DataError(file, line, f"{score!r} {name!r} is not a score and iRR_TT_L.bmp: not {TITLE}'s label file")
         kind = {"degradation": TYPES[int(match[2]) - 1], "level": int(match[3])}
+        std = number(std_file, std_line, deviation, "mos_std")
         yield rated(file, line, name, score, image_id=name.lower(), std=std, reference=match[1], **kind)
-
-
-def _deviations(root, count):
-    rows = list(word_lines(root / DEVIATIONS, TITLE, 1))
-    if len(rows) != count:
-        raise DataError(root / DEVIATIONS, None, f"has {len(rows)} lines, {SCORES} has {count}: they must match")
-    return rows
 
 
 LAYOUT = Layout(
@@ -56,7 +49,6 @@ LAYOUT = Layout(
     citation="N. Ponomarenko et al., Signal Processing: Image Communication 30:57-77, 2015",
     scores="MOS, 0 to 9",
     scale=(0, 9),
-    limits=(0, 9),
     images=("distorted_images",),
     labels=(SCORES, DEVIATIONS),
     counts={"train": 3000},
