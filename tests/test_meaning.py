@@ -182,8 +182,14 @@ def test_weights_without_a_reference_refuse_percentiles(fake, photos, tmp_path, 
 
 def test_sidecars_hold_stars_and_findings_and_are_explained_once(fake, photos, tmp_path, scorer, capsys):
     words = ["score", photos, "-o", tmp_path / "s.csv", "--xmp", "darktable"]
-    code, _, err = driqa(*words, "--dry-run", capsys=capsys)
-    assert code == 0 and "5 sidecars to write" in err and "0.jpg.xmp: would be written, rating none ->" in err
+    assert driqa(*words[:4], capsys=capsys)[0] == 0  # scored before, without sidecars
+    code, _, err = driqa(*words, "--resume", "--dry-run", capsys=capsys)
+    assert (
+        code == 0
+        and "5 rows kept" in err
+        and "5 sidecars to write" in err
+        and "0.jpg.xmp: would be written, rating none ->" in err
+    )
     assert not list(photos.glob("*.xmp"))
     code, _, err = driqa(*words, capsys=capsys)
     assert code == 0 and "5 sidecars written" in err and len(fake) == 10

@@ -1,7 +1,5 @@
 """Raw photos, through LibRaw (the extra `raw`): the embedded preview, or the developed sensor data."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 from collections.abc import Callable

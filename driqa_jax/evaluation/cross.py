@@ -1,7 +1,5 @@
 """The cross table: the agreement of several sources of scores with human scores on several data sets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

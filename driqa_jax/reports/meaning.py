@@ -119,15 +119,15 @@ class Meaning:
         return self.bands is not None and self.bands.by == "folder"
 
     def describe(self) -> dict[str, Any]:
-        """Plain values for the provenance; {} without columns that depend on them."""
-        described: dict[str, Any] = {"columns": list(self.columns)} if self.columns else {}
+        """Plain values for the provenance, about the columns alone; {} without columns."""
+        if not self.columns:
+            return {}
+        described: dict[str, Any] = {"columns": list(self.columns)}
         if self.reference:
             described["reference"] = self.reference.describe()
-        if self.bands:
-            described["bands"] = {
-                "by": self.bands.by,
-                "from": dict(zip(self.bands.names, self.bands.starts, strict=True)),
-            }
+        if self.bands and "band" in self.columns:
+            starts = dict(zip(self.bands.names, self.bands.starts, strict=True))
+            described["bands"] = {"by": self.bands.by, "from": starts}
         return described
 
     def values(self, score: float | None, decoded: str | None = None) -> dict[str, Any]:

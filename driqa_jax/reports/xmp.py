@@ -8,8 +8,6 @@ with the separator | (Lightroom, darktable), `digiKam:TagsList` with / (digiKam,
 `dc:subject`. The namespace `OWN` holds what this package wrote, so that it can be told from what a person wrote.
 """
 
-from __future__ import annotations
-
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
