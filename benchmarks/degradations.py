@@ -25,9 +25,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from benchmarks.options import result_file
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
-from driqa_jax.cli.options import result_file
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.degradations import (
     DEGRADATIONS,

@@ -29,8 +29,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from benchmarks.options import result_file
 from benchmarks.peers import CLASSICAL, DEEP
-from driqa_jax.cli.options import result_file
 from driqa_jax.errors import UserError
 from driqa_jax.inference.effort import EFFORTS
 from driqa_jax.io import write_json

@@ -26,9 +26,10 @@ from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from benchmarks.collectives import count_collectives
+from benchmarks.options import result_file
 from driqa_jax import distributed
 from driqa_jax.checkpoints import state
-from driqa_jax.cli.options import positive, result_file
+from driqa_jax.cli.options import positive
 from driqa_jax.data.open import open_source
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_json

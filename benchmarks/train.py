@@ -47,10 +47,11 @@ import ml_collections
 import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
+from benchmarks.options import result_file
 from benchmarks.stage2 import fresh_params, fresh_step, synthetic_batch
 from benchmarks.timed_loop import time_loop
 from driqa_jax import distributed
-from driqa_jax.cli.options import positive, result_file
+from driqa_jax.cli.options import positive
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
 from driqa_jax.models.precision import COMPUTE

@@ -82,13 +82,14 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
         raise UserError("Apache Beam is not installed; pip install 'driqa_jax[beam]'") from None
     from driqa_jax.inference.scorer import load
     from driqa_jax.reports import beam as scoring
+    from driqa_jax.reports.score_file import WRITERS
 
-    if os.path.splitext(args.output)[1] not in scoring.SUFFIXES:
-        raise UserError(f"{args.output}: the extension must be one of {', '.join(scoring.SUFFIXES)}")
+    if os.path.splitext(args.output)[1] not in WRITERS:
+        raise UserError(f"{args.output}: the extension must be one of {', '.join(WRITERS)}")
     if not args.input and not args.paths_from:
         raise UserError("nothing to score; give --input PATTERN or --paths-from FILE")
     for pattern in (*args.input, *args.paths_from):
-        scoring.check_pattern(pattern)
+        check_pattern(pattern)
     about = load(args.model, **loading(args))  # a wrong model is told before any worker starts
     options = PipelineOptions(beams)
     runner = options.view_as(StandardOptions).runner
@@ -104,13 +105,50 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
     scored, failed = (
         (globs, named) | beam.Flatten() | scoring.ScoreFiles(scoring.ScorerHandler(args.model, **loading(args)))
     )
-    scoring.write_rows(scored, failed, args.output, args.shards)
+    write_rows(scored, failed, args.output, args.shards)
     done = pipeline.run()
     done.wait_until_finish()
     counts = {name: _counted(done, name) for name in ("scored", "failed")}
     _describe(args.output, about, counts)
     print(", ".join(f"{count} {name}" for name, count in counts.items()), file=sys.stderr)
     return 1 if counts["failed"] else 0
+
+
+def check_pattern(pattern: str) -> None:
+    """Raises UserError, before any worker starts, for a folder or a pattern without a match."""
+    from apache_beam.io.filesystems import FileSystems
+
+    if os.path.isdir(pattern):
+        raise UserError(f"{pattern}: is a folder; give a pattern, for example '{os.path.join(pattern, '**.jpg')}'")
+    try:
+        (match,) = FileSystems.match([pattern], limits=[1])
+    except Exception as error:  # each file system raises its own types
+        raise UserError(f"{pattern}: cannot be listed ({error})") from None
+    if not match.metadata_list:
+        raise UserError(f"{pattern}: matches nothing")
+
+
+def write_rows(scored, failed, output: str, shards: int) -> None:
+    """Write shards with the rows of `driqa score`, `scores-00000-of-00004.csv`, and `scores.failed-...` (path, error).
+
+    Args:
+      scored, failed: the collections of `ScoreFiles`.
+      output: .csv or .jsonl on any of Beam's file systems.
+      shards: number of files; 0 leaves it to the runner.
+    """
+    import apache_beam as beam
+    from apache_beam.io import WriteToText
+
+    from driqa_jax.reports.beam import failed_row_of, row_of
+    from driqa_jax.reports.score_file import COLUMNS
+
+    base, suffix = os.path.splitext(output)
+    header, failed_header = (",".join(COLUMNS), "path,error") if suffix == ".csv" else (None, None)
+    write = WriteToText(base, suffix, num_shards=shards, header=header)
+    scored | "scored rows" >> beam.Map(row_of, suffix) | "write scores" >> write
+    fewer = min(shards, 1)
+    write = WriteToText(f"{base}.failed", suffix, num_shards=fewer, header=failed_header, skip_if_empty=True)
+    failed | "failed rows" >> beam.Map(failed_row_of, suffix) | "write failed" >> write
 
 
 def _counted(done, name: str) -> int:

@@ -12,9 +12,9 @@ import pytest
 from fake_model import METADATA, fake_params, fake_scorer, pictures
 from PIL import Image
 
+from benchmarks.options import result_file
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.cli import main as cli
-from driqa_jax.cli.options import result_file
 from driqa_jax.cli.train import parse_overrides
 from driqa_jax.errors import UserError
 from driqa_jax.train.config import default

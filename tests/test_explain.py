@@ -17,7 +17,7 @@ from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.explain import Explainer
 from driqa_jax.inference.labels import label
 from driqa_jax.inference.tiling import through_tiles, tile_starts
-from driqa_jax.reports.colormap import colour_stops, colours, overlay
+from driqa_jax.reports.colormap import color_stops, colors, overlay
 from driqa_jax.reports.explanation_png import sheet
 
 
@@ -157,13 +157,13 @@ def test_tiles_cover_a_side_evenly():
 
 
 def test_colours_rise_in_lightness_and_the_overlay_shows_the_photo(found):
-    luma = colours(np.arange(0, 101, 10)) @ np.array([0.2126, 0.7152, 0.0722])
+    luma = colors(np.arange(0, 101, 10)) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luma) > 0).all()
-    assert len(colour_stops(5)) == 5 and all(len(stop) == 7 and stop[0] == "#" for stop in colour_stops(5))
+    assert len(color_stops(5)) == 5 and all(len(stop) == 7 and stop[0] == "#" for stop in color_stops(5))
     over = overlay(found)
     assert over.shape == found.picture.shape and over.dtype == np.uint8
-    grey = np.asarray(Image.fromarray(found.picture).convert("L"), float)
-    assert np.corrcoef(over.mean(axis=2).ravel(), grey.ravel())[0, 1] > 0.5
+    gray = np.asarray(Image.fromarray(found.picture).convert("L"), float)
+    assert np.corrcoef(over.mean(axis=2).ravel(), gray.ravel())[0, 1] > 0.5
 
 
 def test_a_sheet_is_deterministic_and_accepts_any_name(scorer, image, found):

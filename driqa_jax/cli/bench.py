@@ -1,13 +1,12 @@
 """`driqa bench`: names the benchmark command. Benchmarks belong to the repository and are not installed."""
 
-from __future__ import annotations
-
 import argparse
 
+from driqa_jax.cli.options import Subparsers
 from driqa_jax.errors import UserError
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = subparsers.add_parser("bench", help="name the benchmark command", add_help=False, allow_abbrev=False)
     parser.add_argument("name", nargs="?", metavar="NAME")

@@ -1,20 +1,5 @@
-"""`driqa data`: check a data set as its authors distribute it, prepare it for training, split it, find leaks."""
+"""Check and prepare data sets that you have.
 
-from __future__ import annotations
-
-import argparse
-import os
-import pathlib
-import sys
-
-from driqa_jax.cli.options import add_command, add_label_options
-from driqa_jax.cli.sources import assign_split, open_data
-from driqa_jax.data.datasets import NAMES
-from driqa_jax.errors import UserError
-from driqa_jax.progress import Progress
-
-_SHOWN = 20  # defects in full; the others are counted
-_EXAMPLES = """\
 examples:
   driqa data list
   driqa data check biq2021 --data-dir BIQ2021
@@ -24,105 +9,65 @@ examples:
 
 No command downloads data. `driqa data list` names the source of each set; keep its folder as its authors distribute it.
 """
-_CHECK_EXAMPLES = """\
-examples:
-  driqa data check biq2021 --data-dir BIQ2021 --decode
-  driqa data check ratings.csv --mos-range 1 5
 
-exit codes: 0 complete, 1 something is missing or broken, 2 nothing of the set was found, 130 Ctrl-C, 143 SIGTERM
-"""
-_PREPARE_EXAMPLES = """\
-example:
-  driqa data prepare biq2021 --data-dir BIQ2021 --out prepared
+import argparse
+import os
+import pathlib
+import sys
 
-A prepared set is kept. An interrupted run leaves no partial set.
+from driqa_jax.cli.options import Subparsers, add_command, add_label_options
+from driqa_jax.cli.sources import assign_split, open_data
+from driqa_jax.data.datasets import NAMES
+from driqa_jax.errors import UserError
+from driqa_jax.progress import Progress
 
-exit codes: 0 prepared, 2 cannot be prepared, 130 Ctrl-C, 143 SIGTERM
-"""
-_SPLIT_EXAMPLES = """\
-examples:
-  driqa data split koniq10k --data-dir prepared --hash 3 -o koniq_3.json
-  driqa data split biq2021 --data-dir prepared --hash 0 --of train -o biq2021_train_0.json
-  driqa data split koniq10k --data-dir prepared --published ARNIQA/datasets/KonIQ-10k/splits --number 0 -o a0.json
-  driqa train --config configs/biq2021_lite.py --config.data.split_file=koniq_3.json --config.data.train=train
-
---hash assigns a fifth of the references to test and a tenth of the others to val; a set without references is divided
-by scene. The hash is the same in every process. The file records the rule and a sha256 of the assignment.
-
-exit codes: 0 written, 2 cannot be drawn, for example because it would divide a reference
-"""
-_LEAKS_EXAMPLES = """\
-examples:
-  driqa data leaks biq2021 --data-dir BIQ2021/tfds -o leaks
-  driqa data leaks live tid2013 --data-dir prepared -o leaks
-  driqa data leaks ratings.csv biq2021 --data-dir BIQ2021/tfds
-
-With one set, compares its splits. With two sets, compares all images of both. OUT receives a CSV of all pairs and a
-contact sheet of some.
-
-exit codes: 0 nothing is shared, 1 something is shared, 2 a set cannot be read, 130 Ctrl-C, 143 SIGTERM
-"""
+_SHOWN = 20  # defects in full; the others are counted
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Check and prepare data sets that you have."
-    parser = add_command(subparsers, "data", "check and prepare data sets", about, _EXAMPLES)
+    parser = add_command(subparsers, "data", "check and prepare data sets", __doc__)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add_command(actions, "list", "list the data sets", "List the data sets with image count and source.", run=_list)
-    about = "Compare a data set with what its authors distribute, and report what is missing."
-    check = add_command(actions, "check", "report what is missing", about, _CHECK_EXAMPLES, run=_check)
+    add_command(actions, "list", "list the data sets", _list.__doc__, run=_list)
+
+    check = add_command(actions, "check", "report what is missing", _check.__doc__, run=_check)
     check.add_argument("--decode", action="store_true", help="also decode every image")
     original = "the data set's folder as its authors distribute it"
     check.add_argument("name", metavar="NAME|CSV", help=f"data set: {', '.join(NAMES)}; or a CSV image,mos")
     check.add_argument("--data-dir", metavar="D", help=f"{original}; for a CSV, of its images (default: its folder)")
     add_label_options(check)
 
-    about = "Write a data set in the training format: ArrayRecord files, with repeated images in one group."
     summary = "write a data set in the training format"
-    prepare = add_command(actions, "prepare", summary, about, _PREPARE_EXAMPLES, run=_prepare)
+    prepare = add_command(actions, "prepare", summary, _prepare.__doc__, run=_prepare)
     prepare.add_argument("--out", metavar="O", help="output folder (default: tfds in the data's folder)")
     prepare.add_argument("name", choices=NAMES, metavar="NAME", help=f"data set: {', '.join(NAMES)}")
     prepare.add_argument("--data-dir", required=True, metavar="D", help=original)
-    _add_split(actions)
-    _add_leaks(actions)
 
-
-def _add_split(actions) -> None:
-    about = "Write a split file: by stable hash, by subset, official or published."
-    split = add_command(actions, "split", "write a split file", about, _SPLIT_EXAMPLES, run=_split)
+    split = add_command(actions, "split", "write a split file", _split.__doc__, run=_split)
     split.add_argument("name", metavar="NAME|CSV", help="prepared data set, or CSV image,mos")
     rule = split.add_mutually_exclusive_group(required=True)
     rule.add_argument("--hash", type=int, metavar="K", help="split K (0, 1, ...) by stable hash, 80/20")
     rule.add_argument("--without", metavar="SUBSET", help="test on this subset, train on the others")
     rule.add_argument("--official", action="store_true", help="the split of the set's authors")
     rule.add_argument("--published", metavar="DIR", help="folder of ARNIQA's .npy files or LIQE's text files")
-    split.add_argument(
-        "--of", default="", metavar="PART", help="with --hash or --without: divide only this part of the set's split"
-    )
+    about = "with --hash or --without: divide only this part of the set's split"
+    split.add_argument("--of", default="", metavar="PART", help=about)
     split.add_argument("--number", type=int, default=0, metavar="N", help="number of ARNIQA's split (default: 0)")
     split.add_argument("-o", "--output", required=True, metavar="S.json", help="output file")
-    _add_source_options(split)
 
-
-def _add_leaks(actions) -> None:
-    about = "Find images that occur in two sets, or in two splits of one set, by perceptual hash."
-    summary = "find images that sets or splits share"
-    leaks = add_command(actions, "leaks", summary, about, _LEAKS_EXAMPLES, run=_leaks)
+    leaks = add_command(actions, "leaks", "find images that sets or splits share", _leaks.__doc__, run=_leaks)
     leaks.add_argument("name", metavar="A", help="prepared data set, CSV image,mos, or folder of photographs")
     leaks.add_argument("other", nargs="?", metavar="B", help="second set (default: compare the splits of A)")
     leaks.add_argument("--split-file", metavar="S.json", help="compare the parts of this split of A")
     leaks.add_argument("--threshold", type=float, metavar="T", help="lowest similarity of one scene (default: 0.65)")
     leaks.add_argument("-o", "--output", metavar="OUT", help="folder for the CSV and contact sheet of the pairs")
-    _add_source_options(leaks)
-
-
-def _add_source_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-dir", metavar="D", help="folder of the prepared sets or of a CSV's images")
-    add_label_options(parser)
+    for parser in (split, leaks):
+        parser.add_argument("--data-dir", metavar="D", help="folder of the prepared sets or of a CSV's images")
+        add_label_options(parser)
 
 
 def _list(args: argparse.Namespace) -> int:
+    """List the data sets with image count and source."""
     from rich.console import Console
     from rich.table import Table
 
@@ -139,6 +84,14 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    """Compare a data set with what its authors distribute, and report what is missing.
+
+    examples:
+      driqa data check biq2021 --data-dir BIQ2021 --decode
+      driqa data check ratings.csv --mos-range 1 5
+
+    exit codes: 0 complete, 1 something is missing or broken, 2 nothing of the set was found, 130 Ctrl-C, 143 SIGTERM
+    """
     from driqa_jax.data.datasets import layout_of
     from driqa_jax.data.prepare import check
 
@@ -183,6 +136,15 @@ def _check_table(args: argparse.Namespace) -> int:
 
 
 def _prepare(args: argparse.Namespace) -> int:
+    """Write a data set in the training format: ArrayRecord files, with repeated images in one group.
+
+    example:
+      driqa data prepare biq2021 --data-dir BIQ2021 --out prepared
+
+    A prepared set is kept. An interrupted run leaves no partial set.
+
+    exit codes: 0 prepared, 2 cannot be prepared, 130 Ctrl-C, 143 SIGTERM
+    """
     from driqa_jax.data.prepare import prepare
 
     out = args.out or str(pathlib.Path(args.data_dir) / "tfds")
@@ -194,6 +156,19 @@ def _prepare(args: argparse.Namespace) -> int:
 
 
 def _split(args: argparse.Namespace) -> int:
+    """Write a split file: by stable hash, by subset, official or published.
+
+    examples:
+      driqa data split koniq10k --data-dir prepared --hash 3 -o koniq_3.json
+      driqa data split biq2021 --data-dir prepared --hash 0 --of train -o biq2021_train_0.json
+      driqa data split koniq10k --data-dir prepared --published ARNIQA/datasets/KonIQ-10k/splits --number 0 -o a0.json
+      driqa train --config configs/biq2021_lite.py --config.data.split_file=koniq_3.json --config.data.train=train
+
+    --hash assigns a fifth of the references to test and a tenth of the others to val; a set without references is
+    divided by scene. The hash is the same in every process. The file records the rule and a sha256 of the assignment.
+
+    exit codes: 0 written, 2 cannot be drawn, for example because it would divide a reference
+    """
     from driqa_jax.data.split_file import hash_split, official_split, published_split, subset_split
 
     source, _ = open_data(args, args.name)
@@ -212,6 +187,18 @@ def _split(args: argparse.Namespace) -> int:
 
 
 def _leaks(args: argparse.Namespace) -> int:
+    """Find images that occur in two sets, or in two splits of one set, by perceptual hash.
+
+    examples:
+      driqa data leaks biq2021 --data-dir BIQ2021/tfds -o leaks
+      driqa data leaks live tid2013 --data-dir prepared -o leaks
+      driqa data leaks ratings.csv biq2021 --data-dir BIQ2021/tfds
+
+    With one set, compares its splits. With two sets, compares all images of both. OUT receives a CSV of all pairs and a
+    contact sheet of some.
+
+    exit codes: 0 nothing is shared, 1 something is shared, 2 a set cannot be read, 130 Ctrl-C, 143 SIGTERM
+    """
     from driqa_jax.data import leaks, near_duplicates
 
     threshold = near_duplicates.THRESHOLD if args.threshold is None else args.threshold
@@ -240,12 +227,11 @@ def _open_set(args: argparse.Namespace, name: str):
 def _print_leaks(leaks, repeat: float, threshold: float) -> None:
     import numpy as np
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    title = f"{leaks.left.name} in {leaks.right.name}"
-    table = Table("images", "n", "with a near duplicate", "%", "repeated", "%", title=title)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    heads = ("n", "with a near duplicate", "%", "repeated", "%")
+    numbers = (Column(head, justify="right") for head in heads)
+    table = Table("images", *numbers, title=f"{leaks.left.name} in {leaks.right.name}")
     subsets = [str(name) for name in np.unique(leaks.left.column("subset")) if name]
     for subset in [None, *(subsets if len(subsets) > 1 else [])]:
         count, near, same = leaks.shared(subset)

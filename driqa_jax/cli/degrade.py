@@ -1,92 +1,62 @@
-"""`driqa degrade`: lists degradations and applies them to photographs, contact sheets and corpora."""
+"""Degrade photographs on the device, as pretraining does.
 
-from __future__ import annotations
-
-import argparse
-import pathlib
-import sys
-
-from driqa_jax.cli.options import add_command, add_paths, positive
-from driqa_jax.errors import UserError
-from driqa_jax.progress import Progress
-
-_EXAMPLES = """\
 examples:
   driqa degrade list
   driqa degrade apply --name jpeg --severity 0.5 photo.png -o degraded.png
   driqa degrade sheet photo.png -o sheet.png
   driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
 """
-_LIST_EXAMPLES = """\
-columns: name; "ordered" if a higher severity always looks worse, or "unordered"; group; number in KADID-10k; severities
-of KADID-10k's levels 1 to 5. A dash means that a type has no such value.
 
-example:
-  driqa degrade list | awk '$2 == "ordered" {print $1}'
-"""
-_APPLY_EXAMPLES = """\
-examples:
-  driqa degrade apply --name jpeg --severity 0.5 photo.png -o degraded.png
-  driqa degrade apply --name lens_blur --level 3 photos/ -o blurred --format webp
+import argparse
+import pathlib
+import sys
 
-Images keep their size. `driqa degrade list` prints the names.
-
-exit codes: 0 all written, 1 some images failed, 2 usage error or none written, 130 Ctrl-C, 143 SIGTERM
-"""
-_SHEET_EXAMPLES = """\
-example:
-  driqa degrade sheet photo.png --names jpeg,lens_blur -o sheet.png
-"""
-_CORPUS_EXAMPLES = """\
-example:
-  driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
-
---config.KEY=VALUE sets any key of the configuration. Run the same command again to resume at the first missing file.
-A folder with another corpus is rejected.
-
-exit codes: 0 complete, 2 usage error, 130 Ctrl-C, 143 SIGTERM
-"""
+from driqa_jax.cli.options import Subparsers, add_command, add_paths, positive
+from driqa_jax.errors import UserError
+from driqa_jax.progress import Progress
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Degrade photographs on the device, as pretraining does."
-    parser = add_command(subparsers, "degrade", "degrade photographs, write corpora", about, _EXAMPLES)
+    parser = add_command(subparsers, "degrade", "degrade photographs, write corpora", __doc__)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add_command(actions, "list", "list the degradations, one name per line", _list.__doc__, run=_list)
 
-    def action(name, run, summary, examples):
-        return add_command(actions, name, summary, f"{summary.capitalize()}.", examples, run=run)
-
-    action("list", _list, "list the degradations, one name per line", _LIST_EXAMPLES)
-
-    apply = action("apply", _apply, "apply one degradation to images", _APPLY_EXAMPLES)
+    apply = add_command(actions, "apply", "apply one degradation to images", _apply.__doc__, run=_apply)
     add_paths(apply, "IN")
     apply.add_argument("--name", required=True, metavar="NAME", help="degradation")
     amount = apply.add_mutually_exclusive_group(required=True)
     amount.add_argument("--severity", type=float, metavar="S", help="from 0 (none) to 1")
     amount.add_argument("--level", type=int, metavar="L", help="KADID-10k level, 1 to 5")
-    apply.add_argument(
-        "-o", "--output", required=True, metavar="OUT", help="lossless image file; for several images a folder"
-    )
+    about = "lossless image file; for several images a folder"
+    apply.add_argument("-o", "--output", required=True, metavar="OUT", help=about)
     apply.add_argument("--format", choices=("png", "webp"), help="format of files in a folder (default: png)")
 
-    sheet = action("sheet", _sheet, "draw a contact sheet of degradations by severities", _SHEET_EXAMPLES)
+    summary = "draw a contact sheet of degradations by severities"
+    sheet = add_command(actions, "sheet", summary, _sheet.__doc__, run=_sheet)
     sheet.add_argument("photo", metavar="PHOTO", help="image file")
     sheet.add_argument("-o", "--output", required=True, metavar="S.png", help="output file")
     sheet.add_argument("--names", metavar="A,B,...", help="degradations, one per row (default: all)")
-    sheet.add_argument(
-        "--side", type=positive, default=192, metavar="PX", help="side of the center square (default: 192)"
-    )
+    about = "side of the center square (default: 192)"
+    sheet.add_argument("--side", type=positive, default=192, metavar="PX", help=about)
     for parser in (apply, sheet):
         parser.add_argument("--seed", type=int, default=0, metavar="N", help="random seed (default: 0)")
 
-    corpus = action("corpus", _corpus, "write a corpus of degraded photographs", _CORPUS_EXAMPLES)
+    summary = "write a corpus of degraded photographs"
+    corpus = add_command(actions, "corpus", summary, _corpus.__doc__, run=_corpus, overrides=[])
     corpus.add_argument("--config", required=True, metavar="F.py", help="Python file with get_config()")
     corpus.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
-    corpus.set_defaults(overrides=[])
 
 
 def _list(args: argparse.Namespace) -> int:
+    """List the degradations, one name per line.
+
+    columns: name; "ordered" if a higher severity always looks worse, or "unordered"; group; number in KADID-10k;
+    severities of KADID-10k's levels 1 to 5. A dash means that a type has no such value.
+
+    example:
+      driqa degrade list | awk '$2 == "ordered" {print $1}'
+    """
     from driqa_jax.degradations import DEGRADATIONS
     from driqa_jax.degradations.recipes import KADID
 
@@ -107,6 +77,16 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace) -> int:
+    """Apply one degradation to images.
+
+    examples:
+      driqa degrade apply --name jpeg --severity 0.5 photo.png -o degraded.png
+      driqa degrade apply --name lens_blur --level 3 photos/ -o blurred --format webp
+
+    Images keep their size. `driqa degrade list` prints the names.
+
+    exit codes: 0 all written, 1 some images failed, 2 usage error or none written, 130 Ctrl-C, 143 SIGTERM
+    """
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.corpus import files
     from driqa_jax.reports.inputs import list_pictures
@@ -130,6 +110,11 @@ def _apply(args: argparse.Namespace) -> int:
 
 
 def _sheet(args: argparse.Namespace) -> int:
+    """Draw a contact sheet of degradations by severities.
+
+    example:
+      driqa degrade sheet photo.png --names jpeg,lens_blur -o sheet.png
+    """
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.corpus import files
     from driqa_jax.data.decode import decode
@@ -150,6 +135,16 @@ def _sheet(args: argparse.Namespace) -> int:
 
 
 def _corpus(args: argparse.Namespace) -> int:
+    """Write a corpus of degraded photographs.
+
+    example:
+      driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
+
+    --config.KEY=VALUE sets any key of the configuration. Run the same command again to resume at the first missing
+    file. A folder with another corpus is rejected.
+
+    exit codes: 0 complete, 2 usage error, 130 Ctrl-C, 143 SIGTERM
+    """
     from driqa_jax.cli.train import parse_overrides
 
     settings = parse_overrides(args.overrides)

@@ -1,36 +1,5 @@
-"""`driqa evaluate`: the agreement of a model with human scores on splits of data sets."""
+"""Compare a model's scores with human scores.
 
-from __future__ import annotations
-
-import argparse
-import dataclasses
-import functools
-import pathlib
-import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from driqa_jax.cli.cross import cross_evaluate, one_by_one
-from driqa_jax.cli.options import (
-    add_command,
-    add_label_options,
-    add_model_options,
-    add_split_file_option,
-    loading,
-    positive,
-)
-from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
-from driqa_jax.errors import UserError
-from driqa_jax.io import make_folder, require_writable
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from driqa_jax.data.source import Source
-    from driqa_jax.data.split_file import Split
-    from driqa_jax.evaluation.report import Report
-    from driqa_jax.inference.scorer import Scorer
-
-_EXAMPLES = """\
 examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o biq2021_test.json
   driqa evaluate --model runs/mine --data ratings.csv --mos-range 1 5 --split all
@@ -57,6 +26,38 @@ SPLIT is a split of the data set, "all", or a part of one: train/val, train/fit,
 
 exit codes: 0 evaluated, 1 some images failed (results exclude them), 2 usage error
 """
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from driqa_jax.cli.cross import cross_evaluate, one_by_one
+from driqa_jax.cli.options import (
+    Subparsers,
+    add_command,
+    add_label_options,
+    add_model_options,
+    add_split_file_option,
+    loading,
+    positive,
+)
+from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
+from driqa_jax.errors import UserError
+from driqa_jax.io import make_folder, require_writable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from driqa_jax.data.source import Source
+    from driqa_jax.data.split_file import Split
+    from driqa_jax.evaluation.report import Report
+    from driqa_jax.inference.scorer import Scorer
+
 _NO_MODEL = "none"
 
 
@@ -73,59 +74,35 @@ class Predictions(NamedTuple):
     coverage: dict[str, Any] | None
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    parser = add_command(
-        subparsers,
-        "evaluate",
-        "compare a model with human scores",
-        "Compare a model's scores with human scores.",
-        _EXAMPLES,
-        run=run,
-    )
+    parser = add_command(subparsers, "evaluate", "compare a model with human scores", __doc__, run=run)
     add_model_options(parser)
-    parser.add_argument(
-        "--data",
-        required=True,
-        action="append",
-        metavar="NAME|CSV",
-        help="prepared data set, or CSV image,mos; repeatable",
-    )
-    parser.add_argument(
-        "--data-dir",
-        action="append",
-        default=[],
-        metavar="D",
-        help="folder of the prepared set; for a CSV, of its images (default: its folder)",
-    )
-    parser.add_argument("--split", action="append", metavar="S", help="images to score (default: test)")
+    add = parser.add_argument
+    about = "prepared data set, or CSV image,mos; repeatable"
+    add("--data", required=True, action="append", metavar="NAME|CSV", help=about)
+    about = "folder of the prepared set; for a CSV, of its images (default: its folder)"
+    add("--data-dir", action="append", default=[], metavar="D", help=about)
+    add("--split", action="append", metavar="S", help="images to score (default: test)")
     add_split_file_option(parser, action="append", default=[])
-    parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the bootstrap, and fold number of train/val (default: 0)"
-    )
+    add("--seed", type=int, default=0, help="seed of the bootstrap, and fold number of train/val (default: 0)")
     add_label_options(parser)
     scores = parser.add_argument_group("scores of another metric for the same images (CSV image,score; repeatable)")
     scores.add_argument("--scores", action="append", default=[], metavar="CSV", help="higher is better")
     scores.add_argument("--scores-lower", action="append", default=[], metavar="CSV", help="lower is better")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, metavar="N", help="resamples for the intervals (default: 1000; 0: none)"
-    )
-    parser.add_argument("-o", "--output", metavar="R.json", help="write the report and its provenance to this file")
-    parser.add_argument("--table", metavar="T", help="write the table to this .md, .csv or .tex file")
-    parser.add_argument(
-        "--figures", metavar="DIR", help="write plots: predicted against human scores, degradations, interval coverage"
-    )
-    parser.add_argument("--per-image", metavar="P.csv", help="write score and MOS of each image to this file")
+    about = "resamples for the intervals (default: 1000; 0: none)"
+    add("--bootstrap", type=int, default=1000, metavar="N", help=about)
+    add("-o", "--output", metavar="R.json", help="write the report and its provenance to this file")
+    add("--table", metavar="T", help="write the table to this .md, .csv or .tex file")
+    about = "write plots: predicted against human scores, degradations, interval coverage"
+    add("--figures", metavar="DIR", help=about)
+    add("--per-image", metavar="P.csv", help="write score and MOS of each image to this file")
     probes = parser.add_argument_group("separation of degradation and quality vectors")
     probes.add_argument("--probes", metavar="DIR", help="write only probes.json and probes.md, to this folder")
-    probes.add_argument(
-        "--pristine",
-        metavar="DIR",
-        help="photographs to degrade (default: images of SPLIT with a MOS of at least 0.8, at half size)",
-    )
-    probes.add_argument(
-        "--probe-photos", type=positive, default=24, metavar="N", help="number of photographs to degrade (default: 24)"
-    )
+    about = "photographs to degrade (default: images of SPLIT with a MOS of at least 0.8, at half size)"
+    probes.add_argument("--pristine", metavar="DIR", help=about)
+    about = "number of photographs to degrade (default: 24)"
+    probes.add_argument("--probe-photos", type=positive, default=24, metavar="N", help=about)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,25 +1,5 @@
-"""`driqa examine`: how well a model identifies, removes and ranks degradations of pristine photographs."""
+"""Examine a model's degradation encoder and restorer, or its score, on pristine photographs.
 
-from __future__ import annotations
-
-import argparse
-import os
-import pathlib
-import sys
-
-from driqa_jax.cli.options import (
-    add_command,
-    add_label_options,
-    add_model_option,
-    add_split_file_option,
-    positive,
-)
-from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
-from driqa_jax.errors import UserError
-from driqa_jax.io import make_folder, write_json, write_text
-from driqa_jax.progress import Progress
-
-_EXAMPLES = """\
 examples:
   driqa examine --model runs/pretrain_lite --photos pristine/ -o exam
   driqa examine --data biq2021 --data-dir BIQ2021/tfds --split train/val --min-mos 0.8 --halve -o exam
@@ -38,43 +18,50 @@ center squares of the photographs and writes order.json (results with intervals,
 
 exit codes: 0 written, 1 some photographs failed (results exclude them), 2 usage error
 """
+
+import argparse
+import os
+import pathlib
+import sys
+
+from driqa_jax.cli.options import (
+    Subparsers,
+    add_command,
+    add_label_options,
+    add_model_option,
+    add_split_file_option,
+    positive,
+)
+from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
+from driqa_jax.errors import UserError
+from driqa_jax.io import make_folder, write_json, write_text
+from driqa_jax.progress import Progress
+
 CROP = 224
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    parser = add_command(
-        subparsers,
-        "examine",
-        "measure how well a model identifies, removes and ranks degradations",
-        "Examine a model's degradation encoder and restorer, or its score, on pristine photographs.",
-        _EXAMPLES,
-        run=run,
-    )
+    summary = "measure how well a model identifies, removes and ranks degradations"
+    parser = add_command(subparsers, "examine", summary, __doc__, run=run)
     add_model_option(parser)
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--photos", metavar="DIR", help="folder of pristine photographs")
     given.add_argument("--data", metavar="NAME|CSV", help="prepared data set, or CSV image,mos")
-    parser.add_argument("--data-dir", metavar="D", help="folder of the prepared set or of a CSV's images")
+    add = parser.add_argument
+    add("--data-dir", metavar="D", help="folder of the prepared set or of a CSV's images")
     add_label_options(parser)
-    parser.add_argument("--split", default="all", metavar="S", help="images of the data set (default: all)")
+    add("--split", default="all", metavar="S", help="images of the data set (default: all)")
     add_split_file_option(parser)
-    parser.add_argument("--min-mos", type=float, default=0.0, metavar="M", help="lowest MOS of an image (default: 0)")
-    parser.add_argument("--halve", action="store_true", help="average 2x2 pixels first, to remove JPEG artifacts")
-    parser.add_argument("--count", type=positive, default=48, metavar="N", help="photographs (default: 48)")
-    parser.add_argument(
-        "--crop",
-        type=positive,
-        metavar="PX",
-        help="side, divisible by 32 (default: 224; with --order the largest that fits the smallest photograph, at most "
-        "512)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of crops and degradations (default: 0)")
-    parser.add_argument(
-        "--pairs", metavar="DIR", help="also measure real noise: pairs NAME_real.* and NAME_mean.*, as in PolyU"
-    )
-    parser.add_argument("--order", action="store_true", help="examine the score: its order and its stability")
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder; created if missing")
+    add("--min-mos", type=float, default=0.0, metavar="M", help="lowest MOS of an image (default: 0)")
+    add("--halve", action="store_true", help="average 2x2 pixels first, to remove JPEG artifacts")
+    add("--count", type=positive, default=48, metavar="N", help="photographs (default: 48)")
+    largest = "with --order the largest that fits the smallest photograph, at most 512"
+    add("--crop", type=positive, metavar="PX", help=f"side, divisible by 32 (default: 224; {largest})")
+    add("--seed", type=int, default=0, help="seed of crops and degradations (default: 0)")
+    add("--pairs", metavar="DIR", help="also measure real noise: pairs NAME_real.* and NAME_mean.*, as in PolyU")
+    add("--order", action="store_true", help="examine the score: its order and its stability")
+    add("-o", "--output", required=True, metavar="DIR", help="output folder; created if missing")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,16 +1,5 @@
-"""`driqa explain`: explains scores as images, as a page and as JSON."""
+"""Explain the scores of images: files, folders (recursively), globs.
 
-from __future__ import annotations
-
-import argparse
-import os
-import sys
-import time
-
-from driqa_jax.cli.options import add_command, add_model_options, add_paths, loading, share
-from driqa_jax.errors import UserError
-
-_EXAMPLES = """\
 examples:
   driqa explain photo.jpg -o explained
   driqa explain holiday/ 'scans/*.png' -o explained --threshold .3
@@ -24,20 +13,22 @@ exit codes: 0 all explained, 1 some or all images failed, 2 nothing to explain, 
 then contain the images so far)
 """
 
+import argparse
+import os
+import sys
+import time
 
-def add_parser(subparsers) -> None:
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading, share
+from driqa_jax.errors import UserError
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Explain the scores of images: files, folders (recursively), globs."
-    parser = add_command(subparsers, "explain", "explain the scores of images", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "explain", "explain the scores of images", __doc__, run=run)
     add_paths(parser)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
-    parser.add_argument(
-        "--threshold",
-        type=share,
-        default=0.5,
-        metavar="P",
-        help="name degradations with at least this probability (default: 0.5)",
-    )
+    about = "name degradations with at least this probability (default: 0.5)"
+    parser.add_argument("--threshold", type=share, default=0.5, metavar="P", help=about)
     add_model_options(parser)
 
 
@@ -47,9 +38,10 @@ def run(args: argparse.Namespace) -> int:
 
     # List all inputs before writing, so that no output becomes an input or replaces one.
     paths = list(list_pictures(args.paths))
-    inside = next((path for path in paths if _is_inside(path, args.output)), None)
-    if inside is not None:
-        raise UserError(f"{args.output}: contains the input {inside}; write to another folder")
+    output = os.path.realpath(args.output)
+    for path in paths:
+        if os.path.commonpath([os.path.realpath(path), output]) == output:
+            raise UserError(f"{args.output}: contains the input {path}; write to another folder")
     from driqa_jax.errors import UnreadableImage, reason
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
@@ -75,8 +67,3 @@ def run(args: argparse.Namespace) -> int:
     page = os.path.join(args.output, "index.html")
     print(f"{len(paths) - failed} explained, {failed} failed, {seconds:.1f} s: {page}", file=sys.stderr)
     return 1 if failed else 0
-
-
-def _is_inside(path: str, folder: str) -> bool:
-    folder = os.path.realpath(folder)
-    return os.path.commonpath([os.path.realpath(path), folder]) == folder

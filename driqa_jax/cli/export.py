@@ -1,15 +1,5 @@
-"""`driqa export`: a training run as one calibrated weights file, or any model as one StableHLO program."""
+"""Write a training run as one calibrated weights file, or any model as one StableHLO program.
 
-from __future__ import annotations
-
-import argparse
-import sys
-
-from driqa_jax.cli.options import add_command
-from driqa_jax.errors import UserError
-from driqa_jax.io import require_writable
-
-_EXAMPLES = """\
 examples:
   driqa export --model runs/mine --licence "my own" -o mine.safetensors
   driqa export --model mine.safetensors -o mine.stablehlo
@@ -26,29 +16,28 @@ driqa_jax.inference.exports.stablehlo.load, or with JAX and numpy alone; see doc
 exit codes: 0 written, 2 usage error
 """
 
+import argparse
+import functools
+import sys
 
-def add_parser(subparsers) -> None:
+from driqa_jax.cli.options import Subparsers, add_command
+from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Write a training run as one calibrated weights file, or any model as one StableHLO program."
     summary = "write a weights file or a StableHLO program"
-    parser = add_command(subparsers, "export", summary, about, _EXAMPLES, run=run)
-    parser.add_argument(
-        "--model",
-        required=True,
-        metavar="NAME|FILE|WORKDIR",
-        help="training workdir; for .stablehlo also a bundled model or a .safetensors file",
-    )
-    parser.add_argument("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="output file")
-    parser.add_argument("--licence", metavar="TEXT", help="licence of a training's weights (default: not stated)")
-    parser.add_argument(
-        "--data-path", metavar="P", help="for .safetensors: current path of the run's data (default: the recorded path)"
-    )
-    parser.add_argument(
-        "--average",
-        metavar="WORKDIR",
-        help="for .safetensors: write the mean of the parameters of --model and of this training, for example the one "
-        "it started from",
-    )
+    parser = add_command(subparsers, "export", summary, __doc__, run=run)
+    add = parser.add_argument
+    about = "training workdir; for .stablehlo also a bundled model or a .safetensors file"
+    add("--model", required=True, metavar="NAME|FILE|WORKDIR", help=about)
+    add("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="output file")
+    add("--licence", metavar="TEXT", help="licence of a training's weights (default: not stated)")
+    about = "for .safetensors: current path of the run's data (default: the recorded path)"
+    add("--data-path", metavar="P", help=about)
+    about = "for .safetensors: write the mean of the parameters of --model and of this training, for example the one"
+    add("--average", metavar="WORKDIR", help=f"{about} it started from")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,9 +45,8 @@ def run(args: argparse.Namespace) -> int:
     output = require_writable(args.output, (".safetensors", ".stablehlo"))
     for name, value in (("data-path", args.data_path), ("average", args.average)):
         if output.suffix == ".stablehlo" and value:
-            raise UserError(
-                f"--{name} goes with .safetensors: a .stablehlo file is written from one model without data"
-            )
+            reason = "a .stablehlo file is written from one model without data"
+            raise UserError(f"--{name} goes with .safetensors: {reason}")
     # These imports take a second; a wrong option fails before them.
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.progress import Progress
@@ -70,12 +58,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         licence = args.licence or "not stated"
         with Progress() as progress:
-            results = export(args.model, output, licence, args.data_path, progress, args.average, _warn)
+            warn = functools.partial(print, file=sys.stderr)
+            results = export(args.model, output, licence, args.data_path, progress, args.average, warn)
     for name, value in results.items():
         if value is not None:  # a correlation is undefined for one image
             print(f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}")
     return 0
-
-
-def _warn(text: str) -> None:
-    print(text, file=sys.stderr)

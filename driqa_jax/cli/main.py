@@ -3,8 +3,6 @@
 Exit codes: 0 success, 1 some items failed, 2 usage error or nothing ran, 130 Ctrl-C, 143 SIGTERM.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import errno
@@ -112,10 +110,8 @@ def entry() -> None:
 def keep_memory(arguments: Sequence[str]) -> None:
     """Restart this process, with the same process id, with `TUNABLES`: glibc reads them only at process start.
 
-    Does nothing for a short command, if the variable is already set, or without glibc.
-
-    Args:
-      arguments: of the command line, the command first.
+    Does nothing for a short command, if the variable is already set, or without glibc. `arguments` are those of the
+    command line, the command first.
     """
     if not arguments or arguments[0] not in _LONG_COMMANDS or TUNABLES_VARIABLE in os.environ:
         return

@@ -1,7 +1,5 @@
 """Standard output that accepts any file name and raises one error if it cannot be written."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import os
@@ -30,17 +28,10 @@ class _Stdout:
 
     def __init__(self, stream):
         self._stream = stream
+        self.write, self.flush = _as_unwritable()(stream.write), _as_unwritable()(stream.flush)
 
     def __getattr__(self, name):
         return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with _as_unwritable():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        with _as_unwritable():
-            self._stream.flush()
 
 
 @contextlib.contextmanager

@@ -1,35 +1,37 @@
 """`driqa evaluate --probes`: how well degradation and quality vectors are separated."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import sys
 
+import numpy as np
+from rich.console import Console
+
 from driqa_jax.cli.options import loading
 from driqa_jax.cli.sources import report_failures, user_errors
-from driqa_jax.errors import UserError
+from driqa_jax.data.open import open_source
+from driqa_jax.data.source import Source
+from driqa_jax.data.splits import select
+from driqa_jax.degradations.recipes import KADID
+from driqa_jax.errors import UnreadableImage, UserError
+from driqa_jax.evaluation import examination, probes
+from driqa_jax.evaluation.linear_probes import FOLDS
+from driqa_jax.evaluation.pristine import photographs
+from driqa_jax.evaluation.representations import Reader, stacked
+from driqa_jax.evaluation.tables import Table, save_table, to_terminal
+from driqa_jax.inference import scorer as scoring
+from driqa_jax.inference.provenance import describe
 from driqa_jax.io import make_folder, write_json
-from driqa_jax.progress import Progress
+from driqa_jax.progress import Progress, ProgressFn
 
 PRISTINE_MOS = 0.8
 
 
-def probe(args: argparse.Namespace, part) -> int:
+def probe(args: argparse.Namespace, part: Source) -> int:
     """Probe the images of `part`; returns 0, or 1 if an image failed. Raises UserError."""
-    import numpy as np
-    from rich.console import Console
-
-    from driqa_jax.degradations.recipes import KADID
-    from driqa_jax.evaluation import examination, probes
-    from driqa_jax.evaluation.representations import Reader
-    from driqa_jax.evaluation.tables import Table, save_table, to_terminal
-    from driqa_jax.inference.provenance import describe
-    from driqa_jax.inference.scorer import load
-
     folder = make_folder(args.probes)
     pristine, photos, lost = _pristine(args, part)
-    scorer = load(args.model, **loading(args))
+    scorer = scoring.load(args.model, **loading(args))
     reader = Reader(scorer.model, scorer.params, scorer.rule)
     stack = np.stack(list(photos.values()))
     examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)
@@ -68,13 +70,8 @@ def probe(args: argparse.Namespace, part) -> int:
     return report_failures(failed.items())
 
 
-def _pristine(args: argparse.Namespace, part):
+def _pristine(args: argparse.Namespace, part: Source) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:
     """Name of the source, pristine photographs by id, and the reason of each failure by id. Raises UserError."""
-    from driqa_jax.data.open import open_source
-    from driqa_jax.data.splits import select
-    from driqa_jax.evaluation.linear_probes import FOLDS
-    from driqa_jax.evaluation.pristine import photographs
-
     with user_errors("no pristine photographs: {}; give some with --pristine"):
         source = open_source("photos", args.pristine) if args.pristine else select(part, "all", 0, PRISTINE_MOS)
     photos, failed = photographs(source, args.probe_photos, args.seed, halve=not args.pristine)
@@ -83,17 +80,11 @@ def _pristine(args: argparse.Namespace, part):
     return source.name, photos, failed
 
 
-def _labelled(args: argparse.Namespace, reader, part, progress):
+def _labelled(args: argparse.Namespace, reader: Reader, part: Source, progress: ProgressFn):
     """Representations of the images, which images have them, (N,) bool, and the reason of each failure by id.
 
     Raises UserError if fewer than `FOLDS` scenes remain.
     """
-    import numpy as np
-
-    from driqa_jax.errors import UnreadableImage
-    from driqa_jax.evaluation.linear_probes import FOLDS
-    from driqa_jax.evaluation.representations import stacked
-
     readings, good, failed = [], np.zeros(len(part), bool), {}
     for row, name in enumerate(part.column("image_id").tolist()):
         try:

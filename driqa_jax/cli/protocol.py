@@ -1,13 +1,5 @@
-"""`driqa protocol`: trains and evaluates over table rows, splits and seeds, and writes one table."""
+"""Run a protocol: the rows of a table, over splits and seeds, with provenance.
 
-from __future__ import annotations
-
-import argparse
-
-from driqa_jax.cli.options import add_command
-from driqa_jax.errors import UserError
-
-_EXAMPLES = """\
 examples:
   driqa protocol --config configs/protocols/repeats.py --workdir repeats --config.base.data.path=ratings.csv
   driqa protocol --config configs/protocols/cross.py --workdir cross --config.across.avt.path=avt.csv
@@ -21,12 +13,16 @@ exit codes: 0 finished, 1 some runs failed or a rerun differs, 2 usage error, 13
 saved)
 """
 
+import argparse
 
-def add_parser(subparsers) -> None:
+from driqa_jax.cli.options import Subparsers, add_command
+from driqa_jax.errors import UserError
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
     summary = "train and evaluate over splits and seeds"
-    about = "Run a protocol: the rows of a table, over splits and seeds, with provenance."
-    parser = add_command(subparsers, "protocol", summary, about, _EXAMPLES, run=run, overrides=[])
+    parser = add_command(subparsers, "protocol", summary, __doc__, run=run, overrides=[])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--config", metavar="F.py", help="Python file with get_config()")
     what.add_argument("--rerun", metavar="RUN.json", help="record of one run to repeat and compare")

@@ -1,25 +1,5 @@
-"""`driqa score`: scores images from 0 to 100."""
+"""Score images: files, folders (recursively), globs.
 
-from __future__ import annotations
-
-import argparse
-import collections
-import contextlib
-import itertools
-import sys
-import time
-
-from driqa_jax.cli.meaning import (
-    add_meaning_options,
-    add_sidecar_options,
-    check_options,
-    meaning_of,
-    sidecars_for,
-)
-from driqa_jax.cli.options import add_command, add_model_options, add_paths, loading
-from driqa_jax.errors import UserError
-
-_EXAMPLES = """\
 examples:
   driqa score photo.jpg
   driqa score photos/ -o scores.csv
@@ -42,25 +22,30 @@ exit codes: 0 all scored, 1 some or all images failed, 2 nothing to score, 130 C
 the rows so far)
 """
 
+import argparse
+import collections
+import contextlib
+import itertools
+import sys
+import time
 
-def add_parser(subparsers) -> None:
+from driqa_jax.cli.meaning import add_meaning_options, add_sidecar_options, check_options, meaning_of, sidecars_for
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading
+from driqa_jax.errors import UserError
+from driqa_jax.io import require_writable
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Score images: files, folders (recursively), globs."
-    parser = add_command(subparsers, "score", "score images", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "score", "score images", __doc__, run=run)
     add_paths(parser, about="file, folder, glob, or - alone")
-    parser.add_argument("-0", "--null", action="store_true", help="with -: names end with a NUL character")
+    add = parser.add_argument
+    add("-0", "--null", action="store_true", help="with -: names end with a NUL character")
     add_model_options(parser)
-    parser.add_argument(
-        "-o", "--output", metavar="F.csv|F.jsonl", help="write rows to this file and provenance to F.meta.json"
-    )
-    parser.add_argument(
-        "--report",
-        metavar="F.html",
-        help="write one page: histogram, worst and best images with quality maps and degradations",
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images"
-    )
+    add("-o", "--output", metavar="F.csv|F.jsonl", help="write rows to this file and provenance to F.meta.json")
+    about = "write one page: histogram, worst and best images with quality maps and degradations"
+    add("--report", metavar="F.html", help=about)
+    add("--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images")
     add_meaning_options(parser)
     add_sidecar_options(parser)
 
@@ -68,14 +53,14 @@ def add_parser(subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Score; returns 0, or 1 if an image or a sidecar failed."""
     from driqa_jax.reports import score_file
-    from driqa_jax.reports.html import Report, check_report
+    from driqa_jax.reports.html import EXTENSIONS, Report
 
     if args.output:
         score_file.check_output(args.output)
     elif args.resume:
         raise UserError("--resume needs the file to resume; give it with -o")
     if args.report:
-        check_report(args.report)
+        require_writable(args.report, EXTENSIONS)
     bands = check_options(args)
     images = _images(args.paths, args.null)
     # These imports take a second; a wrong path fails before them.
@@ -177,11 +162,10 @@ class _Table:
         self._columns = columns
 
     def __enter__(self):
-        from rich.table import Table
+        from rich.table import Column, Table
 
-        self._table = Table("path", "score", "uncertainty", *self._columns)
-        for column in self._table.columns[1:]:
-            column.justify = "right"
+        heads = ("score", "uncertainty", *self._columns)
+        self._table = Table("path", *(Column(head, justify="right") for head in heads))
         return self
 
     def write(self, result, others=None) -> None:
@@ -205,35 +189,30 @@ class _Progress:
     def __init__(self):
         from rich.console import Console
 
-        self._console, self._status = Console(stderr=True), None
-        self.scored, self.failed, self.kept, self._began = 0, 0, 0, time.monotonic()
-
-    @property
-    def total(self) -> int:
-        return self.scored + self.failed
+        self._console = Console(stderr=True)
+        self._status = self._console.status("scoring") if self._console.is_terminal else None
+        self.total, self.failed, self._kept, self._began = 0, 0, 0, time.monotonic()
 
     def keep(self, rows: int, failed: int) -> None:
         """Count `rows` of an earlier run, `failed` of them without a score."""
-        self.kept, self.failed, self.scored = rows, failed, rows - failed
+        self.total, self.failed, self._kept = rows, failed, rows
         if rows:
             self.say(f"{rows} rows kept")
 
     def start(self) -> None:
         self._began = time.monotonic()
-        if self._console.is_terminal:
-            self._status = self._console.status("scoring")
+        if self._status:
             self._status.start()
 
     def count(self, result, loud: bool) -> None:
-        failed = result.error is not None
-        self.failed += failed
-        self.scored += not failed
-        if failed and loud:
+        self.total += 1
+        self.failed += result.error is not None
+        if loud and result.error is not None:
             self.say(f"{result.path}: {result.error}")
         if self._status:
-            self._status.update(f"{self.scored} scored, {self.failed} failed, {self._rate():.1f} images/s")
+            self._status.update(f"{self._counts()}, {self._rate():.1f} images/s")
 
-    def explaining(self, done: int, count: int) -> None:
+    def explaining(self, task: str, done: int, count: int) -> None:
         if done == 0:
             self.say(f"explaining {count} images for the report")
 
@@ -244,10 +223,13 @@ class _Progress:
     def summarize(self) -> None:
         if self.total:
             seconds = time.monotonic() - self._began
-            self.say(f"{self.scored} scored, {self.failed} failed, {seconds:.1f} s, {self._rate():.1f} images/s")
+            self.say(f"{self._counts()}, {seconds:.1f} s, {self._rate():.1f} images/s")
+
+    def _counts(self) -> str:
+        return f"{self.total - self.failed} scored, {self.failed} failed"
 
     def _rate(self) -> float:
-        return (self.total - self.kept) / max(time.monotonic() - self._began, 1e-9)
+        return (self.total - self._kept) / max(time.monotonic() - self._began, 1e-9)
 
     def say(self, text: str) -> None:
         safe = text.encode(errors="replace").decode()

@@ -1,16 +1,5 @@
-"""`driqa serve`: scores images over HTTP, with a web page."""
+"""Score and explain images over HTTP, with a web page to drop images on.
 
-from __future__ import annotations
-
-import argparse
-import sys
-
-from driqa_jax.cli.meaning import add_meaning_options, check_meaning, meaning_of
-from driqa_jax.cli.options import add_command, add_model_options, loading, port, positive
-from driqa_jax.errors import UserError
-from driqa_jax.serving.limits import Limits
-
-_EXAMPLES = """\
 examples:
   driqa serve                                  # then open http://127.0.0.1:8000
   curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' http://127.0.0.1:8000/v1/score
@@ -22,32 +11,27 @@ has no authentication. On an address that other machines can reach, use a proxy 
 
 exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish first; a second Ctrl-C stops at once)
 """
-# Options of the fields of `Limits`.
-_LIMITS = (
-    ("--max-bytes", "request_bytes", "bytes of one request"),
-    ("--max-pictures", "pictures", "images in one request"),
-    ("--max-queue", "queue", "waiting images; above it the answer is 429"),
-    ("--max-held-bytes", "held_bytes", "bytes of all requests together"),
-    ("--timeout", "seconds", "seconds for an answer"),
-    ("--upload-timeout", "upload_seconds", "seconds for a client to send a header, send a body, or read an answer"),
-    ("--keep-alive", "keep_alive_seconds", "idle seconds of a connection; must exceed a proxy's limit, usually 60"),
-    ("--grace", "grace_seconds", "seconds for running requests after a stop signal"),
-)
+
+import argparse
+import sys
+
+from driqa_jax.cli.meaning import add_meaning_options, check_meaning, meaning_of
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, loading, port, positive
+from driqa_jax.errors import UserError
+from driqa_jax.serving.limits import OPTIONS, Limits
 
 
-def add_parser(subparsers) -> None:
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Score and explain images over HTTP, with a web page to drop images on."
-    parser = add_command(subparsers, "serve", "score images over HTTP", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "serve", "score images over HTTP", __doc__, run=run)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 selects a free port (default: 8000)")
     add_model_options(parser, max_pixels=Limits().pixels)
     add_meaning_options(parser, bases=("score", "percentile"))
     limits = parser.add_argument_group("limits")
-    for option, field, about in _LIMITS:
-        default = getattr(Limits(), field)
-        about = f"{about} (default: {default})"
-        limits.add_argument(option, dest=field, type=positive, default=default, metavar="N", help=about)
+    for field in OPTIONS:
+        option, about = field.metadata["option"], field.metadata["help"]
+        limits.add_argument(option, dest=field.name, type=positive, default=field.default, metavar="N", help=about)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         # These imports take a second; a wrong address fails before them.
         from driqa_jax.inference.scorer import load
 
-        limits = Limits(pixels=args.max_pixels, **{field: getattr(args, field) for _, field, _ in _LIMITS})
+        limits = Limits(pixels=args.max_pixels, **{field.name: getattr(args, field.name) for field in OPTIONS})
         scorer = load(args.model, **loading(args))
         meaning = meaning_of(args, bands, scorer) if bands or args.percentile else None
         serve(scorer, limits, listener, meaning)

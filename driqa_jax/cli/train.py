@@ -1,16 +1,5 @@
-"""`driqa train`: trains a model from a config file in a work folder."""
+"""Train a model from a config file, or resume a training.
 
-from __future__ import annotations
-
-import argparse
-import shlex
-import sys
-
-from driqa_jax.cli.options import add_command, positive
-from driqa_jax.errors import UserError
-
-_PREFIX = "--config."
-_EXAMPLES = """\
 examples:
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
   driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
@@ -24,34 +13,33 @@ that cannot be written, 130 Ctrl-C, 143 SIGTERM (both save first). With several 
 terminated, 1 or 134 if another process died (restart all of them to resume)
 """
 
+import argparse
+import shlex
+import sys
 
-def add_parser(subparsers) -> None:
+from driqa_jax.cli.options import Subparsers, add_command, positive
+from driqa_jax.errors import UserError
+
+_PREFIX = "--config."
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Train a model from a config file, or resume a training."
-    parser = add_command(subparsers, "train", "train a model or resume", about, _EXAMPLES, run=run, overrides=[])
-    parser.add_argument("--config", required=True, metavar="F.py", help="Python file with get_config()")
-    parser.add_argument("--workdir", required=True, metavar="D", help="folder for checkpoints and metrics")
-    parser.add_argument(
-        "--cpu-devices",
-        type=positive,
-        metavar="N",
-        help="without an accelerator: batch parts computed in parallel (default: the largest number up to the core "
-        "count that divides the batch)",
+    parser = add_command(subparsers, "train", "train a model or resume", __doc__, run=run, overrides=[])
+    add = parser.add_argument
+    add("--config", required=True, metavar="F.py", help="Python file with get_config()")
+    add("--workdir", required=True, metavar="D", help="folder for checkpoints and metrics")
+    default = "the largest number up to the core count that divides the batch"
+    about = f"without an accelerator: batch parts computed in parallel (default: {default})"
+    add("--cpu-devices", type=positive, metavar="N", help=about)
+    about = (
+        "several processes, one per host or GPU, train together in one shared --workdir. auto (the default): as the "
+        "cluster environment says, if there is one; off: one process; HOST:PORT,N,I: this is process I (from 0) of N, "
+        "and process 0 listens at HOST:PORT"
     )
-    parser.add_argument(
-        "--distributed",
-        default="auto",
-        metavar="auto|off|HOST:PORT,N,I",
-        help="several processes, one per host or GPU, train together in one shared --workdir. auto (the default): as "
-        "the cluster environment says, if there is one; off: one process; HOST:PORT,N,I: this is process I (from 0) of "
-        "N, and process 0 listens at HOST:PORT",
-    )
-    parser.add_argument(
-        "--help-config",
-        action=_HelpConfig,
-        nargs=0,
-        help="print every configuration key with type, default and meaning",
-    )
+    add("--distributed", default="auto", metavar="auto|off|HOST:PORT,N,I", help=about)
+    about = "print every configuration key with type, default and meaning"
+    add("--help-config", action=_HelpConfig, nargs=0, help=about)
 
 
 class _HelpConfig(argparse.Action):

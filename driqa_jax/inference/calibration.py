@@ -1,10 +1,8 @@
 """Monotonic calibration of predictions to human scores, fitted on the validation set."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -14,7 +12,26 @@ FEWEST = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Calibration:
+class PlainValues:
+    """A dataclass that is stored as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` restores them exactly."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any] | None) -> Self:
+        """The inverse of `to_dict`; None counts as {}. Raises ValueError for an unknown or missing key."""
+        values = values or {}
+        try:
+            return cls(**values)
+        except TypeError:
+            known = ", ".join(field.name for field in dataclasses.fields(cls))
+            raise ValueError(f"{cls.__name__.lower()}: the keys must be {known}, got {sorted(values)}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration(PlainValues):
     """`low + span * sigmoid((prediction - centre) / width)`, or the identity if `width` is None.
 
     Raises ValueError unless all values are finite and `span` and `width` are positive, so that the curve rises.
@@ -40,20 +57,6 @@ class Calibration:
         if self.width is None:
             return prediction
         return self.low + self.span * _sigmoid((prediction - self.centre) / self.width)
-
-    def to_dict(self) -> dict[str, float | None]:
-        """Plain values for JSON; `from_dict` restores the curve exactly."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any] | None) -> Calibration:
-        """The inverse of `to_dict`; None or {} is the identity. Raises ValueError for an unknown key."""
-        values = values or {}
-        try:
-            return cls(**values)
-        except TypeError:
-            known = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise ValueError(f"calibration: the keys must be {known}, got {sorted(values)}") from None
 
 
 IDENTITY = Calibration()
@@ -99,7 +102,7 @@ def fit_calibration(prediction: np.ndarray, mos: np.ndarray) -> Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
-class OwnScale:
+class OwnScale(PlainValues):
     """A rising curve from scores (0 to 100) to a user's scale from `low` to `high`."""
 
     curve: Calibration
@@ -110,10 +113,6 @@ class OwnScale:
         """Scores, any shape, to the user's scale, float64."""
         fractions = np.clip(self.curve(np.asarray(scores, np.float64) / 100), 0.0, 1.0)
         return self.low + (self.high - self.low) * fractions
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dataclasses.asdict(self)
 
 
 def fit_own_scale(scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> OwnScale:

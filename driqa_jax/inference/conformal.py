@@ -1,10 +1,7 @@
 """Split-conformal intervals: wider when per-tile scores disagree, and when the tiles show little of the image."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,14 +50,14 @@ def evidence(height: int, width: int, rule: ViewRule) -> Evidence:
 
 
 @dataclasses.dataclass(frozen=True)
-class Interval:
+class Interval(calibration.PlainValues):
     """Half-width `factor * scale` in MOS that covers the share `level` of images like those of the fit.
 
     At normal sizes `scale` is `spread + floor`. As the tiles of a smaller image coincide, the spread counts as at least
     up to `UNKNOWN` floors. As a tile holds fewer image pixels, the scale grows with the inverse square root of their
     share, like the standard error of a mean.
 
-    Normalised split-conformal prediction (Lei et al., "Distribution-free predictive inference for regression", 2018,
+    Normalized split-conformal prediction (Lei et al., "Distribution-free predictive inference for regression", 2018,
     section 5.2). The coverage is marginal over images drawn like those of the fit, not per kind of image. Raises
     ValueError for a level outside (0, 1) or a factor or floor that is not positive.
     """
@@ -78,19 +75,6 @@ class Interval:
     def __call__(self, spread: np.ndarray, seen: Evidence = FULL) -> np.ndarray:
         """Half-widths in MOS, float64, at most 1, of the shape of `spread` (from `tile_spread`)."""
         return np.minimum(self.factor * _scale(spread, seen, self.floor), 1.0)
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain values for JSON; `from_dict` restores the interval exactly."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Interval:
-        """The inverse of `to_dict`. Raises ValueError for other keys."""
-        try:
-            return cls(**values)
-        except TypeError:
-            known = ", ".join(field.name for field in dataclasses.fields(cls))
-            raise ValueError(f"interval: the keys must be {known}, got {sorted(values)}") from None
 
 
 def lacking(count: int) -> str:

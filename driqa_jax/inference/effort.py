@@ -1,8 +1,7 @@
 """View rules per effort, derived from the rule that the model was trained with."""
 
-from __future__ import annotations
-
 import dataclasses
+from typing import NamedTuple
 
 from driqa_jax.data.views import STRIDE, ViewRule
 
@@ -12,8 +11,7 @@ FAST_TILE = 128
 ACCURATE_TILES = 9
 
 
-@dataclasses.dataclass(frozen=True)
-class Look:
+class Look(NamedTuple):
     """A view rule, and whether predictions are averaged over the image and its mirror image."""
 
     rule: ViewRule

@@ -5,8 +5,6 @@ hash of everything it depends on: model sources, configuration, shapes, options,
 and the kind of processor).
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json
@@ -19,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.experimental import serialize_executable
 
 from driqa_jax.inference.program import PREDICTIONS, Stage
 from driqa_jax.inference.workers import Workers
@@ -43,10 +42,6 @@ class Program:
         self._folder, self._identity = folder, identity
         self._compiled: dict[str, list[Callable]] = {}
         self._locks: dict[str, threading.Lock] = {}
-
-    def __len__(self) -> int:
-        """The number of shapes compiled or loaded so far."""
-        return len(self._compiled)
 
     def __call__(self, params: Any, views: Mapping[str, Any]) -> jax.Array:
         """The predictions of the last stage, possibly still being computed; `params` must be on the device."""
@@ -118,8 +113,6 @@ def _compile(lowered, options):
 
 
 def _read(file: pathlib.Path, device: jax.Device) -> Callable | None:
-    from jax.experimental import serialize_executable
-
     try:
         payload = pickle.loads(file.read_bytes())
         return serialize_executable.deserialize_and_load(*payload, backend=device.client, execution_devices=[device])
@@ -128,8 +121,6 @@ def _read(file: pathlib.Path, device: jax.Device) -> Callable | None:
 
 
 def _write(file: pathlib.Path, compiled) -> None:
-    from jax.experimental import serialize_executable
-
     part = file.with_suffix(f".{os.getpid()}.part")
     # Failing to write the cache costs only time.
     with contextlib.suppress(Exception):

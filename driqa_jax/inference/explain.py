@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
 
 SHOWN_PIXELS = 1_500_000  # about 70 tiles; larger images are reduced before they are restored and shown
-# On a CPU batches are not faster than single tiles, and the last batch would be padded.
-_TILES = {"cpu": 1}
-_TILES_ON_ACCELERATORS = 16
+_BATCH = 16  # tiles, on accelerators
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +113,8 @@ class Explainer:
         # Map, colors and score stay on the model's scale, so a user scale is dropped.
         self._scorer = copy.copy(scorer)
         self._scorer.own_scale = None
-        on_cpu = scorer.device.platform == "cpu"
-        self._rows = 1 if on_cpu else scorer.batch_size
-        self._tiles = _TILES.get(scorer.device.platform, _TILES_ON_ACCELERATORS)
+        # On a CPU batches are not faster than single images or tiles, and the last batch would be padded.
+        self._rows, self._tiles = (1, 1) if scorer.device.platform == "cpu" else (scorer.batch_size, _BATCH)
         self._program = jax.jit(self._intermediates)
         self._restore = jax.jit(self._restored_tiles)
 

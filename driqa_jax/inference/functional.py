@@ -1,11 +1,9 @@
 """The functional interface: parameters and images to MOS in JAX, for `jax.jit` and `jax.grad`."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,12 +19,11 @@ from driqa_jax.models.driqa import build_model
 
 BUNDLED = "lite"
 
+Config: TypeAlias = ml_collections.ConfigDict | Mapping[str, Any]
+
 
 def apply(
-    params: Mapping[str, Any],
-    images: jax.Array,
-    config: ml_collections.ConfigDict | Mapping[str, Any] | None = None,
-    rule: ViewRule | None = None,
+    params: Mapping[str, Any], images: jax.Array, config: Config | None = None, rule: ViewRule | None = None
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Uncalibrated MOS and intermediates; `Scorer.apply` is this function for a loaded model.
 
@@ -47,17 +44,11 @@ def apply(
     return predict(model, params, images, rule)
 
 
-def resolve(
-    params: Mapping[str, Any],
-    config: ml_collections.ConfigDict | Mapping[str, Any] | None,
-    rule: ViewRule | None,
-) -> tuple[Any, ViewRule]:
+def resolve(params: Mapping[str, Any], config: Config | None, rule: ViewRule | None) -> tuple[Any, ViewRule]:
     """The model and the view rule for the arguments of `apply`. Raises ValueError as `apply` does."""
     if config is not None and rule is None:
-        raise ValueError(
-            "config is given without rule, but a configuration does not hold the view rule; "
-            "pass rule=scorer.rule too, or call scorer.apply(images)"
-        )
+        missing = "config is given without rule, but a configuration does not hold the view rule"
+        raise ValueError(f"{missing}; pass rule=scorer.rule too, or call scorer.apply(images)")
     source = "config" if config is not None else f"the bundled model {BUNDLED!r}"
     metadata = _bundled_metadata() if config is None else {"config": plain_config(config)}
     model, expected = _model_and_shapes(json.dumps(metadata["config"], sort_keys=True))

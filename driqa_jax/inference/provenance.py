@@ -1,13 +1,9 @@
 """The provenance of a score."""
 
-from __future__ import annotations
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from driqa_jax.inference.scorer import Scorer
 from driqa_jax.provenance import versions
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.scorer import Scorer
 
 
 def describe(scorer: Scorer) -> dict[str, Any]:

@@ -1,28 +1,25 @@
 """The model as a differentiable loss on image pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import ml_collections
 
 from driqa_jax.data.views import ViewRule
 from driqa_jax.inference.calibration import Calibration
-from driqa_jax.inference.functional import calibrated, predict, resolve
+from driqa_jax.inference.functional import Config, calibrated, predict, resolve
 
 
 def quality_loss(
     params: Mapping[str, Any],
     calibration: Calibration | None = None,
-    config: ml_collections.ConfigDict | Mapping[str, Any] | None = None,
+    config: Config | None = None,
     rule: ViewRule | None = None,
 ) -> Callable[[jax.Array], jax.Array]:
     """A pure `loss(images)`, 1 minus the mean MOS, for `jax.jit`, `jax.grad` and `jax.vmap`.
 
-    An optimiser can exploit it: descent on free pixels raises the score and ruins the image. Add a term that keeps the
-    result near its input, or optimise the parameters of a restorer, and inspect the result. `examples/quality_loss.py`
+    An optimizer can exploit it: descent on free pixels raises the score and ruins the image. Add a term that keeps the
+    result near its input, or optimize the parameters of a restorer, and inspect the result. `examples/quality_loss.py`
     shows both. `Scorer.quality_loss` is this function for a loaded model.
 
     Args:
@@ -33,7 +30,7 @@ def quality_loss(
 
     Returns:
       A function from images (B, H, W, 3) float in [0, 1], sRGB, to a scalar float32, about 0 (best) to 1 (worst). It
-      does not check the range of pixels; clip what you optimise. It raises ValueError for another shape or dtype.
+      does not check the range of pixels; clip what you optimize. It raises ValueError for another shape or dtype.
 
     Raises:
       ValueError: `config` is given without `rule`, or params do not fit the configuration.

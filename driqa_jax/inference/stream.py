@@ -4,11 +4,10 @@ At most `workers` images are decoded at a time (large ones singly, see `driqa_ja
 `workers + (4 + parallel) * batch_size` views of about 1.2 MB exist, however long the input.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -82,27 +81,20 @@ class ModelFailure(RuntimeError):
 
 @dataclasses.dataclass
 class _Slot:
-    """An image's place in the output: an error, or a row of a batch once it is launched."""
+    """An image's place in the output. `canvas` is None after an error. `outcome` waits; None before the launch."""
 
     name: str
     canvas: Canvas | None = None
-    error: Exception | None = None
-    batch: Future | None = None
-    row: int = 0
+    outcome: Callable[[], np.ndarray | Exception] | None = None
 
-    @property
-    def known(self) -> bool:
-        return self.error is not None or self.batch is not None
 
-    def outcome(self) -> np.ndarray | Exception:
-        if self.error is not None:
-            return self.error
-        try:
-            return np.asarray(self.batch.result())[self.row]
-        except Exception as error:
-            failure = ModelFailure(f"the model failed: {reason(error)}")
-            failure.__cause__ = error
-            return failure
+def _row_of(batch: Future, row: int) -> np.ndarray | Exception:
+    try:
+        return np.asarray(batch.result())[row]
+    except Exception as error:
+        failure = ModelFailure(f"the model failed: {reason(error)}")
+        failure.__cause__ = error
+        return failure
 
 
 def predictions_in_order(
@@ -129,7 +121,7 @@ def predictions_in_order(
         rows = gathered.pop(canvas)
         batch = pool.submit(run, stack_views([view for _, view in rows], batch_size))
         for row, (slot, _) in enumerate(rows):
-            slot.batch, slot.row = batch, row
+            slot.outcome = functools.partial(_row_of, batch, row)
         launched.append(batch)
         if len(launched) > in_flight:
             with contextlib.suppress(Exception):  # each image of the batch reports it
@@ -137,7 +129,7 @@ def predictions_in_order(
 
     def finished():
         while order:
-            if not order[0].known:
+            if order[0].outcome is None:
                 launch(order[0].canvas)
             slot = order.popleft()
             yield slot.name, slot.outcome()
@@ -153,16 +145,16 @@ def predictions_in_order(
             slot = _Slot(name)
             order.append(slot)
             if isinstance(view, Exception):
-                slot.error = view
+                slot.outcome = lambda error=view: error
             else:
                 slot.canvas = view["whole"].shape[:2]
                 rows = gathered.setdefault(slot.canvas, [])
                 rows.append((slot, view))
                 if len(rows) == batch_size:
                     launch(slot.canvas)
-            if len(order) > 4 * batch_size and not order[0].known:
+            if len(order) > 4 * batch_size and order[0].outcome is None:
                 launch(order[0].canvas)  # flush a partial batch so that a rare canvas cannot block the queue
-            while order and order[0].known and (order[0].error is not None or len(order) > in_flight * batch_size):
+            while order and order[0].outcome and (order[0].canvas is None or len(order) > in_flight * batch_size):
                 slot = order.popleft()
                 yield slot.name, slot.outcome()
         yield from finished()

@@ -1,7 +1,5 @@
 """Apply a tile network to a large image: overlapping tiles, blended without visible seams."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,5 @@
 """A pool of daemon threads, so that a slow decoder does not delay Ctrl-C."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable

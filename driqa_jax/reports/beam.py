@@ -7,7 +7,7 @@ sent between workers, and scores equal those of `driqa score`. Paths are bytes (
 a file name need not be UTF-8 and Beam transmits only valid text.
 """
 
-from __future__ import annotations
+from __future__ import annotations  # Beam would check a pipeline against evaluated annotations
 
 import dataclasses
 import io
@@ -17,19 +17,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.io import WriteToText
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-from driqa_jax.errors import UserError
 from driqa_jax.inference.scorer import Result, Scorer, load
 from driqa_jax.io import csv_line
 from driqa_jax.reports.score_file import WRITERS
 
 COUNTERS = "driqa"  # the namespace of the counters `scored` and `failed`
-SUFFIXES = tuple(WRITERS)
 _BYTES = 2_000_000  # a batch holds encoded files in memory, so each 2 MB count as one more image
 
 EncodedImage = tuple[bytes, bytes]  # path, content of the file
@@ -92,44 +89,11 @@ def matched(pattern: str) -> Iterator[bytes]:
     yield from (os.fsencode(file.path) for file in match.metadata_list)
 
 
-def check_pattern(pattern: str) -> None:
-    """Raises UserError, before any worker starts, for a folder or a pattern without a match."""
-    if os.path.isdir(pattern):
-        raise UserError(f"{pattern}: is a folder; give a pattern, for example '{os.path.join(pattern, '**.jpg')}'")
-    try:
-        (match,) = FileSystems.match([pattern], limits=[1])
-    except Exception as error:  # each file system raises its own types
-        raise UserError(f"{pattern}: cannot be listed ({error})") from None
-    if not match.metadata_list:
-        raise UserError(f"{pattern}: matches nothing")
-
-
-def write_rows(scored, failed, output: str, shards: int = 0) -> None:
-    """Write shards with the rows of `driqa score`, `scores-00000-of-00004.csv`, and `scores.failed-...` (path, error).
-
-    Args:
-      output: .csv or .jsonl on any of Beam's file systems.
-      shards: number of files; 0 leaves it to the runner.
-    """
-    base, suffix = os.path.splitext(output)
-    header = _lines(Result("", None), suffix)[0] if suffix == ".csv" else None
-    (
-        scored
-        | "scored rows" >> beam.Map(row_of, suffix)
-        | "write scores" >> WriteToText(base, suffix, num_shards=shards, header=header)
-    )
-    header = "path,error" if suffix == ".csv" else None
-    (
-        failed
-        | "failed rows" >> beam.Map(failed_row_of, suffix)
-        | "write failed"
-        >> WriteToText(f"{base}.failed", suffix, num_shards=min(shards, 1), header=header, skip_if_empty=True)
-    )
-
-
 def row_of(result: Result, suffix: str) -> bytes:
     """The row of `driqa score` for a result of `ScoreFiles`, without the newline."""
-    return _lines(result, suffix)[1].encode("utf-8", "surrogateescape")
+    file = io.StringIO()
+    WRITERS[suffix](file, header=False).write(dataclasses.replace(result, path=os.fsdecode(result.path)))
+    return file.getvalue().removesuffix("\n").encode("utf-8", "surrogateescape")
 
 
 def failed_row_of(result: Result, suffix: str) -> bytes:
@@ -138,15 +102,6 @@ def failed_row_of(result: Result, suffix: str) -> bytes:
     if suffix == ".jsonl":
         return json.dumps({"path": path, "error": result.error}).encode()
     return csv_line([path, result.error]).removesuffix("\n").encode("utf-8", "surrogateescape")
-
-
-def _lines(result: Result, suffix: str) -> tuple[str, str]:
-    """Header and row from the writer of `driqa score`."""
-    file = io.StringIO()
-    rows = WRITERS[suffix](file)
-    header = file.getvalue()
-    rows.write(dataclasses.replace(result, path=os.fsdecode(result.path)))
-    return header.removesuffix("\n"), file.getvalue().removeprefix(header).removesuffix("\n")
 
 
 def _weight(image: EncodedImage) -> int:

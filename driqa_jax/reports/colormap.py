@@ -1,10 +1,11 @@
-"""The quality map as colors over its image, and images as encoded bytes."""
+"""The quality map as colors over its image, and images as data: URLs."""
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -12,28 +13,28 @@ from PIL import Image
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
 
-COLOUR_MAP = "viridis"  # perceptually uniform and readable with common color blindness
+COLOR_MAP = "viridis"  # perceptually uniform and readable with common color blindness
 _OPACITY = 0.7
-_GREY = 128.0  # under the color bar
+_GRAY = 128.0  # under the color bar
 
 
-def colours(values: np.ndarray, under: np.ndarray | float = _GREY) -> np.ndarray:
-    """Scores in [0, 100], any shape, to uint8 (..., 3): `COLOUR_MAP` blended over `under`, grey in [0, 255]."""
+def colors(values: np.ndarray, under: np.ndarray | float = _GRAY) -> np.ndarray:
+    """Scores in [0, 100], any shape, to uint8 (..., 3): `COLOR_MAP` blended over `under`, gray in [0, 255]."""
     indices = np.rint(np.clip(np.asarray(values, np.float64), 0, 100) * 2.55).astype(int)
-    grey = np.asarray(under, np.float32)[..., None]
-    return np.rint(_OPACITY * _table()[indices] + (1 - _OPACITY) * grey).astype(np.uint8)
+    gray = np.asarray(under, np.float32)[..., None]
+    return np.rint(_OPACITY * _table()[indices] + (1 - _OPACITY) * gray).astype(np.uint8)
 
 
-def colour_stops(count: int = 11) -> list[str]:
+def color_stops(count: int = 11) -> list[str]:
     """CSS colors of the color bar from 0 to 100 in equal steps."""
-    return ["#" + bytes(rgb).hex() for rgb in colours(np.linspace(0, 100, count))]
+    return ["#" + bytes(rgb).hex() for rgb in colors(np.linspace(0, 100, count))]
 
 
 def overlay(explanation: Explanation) -> np.ndarray:
-    """The quality map, bilinearly enlarged, over the grey image; uint8, the size of `explanation.picture`."""
+    """The quality map, bilinearly enlarged, over the gray image; uint8, the size of `explanation.picture`."""
     height, width = explanation.picture.shape[:2]
     smooth = Image.fromarray(explanation.quality_map).resize((width, height), Image.Resampling.BILINEAR)
-    return colours(np.asarray(smooth), np.asarray(Image.fromarray(explanation.picture).convert("L")))
+    return colors(np.asarray(smooth), np.asarray(Image.fromarray(explanation.picture).convert("L")))
 
 
 def fitted(image: np.ndarray, side: int) -> np.ndarray:
@@ -46,16 +47,15 @@ def fitted(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def encoded(image: np.ndarray, kind: str = "png", quality: int = 85) -> bytes:
-    """A uint8 (H, W, 3) image as a "png", "jpeg" or "webp" file; equal pixels give equal bytes."""
+def data_url(image: np.ndarray, kind: str, **options: Any) -> str:
+    """A uint8 (H, W, 3) image as a data: URL. `options` are Pillow's for the format `kind`, "png" or "webp"."""
     file = io.BytesIO()
-    options = {} if kind == "png" else {"quality": quality}
     Image.fromarray(image).save(file, kind, **options)
-    return file.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 @functools.cache
 def _table() -> np.ndarray:
     from matplotlib import colormaps
 
-    return colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3].astype(np.float32)
+    return colormaps[COLOR_MAP](np.arange(256), bytes=True)[:, :3].astype(np.float32)

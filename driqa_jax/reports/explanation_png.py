@@ -1,18 +1,13 @@
 """One PNG per explained image: the image, its quality map, the restored image and the named degradations."""
 
-from __future__ import annotations
-
 import functools
 import io
 import os
 import pathlib
-from typing import TYPE_CHECKING
 
+from driqa_jax.inference.explain import Explanation
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.reports.colormap import COLOUR_MAP, fitted, overlay
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.explain import Explanation
+from driqa_jax.reports.colormap import COLOR_MAP, fitted, overlay
 
 MOST_ROWS = 6  # named degradations; few images have more than two
 _PANEL = 520  # px, the longest side of a panel
@@ -24,12 +19,8 @@ _LONGEST_NAME = 80  # characters
 def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     """A PNG on white; equal explanations give equal bytes.
 
-    Args:
-      explanation: made with `restore=True`.
-      threshold: probability in [0, 1] from which a degradation is named.
-
-    Raises:
-      ValueError: the explanation has no restored image.
+    threshold: probability in [0, 1] from which a degradation is named. Raises ValueError if the explanation has no
+    restored image, that is, if it was made with `restore=False`.
     """
     if explanation.restored is None:
         raise ValueError(f"{explanation.name}: the sheet shows the restored image; explain with restore=True")
@@ -101,7 +92,7 @@ def _draw_scale(axes, lowest: float, highest: float) -> None:
     """The color scale from 0 to 100, with the range of this map marked above it."""
     from matplotlib import colormaps
 
-    axes.imshow([list(range(101))], cmap=colormaps[COLOUR_MAP], extent=(0, 100, 0, 6), aspect="auto", alpha=0.7)
+    axes.imshow([list(range(101))], cmap=colormaps[COLOR_MAP], extent=(0, 100, 0, 6), aspect="auto", alpha=0.7)
     axes.plot((lowest, highest), (9, 9), color=_INK, linewidth=3, marker="|")
     axes.set(xlim=(0, 100), ylim=(0, 30), yticks=[], xticks=[0, 25, 50, 75, 100])
     axes.tick_params(colors=_QUIET)

@@ -1,19 +1,15 @@
 """The output folder of `driqa explain`: one sheet per image, one JSON Lines file, HTML pages."""
 
-from __future__ import annotations
-
 import json
 import os
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import Any, Self
 
+from driqa_jax.inference.explain import Explanation
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import part_name, write_bytes, write_errors
 from driqa_jax.reports.explanation_png import sheet
 from driqa_jax.reports.html import explanation_values, page, printable
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.explain import Explanation
 
 PER_PAGE = 40  # images; a page then has about 10 MB
 _SIDE, _MAP_SIDE = 800, 480
@@ -27,13 +23,9 @@ class Gallery:
     and `error` for failures), and `index.html`, `index-2.html`, ... with `PER_PAGE` images each. Memory holds at most
     one page. When the block ends, also by an exception, the files hold everything added so far.
 
-    Args:
-      folder: created if absent; existing files of the same names are replaced.
-      provenance: from `driqa_jax.inference.provenance.describe`.
-      threshold: probability in [0, 1] from which a degradation is named.
-
-    Raises:
-      UserError: the folder cannot be created or written.
+    folder: created if absent; existing files of the same names are replaced. provenance: from
+    `driqa_jax.inference.provenance.describe`. threshold: probability in [0, 1] from which a degradation is named.
+    Raises UserError if the folder cannot be created or written.
     """
 
     def __init__(self, folder: str | os.PathLike, provenance: dict[str, Any], threshold: float = STANDS_OUT):
@@ -43,7 +35,7 @@ class Gallery:
         self._failed: list[tuple[str, str]] = []
         self._pages = 0
 
-    def __enter__(self) -> Gallery:
+    def __enter__(self) -> Self:
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lines_path = self.folder / "explanations.jsonl"

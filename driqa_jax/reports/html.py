@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bisect
 import functools
 import hashlib
-import heapq
 import os
-import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,14 +15,16 @@ import numpy as np
 from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import require_writable, write_bytes
-from driqa_jax.reports.colormap import colour_stops, encoded, fitted, overlay
+from driqa_jax.progress import ProgressFn, silent
+from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
-    from driqa_jax.inference.scorer import Scorer
+    from driqa_jax.inference.scorer import Result, Scorer
     from driqa_jax.reports.meaning import Meaning
-    from driqa_jax.reports.score_file import Row
+    from driqa_jax.reports.score_file import WrittenRow
 
+EXTENSIONS = (".html", ".htm")
 EXTREMES = 12  # images shown of the worst, and of the best
 _MOST_REASONS, _NAMES_PER_REASON = 40, 3
 _SIDE, _SHOWN_PIXELS = 320, 400_000
@@ -44,11 +45,11 @@ def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
 
     `provenance` comes from `driqa_jax.inference.provenance.describe`.
     """
-    # Second line of defence after escaping: the browser runs this script only and loads nothing.
+    # Second line of defense after escaping: the browser runs this script only and loads nothing.
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     rows = [(key, _as_text(provenance[key])) for key in _PROVENANCE if key in provenance]
-    shared = {"policy": policy, "script": _SCRIPT, "stops": colour_stops(), "provenance": rows}
+    shared = {"policy": policy, "script": _SCRIPT, "stops": color_stops(), "provenance": rows}
     return _environment().get_template(template).render(**shared, **values).encode()
 
 
@@ -92,15 +93,9 @@ class Report:
     these images from their files and embeds them at up to 320 pixels a side (at most 5 MB in all). After Ctrl-C or
     SIGTERM the page has the counts and names so far, without images. After any other exception no page is written.
 
-    Args:
-      path: the page to write, `.html` or `.htm`.
-      scorer: explains the images.
-      provenance: from `driqa_jax.inference.provenance.describe`.
-      progress: called with (images explained, images to explain).
-      meaning: adds percentiles and bands; None adds nothing.
-
-    Raises:
-      UserError: the path has another extension, is a folder, or its folder does not exist.
+    scorer: explains the images. provenance: from `driqa_jax.inference.provenance.describe`. progress: counts the images
+    to explain. meaning: adds percentiles and bands. Raises UserError if the extension of `path` is not one of
+    `EXTENSIONS`, it is a folder, or its folder does not exist.
     """
 
     def __init__(
@@ -108,30 +103,29 @@ class Report:
         path: str | os.PathLike,
         scorer: Scorer,
         provenance: dict[str, Any],
-        progress: Callable[[int, int], None] = lambda done, count: None,
+        progress: ProgressFn = silent,
         meaning: Meaning | None = None,
     ):
-        self.path = check_report(path)
+        self.path = require_writable(path, EXTENSIONS)
         self._scorer, self._provenance, self._progress, self._meaning = scorer, provenance, progress, meaning
         # Scores have two decimals, so one count per value gives exact quantiles.
         self._counts = np.zeros(10001, np.int64)
+        # Score (for the best, its negative), row number, name; sorted, so among equal scores the first row wins.
         self._worst: list[tuple[float, int, str]] = []
         self._best: list[tuple[float, int, str]] = []
         self._reasons: dict[str, tuple[int, list[str]]] = {}
         self._scored = self._failed = 0
 
-    def write(self, row: Row) -> None:
+    def write(self, row: Result | WrittenRow) -> None:
         """Count one row."""
         if row.score is None:
             self._count_failure(row.path, row.error or "no reason given")
             return
         self._counts[round(row.score * 100)] += 1
         self._scored += 1
-        order = -self._scored  # among equal scores, the first row wins
-        for heap, sign in ((self._worst, -1), (self._best, 1)):
-            heapq.heappush(heap, (sign * row.score, order, row.path))
-            if len(heap) > EXTREMES:
-                heapq.heappop(heap)
+        for rows, sign in ((self._worst, 1), (self._best, -1)):
+            bisect.insort(rows, (sign * row.score, self._scored, row.path))
+            del rows[EXTREMES:]
 
     def __enter__(self) -> Report:
         return self
@@ -155,23 +149,21 @@ class Report:
 
     def _groups(self) -> list[tuple[str, list[dict[str, Any]]]]:
         """Headings with their images. No image appears twice: with few images the lower half is the worst."""
-        scored = self._scored
-        lower, upper = min(EXTREMES, scored - scored // 2), min(EXTREMES, scored // 2)
-        worst = [(-score, name) for score, _, name in sorted(self._worst, reverse=True)[:lower]]
-        best = [(score, name) for score, _, name in sorted(self._best, reverse=True)[:upper]]
+        upper = self._scored // 2
+        worst, best = self._worst[: self._scored - upper], self._best[:upper]
         groups = []
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
             images = [
-                {**name_values(name), "source": name, "score": score, "map": None, "reason": "not explained"}
-                | {"meaning": self._meaning.words(score) if self._meaning else ""}
-                for score, name in rows
+                {**name_values(name), "source": name, "score": abs(score), "map": None, "reason": "not explained"}
+                | {"meaning": self._meaning.words(abs(score)) if self._meaning else ""}
+                for score, _, name in rows
             ]
             groups += [(heading, images)] if images else []
         return groups
 
     def _explain(self, images: list[dict[str, Any]]) -> None:
         for done, image in enumerate(images):
-            self._progress(done, len(images))
+            self._progress("explaining for the report", done, len(images))
             try:
                 explanation = self._scorer.explain(image["source"], shown_pixels=_SHOWN_PIXELS, restore=False)
             except Exception as error:  # the file changed after it was scored
@@ -183,8 +175,8 @@ class Report:
         scored = self._scored
         summary, median = [], 0.0
         if scored:
-            cumulative = np.cumsum(self._counts)
-            lowest, median, highest = (_quantile(cumulative, share) for share in (0.0, 0.5, 1.0))
+            ranks = np.maximum(np.array([0.0, 0.5, 1.0]) * scored, 1)
+            lowest, median, highest = (np.searchsorted(np.cumsum(self._counts), ranks) / 100).tolist()
             mean = float(self._counts @ np.arange(10001)) / 100 / scored
             summary = [("lowest", lowest), ("median", median), ("mean", mean), ("highest", highest)]
         reasons = sorted(self._reasons.items(), key=lambda item: -item[1][0])
@@ -207,15 +199,6 @@ class Report:
         )
 
 
-def check_report(path: str | os.PathLike) -> pathlib.Path:
-    """The path, checked by `require_writable`, which raises UserError."""
-    return require_writable(path, (".html", ".htm"))
-
-
-def _quantile(cumulative: np.ndarray, share: float) -> float:
-    return float(np.searchsorted(cumulative, max(share * cumulative[-1], 1))) / 100
-
-
 def _bins(counts: np.ndarray) -> list[dict[str, Any]]:
     """Histogram bars in the units of a drawing 1000 wide."""
     per_bin = np.add.reduceat(counts[:-1], np.arange(0, 10000, 100 * _BIN))
@@ -232,8 +215,7 @@ def _bins(counts: np.ndarray) -> list[dict[str, Any]]:
 
 def _inline(image: np.ndarray, side: int) -> dict[str, Any]:
     small = fitted(image, side)
-    data = base64.b64encode(encoded(small, "webp", _QUALITY)).decode()
-    return {"uri": f"data:image/webp;base64,{data}", "width": small.shape[1], "height": small.shape[0]}
+    return {"uri": data_url(small, "webp", quality=_QUALITY), "width": small.shape[1], "height": small.shape[0]}
 
 
 def _as_text(value: Any) -> str:

@@ -1,7 +1,5 @@
 """Image paths from the command line (files, folders, globs) or from a pipe, as streams."""
 
-from __future__ import annotations
-
 import glob
 import itertools
 import json
@@ -10,7 +8,7 @@ import queue
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
 from driqa_jax.data import raw
@@ -32,7 +30,7 @@ class Listed(NamedTuple):
     json: bool = False
 
 
-def list_pictures(arguments: Sequence[str], say: Callable[[str], None] | None = None) -> Iterator[str]:
+def list_pictures(arguments: Sequence[str]) -> Iterator[str]:
     """Image paths in the order of the arguments.
 
     - A file is taken as it is, whatever its name or kind (a named pipe is read).
@@ -42,21 +40,20 @@ def list_pictures(arguments: Sequence[str], say: Callable[[str], None] | None = 
 
     In folders and globs, a raw photo with a JPEG or HEIF of the same name beside it is left out: both are one photo.
 
-    At the end `say` (default: print to standard error) gets one line about skipped pipes, sockets and devices. Folders
-    are read lazily, so memory does not grow with the list.
+    At the end one line on standard error tells of skipped pipes, sockets and devices. Folders are read lazily, so
+    memory does not grow with the list.
 
     Raises UserError immediately for a missing argument, a folder without images, or a glob without a match.
     """
     skipped: list[str] = []
     expanded = [_expand(argument, skipped) for argument in arguments]
-    return itertools.chain(itertools.chain.from_iterable(expanded), _report_skipped(skipped, say))
 
+    def paths() -> Iterator[str]:
+        yield from itertools.chain.from_iterable(expanded)
+        if skipped:
+            print(f"skipped: {_irregular(skipped)}".encode(errors="backslashreplace").decode(), file=sys.stderr)
 
-def _report_skipped(skipped: list[str], say: Callable[[str], None] | None) -> Iterator[str]:
-    if skipped:
-        text = f"skipped: {_irregular(skipped)}".encode(errors="backslashreplace").decode()
-        say(text) if say else print(text, file=sys.stderr)
-    yield from ()
+    return paths()
 
 
 def _irregular(skipped: list[str]) -> str:
@@ -130,12 +127,8 @@ def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
     A line that begins with a brace is JSON (write such a path as ./{...). A malformed line becomes an unreadable image,
     so that output rows match input lines. Empty lines are skipped. `PAUSE` is yielded before waiting for more input.
 
-    Args:
-      file: the pipe.
-      nul: names end with NUL, as `find -print0` writes, and are never JSON.
-
-    Raises:
-      UserError: the pipe cannot be read, or its first line holds NUL although `nul` is not set.
+    nul: names end with NUL, as `find -print0` writes, and are never JSON. Raises UserError if the pipe cannot be read,
+    or if its first line holds NUL although `nul` is not set.
     """
     lines: queue.Queue = queue.Queue(_AHEAD)
 

@@ -10,14 +10,17 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import csv_line, part_name, write_errors
 from driqa_jax.reports.reference import Reference, shares
-from driqa_jax.reports.score_file import COLUMNS, WRITERS, Row
+from driqa_jax.reports.score_file import COLUMNS, WRITERS, WrittenRow
+
+if TYPE_CHECKING:
+    from driqa_jax.inference.scorer import Result
 
 # The five grades of ITU-R BT.500 and ITU-T P.910, which opinion scores average, in equal steps.
 _PRESETS = {
@@ -172,7 +175,7 @@ class Meaning:
             f"{self.reference.photos}."
         )
 
-    def annotate(self, row: Row) -> AnnotatedRow:
+    def annotate(self, row: Result) -> AnnotatedRow:
         """The row with its further columns; a raw photo always says how it was decoded in JSON Lines."""
         decoded = getattr(row, "decoded", None)
         extra = self.values(row.score, decoded)
@@ -193,8 +196,8 @@ class Meaning:
         _fill_bands(pathlib.Path(path), self)
 
 
-def scored_rows(path: str | os.PathLike) -> Iterator[Any]:
-    """The rows of a score file as `driqa_jax.reports.score_file.WrittenRow`, whatever its further columns."""
+def scored_rows(path: str | os.PathLike) -> Iterator[WrittenRow]:
+    """The rows of a score file, whatever its further columns."""
     with open(path, "rb") as file:
         yield from WRITERS[pathlib.Path(path).suffix.lower()].rows_of(file)
 

@@ -10,25 +10,20 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import PAUSE, Pause
 from driqa_jax.io import csv_line, require_writable, to_json, write_errors, write_json
 from driqa_jax.reports.inputs import Listed
 
+if TYPE_CHECKING:
+    from driqa_jax.inference.scorer import Result
+    from driqa_jax.reports.meaning import AnnotatedRow
+
 COLUMNS = ("path", "score", "uncertainty", "error")
 # What a score depends on besides its image. Runs that differ in it must not share a file.
 DECISIVE = ("sha256", "effort", "view", "calibration", "own_scale", "columns", "reference", "bands")
-
-
-class Row(Protocol):
-    """A row to write, for example a `driqa_jax.inference.scorer.Result`; `extra`, if it is there, has more columns."""
-
-    path: str
-    score: float | None
-    uncertainty: float | None
-    error: str | None
 
 
 class WrittenRow(NamedTuple):
@@ -94,7 +89,7 @@ class CSVRows:
             file.write(csv_line([*COLUMNS, *columns]))
             file.flush()
 
-    def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row, so that readers see it at once; CSV has no column for `others`."""
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
         extra = getattr(row, "extra", {})
@@ -111,7 +106,7 @@ class JSONLRows:
     def __init__(self, file: IO[str], header: bool = True, columns: Sequence[str] = ()):
         self._file = file
 
-    def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row; keys of `others` that are columns are dropped."""
         own = {**{key: getattr(row, key) for key in COLUMNS}, **getattr(row, "extra", {})}
         self._file.write(json.dumps({**own, **{k: v for k, v in (others or {}).items() if k not in own}}) + "\n")
@@ -141,9 +136,8 @@ class ScoreFile:
     With `resume`, the complete rows of the part (or else of the file) are kept and new rows are appended. `rows` and
     `failed` include the kept rows. `columns` are further columns of a CSV.
 
-    Raises:
-      UserError: the file cannot be written, another process is writing it, or the kept rows come from another model,
-        view, effort or calibration.
+    Raises UserError if the file cannot be written, if another process is writing it, or if the kept rows come from
+    another model, view, effort or calibration.
     """
 
     def __init__(
@@ -198,7 +192,7 @@ class ScoreFile:
         with open(self._part, "rb") as file:
             yield from itertools.islice(self._kind.rows_of(file), self.kept)
 
-    def write(self, row: Row, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Append one row. Raises UserError if the disk is full."""
         with write_errors(self.path, f"{self.rows} rows are in {self._part}; continue with --resume"):
             self._writer.write(row, others)
@@ -259,11 +253,9 @@ def _lock(file: IO[str], path: pathlib.Path) -> None:
     """Lock the open file against other processes where the system can (POSIX)."""
     try:
         import fcntl
-    except ImportError:
-        return
-    try:
+
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{path}: another run is writing this file") from None
-    except OSError:  # the file system has no locks
+    except (ImportError, OSError):  # the system or the file system has no locks
         return

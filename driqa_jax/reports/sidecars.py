@@ -13,11 +13,11 @@ from driqa_jax.data import raw
 from driqa_jax.data.decode import EXTENSIONS, FORMATS
 from driqa_jax.errors import UserError, reason
 from driqa_jax.reports.meaning import Meaning
-from driqa_jax.reports.score_file import Row
 from driqa_jax.reports.xmp import Outcome, fields_of, rate, sidecar_path
 
 if TYPE_CHECKING:
-    from driqa_jax.inference.scorer import Scorer
+    from driqa_jax.inference.scorer import Result, Scorer
+    from driqa_jax.reports.score_file import WrittenRow
 
 _WINDOWS_RATING = 0x4746  # the EXIF tag that Windows and some cameras write
 
@@ -55,7 +55,7 @@ class Sidecars:
         )
         self.changed = self.unchanged = self.refused = self.failed = 0
 
-    def write(self, row: Row) -> None:
+    def write(self, row: Result | WrittenRow) -> None:
         """Rate one image; a row without a score has no rating."""
         if row.score is None or (band := self._meaning.band(row.score)) is None:
             return

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-from PIL import Image
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
-from driqa_jax.reports.colormap import overlay
+from driqa_jax.reports.colormap import data_url, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -123,27 +119,10 @@ def score(name: str, result: Result, meaning: Meaning | None = None) -> dict[str
 
 
 def explanation(name: str, explained: Explanation, kind: ImageFormat, meaning: Meaning | None = None) -> dict[str, Any]:
-    """The entry of an explained image. Slow: encodes three images."""
-    values = explained.to_dict()
-    keys = ("width", "height", "named", "degradations", "quality_map", "weights")
-    return {
-        "name": name,
-        "score": explained.score,
-        "uncertainty": explained.uncertainty,
-        "error": None,
-        **(meaning.values(explained.score) if meaning else {}),
-        **{key: values[key] for key in keys},
-        "images": {
-            "picture": data_url(explained.picture, kind),
-            "restored": data_url(explained.restored, kind),
-            "quality_map": data_url(overlay(explained), kind),
-        },
-    }
-
-
-def data_url(image: np.ndarray, kind: ImageFormat) -> str:
-    """A (H, W, 3) uint8 image as a data: URL; PNG if a side is too long for WebP."""
-    kind = "png" if max(image.shape[:2]) > _WEBP_SIDE else kind
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, kind, **_SAVING[kind])
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    """The entry of an explained image. Slow: encodes three images, as PNG if a side is too long for WebP."""
+    kind = "png" if max(explained.picture.shape[:2]) > _WEBP_SIDE else kind
+    images = {"picture": explained.picture, "restored": explained.restored, "quality_map": overlay(explained)}
+    urls = {key: data_url(image, kind, **_SAVING[kind]) for key, image in images.items()}
+    values = {**explained.to_dict(), "name": name, "error": None, "images": urls}
+    meant = meaning.values(explained.score) if meaning else {}
+    return {**{field: values[field] for field in Explained.model_fields if field in values}, **meant}

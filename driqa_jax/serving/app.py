@@ -1,28 +1,24 @@
 """The ASGI application: routes, error answers and middleware."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import functools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from driqa_jax.serving import answers, page
 from driqa_jax.serving.form import check_content_type, read_body, uploads_in
-from driqa_jax.serving.limits import HeldBytes, Limits, Refused, overloaded
-from driqa_jax.serving.metrics import CONTENT_TYPE, Metrics, Observed
-from driqa_jax.serving.outcomes import entries_of
-from driqa_jax.serving.queue import FairQueue, Kind
+from driqa_jax.serving.limits import Limits
+from driqa_jax.serving.metrics import Metrics, Observed
+from driqa_jax.serving.outcomes import Describe, entries_of
+from driqa_jax.serving.queue import FairQueue, HeldBytes, Kind, overloaded
 from driqa_jax.serving.worker import Worker
 from driqa_jax.version import VERSION
-
-if TYPE_CHECKING:
-    from driqa_jax.inference.scorer import Scorer
-    from driqa_jax.reports.meaning import Meaning
 
 # A quarter of the pixels of `driqa explain`: enough for the page, and the restorer needs a quarter of the time.
 SHOWN_PIXELS = 400_000
@@ -55,9 +51,9 @@ _BODY = {
 
 
 class Service:
-    """One scorer, one queue, and the state that all requests share."""
+    """One `driqa_jax.Scorer`, one queue, and the state that all requests share."""
 
-    def __init__(self, scorer: Scorer, limits: Limits, shown_pixels: float, on_failure=lambda: None):
+    def __init__(self, scorer: Any, limits: Limits, shown_pixels: float, on_failure: Callable[[], None]):
         self.limits = limits
         self.queue = FairQueue(limits.queue)
         self.held = HeldBytes(limits.held_bytes)
@@ -76,18 +72,16 @@ class Service:
     def health(self) -> dict[str, Any]:
         """Status, version, model, limits."""
         status = "ok" if self.worker.ready.is_set() else "failed" if self.worker.failure else "starting"
-        limits = {
-            name: getattr(self.limits, name) for name in ("request_bytes", "pictures", "pixels", "queue", "seconds")
-        }
+        shown = ("request_bytes", "pictures", "pixels", "queue", "seconds")
+        limits = {name: getattr(self.limits, name) for name in shown}
         return {"status": status, "version": VERSION, "model": self.model, "limits": limits}
 
-    async def answer(self, request: Request, kind: Kind, describe) -> Response:
-        """Read the images of a request, process them, answer. Raises Refused."""
+    async def answer(self, request: Request, kind: Kind, describe: Describe) -> Response:
+        """Read the images of a request, process them, answer. Raises HTTPException."""
         check_content_type(content_type := request.headers.get("content-type", ""))
         if not self.worker.ready.is_set():
-            raise Refused(
-                503, "the model is being compiled; /healthz answers 200 when it is ready", {"retry-after": "5"}
-            )
+            reason = "the model is being compiled; /healthz answers 200 when it is ready"
+            raise HTTPException(503, reason, {"retry-after": "5"})
         if len(self.queue) >= self.limits.queue:  # before the body is read
             wait = len(self.queue) * self.worker.seconds_per_image
             raise overloaded(f"{len(self.queue)} images are waiting already", wait)
@@ -95,25 +89,21 @@ class Service:
             body = await read_body(request, self.limits, take)
             uploads = await asyncio.to_thread(uploads_in, body, content_type, self.limits.pictures)
             del body
-            status, entries = await entries_of(request, kind, uploads, self.limits, self.queue, self.worker, describe)
+            status, entries = await entries_of(request, kind, uploads, self.limits, self.worker, describe)
         for entry in entries:
             self.metrics.pictures.labels(kind, "failed" if entry["error"] else "done").inc()
         return answers.JSON({"model": self.model, "results": entries}, status)
 
 
 def create_app(
-    scorer: Scorer,
-    limits: Limits | None = None,
-    shown_pixels: float = SHOWN_PIXELS,
-    on_failure=lambda: None,
-    meaning: Meaning | None = None,
-):
-    """The ASGI application of one scorer. Its lifespan starts and stops the worker thread.
+    scorer: Any, limits: Limits, on_failure: Callable[[], None] = lambda: None, meaning: Any = None
+) -> FastAPI:
+    """The ASGI application of one `driqa_jax.Scorer`. Its lifespan starts and stops the worker thread.
 
-    `app.state.service` is the `Service`. shown_pixels: most pixels of a restored and shown image. on_failure: called if
-    the worker ends with an error. meaning: adds percentiles and bands to the answers.
+    `app.state.service` is the `Service`. on_failure: called if the worker ends with an error. meaning: adds percentiles
+    and bands to the answers.
     """
-    service = Service(scorer, limits or Limits(), shown_pixels, on_failure)
+    service = Service(scorer, limits, SHOWN_PIXELS, on_failure)
 
     @contextlib.asynccontextmanager
     async def lifespan(app):
@@ -155,20 +145,14 @@ def create_app(
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics():
         """Metrics in the text format of Prometheus."""
-        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+        return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    app.include_router(page.routes())
-    app.add_exception_handler(Refused, _refused)
+    app.router.routes.extend(page.routes())
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)
     known = frozenset({"/v1/score", "/v1/explain", "/healthz", "/metrics", "/openapi.json", *page.FILES})
-    app.add_middleware(page.Guarded)
-    app.add_middleware(Observed, metrics=service.metrics, paths=known)
+    app.add_middleware(Observed, metrics=service.metrics, paths=known, headers=page.HEADERS)
     return app
-
-
-async def _refused(request, error: Refused) -> Response:
-    return answers.JSON({"error": error.reason}, error.status, headers=error.headers)
 
 
 async def _http_problem(request, error: HTTPException) -> Response:

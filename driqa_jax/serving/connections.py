@@ -4,8 +4,6 @@ uvicorn has a timeout for connections that idle between requests, but none for a
 byte or that never reads its answer.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from uvicorn.protocols.http.h11_impl import H11Protocol

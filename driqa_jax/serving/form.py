@@ -1,16 +1,17 @@
 """The body of a request and its images: one image as it is, or several in a multipart form."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
+import math
 from collections.abc import Callable
 
+from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import File, parse_options_header
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from driqa_jax.serving.limits import Limits, Refused
+from driqa_jax.serving.limits import Limits
 
 _LONGEST_NAME = 255
 _ACCEPTED = "send one image as image/* or application/octet-stream, or several as files of a multipart/form-data"
@@ -27,34 +28,52 @@ class Upload:
 def uploads_in(body: bytes, content_type: str, most: int) -> list[Upload]:
     """The images of a request's body, at least one.
 
-    Raises Refused: 415 for another content type, 400 for a form that is damaged or has no file, 413 for more than
-    `most` files.
+    Raises HTTPException: 415 for another content type, 400 for a form that is damaged or has no file, 413 for more
+    than `most` files.
     """
     check_content_type(content_type)
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         return [Upload("picture", body)]
     if not options.get(b"boundary"):
-        raise Refused(400, "the content type of the form has no boundary")
-    form = _Form(most)
+        raise HTTPException(400, "the content type of the form has no boundary")
+    uploads: list[Upload] = []
+    ends: list[bool] = []
+
+    def add(file: File) -> None:
+        if len(uploads) == most:
+            raise HTTPException(413, f"more than {most} images in one request")
+        name = clean(file.file_name.decode("utf-8", "replace")) or "picture"
+        uploads.append(Upload(name, file.file_object.getvalue()))
+
+    def reject(field: object) -> None:
+        raise HTTPException(400, "a part of the form has no file name; every part must be an image file")
+
+    parser = FormParser(
+        "multipart/form-data",
+        on_field=reject,
+        on_file=add,
+        on_end=lambda: ends.append(True),
+        boundary=options[b"boundary"],
+        config={"MAX_MEMORY_FILE_SIZE": math.inf},  # the body is limited; its files stay off the disk
+    )
     try:
-        parser = MultipartParser(options[b"boundary"], form.callbacks())
         parser.write(body)
         parser.finalize()
     except FormParserError as error:
-        raise Refused(400, f"the form is damaged: {clean(str(error))}") from None
-    if not form.ended:
-        raise Refused(400, "the form is cut off: its last boundary is missing")
-    if not form.uploads:
-        raise Refused(400, "the form contains no image")
-    return form.uploads
+        raise HTTPException(400, f"the form is damaged: {clean(str(error))}") from None
+    if not ends:
+        raise HTTPException(400, "the form is cut off: its last boundary is missing")
+    if not uploads:
+        raise HTTPException(400, "the form contains no image")
+    return uploads
 
 
 def check_content_type(content_type: str) -> None:
-    """Raises Refused (415) for a type without images. An empty type counts as application/octet-stream."""
+    """Raises HTTPException (415) for a type without images. An empty type counts as application/octet-stream."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind and not kind.startswith("image/") and kind not in ("application/octet-stream", "multipart/form-data"):
-        raise Refused(415, f"the content type {clean(kind)} contains no images: {_ACCEPTED}")
+        raise HTTPException(415, f"the content type {clean(kind)} contains no images: {_ACCEPTED}")
 
 
 def clean(name: str) -> str:
@@ -64,9 +83,10 @@ def clean(name: str) -> str:
 
 
 async def read_body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
-    """The whole body. `take` is called with the size of each chunk before the chunk is kept, and may raise Refused.
+    """The whole body. `take` is called with the size of each chunk before the chunk is kept, and may raise.
 
-    Raises Refused: 413 above `limits.request_bytes` (at once if the header says so), 408 after `limits.upload_seconds`.
+    Raises HTTPException: 413 above `limits.request_bytes` (at once if the header says so), 408 after
+    `limits.upload_seconds`.
     """
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > limits.request_bytes:
@@ -81,56 +101,9 @@ async def read_body(request: Request, limits: Limits, take: Callable[[int], None
                 body += chunk
     except TimeoutError:
         reason = f"the body took longer than {limits.upload_seconds:g} s to arrive"
-        raise Refused(408, reason, {"connection": "close"}) from None
+        raise HTTPException(408, reason, {"connection": "close"}) from None
     return bytes(body)
 
 
-def _too_long(limits: Limits) -> Refused:
-    return Refused(413, f"the body is longer than {limits.request_bytes} bytes; send fewer or smaller images")
-
-
-class _Form:
-    """Parser callbacks that collect the files of a form."""
-
-    def __init__(self, most: int):
-        self.uploads: list[Upload] = []
-        self.ended = False
-        self._most = most
-        self._header, self._value = bytearray(), bytearray()
-        self._name: bytes | None = None
-        self._data = bytearray()
-
-    def callbacks(self) -> dict:
-        events = ("part_begin", "header_field", "header_value", "header_end", "headers_finished", "part_data")
-        return {f"on_{event}": getattr(self, event) for event in (*events, "part_end", "end")}
-
-    def part_begin(self) -> None:
-        if len(self.uploads) == self._most:
-            raise Refused(413, f"more than {self._most} images in one request")
-        self._name, self._data = None, bytearray()
-
-    def header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            _, options = parse_options_header(bytes(self._value))
-            self._name = options.get(b"filename")
-        self._header, self._value = bytearray(), bytearray()
-
-    def headers_finished(self) -> None:
-        if self._name is None:
-            raise Refused(400, "a part of the form has no file name; every part must be an image file")
-
-    def part_data(self, data: bytes, start: int, end: int) -> None:
-        self._data += memoryview(data)[start:end]
-
-    def part_end(self) -> None:
-        name = clean(self._name.decode("utf-8", "replace")) or "picture"
-        self.uploads.append(Upload(name, bytes(self._data)))
-
-    def end(self) -> None:
-        self.ended = True
+def _too_long(limits: Limits) -> HTTPException:
+    return HTTPException(413, f"the body is longer than {limits.request_bytes} bytes; send fewer or smaller images")

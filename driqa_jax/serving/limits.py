@@ -1,17 +1,19 @@
-"""Limits of one request and of all requests together, and the refusal of a request that exceeds them."""
+"""Limits of one request and of all requests together. Importing them needs no extra."""
 
-from __future__ import annotations
-
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from typing import Any
 
 MIB = 2**20
 
 
+def _limit(default: float, option: str, about: str) -> Any:
+    """A field of `Limits` with its option of `driqa serve`."""
+    return dataclasses.field(default=default, metadata={"option": option, "help": f"{about} (default: {default})"})
+
+
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The limits of a server. Each is an option of `driqa serve`.
+    """The limits of a server. Each is an option of `driqa serve`; `pixels` is --max-pixels.
 
     Args:
       request_bytes: bytes of one body; above it 413.
@@ -19,56 +21,26 @@ class Limits:
       pixels: pixels of one image, from its header before decoding; above it 413.
       queue: waiting images; above it 429.
       held_bytes: bytes of all bodies that are received, waiting or processed; above it 429.
-      upload_seconds: time to send the header, and time to send the body; above it 408 or a closed connection.
       seconds: time from the arrival of a request to its answer; above it 504.
-      grace_seconds: time for running requests after a stop signal.
+      upload_seconds: time to send the header, and time to send the body; above it 408 or a closed connection.
       keep_alive_seconds: idle time of a connection. A proxy's own limit, usually 60 s, must be shorter; otherwise the
         proxy may send a request on a closing connection.
+      grace_seconds: time for running requests after a stop signal.
     """
 
-    request_bytes: int = 64 * MIB
-    pictures: int = 32
+    request_bytes: int = _limit(64 * MIB, "--max-bytes", "bytes of one request")
+    pictures: int = _limit(32, "--max-pictures", "images in one request")
     pixels: float = 100e6
-    queue: int = 256
-    held_bytes: int = 512 * MIB
-    upload_seconds: float = 30
-    seconds: float = 60
-    grace_seconds: float = 10
-    keep_alive_seconds: float = 75
+    queue: int = _limit(256, "--max-queue", "waiting images; above it the answer is 429")
+    held_bytes: int = _limit(512 * MIB, "--max-held-bytes", "bytes of all requests together")
+    seconds: float = _limit(60, "--timeout", "seconds for an answer")
+    upload_seconds: float = _limit(
+        30, "--upload-timeout", "seconds for a client to send a header, send a body, or read an answer"
+    )
+    keep_alive_seconds: float = _limit(
+        75, "--keep-alive", "idle seconds of a connection; must exceed a proxy's limit, usually 60"
+    )
+    grace_seconds: float = _limit(10, "--grace", "seconds for running requests after a stop signal")
 
 
-class Refused(Exception):
-    """A refused request: HTTP `status`, `reason` for the client, `headers` of the answer."""
-
-    def __init__(self, status: int, reason: str, headers: dict[str, str] | None = None):
-        self.status, self.reason, self.headers = status, reason, headers or {}
-        super().__init__(f"{status}: {reason}")
-
-
-def overloaded(reason: str, retry_after: float) -> Refused:
-    """429 with Retry-After in whole seconds, at least one."""
-    return Refused(429, reason, {"retry-after": str(max(1, round(retry_after)))})
-
-
-class HeldBytes:
-    """The bytes of all bodies in memory. Only the event loop uses it, so it needs no lock."""
-
-    def __init__(self, limit: int):
-        self.limit, self.now = limit, 0
-
-    @contextlib.contextmanager
-    def holding(self) -> Iterator[Callable[[int], None]]:
-        """Yields `take(count)`, which raises Refused (429) above the limit. The bytes are released at the end."""
-        taken = 0
-
-        def take(count: int) -> None:
-            nonlocal taken
-            if self.now + count > self.limit:
-                raise overloaded("the server has reached its limit of image bytes; try again later", 2)
-            self.now += count
-            taken += count
-
-        try:
-            yield take
-        finally:
-            self.now -= taken
+OPTIONS = tuple(field for field in dataclasses.fields(Limits) if field.metadata)

@@ -1,13 +1,11 @@
 """Prometheus metrics of a server."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -35,22 +33,23 @@ class Metrics:
 
 
 class Observed:
-    """ASGI middleware: counts and times answers by path. All unknown paths count as "other"."""
+    """ASGI middleware: adds headers to every answer; counts and times answers by path, unknown paths as "other"."""
 
-    def __init__(self, app, metrics: Metrics, paths: frozenset[str]):
-        self._app, self._metrics, self._paths = app, metrics, paths
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: frozenset[str], headers: list[tuple[bytes, bytes]]):
+        self._app, self._metrics, self._paths, self._headers = app, metrics, paths, headers
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         path = scope["path"] if scope["path"] in self._paths else "other"
         status, began = "none", time.monotonic()
 
-        async def observed(message):
+        async def observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+                message = {**message, "headers": [*message.get("headers", ()), *self._headers]}
             await send(message)
 
         try:

@@ -1,13 +1,11 @@
 """The web page: files of the package, kept in memory, and security headers."""
 
-from __future__ import annotations
-
 import importlib.resources
 
-from fastapi import APIRouter
 from starlette.responses import Response
+from starlette.routing import Route
 
-from driqa_jax.reports.colormap import colour_stops
+from driqa_jax.reports.colormap import color_stops
 
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -29,33 +27,12 @@ HEADERS = [
 ]
 
 
-def routes() -> APIRouter:
+def routes() -> list[Route]:
     """The page and the files that it loads. STOPS in a file is replaced by the color bar of the quality maps."""
-    router = APIRouter(include_in_schema=False)
     folder = importlib.resources.files("driqa_jax.serving") / "page"
+    made = []
     for path, (name, kind) in FILES.items():
-        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(colour_stops()))
-        router.add_api_route(path, _file(content.encode(), kind), methods=["GET", "HEAD"])
-    return router
-
-
-def _file(content: bytes, kind: str):
-    async def answer() -> Response:
-        return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
-
-    return answer
-
-
-class Guarded:
-    """ASGI middleware: adds the security headers to every answer."""
-
-    def __init__(self, app):
-        self._app = app
-
-    async def __call__(self, scope, receive, send) -> None:
-        async def guarded(message):
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", ()), *HEADERS]}
-            await send(message)
-
-        await self._app(scope, receive, guarded)
+        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(color_stops()))
+        answer = Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+        made.append(Route(path, answer, methods=["GET"]))  # a response is an ASGI application
+    return made

@@ -1,12 +1,15 @@
-"""The bounded queue between requests and the worker thread; it takes one image of each request in turn."""
+"""The bounded queue between requests and the worker thread, and the bound on the bytes of all bodies."""
 
-from __future__ import annotations
-
-import collections
+import contextlib
 import dataclasses
+import heapq
+import itertools
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, Literal
+
+from starlette.exceptions import HTTPException
 
 Kind = Literal["score", "explain"]
 
@@ -27,28 +30,29 @@ class Job:
 class FairQueue:
     """Holds the jobs of many requests and returns one of each request in turn.
 
-    A request with one image does not wait for all images of an earlier request. Thread-safe.
+    The jobs of a request have consecutive turns, from the current one. A request with one image therefore does not wait
+    for all images of an earlier request. Thread-safe.
     """
 
     def __init__(self, limit: int):
-        self._limit, self._closed, self._count = limit, False, 0
-        self._requests: collections.deque[collections.deque[Job]] = collections.deque()
+        self._limit, self._closed = limit, False
+        self._turn, self._arrivals = 0, itertools.count()
+        self._heap: list[tuple[int, int, Job]] = []  # turn, arrival, job
         self._changed = threading.Condition()
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._heap)
 
     def put(self, jobs: list[Job]) -> None:
         """Add all jobs of one request, or none. Raises QueueFull."""
         with self._changed:
-            if self._count + len(jobs) > self._limit:
-                self._forget_cancelled()
-            if self._closed or self._count + len(jobs) > self._limit:
+            if len(self._heap) + len(jobs) > self._limit:
+                self._heap = [entry for entry in self._heap if not entry[2].future.cancelled()]
+                heapq.heapify(self._heap)
+            if self._closed or len(self._heap) + len(jobs) > self._limit:
                 raise QueueFull
-            if not jobs:
-                return
-            self._requests.append(collections.deque(jobs))
-            self._count += len(jobs)
+            for turn, job in enumerate(jobs, self._turn):
+                heapq.heappush(self._heap, (turn, next(self._arrivals), job))
             self._changed.notify()
 
     def take(self) -> Job | None:
@@ -68,30 +72,46 @@ class FairQueue:
     def close(self) -> None:
         """Cancel all waiting jobs; `take` returns None from now on."""
         with self._changed:
-            self._closed = True
-            waiting = [job for request in self._requests for job in request]
-            self._requests.clear()
-            self._count = 0
+            self._closed, waiting, self._heap = True, self._heap, []
             self._changed.notify_all()
-        for job in waiting:
+        for _, _, job in waiting:
             job.future.cancel()
 
     def _next(self, kind: Kind | None = None) -> Job | None:
-        while self._requests:
-            request = self._requests[0]
-            if kind not in (None, request[0].kind) and not request[0].future.cancelled():
+        while self._heap:
+            job = self._heap[0][2]
+            if kind not in (None, job.kind) and not job.future.cancelled():
                 return None
-            self._requests.popleft()
-            job = request.popleft()
-            self._count -= 1
-            if request:
-                self._requests.append(request)
+            self._turn = heapq.heappop(self._heap)[0]
             if job.future.set_running_or_notify_cancel():
                 return job
         return None
 
-    def _forget_cancelled(self) -> None:
-        """Remove cancelled jobs."""
-        alive = (collections.deque(job for job in request if not job.future.cancelled()) for request in self._requests)
-        self._requests = collections.deque(request for request in alive if request)
-        self._count = sum(map(len, self._requests))
+
+def overloaded(reason: str, retry_after: float) -> HTTPException:
+    """429 with Retry-After in whole seconds, at least one."""
+    return HTTPException(429, reason, {"retry-after": str(max(1, round(retry_after)))})
+
+
+class HeldBytes:
+    """The bytes of all bodies in memory. Only the event loop uses it, so it needs no lock."""
+
+    def __init__(self, limit: int):
+        self.limit, self.now = limit, 0
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Yields `take(count)`, which raises HTTPException (429) above the limit. The bytes are released at the end."""
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if self.now + count > self.limit:
+                raise overloaded("the server has reached its limit of image bytes; try again later", 2)
+            self.now += count
+            taken += count
+
+        try:
+            yield take
+        finally:
+            self.now -= taken

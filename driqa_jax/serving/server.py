@@ -1,7 +1,5 @@
 """A server on a socket: start, readiness, shutdown."""
 
-from __future__ import annotations
-
 import contextlib
 import ipaddress
 import logging
@@ -9,8 +7,10 @@ import os
 import socket
 import sys
 import threading
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
 from driqa_jax.errors import UserError
 from driqa_jax.serving.app import create_app
@@ -42,7 +42,7 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def server_config(app, limits: Limits) -> uvicorn.Config:
+def server_config(app: FastAPI, limits: Limits) -> uvicorn.Config:
     """The uvicorn configuration."""
     return uvicorn.Config(
         app,
@@ -58,7 +58,7 @@ def server_config(app, limits: Limits) -> uvicorn.Config:
     )
 
 
-def serve(scorer, limits: Limits, listener: socket.socket, meaning=None) -> None:
+def serve(scorer: Any, limits: Limits, listener: socket.socket, meaning: Any = None) -> None:
     """Serve until SIGTERM or SIGINT, finish running requests within `limits.grace_seconds`, re-raise the signal.
 
     A second SIGINT stops at once. `meaning`: see `create_app`. Raises UserError if the worker ends with an error.
@@ -67,23 +67,20 @@ def serve(scorer, limits: Limits, listener: socket.socket, meaning=None) -> None
     worker = app.state.service.worker
     server = uvicorn.Server(server_config(app, limits))
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # otherwise it logs every invalid request
-    threading.Thread(target=_announce_when_ready, args=(worker, url(listener)), daemon=True).start()
+
+    def announce() -> None:
+        worker.ready.wait()
+        print(f"ready: {url(listener)}", file=sys.stderr, flush=True)
+
+    threading.Thread(target=announce, daemon=True).start()
     try:
         server.run(sockets=[listener])
     finally:
         if not worker.stop(0.5):
-            _exit_at_once(sys.exc_info()[1])
+            # A thread still decodes or computes an image after the grace time, and a normal exit would wait for it.
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.flush()
+            leaving = sys.exc_info()[1]
+            os._exit(leaving.code if isinstance(leaving, SystemExit) else 130)
     if worker.failure is not None:
         raise UserError(f"the model failed: {type(worker.failure).__name__}: {worker.failure}")
-
-
-def _announce_when_ready(worker, where: str) -> None:
-    worker.ready.wait()
-    print(f"ready: {where}", file=sys.stderr, flush=True)
-
-
-def _exit_at_once(leaving: BaseException | None) -> None:
-    # A thread still decodes or computes an image after the grace time, and a normal exit would wait for it.
-    with contextlib.suppress(OSError, ValueError):
-        sys.stderr.flush()
-    os._exit(leaving.code if isinstance(leaving, SystemExit) else 130)

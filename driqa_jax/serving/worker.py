@@ -1,7 +1,5 @@
 """The thread that owns the scorer. It scores waiting images together, in the batches of `Scorer.stream`."""
 
-from __future__ import annotations
-
 import collections
 import logging
 import threading
@@ -10,20 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from starlette.exceptions import HTTPException
 
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.serving.queue import FairQueue, Job
 
 _log = logging.getLogger("driqa.serve")
 _DECAY = 0.9  # of the running mean of the seconds per image
-
-
-class Failed(Exception):
-    """An image without an outcome: HTTP `status`, `reason` for the client."""
-
-    def __init__(self, status: int, reason: str):
-        self.status, self.reason = status, reason
-        super().__init__(reason)
 
 
 class Worker:
@@ -38,13 +29,11 @@ class Worker:
       shown_pixels: most pixels of a restored and shown image.
       on_failure: called on the thread if it ends with an error, for example because the first images failed.
 
-    A future receives a `Result`, an `Explanation`, or the exception Failed.
+    A future receives a `Result`, an `Explanation`, or an HTTPException, whose status and detail say why there is none.
     """
 
-    def __init__(
-        self, scorer: Any, queue: FairQueue, shown_pixels: float, on_failure: Callable[[], None] = lambda: None
-    ):
-        self._scorer, self._queue, self._shown_pixels = scorer, queue, shown_pixels
+    def __init__(self, scorer: Any, queue: FairQueue, shown_pixels: float, on_failure: Callable[[], None]):
+        self._scorer, self.queue, self._shown_pixels = scorer, queue, shown_pixels
         self._on_failure = on_failure
         self._thread = threading.Thread(target=self._run, name="driqa-worker", daemon=True)
         self._compiler = threading.Thread(target=self._compile_explaining, name="driqa-compiler", daemon=True)
@@ -58,7 +47,7 @@ class Worker:
 
     def stop(self, seconds: float) -> bool:
         """Cancel waiting jobs and wait for the running one; returns False if a thread still runs after `seconds`."""
-        self._queue.close()
+        self.queue.close()
         if self._thread.is_alive():
             self._thread.join(seconds)
         return not (self._thread.is_alive() or self._compiler.is_alive())
@@ -68,7 +57,7 @@ class Worker:
             self._scorer(self._gray_images())
             self._compiler.start()
             self.ready.set()
-            while (job := self._queue.take()) is not None:
+            while (job := self.queue.take()) is not None:
                 self._process(job)
         except Exception as error:
             # End the server: it could only answer 503.
@@ -105,7 +94,7 @@ class Worker:
             while job is not None:
                 taken.append(job)
                 yield job.data
-                job = self._queue.take_now("score")
+                job = self.queue.take_now("score")
 
         try:
             for result in self._scorer.stream(images()):
@@ -115,7 +104,7 @@ class Worker:
                 elif result.internal:
                     job.future.set_exception(_unexpected(result.error))
                 else:
-                    job.future.set_exception(Failed(422, result.error))
+                    job.future.set_exception(HTTPException(422, result.error))
                 yield
         except Exception as error:
             # For example, the device is out of memory. Fail these jobs; later jobs may succeed.
@@ -126,12 +115,12 @@ class Worker:
         try:
             job.future.set_result(self._scorer.explain(job.data, name="picture", shown_pixels=self._shown_pixels))
         except UnreadableImage as error:
-            job.future.set_exception(Failed(422, error.reason))
+            job.future.set_exception(HTTPException(422, error.reason))
         except Exception as error:
             job.future.set_exception(_unexpected(error))
         yield
 
 
-def _unexpected(error: Exception | str) -> Failed:
+def _unexpected(error: Exception | str) -> HTTPException:
     _log.error("an image failed: %s", error, exc_info=error if isinstance(error, Exception) else None)
-    return Failed(500, "the server failed on this image; see its log")
+    return HTTPException(500, "the server failed on this image; see its log")

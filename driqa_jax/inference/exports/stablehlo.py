@@ -4,8 +4,6 @@ The file is an uncompressed zip archive of `metadata.json` and `scorer.jax_expor
 docs/EXPORT.md explains how to prepare inputs and how to use the file without this package.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os
