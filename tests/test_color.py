@@ -12,7 +12,7 @@ import scipy.ndimage
 from skimage import color, data
 
 from driqa_jax.degradations import apply
-from driqa_jax.degradations.lab import lab_to_srgb, linear_to_srgb, srgb_to_lab, srgb_to_linear
+from driqa_jax.degradations.color import lab_to_srgb, linear_to_srgb, srgb_to_lab, srgb_to_linear
 
 KEY = jax.random.key(7)
 once = jax.jit(apply, static_argnums=0)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from driqa_jax.data.views import ViewRule
-from driqa_jax.evaluation.coverage import coverage, coverage_line, draw_coverage, wilson
+from driqa_jax.evaluation.figures import draw_coverage, wilson
+from driqa_jax.evaluation.report import coverage, coverage_line
 from driqa_jax.inference.conformal import FULL, Evidence, Interval, evidence, fit_interval, tile_spread
 from driqa_jax.inference.effort import EFFORTS, look
 

@@ -93,7 +93,7 @@ def test_report_breaks_down_by_subset_and_novelty_and_returns_from_json(tmp_path
     assert report.parts["ss02"].metrics["rmse"] == correlations.rmse(x[1::3], y[1::3])
     assert report.parts["ss01, novel"].n == 15
     report.save(tmp_path / "r.json")
-    assert Report.from_json((tmp_path / "r.json").read_text()) == report
+    assert Report.from_dict(json.loads((tmp_path / "r.json").read_text())) == report
 
 
 def test_report_says_undefined_and_omits_parts_that_are_the_whole():

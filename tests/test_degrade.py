@@ -9,7 +9,7 @@ from skimage import data
 from driqa_jax.cli import main as cli
 from driqa_jax.corpus.files import SEVERITIES, contact_sheet, severity_grid
 from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
-from driqa_jax.evaluation.pristine import centre_square
+from driqa_jax.evaluation.pristine import center_square
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_apply_never_overwrites_an_input_or_merges_two_names(photo, tmp_path, ca
 
 def test_the_sheet_shows_more_to_the_right(photo, tmp_path, capsys):
     names = ("white_noise", "lens_blur")
-    square = centre_square(np.asarray(Image.open(photo)), 40)
+    square = center_square(np.asarray(Image.open(photo)), 40)
     grid = severity_grid(square, names)
     np.testing.assert_array_equal(grid[:, 0], np.broadcast_to(square[None], (2, *square.shape)))
     distance = ((grid.astype(float) - square[None, None]) ** 2).mean(axis=(2, 3, 4))

@@ -13,7 +13,7 @@ from skimage import data
 
 from driqa_jax.degradations import NAMES, Recipe
 from driqa_jax.degradations.recipes import KADID
-from driqa_jax.evaluation import examination_report
+from driqa_jax.evaluation import examination
 from driqa_jax.evaluation.examination import CLASS_OF, Examiner, classes
 from driqa_jax.models.degradation_encoder import Degradation
 
@@ -78,17 +78,17 @@ def test_restoring_half_way_gains_six_decibels_and_a_wrong_vector_loses(examiner
     assert (found.psnr_shuffled[noise] <= found.psnr_after[noise] + 1e-4).all()
     assert found.psnr_shuffled[noise].mean() < found.psnr_after[noise].mean() - 1
     assert found.psnr_clean == pytest.approx(80.0)
-    rows = list(csv.DictReader(io.StringIO(examination_report.restoration_csv(found))))
+    rows = list(csv.DictReader(io.StringIO(examination.restoration_csv(found))))
     assert len(rows) == 5 * len(NAMES)
     row = next(r for r in rows if r["degradation"] == "white_noise" and r["level"] == "3")
     assert float(row["psnr_gain"]) == pytest.approx(gain[noise, 2].mean(), abs=1e-3)
     naming = examiner.naming()
-    summary = examination_report.summary(naming, found, 0.5)
+    summary = examination.summary(naming, found, 0.5)
     assert summary["psnr_gain_jpeg"] == pytest.approx(gain[NAMES.index("jpeg"), 2].mean(), abs=1e-3)
     low, high = summary["psnr_true_over_shuffled_d_95"]
     assert low <= summary["psnr_true_over_shuffled_d"] <= high
     json.dumps(summary)
-    for figure in (examination_report.confusion_figure(naming), examination_report.restoration_figure(found)):
+    for figure in (examination.confusion_figure(naming), examination.restoration_figure(found)):
         canvas = io.BytesIO()
         figure.savefig(canvas, format="png", metadata={"Software": None})
         assert Image.open(canvas).size[0] > 400

@@ -10,7 +10,15 @@ from PIL import Image, features
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from driqa_jax.degradations.jpeg2000 import analyse, jpeg2000_at_step, jpeg2000_severity, jpeg2000_step, synthesise
+from driqa_jax.degradations.entry import scale_severities
+from driqa_jax.degradations.jpeg2000 import (
+    COARSEST_STEP,
+    FINEST_STEP,
+    analyze,
+    jpeg2000_at_step,
+    jpeg2000_step,
+    synthesize,
+)
 
 ours_at = jax.jit(jpeg2000_at_step)
 
@@ -50,17 +58,17 @@ def test_ssim_matches_openjpeg_at_the_same_psnr(photo):
 @pytest.mark.parametrize("length", [2, 3, 32, 33, 37])
 def test_wavelet_is_inverted_and_the_papers_filter(length):
     line = np.random.default_rng(0).standard_normal((length, 3))
-    low, high = analyse(line)
+    low, high = analyze(line)
     assert low.shape[0] == -(-length // 2) and high.shape[0] == length // 2
-    np.testing.assert_allclose(synthesise(low, high), line, atol=1e-12)
+    np.testing.assert_allclose(synthesize(low, high), line, atol=1e-12)
     # A polynomial of degree 3 leaves nothing in the high band, away from the mirrored ends: four vanishing moments.
     cubic = (np.arange(length) / length)[:, None] ** np.arange(4)[None, :]
-    np.testing.assert_allclose(analyse(cubic)[1][2:-3], 0.0, atol=1e-9)
+    np.testing.assert_allclose(analyze(cubic)[1][2:-3], 0.0, atol=1e-9)
     # Taps of the 9-tap low-pass as Antonini et al. print them (1992, table I, over sqrt 2).
     if length > 32:
         impulse = np.zeros((length, 1))
         impulse[16] = 1.0
-        taps = analyse(impulse)[0][6:11, 0]
+        taps = analyze(impulse)[0][6:11, 0]
         np.testing.assert_allclose(taps, [0.026749, -0.078223, 0.602949, -0.078223, 0.026749], atol=1e-6)
 
 
@@ -68,4 +76,5 @@ def test_a_fine_step_loses_nothing():
     pixels = PHOTOS["coffee"]()
     ours = np.asarray(ours_at(jnp.asarray(pixels, jnp.float32) / 255, 0.05)) * 255
     np.testing.assert_allclose(ours, pixels, atol=1e-3)
-    assert float(jpeg2000_step(jpeg2000_severity(44.0))) == pytest.approx(44.0, rel=1e-4)
+    (severity,) = scale_severities([44.0], FINEST_STEP, COARSEST_STEP)
+    assert float(jpeg2000_step(severity)) == pytest.approx(44.0, rel=1e-4)

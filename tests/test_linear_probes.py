@@ -7,8 +7,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from driqa_jax.evaluation.linear_probes import fit_logistic, fit_ridge, grouped_folds, predict_mos, predict_types
-from driqa_jax.evaluation.representations import unbiased_cka
+from driqa_jax.evaluation.probes import fit_logistic, fit_ridge, grouped_folds, predict_mos, predict_types, unbiased_cka
 
 
 @pytest.fixture
@@ -40,14 +39,14 @@ def test_logistic_is_what_another_optimiser_finds(rng):
 
     best = minimize(loss, np.zeros(12), method="Powell", options={"xtol": 1e-8, "ftol": 1e-12, "maxiter": 10_000}).x
     expected = z @ best[:9].reshape(3, 3) + best[9:]
-    found = fit_logistic(x, labels, 3, 0.05)(x)
+    found = fit_logistic(x, labels, 0.05, 3)(x)
     apart = [logits - logits.mean(axis=1, keepdims=True) for logits in (found, expected)]
     assert apart[0] == pytest.approx(apart[1], abs=1e-3)
 
 
 def test_logistic_without_features_gives_the_shares_of_the_classes():
     labels = np.array([0] * 6 + [1] * 3 + [2])
-    logits = fit_logistic(np.full((10, 2), 7.0), labels, 3, 0.1)(np.full((1, 2), 7.0))[0]
+    logits = fit_logistic(np.full((10, 2), 7.0), labels, 0.1, 3)(np.full((1, 2), 7.0))[0]
     assert np.exp(logits) / np.exp(logits).sum() == pytest.approx([0.6, 0.3, 0.1], abs=1e-4)
 
 

@@ -8,8 +8,8 @@ import scipy.ndimage
 from skimage import color as sk_color
 from skimage import data
 
-from driqa_jax.degradations import apply, camera, noise, restorer
-from driqa_jax.degradations.lab import srgb_to_linear
+from driqa_jax.degradations import apply, camera, noise, sharpness
+from driqa_jax.degradations.color import srgb_to_linear
 from driqa_jax.degradations.registry import find
 
 KEY = jax.random.key(11)
@@ -44,7 +44,7 @@ def kurtosis_of(field: np.ndarray) -> float:
         ("white_noise", noise.WHITE_SIGMA, (0.001, 0.002, 0.003, 0.005, 0.01)),
         ("white_noise_color_component", noise.COMPONENT_SIGMA, (0.0001, 0.0005, 0.001, 0.002, 0.003)),
         ("multiplicative_noise", noise.SPECKLE_SIGMA, (0.001, 0.005, 0.01, 0.02, 0.05)),
-        ("denoise", restorer.DENOISED_SIGMA, (0.01, 0.03, 0.05, 0.1, 0.15)),
+        ("denoise", sharpness.DENOISED_SIGMA, (0.01, 0.03, 0.05, 0.1, 0.15)),
     ],
 )
 def test_kadid_levels_are_its_variances(name, full, variances):

@@ -14,7 +14,7 @@ from driqa_jax.cli.main import main
 from driqa_jax.data.views import make_view
 from driqa_jax.evaluation import examination, probes
 from driqa_jax.evaluation.examination import CLASS_OF, Restoration, classes
-from driqa_jax.evaluation.representations import REPRESENTATIONS, Reader, stacked
+from driqa_jax.evaluation.probes import REPRESENTATIONS, Reader, stacked
 from driqa_jax.inference import scorer
 
 

@@ -10,7 +10,7 @@ import scipy.ndimage
 import scipy.signal
 from skimage import data
 
-from driqa_jax.degradations import apply, noise, restorer
+from driqa_jax.degradations import apply, noise, sharpness
 from driqa_jax.degradations.filters import box_mean
 
 KEY = jax.random.key(5)
@@ -31,7 +31,7 @@ def test_box_mean_is_scipys_uniform_filter(radius):
 
 def test_denoise_is_white_noise_and_scipys_wiener_filter():
     severity, inner = 0.25, slice(4, -4)
-    sigma = restorer.DENOISED_SIGMA * severity
+    sigma = sharpness.DENOISED_SIGMA * severity
     noisy = np.clip(photo() + sigma * np.asarray(noise.normal(KEY, photo().shape)), 0, 1).astype(np.float64)
     ours = np.asarray(jax.jit(functools.partial(apply, "denoise"))(KEY, photo(), severity))
     for channel in range(3):
@@ -49,7 +49,7 @@ def test_denoise_is_white_noise_and_scipys_wiener_filter():
 @pytest.mark.parametrize("severity", [0.2, 0.7])
 def test_over_smoothing_is_a_guided_filter(severity):
     ours = np.asarray(jax.jit(functools.partial(apply, "over_smoothing"))(KEY, photo(), severity))
-    size, epsilon = 2 * restorer.SMOOTHING_RADIUS + 1, (restorer.SMOOTHED_SIGMA * severity) ** 2
+    size, epsilon = 2 * sharpness.SMOOTHING_RADIUS + 1, (sharpness.SMOOTHED_SIGMA * severity) ** 2
 
     def mean(x: np.ndarray) -> np.ndarray:
         return scipy.ndimage.uniform_filter(x, (size, size, 0), mode="reflect")

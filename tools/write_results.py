@@ -18,9 +18,8 @@ import sys
 from PIL import Image, ImageDraw, ImageFont
 
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_weights
-from driqa_jax.evaluation.coverage import coverage_line, draw_coverage
-from driqa_jax.evaluation.figures import save_figure
-from driqa_jax.evaluation.report import HEADS, METRICS, Report
+from driqa_jax.evaluation.figures import draw_coverage, save_figure
+from driqa_jax.evaluation.report import HEADS, METRICS, Report, coverage_line
 from driqa_jax.evaluation.tables import shown
 from tools import write_card
 from tools.pages import DOCS, RESULTS, ROOT, save_curves, write_blocks
@@ -39,7 +38,9 @@ def main(*runs: str) -> None:
     """Write every block of every page; draw the curves of `runs`."""
     for run in runs:
         save_curves(run)
-    reports = {name: Report.from_json((RESULTS / f"biq2021_{name}.json").read_text()) for name in ("test", "val")}
+    reports = {
+        name: Report.from_dict(json.loads((RESULTS / f"biq2021_{name}.json").read_text())) for name in ("test", "val")
+    }
     with (RESULTS / "examples.csv").open() as file:
         scores = {pathlib.Path(row["path"]).name: float(row["score"]) for row in csv.DictReader(file)}
     draw_examples(scores)

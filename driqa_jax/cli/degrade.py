@@ -119,12 +119,12 @@ def _sheet(args: argparse.Namespace) -> int:
     from driqa_jax.corpus import files
     from driqa_jax.data.decode import decode
     from driqa_jax.degradations import NAMES
-    from driqa_jax.evaluation.pristine import centre_square
+    from driqa_jax.evaluation.pristine import center_square
 
     names = [files.known(name.strip()).name for name in args.names.split(",")] if args.names else NAMES
     target = pathlib.Path(args.output)
     files.require_lossless(target)
-    square = centre_square(decode(args.photo), args.side)
+    square = center_square(decode(args.photo), args.side)
     enable_compile_cache()
     try:
         grid = files.severity_grid(square, names, seed=args.seed)

@@ -235,7 +235,7 @@ def _write(args: argparse.Namespace, part, report, score) -> None:
     import numpy as np
     from rich.console import Console
 
-    from driqa_jax.evaluation.coverage import coverage_line
+    from driqa_jax.evaluation.report import coverage_line
     from driqa_jax.evaluation.tables import save_table, to_terminal
     from driqa_jax.io import to_csv, write_text
 
@@ -259,7 +259,7 @@ def _score(args: argparse.Namespace, part, scorer: Scorer) -> Predictions:
     """The model's predictions for the images of `part`. Raises UserError if no image can be scored."""
     import numpy as np
 
-    from driqa_jax.evaluation.coverage import coverage
+    from driqa_jax.evaluation.report import coverage
     from driqa_jax.inference.provenance import describe
     from driqa_jax.progress import Progress
 
@@ -298,8 +298,7 @@ def _other_scores(args: argparse.Namespace, part) -> dict[str, np.ndarray]:
 
 
 def _draw(folder: str, report, score, mos) -> None:
-    from driqa_jax.evaluation.coverage import draw_coverage
-    from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
+    from driqa_jax.evaluation.figures import draw_bars, draw_coverage, draw_scatter, save_figure
 
     directory = make_folder(folder)
     title = f"{report.provenance['model']} on {report.data}, split {report.split}"

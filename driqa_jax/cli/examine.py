@@ -81,7 +81,7 @@ def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.data.pipeline import pretrain_batches
     from driqa_jax.degradations.recipes import RECIPES
-    from driqa_jax.evaluation import examination, examination_report
+    from driqa_jax.evaluation import examination
     from driqa_jax.evaluation.figures import save_figure
     from driqa_jax.models.driqa import build_model
 
@@ -96,13 +96,13 @@ def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     with Progress() as progress:
         naming, restoration = examiner.naming(progress), examiner.restoration(progress)
     retrieval = examiner.retrieval(RECIPES["mixed"])
-    results = examination_report.summary(naming, restoration, retrieval)
+    results = examination.summary(naming, restoration, retrieval)
     if args.pairs:
-        results["real_noise"] = examination_report.real_noise(examiner, *_pairs(args.pairs))
-    write_text(folder / "restoration.csv", examination_report.restoration_csv(restoration))
+        results["real_noise"] = examination.real_noise(examiner, *_pairs(args.pairs))
+    write_text(folder / "restoration.csv", examination.restoration_csv(restoration))
     for name, figure in (
-        ("confusion", examination_report.confusion_figure(naming)),
-        ("restoration", examination_report.restoration_figure(restoration)),
+        ("confusion", examination.confusion_figure(naming)),
+        ("restoration", examination.restoration_figure(restoration)),
     ):
         save_figure(figure, folder / f"{name}.png")
     provenance = _provenance(args, source, crop, metadata)

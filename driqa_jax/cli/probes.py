@@ -15,9 +15,8 @@ from driqa_jax.data.splits import select
 from driqa_jax.degradations.recipes import KADID
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.evaluation import examination, probes
-from driqa_jax.evaluation.linear_probes import FOLDS
 from driqa_jax.evaluation.pristine import photographs
-from driqa_jax.evaluation.representations import Reader, stacked
+from driqa_jax.evaluation.probes import FOLDS, Reader, stacked
 from driqa_jax.evaluation.tables import Table, save_table, to_terminal
 from driqa_jax.inference import scorer as scoring
 from driqa_jax.inference.provenance import describe

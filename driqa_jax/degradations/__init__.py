@@ -1,10 +1,9 @@
 """Degradations on the device: pure functions (key, image, severity) -> image, and chains of them."""
 
-from driqa_jax.degradations.chains import CLEAN, Chain, apply_chains, labels
+from driqa_jax.degradations.chains import CLEAN, Chain, apply_chains, labels, sample_chain, sample_chains
 from driqa_jax.degradations.entry import Degradation
 from driqa_jax.degradations.recipes import RECIPES, Mixture, Recipe
 from driqa_jax.degradations.registry import DEGRADATIONS, NAMES, apply
-from driqa_jax.degradations.sampling import sample_chain, sample_chains
 
 __all__ = [
     "CLEAN",

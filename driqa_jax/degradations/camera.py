@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
 from driqa_jax.degradations.entry import degradation
-from driqa_jax.degradations.lab import linear_to_srgb, srgb_to_linear
 from driqa_jax.degradations.noise import normal
 
 HAZE_DENSITY = 2.0  # optical depth of the farthest point at severity 1; ours
@@ -25,19 +25,15 @@ def _parity(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
 
 
 def mosaic(image: jax.Array) -> jax.Array:
-    """Sample an image (H, W, 3) through an RGGB filter array: (H, W), one color per pixel.
-
-    Red where row and column are even, blue where both are odd, green elsewhere.
-    """
+    """An image (H, W, 3) through a color filter array: (H, W), red where row and column are even, blue where both are
+    odd, green elsewhere."""
     rows, columns = _parity(image.shape)
     return jnp.where(rows == columns, jnp.where(rows == 0, image[..., 0], image[..., 2]), image[..., 1])
 
 
 def demosaic(raw: jax.Array) -> jax.Array:
-    """Bilinear demosaicking of an RGGB image (H, W) to (H, W, 3).
-
-    A missing color is the mean of the two or four nearest pixels that sampled it. Mirrored borders keep the pattern.
-    """
+    """Bilinear demosaicking of the result of `mosaic`, (H, W) -> (H, W, 3): a missing color is the mean of the two or
+    four nearest pixels that sampled it. Mirrored borders keep the pattern."""
     rows, columns = _parity(raw.shape)
     wide = jnp.pad(raw, 1, mode="reflect")
     beside = (wide[1:-1, :-2] + wide[1:-1, 2:]) / 2
@@ -58,8 +54,7 @@ def sensor_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.A
 
     Each RGGB pixel has variance (0.05 * light + 0.01**2) * severity**2, about 20 photons at white for severity 1
     (normal approximation of the Poisson law). Bilinear demosaicking spreads the noise to the other colors in blotches.
-    A share `severity` of demosaicking's own error (softness, color fringes) is added.
-    Range: ours; not a KADID-10k type.
+    A share `severity` of demosaicking's own error (softness, color fringes) is added. Range: ours; not of KADID-10k.
     """
     light = srgb_to_linear(image)
     raw = mosaic(light)
@@ -74,8 +69,7 @@ def low_light(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Arra
 
     White is 300 * 2**(-4 * severity) electrons. Photon noise (normal approximation) and 3 electrons of read noise on
     the RGGB sensor are demosaicked bilinearly, then amplified. The noise is weighted by the severity, since the
-    input in full light counts as noise-free.
-    Range: ours; not a KADID-10k type.
+    input in full light counts as noise-free. Range: ours; not a KADID-10k type.
     """
     electrons = FULL_WELL * jnp.exp2(-LOST_STOPS * severity)
     light = srgb_to_linear(image)

@@ -1,17 +1,69 @@
-"""Color: diffusion, channel shift, and two scales of saturation."""
+"""Color and tone: CIELAB and the curves of sRGB; diffusion, channel shift, saturation; brightness, mean, contrast."""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from driqa_jax.degradations.entry import degradation, severities
 from driqa_jax.degradations.filters import apply_matrices, convolve, gaussian_kernel
-from driqa_jax.degradations.lab import lab_to_srgb, srgb_to_lab
 
 DIFFUSION_AMOUNT = 12.0  # KADID-10k level 5
 SHIFT_LENGTH = 12.0  # px, KADID-10k level 5
 SATURATION_LOSS = 1.4  # KADID-10k level 5: factor -0.4
 SATURATION_GAIN = 8.0  # KADID-10k level 5: factor 9
+BRIGHTEN_AMOUNT = 1.1  # KADID-10k level 5
+DARKEN_AMOUNT = 0.8  # KADID-10k level 5
+MEAN_SHIFT = 0.3  # of the full range; twice KADID-10k's strongest, ours
+CONTRAST_BEND = 0.5  # KADID-10k's strongest level
+
+# IEC 61966-2-1, linear sRGB to CIE XYZ, with each row divided by D65 white (2 degrees): white is (1, 1, 1).
+_WHITE = np.array([0.95047, 1.0, 1.08883])
+_TO_XYZ = np.array([[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]])
+TO_XYZ = _TO_XYZ / _WHITE[:, None]
+FROM_XYZ = np.linalg.inv(TO_XYZ)
+_EDGE = 6 / 29  # CIE 15: the cube root's tangent replaces it below this value
+
+
+def _power(x: jax.Array, exponent: float) -> jax.Array:
+    """x ** exponent for x > 0; a quarter of the cost of `**` on a CPU, and as exact for exponents below 1."""
+    return jnp.exp(exponent * jnp.log(x))
+
+
+def srgb_to_linear(image: jax.Array) -> jax.Array:
+    """sRGB values in [0, 1] to linear light in [0, 1], any shape (IEC 61966-2-1)."""
+    lifted = (jnp.maximum(image, 0.04045) + 0.055) / 1.055
+    return jnp.where(image <= 0.04045, image / 12.92, lifted * lifted * _power(lifted, 0.4))
+
+
+def linear_to_srgb(light: jax.Array) -> jax.Array:
+    """Linear light in [0, 1] to sRGB values in [0, 1], any shape (IEC 61966-2-1)."""
+    curved = 1.055 * _power(jnp.maximum(light, 0.0031308), 1 / 2.4) - 0.055
+    return jnp.where(light <= 0.0031308, light * 12.92, curved)
+
+
+def _mix(matrix: np.ndarray, image: jax.Array) -> jax.Array:
+    """Apply a 3x3 matrix to the last axis without a matrix product, which a GPU may round to TF32."""
+    planes = [image[..., channel] for channel in range(3)]
+    rows = [sum(float(w) * plane for w, plane in zip(row, planes, strict=True)) for row in matrix]
+    return jnp.stack(rows, axis=-1)
+
+
+def srgb_to_lab(image: jax.Array) -> jax.Array:
+    """sRGB (..., 3) in [0, 1] to CIELAB under D65 (..., 3): L in [0, 100], a and b about +-100; float32."""
+    xyz = _mix(TO_XYZ, srgb_to_linear(image))
+    root = _power(jnp.maximum(xyz, _EDGE**3), 1 / 3)
+    f = jnp.where(xyz > _EDGE**3, root, xyz / (3 * _EDGE**2) + 4 / 29)
+    x, y, z = f[..., 0], f[..., 1], f[..., 2]
+    return jnp.stack([116.0 * y - 16.0, 500.0 * (x - y), 200.0 * (y - z)], axis=-1)
+
+
+def lab_to_srgb(lab: jax.Array) -> jax.Array:
+    """CIELAB under D65 (..., 3) to sRGB (..., 3), float32; out-of-gamut values are clipped to [0, 1]."""
+    y = (lab[..., 0] + 16.0) / 116.0
+    f = jnp.stack([y + lab[..., 1] / 500.0, y, y - lab[..., 2] / 200.0], axis=-1)
+    xyz = jnp.where(f > _EDGE, f * f * f, (f - 4 / 29) * (3 * _EDGE**2))
+    return linear_to_srgb(jnp.clip(_mix(FROM_XYZ, xyz), 0.0, 1.0))
 
 
 def blur_matrix(length: int, sigma: jax.Array) -> jax.Array:
@@ -85,8 +137,7 @@ def color_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
 def color_saturation_1(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Scale HSV saturation by 1 - 1.4 * severity: pale, then gray (severity 0.71), then inverted hues.
 
-    For fixed hue and value a channel is max - S * k, so scaling S scales the distance to the maximum.
-    Range: KADID-10k #07 subtracts 0.6, 0.8, 0.9, 1 and 1.4 from a factor of 1.
+    For fixed hue and value a channel is max - S * k, so scaling S scales the distance to the maximum. KADID-10k #07.
     """
     value = image.max(axis=-1, keepdims=True)
     return jnp.clip(value - (1.0 - SATURATION_LOSS * severity) * (value - image), 0.0, 1.0)
@@ -94,11 +145,60 @@ def color_saturation_1(key: jax.Array, image: jax.Array, severity: jax.Array) ->
 
 @degradation(7, "color", ordered=False, kadid_levels=severities((0, 1, 2, 5, 8), SATURATION_GAIN))
 def color_saturation_2(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Scale CIELAB's a and b by 1 + 8 * severity, clipped to sRGB.
-
-    Range: KADID-10k #08 has factors 1 (the identity), 2, 3, 6, 9.
-    """
+    """Scale CIELAB's a and b by 1 + 8 * severity, clipped to sRGB. KADID-10k #08 has factors 1, 2, 3, 6, 9."""
     factor = 1.0 + SATURATION_GAIN * jnp.asarray(severity, jnp.float32)
     lab = srgb_to_lab(image)
     out = lab_to_srgb(jnp.concatenate([lab[..., :1], lab[..., 1:] * factor], axis=-1))
     return jnp.where(severity > 0, out, image)
+
+
+def _parabola(x: jax.Array, amount: jax.Array) -> jax.Array:
+    """The parabola through (0, 0), (.5, .5 + amount / 2), (1, 1), clipped to [0, 1]; any shape."""
+    return jnp.clip(x + 2 * amount * x * (1.0 - x), 0.0, 1.0)
+
+
+@degradation(15, "tone", ordered=False, kadid_levels=severities((0.1, 0.2, 0.4, 0.7, 1.1), BRIGHTEN_AMOUNT))
+def brighten(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Lift mid-tones: two thirds of a parabola on sRGB plus one third of the same parabola on CIELAB lightness.
+
+    The parabola of KADID-10k #16 passes through (0, 0), (.5, .5 + a/2), (1, 1), with a = 1.1 * severity; whites clip.
+    """
+    amount = BRIGHTEN_AMOUNT * jnp.asarray(severity, jnp.float32)
+    lab = srgb_to_lab(image)
+    light = 100.0 * _parabola(jnp.clip(lab[..., :1] / 100.0, 0.0, 1.0), amount)
+    lighter = lab_to_srgb(jnp.concatenate([light, lab[..., 1:]], axis=-1))
+    return jnp.where(severity > 0, (2.0 * _parabola(image, amount) + lighter) / 3.0, image)
+
+
+@degradation(16, "tone", ordered=False, kadid_levels=severities((0.05, 0.1, 0.2, 0.4, 0.8), DARKEN_AMOUNT))
+def darken(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Lower mid-tones: the parabola through (0, 0), (.5, .5 - a/2), (1, 1), with a = 0.8 * severity (KADID-10k #17)."""
+    return _parabola(image, -DARKEN_AMOUNT * severity)
+
+
+def _sign(key: jax.Array) -> jax.Array:
+    """+1 or -1, float32, each with probability 1/2."""
+    return jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
+
+
+@degradation(  # the levels are amounts; KADID-10k's signs are + + 0 - -
+    17, "tone", ordered=False, kadid_levels=severities((0.15, 0.08, 0, 0.08, 0.15), MEAN_SHIFT), chain_key=True
+)
+def mean_shift(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Add +-0.3 * severity to every channel and clip; KADID-10k #18 up to 0.15. The key draws the sign."""
+    return jnp.clip(image + _sign(key) * MEAN_SHIFT * severity, 0.0, 1.0)
+
+
+@degradation(  # the levels are amounts; KADID-10k's signs are + + + - -
+    24, "tone", ordered=False, kadid_levels=severities((0.5, 0.35, 0.2, 0.2, 0.4), CONTRAST_BEND), chain_key=True
+)
+def contrast_change(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Steepen or flatten mid-tones by an odd cubic around mid-gray. The key draws which; severity sets how much.
+
+    With u = x - .5: .5 + u + b / .168 * u * (.25 - u * u), b = +-0.5 * severity, clipped.
+    Curve: KADID-10k #25, whose not-a-knot spline through (0, 0), (.3, .25 - a/4), (.5, .5), (.7, .75 + a/4),
+    (1, 1) is this cubic with b = a + .2; its a of .3, .15, 0, -.4, -.6 are b of .5, .35, .2, -.2, -.4.
+    """
+    bend = _sign(key) * CONTRAST_BEND * severity / 0.168
+    centered = image - 0.5
+    return jnp.clip(image + bend * centered * (0.25 - centered * centered), 0.0, 1.0)

@@ -1,18 +1,16 @@
-"""JPEG once and twice, and chroma subsampling.
+"""JPEG once and twice, chroma subsampling; too few levels per channel, too few colors.
 
 Baseline JPEG follows libjpeg: integer planes, standard tables, 4:2:0, triangle chroma upsampling. Entropy coding is
 lossless and left out. The DCT runs in float32 where libjpeg uses scaled integers, so a coefficient on a rounding
 boundary may differ by one quantizer step.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.entry import degradation, on_scale, scale_severities
 
 # ITU-T T.81, tables K.1 and K.2, in natural order.
 LUMA_TABLE = np.array(
@@ -33,16 +31,17 @@ CHROMA_TABLE[:4, :4] = [[17, 18, 24, 47], [18, 21, 26, 66], [24, 26, 56, 99], [4
 
 BEST_SCALE, WORST_SCALE = 10.0, 1250.0  # percent of the standard tables: quality 95 and KADID-10k's level 5, 4
 MOST_SUBSAMPLING = 16.0  # ours; video has 2 and 4
+MOST_STEPS = 63.0  # 64 levels, where banding first shows in a sky; ours
+FEWEST_STEPS = 3.0  # four levels per channel; ours
+MOST_COLORS, FEWEST_COLORS = 96, 8  # the fewest are KADID-10k's, the most are ours
+ROUNDS = 6  # of k-means; more change little
+# Ordered dithering (Bayer, 4x4), zero mean, in [-.5, .5].
+BAYER = (np.array([[0, 8, 2, 10], [12, 4, 14, 6], [3, 11, 1, 9], [15, 7, 13, 5]], np.float32) + 0.5) / 16 - 0.5
 
-
-def _dct_basis() -> np.ndarray:
-    """Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix, wide enough to keep matmul units busy."""
-    k, n = np.arange(8)[:, None], np.arange(8)[None, :]
-    line = np.cos(np.pi * (2 * n + 1) * k / 16) * np.where(k == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
-    return np.kron(line, line).astype(np.float32)
-
-
-DCT = _dct_basis()
+# Orthonormal 2-D DCT-II of an 8x8 block as one (64, 64) matrix, wide enough to keep matmul units busy.
+_K, _N = np.arange(8)[:, None], np.arange(8)[None, :]
+_LINE = np.cos(np.pi * (2 * _N + 1) * _K / 16) * np.where(_K == 0, np.sqrt(1 / 8), np.sqrt(2 / 8))
+DCT = np.kron(_LINE, _LINE).astype(np.float32)
 
 
 def jpeg_quality(severity: jax.Array | float) -> jax.Array:
@@ -50,14 +49,14 @@ def jpeg_quality(severity: jax.Array | float) -> jax.Array:
 
     95 just above 0, then 87, 65, 28, 10 and 4 at .2, .4, .6, .8 and 1.
     """
-    scale = BEST_SCALE * (WORST_SCALE / BEST_SCALE) ** jnp.asarray(severity, jnp.float32)
+    scale = on_scale(severity, BEST_SCALE, WORST_SCALE)
     return jnp.where(scale < 100.0, (200.0 - scale) / 2.0, 5000.0 / scale)
 
 
 def jpeg_severity(quality: float) -> float:
     """The severity in [0, 1] whose `jpeg_quality` is this quality, 4 to 95."""
     scale = 5000.0 / quality if quality < 50 else 200.0 - 2.0 * quality
-    return math.log(scale / BEST_SCALE) / math.log(WORST_SCALE / BEST_SCALE)
+    return scale_severities([scale], BEST_SCALE, WORST_SCALE)[0]
 
 
 def scaled_table(table: np.ndarray, quality: jax.Array | float) -> jax.Array:
@@ -108,15 +107,10 @@ def _double(plane: jax.Array) -> jax.Array:
 
 
 def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
-    """The decoded pixels of a baseline 4:2:0 JPEG file with standard tables.
+    """The decoded pixels of a baseline 4:2:0 JPEG file with standard tables: (H, W, 3) float32, multiples of 1/255.
 
-    Args:
-      image: (H, W, 3) float32 sRGB in [0, 1], rounded to 8 bits first; any size, edges extended as in libjpeg.
-      quality: 1 to 100, may be traced and fractional.
-
-    Returns:
-      (H, W, 3) float32, multiples of 1/255.
-
+    `image` (H, W, 3) float32 sRGB in [0, 1] has any size and is rounded to 8 bits first; edges are extended as in
+    libjpeg. `quality`, 1 to 100, may be traced and fractional.
     Source: ITU-T T.81, JFIF 1.02, and libjpeg's documented rounding.
     """
     height, width, _ = image.shape
@@ -144,11 +138,7 @@ def jpeg_at_quality(image: jax.Array, quality: jax.Array | float) -> jax.Array:
 
 @degradation(9, "compression", kadid_levels=map(jpeg_severity, (43, 36, 24, 7, 4)))
 def jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1.
-
-    Range: KADID-10k #10 has qualities 43, 36, 24, 7, 4.
-    """
-    severity = jnp.asarray(severity, jnp.float32)
+    """JPEG (KADID-10k #10) at `jpeg_quality(severity)`: 95 just above severity 0, 4 at severity 1."""
     return jnp.where(severity > 0, jpeg_at_quality(image, jpeg_quality(severity)), image)
 
 
@@ -163,7 +153,6 @@ def double_jpeg(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
     place = jax.random.randint(k_place, (), 1, 64)
     both = jnp.stack([jnp.float32(1.0), jax.random.uniform(k_ratio, minval=0.5)])
     both = jnp.where(jax.random.bernoulli(k_order), both, both[::-1])
-    severity = jnp.asarray(severity, jnp.float32)
     height, width, _ = image.shape
 
     def code(wider: jax.Array, step: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
@@ -206,3 +195,58 @@ def chroma_subsampling(key: jax.Array, image: jax.Array, severity: jax.Array) ->
     blue, red = y[None] + jnp.einsum("chj,wj->chw", chroma, columns, precision=lax.Precision.HIGHEST)
     green = (y - 0.299 * red - 0.114 * blue) / 0.587
     return jnp.clip(jnp.stack([red, green, blue], axis=-1), 0.0, 1.0)
+
+
+@degradation(21, "quantization", kadid_levels=scale_severities((19, 15, 12, 9, 6), MOST_STEPS, FEWEST_STEPS))
+def quantization(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Round every channel to n + 1 even levels, n = round(63 * (3/63)**severity): 64 levels down to 4.
+
+    Range: KADID-10k #22 has 20, 16, 13, 10, 7 levels, which it places by Otsu's method.
+    """
+    steps = jnp.round(on_scale(severity, MOST_STEPS, FEWEST_STEPS))
+    return jnp.where(severity > 0, jnp.round(image * steps) / steps, image)
+
+
+def _nearest(palette: jax.Array, used: jax.Array, pixels: jax.Array) -> jax.Array:
+    """Index (N,) int32 of the nearest color, among the `used` (K,) ones of a palette (3, K), for pixels (3, N)."""
+    # (|p - c|^2 - |p|^2) / 2 has the same minimum as |p - c|^2.
+    square = jnp.where(used, 0.5 * (palette * palette).sum(axis=0), jnp.inf)
+
+    def look(color: jax.Array, best: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        distance = square[color] - sum(palette[c, color] * pixels[c] for c in range(3))
+        return jnp.minimum(distance, best[0]), jnp.where(distance < best[0], color, best[1])
+
+    # Computed from the pixels, so that under shard_map the carry varies over devices from the start.
+    nothing = 0.0 * pixels[0]
+    start = nothing + jnp.inf, nothing.astype(jnp.int32)
+    # A loop over colors costs a tenth of a table of all distances and its argmin.
+    return lax.fori_loop(0, palette.shape[1], look, start, unroll=8)[1]
+
+
+@degradation(5, "quantization", kadid_levels=scale_severities((64, 48, 32, 16, 8), MOST_COLORS, FEWEST_COLORS))
+def color_quantization(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Reduce the image to a fitted, dithered palette of round(96 * (8/96)**severity) colors.
+
+    k-means fits the palette to about 1000 pixels of a grid. An ordered 4x4 pattern as strong as the palette's error
+    dithers it. Range: KADID-10k #06 has 64, 48, 32, 16, 8 colors (minimum variance, error diffusion).
+    """
+    height, width, _ = image.shape
+    used = jnp.arange(MOST_COLORS) < jnp.round(on_scale(severity, MOST_COLORS, FEWEST_COLORS))
+    sample = image[:: max(1, height // 32), :: max(1, width // 32)].reshape(-1, 3).T
+    # Golden-section steps through the grid: the first n of them, for any n, spread over the image.
+    first = np.floor((np.arange(MOST_COLORS) * 0.6180339887 + 0.5) % 1 * sample.shape[1]).astype(np.int32)
+
+    def refit(_: int, palette: jax.Array) -> jax.Array:
+        belongs = _nearest(palette, used, sample)[None, :] == jnp.arange(MOST_COLORS)[:, None]
+        total = jnp.einsum("kn,cn->ck", belongs.astype(jnp.float32), sample, precision=lax.Precision.HIGHEST)
+        count = belongs.sum(axis=1)[None, :]
+        return jnp.where(count > 0, total / jnp.maximum(count, 1), palette)
+
+    palette = lax.fori_loop(0, ROUNDS, refit, sample[:, first])
+    missed = palette[:, _nearest(palette, used, sample)] - sample
+    pattern = jnp.asarray(np.tile(BAYER, (-(-height // 4), -(-width // 4)))[:height, :width])
+    # A uniform distribution of width w has standard deviation w / sqrt(12).
+    strength = jnp.sqrt(12.0 * (missed * missed).mean(axis=1))
+    pixels = image.reshape(-1, 3).T + strength[:, None] * pattern.reshape(1, -1)
+    out = palette.T[_nearest(palette, used, pixels)].reshape(image.shape)
+    return jnp.where(severity > 0, out, image)

@@ -9,32 +9,19 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import lax
+from scipy.fft import next_fast_len
 
 
 def fast_length(n: int) -> int:
     """The smallest even length >= n whose only prime factors are 2, 3 and 5 (fast in every FFT library)."""
-    m = n + n % 2
-    while True:
-        rest = m
-        for prime in (2, 3, 5):
-            while rest % prime == 0:
-                rest //= prime
-        if rest == 1:
-            return m
-        m += 2
+    return 2 * next_fast_len(-(-n // 2), real=True)
 
 
 def filter_spectrum(image: jax.Array, radius: int, transfer: Callable[[tuple[int, int]], jax.Array]) -> jax.Array:
-    """Multiply the spectrum of an image, extended symmetrically by `radius` pixels, by a transfer function.
+    """Multiply the spectrum of an image (H, W, C) float32 by a transfer function: (H, W, C) float32, not clipped.
 
-    Args:
-      image: (H, W, C) float32.
-      radius: how far the filter reaches, in pixels.
-      transfer: maps the FFT's size (h, w) to a real or complex array that broadcasts to (h, w // 2 + 1), in the order
-        of `jnp.fft.rfft2`.
-
-    Returns:
-      (H, W, C) float32, not clipped.
+    The image is extended symmetrically by `radius` pixels, the reach of the filter. `transfer` maps the FFT's size
+    (h, w) to a real or complex array that broadcasts to (h, w // 2 + 1), in the order of `jnp.fft.rfft2`.
     """
     height, width, _ = image.shape
     size = (fast_length(height + 2 * radius), fast_length(width + 2 * radius))
@@ -67,7 +54,7 @@ def apply_matrices(image: jax.Array, rows: jax.Array, columns: jax.Array) -> jax
 
 
 def offsets(radius: int) -> tuple[jax.Array, jax.Array]:
-    """Row and column offsets from the centre of a (2r+1)-wide kernel, float32 (2r+1, 1) and (1, 2r+1)."""
+    """Row and column offsets from the center of a (2r+1)-wide kernel, float32 (2r+1, 1) and (1, 2r+1)."""
     line = jnp.arange(-radius, radius + 1, dtype=jnp.float32)
     return line[:, None], line[None, :]
 

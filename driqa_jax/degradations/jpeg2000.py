@@ -5,14 +5,14 @@ near one step size for all bands, measured in the image domain. That step is the
 """
 
 import functools
-import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.entry import degradation, on_scale, scale_severities
 
 # ITU-T T.800, table F.4: the lifting steps of the 9/7 filter.
 LIFTING = (-1.586134342059924, -0.052980118572961, 0.882911075530934, 0.443506852043971)
@@ -37,25 +37,26 @@ def _neighbor_sums(band: np.ndarray, length: int, odd: bool) -> np.ndarray:
     return before + after
 
 
-def analyse(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One level of the 9/7 wavelet along the first axis, n >= 2: low (ceil(n/2), ...) and high (n // 2, ...)."""
-    even, odd = line[0::2], line[1::2]
-    for index, weight in enumerate(LIFTING):
+def _lift(even: np.ndarray, odd: np.ndarray, steps: Iterable[tuple[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Lifting steps, each an index into LIFTING and a weight; even indices change the odd samples."""
+    for index, weight in steps:
         if index % 2 == 0:
             odd = odd + weight * _neighbor_sums(even, odd.shape[0], odd=True)
         else:
             even = even + weight * _neighbor_sums(odd, even.shape[0], odd=False)
+    return even, odd
+
+
+def analyze(line: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One level of the 9/7 wavelet along the first axis, n >= 2: low (ceil(n/2), ...) and high (n // 2, ...)."""
+    even, odd = _lift(line[0::2], line[1::2], enumerate(LIFTING))
     return even / SCALE, odd * (SCALE / 2)
 
 
-def synthesise(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """The inverse of `analyse`."""
-    even, odd = low * SCALE, high * (2 / SCALE)
-    for index, weight in reversed(list(enumerate(LIFTING))):
-        if index % 2 == 0:
-            odd = odd - weight * _neighbor_sums(even, odd.shape[0], odd=True)
-        else:
-            even = even - weight * _neighbor_sums(odd, even.shape[0], odd=False)
+def synthesize(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The inverse of `analyze`."""
+    steps = [(index, -weight) for index, weight in enumerate(LIFTING)]
+    even, odd = _lift(low * SCALE, high * (2 / SCALE), reversed(steps))
     line = np.empty((even.shape[0] + odd.shape[0], *even.shape[1:]))
     line[0::2], line[1::2] = even, odd
     return line
@@ -67,12 +68,9 @@ def _matrices(length: int) -> tuple[np.ndarray, np.ndarray]:
 
     Two matrix products cost a seventh of lifting's strided slices on a CPU (128x128).
     """
-    unit = np.eye(length)
-    half = -(-length // 2)
-    return (
-        np.concatenate(analyse(unit)).astype(np.float32),
-        synthesise(unit[:half], unit[half:]).astype(np.float32),
-    )
+    unit, half = np.eye(length), -(-length // 2)
+    there, back = np.concatenate(analyze(unit)), synthesize(unit[:half], unit[half:])
+    return there.astype(np.float32), back.astype(np.float32)
 
 
 @functools.cache
@@ -83,12 +81,13 @@ def _norms() -> tuple[tuple[float, float], ...]:
     for _ in range(LEVELS):
         waves = to_line @ _matrices(length)[1].astype(np.float64)
         half = length // 2
-        norms.append((float(np.linalg.norm(waves[:, half // 2])), float(np.linalg.norm(waves[:, half + half // 2]))))
+        low, high = (float(np.linalg.norm(waves[:, place])) for place in (half // 2, half + half // 2))
+        norms.append((low, high))
         to_line, length = waves[:, :half], half
     return tuple(norms)
 
 
-def _quantise(band: jax.Array, step: jax.Array) -> jax.Array:
+def _quantize(band: jax.Array, step: jax.Array) -> jax.Array:
     """Quantize and decode: a dead zone of +-1.3 steps, then whole steps, decoded to interval midpoints."""
     size = jnp.abs(band) / step
     index = jnp.floor(size)
@@ -109,30 +108,20 @@ def _code(planes: jax.Array, step: jax.Array, level: int = 0) -> jax.Array:
 
     bands = product(rows[0], planes, columns[0])
     tall, wide = -(-height // 2), -(-width // 2)
-    smooth = bands[:, :tall, :wide]
-    last = level + 1 == LEVELS
-    smooth = _quantise(smooth, step / (low * low)) if last else _code(smooth, step, level + 1)
-    top = jnp.concatenate([smooth, _quantise(bands[:, :tall, wide:], step / (low * high))], axis=2)
-    bottom = jnp.concatenate(
-        [
-            _quantise(bands[:, tall:, :wide], step / (high * low)),
-            _quantise(bands[:, tall:, wide:], step / (high * high)),
-        ],
-        axis=2,
-    )
+    smooth, last = bands[:, :tall, :wide], level + 1 == LEVELS
+    smooth = _quantize(smooth, step / (low * low)) if last else _code(smooth, step, level + 1)
+    top = jnp.concatenate([smooth, _quantize(bands[:, :tall, wide:], step / (low * high))], axis=2)
+    left = _quantize(bands[:, tall:, :wide], step / (high * low))
+    right = _quantize(bands[:, tall:, wide:], step / (high * high))
+    bottom = jnp.concatenate([left, right], axis=2)
     return product(rows[1], jnp.concatenate([top, bottom], axis=1), columns[1])
 
 
 def jpeg2000_at_step(image: jax.Array, step: jax.Array | float) -> jax.Array:
-    """The decoded pixels of a JPEG 2000 file with this quantizer step.
+    """The decoded pixels of a JPEG 2000 file with this quantizer step: (H, W, 3) float32, multiples of 1/255.
 
-    Args:
-      image: (H, W, 3) float32 sRGB in [0, 1], rounded to 8 bits first, sides at least 32.
-      step: above 0, in gray levels of 255, may be traced; the step of a wave of unit norm in the image.
-
-    Returns:
-      (H, W, 3) float32, multiples of 1/255.
-
+    `image` (H, W, 3) float32 sRGB in [0, 1], sides at least 32, is rounded to 8 bits first. `step`, above 0 in gray
+    levels of 255, is the step of a wave of unit norm in the image; it may be traced.
     Source: ITU-T T.800, annexes E, F, G (irreversible path, one tile, five levels).
     """
     red, green, blue = (jnp.round(image[..., channel] * 255.0) - 128.0 for channel in range(3))
@@ -147,20 +136,11 @@ def jpeg2000_at_step(image: jax.Array, step: jax.Array | float) -> jax.Array:
 
 def jpeg2000_step(severity: jax.Array | float) -> jax.Array:
     """The quantizer step of a severity in (0, 1]: 4 * 100**severity gray levels."""
-    return FINEST_STEP * (COARSEST_STEP / FINEST_STEP) ** jnp.asarray(severity, jnp.float32)
-
-
-def jpeg2000_severity(step: float) -> float:
-    """The severity in [0, 1] whose `jpeg2000_step` is this step, 4 to 400."""
-    return math.log(step / FINEST_STEP) / math.log(COARSEST_STEP / FINEST_STEP)
+    return on_scale(severity, FINEST_STEP, COARSEST_STEP)
 
 
 # The steps at which ten 512x384 photographs lose, in the geometric mean, what OpenJPEG loses at KADID-10k's ratios.
-@degradation(8, "compression", kadid_levels=map(jpeg2000_severity, (17.9, 34.7, 46.4, 98, 245)))
+@degradation(8, "compression", kadid_levels=scale_severities((17.9, 34.7, 46.4, 98, 245), FINEST_STEP, COARSEST_STEP))
 def jpeg2000(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """JPEG 2000 with the step `jpeg2000_step(severity)`.
-
-    Range: KADID-10k #09 has compression ratios 16, 32, 45, 120 and 400.
-    """
-    severity = jnp.asarray(severity, jnp.float32)
+    """JPEG 2000 with the step `jpeg2000_step(severity)`. KADID-10k #09 has compression ratios 16, 32, 45, 120, 400."""
     return jnp.where(severity > 0, jpeg2000_at_step(image, jpeg2000_step(severity)), image)

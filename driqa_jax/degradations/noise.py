@@ -30,7 +30,7 @@ def uniform(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.random.uniform(key, (math.prod(shape),)).reshape(shape)
 
 
-@degradation(10, "noise", kadid_levels=severities((0.001**0.5, 0.002**0.5, 0.003**0.5, 0.005**0.5, 0.1), WHITE_SIGMA))
+@degradation(10, "noise", kadid_levels=severities((0.001, 0.002, 0.003, 0.005, 0.01), WHITE_SIGMA**2, 2))
 def white_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Independent Gaussian noise of sigma 0.15 * severity in every channel of every pixel.
 
@@ -39,11 +39,7 @@ def white_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Ar
     return jnp.clip(image + WHITE_SIGMA * severity * normal(key, image.shape), 0.0, 1.0)
 
 
-@degradation(
-    11,
-    "noise",
-    kadid_levels=severities((0.0001**0.5, 0.0005**0.5, 0.001**0.5, 0.002**0.5, 0.003**0.5), COMPONENT_SIGMA),
-)
+@degradation(11, "noise", kadid_levels=severities((0.0001, 0.0005, 0.001, 0.002, 0.003), COMPONENT_SIGMA**2, 2))
 def white_noise_color_component(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Independent Gaussian noise of sigma 0.08 * severity in Y, Cb and Cr of every pixel.
 
@@ -69,16 +65,12 @@ def impulse_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.
     return jnp.where(draw < half, 0.0, jnp.where(draw >= 1.0 - half, 1.0, image))
 
 
-@degradation(
-    13,
-    "noise",
-    kadid_levels=severities((0.001**0.5, 0.005**0.5, 0.01**0.5, 0.02**0.5, 0.05**0.5), SPECKLE_SIGMA),
-)
+@degradation(13, "noise", kadid_levels=severities((0.001, 0.005, 0.01, 0.02, 0.05), SPECKLE_SIGMA**2, 2))
 def multiplicative_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Speckle: multiply every sample by 1 + n, with n uniform of mean 0 and standard deviation 0.35 * severity.
 
-    Uniform, as in MATLAB's imnoise, which KADID-10k uses.
-    Range: KADID-10k #14 has variances 0.001, 0.005, 0.01, 0.02, 0.05 (sigma 0.032 to 0.22); above that ours.
+    Uniform, as in MATLAB's imnoise, which KADID-10k uses. Range: KADID-10k #14 has variances 0.001, 0.005, 0.01, 0.02,
+    0.05 (sigma 0.032 to 0.22); above that ours.
     """
     draw = uniform(key, image.shape)
     return jnp.clip(image * (1.0 + SPECKLE_SIGMA * severity * 12**0.5 * (draw - 0.5)), 0.0, 1.0)

@@ -1,8 +1,9 @@
 """Recipes: the distributions of degradation chains. `sampling` draws from them."""
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Union
 
 from driqa_jax.degradations.entry import unknown_name
@@ -22,31 +23,22 @@ Slot = tuple[float, tuple[str, ...]]  # the probability of the step, and the typ
 class Recipe:
     """The distribution of one chain: steps of different groups in random order, or the steps of a `sequence`.
 
-    max_steps: S, the capacity of a chain; with a `sequence`, its length.
-    step_weights: relative frequencies of 1, 2, ..., max_steps steps; unused with a `sequence`.
-    p_clean: probability of an empty chain.
-    severity_low, severity_high: bounds of the uniform distribution of severities.
-    names: the types to draw from.
-    weights: relative frequency by type, 1 if absent; a mapping, kept as sorted pairs.
-    levels: draw severities uniformly from KADID-10k's five levels instead; types without levels keep the range.
-    sequence: steps in order of application, each with its probability and its candidate types. A type may repeat. If
-      empty, the order is random.
-    eight_bit: round the final image to multiples of 1/255, like a stored file (pass it to `apply_chains`).
-
-    Raises:
-      ValueError: a field has an invalid value; the message names the field.
+    An invalid value raises ValueError, which names the field.
     """
 
-    max_steps: int = 4
+    max_steps: int = 4  # S, the capacity of a chain; with a `sequence`, its length
+    # Relative frequencies of 1, 2, ..., max_steps steps; unused with a `sequence`.
     step_weights: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
-    p_clean: float = 0.1
-    severity_low: float = 0.1
+    p_clean: float = 0.1  # probability of an empty chain
+    severity_low: float = 0.1  # bounds of the uniform distribution of severities
     severity_high: float = 1.0
-    names: tuple[str, ...] = NAMES
-    weights: tuple[tuple[str, float], ...] = field(default=())
+    names: tuple[str, ...] = NAMES  # the types to draw from
+    weights: tuple[tuple[str, float], ...] = ()  # relative frequency by type, 1 if absent; a mapping becomes pairs
+    # Draw severities uniformly from KADID-10k's five levels instead; types without levels keep the range.
     levels: bool = False
+    # In order of application, each with its probability and candidate types. A type may repeat. If empty: random order.
     sequence: tuple[Slot, ...] = ()
-    eight_bit: bool = True
+    eight_bit: bool = True  # round the final image to multiples of 1/255, like a stored file (for `apply_chains`)
 
     def __post_init__(self) -> None:
         pairs = self.weights.items() if isinstance(self.weights, Mapping) else self.weights
@@ -70,12 +62,11 @@ class Recipe:
         for place, (p, names) in enumerate(self.sequence):
             good = 0.0 <= p <= 1.0 and names
             _require(good, f"sequence[{place}]", "a probability and at least one type", (p, names))
-        drawn = {name for name, weight in zip(NAMES, self.type_weights(), strict=True) if weight}
-        possible = any(drawn.intersection(names) for _, names in self.sequence)
-        _require(possible, "sequence", f"steps of types that names and weights allow, {sorted(drawn)}", self.sequence)
+        allowed = sorted(itertools.compress(NAMES, self.type_weights()))
+        _require(self.drawn(), "sequence", f"steps of types that names and weights allow, {allowed}", self.sequence)
 
     def _check_steps(self) -> None:
-        drawn = {entry.group for entry, weight in zip(DEGRADATIONS, self.type_weights(), strict=True) if weight}
+        drawn = {entry.group for entry in itertools.compress(DEGRADATIONS, self.type_weights())}
         needed = f"1 to {len(drawn)}, since a chain holds one type per group and the types form {len(drawn)} groups"
         _require(1 <= self.max_steps <= len(drawn), "max_steps", needed, self.max_steps)
         weights = self.step_weights
@@ -89,8 +80,8 @@ class Recipe:
 
     def drawn(self) -> tuple[str, ...]:
         """The types that a chain can hold, in the order of NAMES."""
-        places = {name for _, names in self.sequence for name in names} if self.sequence else set(self.names)
-        return tuple(name for name, w in zip(NAMES, self.type_weights(), strict=True) if w and name in places)
+        places = {name for _, names in self.sequence for name in names} if self.sequence else self.names
+        return tuple(name for name in itertools.compress(NAMES, self.type_weights()) if name in places)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Union["Recipe", "Mixture"]:
@@ -101,9 +92,9 @@ class Recipe:
         None keeps the field. Raises ValueError for an unknown key or name, and for an invalid value.
         """
         known = ["name", "mixture", *(each.name for each in dataclasses.fields(cls))]
-        unknown = [key for key in config if key not in known]
-        if unknown:
-            raise unknown_name("recipe key", unknown[0], known)
+        for key in config:
+            if key not in known:
+                raise unknown_name("recipe key", key, known)
         given = {key: _frozen(value) for key, value in config.items() if value is not None}
         name, mixture = given.pop("name", None), given.pop("mixture", None)
         try:
@@ -118,23 +109,18 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Several recipes; each chain comes from one of them.
+    """Several recipes; each chain comes from one of them. The longest one sets the capacity of a chain.
 
-    parts: recipes with their relative probabilities; a nested mixture is flattened. The longest part sets the capacity
-      of a chain.
-
-    Raises:
-      ValueError: no part, an invalid probability, or parts that differ in `eight_bit`.
+    Raises ValueError for no part, an invalid probability, or parts that differ in `eight_bit`.
     """
 
-    parts: tuple[tuple[Recipe, float], ...]
+    parts: tuple[tuple[Recipe, float], ...]  # with relative probabilities; a nested mixture is flattened
 
     def __post_init__(self) -> None:
-        flat = [
-            (inner, p * q / sum(q for _, q in part.parts)) if isinstance(part, Mixture) else (part, p)
-            for part, p in self.parts
-            for inner, q in (part.parts if isinstance(part, Mixture) else ((part, 1.0),))
-        ]
+        flat: list[tuple[Recipe, float]] = []
+        for part, p in self.parts:
+            inner = part.parts if isinstance(part, Mixture) else ((part, 1.0),)
+            flat += [(recipe, p * q / sum(q for _, q in inner)) for recipe, q in inner]
         object.__setattr__(self, "parts", tuple(flat))
         probabilities = [p for _, p in self.parts]
         good = probabilities and min(probabilities) >= 0 and 0 < sum(probabilities) < float("inf")
@@ -183,8 +169,7 @@ def _frozen(value: Any) -> Any:
 _BLUR = ("gaussian_blur", "lens_blur", "motion_blur")
 _NOISE = ("white_noise", "sensor_noise")
 
-_SINGLE = Recipe(max_steps=1, step_weights=(1.0,))
-_CHAINS = Recipe()
+_SINGLE, _CHAINS = Recipe(max_steps=1, step_weights=(1.0,)), Recipe()
 # Real-ESRGAN (Wang et al. 2021, section 3.3 and figure 2): the classical sequence twice, the second blur with
 # probability 0.8, a sinc filter (0.8) near the end. Theirs always rescales, up or down, always applies JPEG in both
 # rounds, and puts the sinc filter before or after the second JPEG. Ours puts it last and makes every step optional, so
@@ -193,8 +178,7 @@ _SECOND_ORDER = Recipe(
     severity_high=0.7,  # eight steps at full strength destroy the image
     sequence=(
         *((0.9, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",))),
-        *((0.8, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",))),
-        (0.5, ("ringing",)),
+        *((0.8, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",)), (0.5, ("ringing",))),
     ),
 )
 

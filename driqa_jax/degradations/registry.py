@@ -6,18 +6,14 @@ import numpy as np
 
 # Importing a family declares its degradations; `declared` orders them by index, so the order here is irrelevant.
 from driqa_jax.degradations import (  # noqa: F401
-    blur,
     camera,
     color,
     compression,
     jpeg2000,
     noise,
-    quantization,
     resample,
-    restorer,
     sharpness,
     spatial,
-    tone,
 )
 from driqa_jax.degradations.entry import Degradation, declared, unknown_name
 
@@ -35,33 +31,25 @@ def find(name: str) -> Degradation:
 
 
 def apply(name: str, key: jax.Array, image: jax.Array, severity: jax.Array | float) -> jax.Array:
-    """Degrade one image.
+    """Degrade one image by the type `name` of `NAMES`: (H, W, 3) float32 in [0, 1].
 
     Args:
-      name: one of `NAMES`.
       key: a random key; the type's docstring says what it draws.
       image: (H, W, 3) float32 sRGB in [0, 1], each side at least 32.
       severity: scalar in [0, 1]; 0 returns the image itself.
 
-    Returns:
-      (H, W, 3) float32 in [0, 1].
-
-    Raises:
-      ValueError: unknown name, wrong shape, image too small, or severity or pixels outside [0, 1]. Traced values
-        are not checked.
-      TypeError: the image is not float32.
+    Raises TypeError if the image is not float32, and ValueError for an unknown name, a wrong shape, an image too small,
+    or severity or pixels outside [0, 1]. Traced values are not checked.
     """
     entry = find(name)
-    if not isinstance(image, jax.Array):
-        image = jnp.asarray(image)
+    image = image if isinstance(image, jax.Array) else jnp.asarray(image)
     if image.dtype != jnp.float32:
         raise TypeError(f"{name}: image must be float32 in [0, 1], got {image.dtype}; divide uint8 by 255")
     if image.ndim != 3 or image.shape[-1] != 3:
         raise ValueError(f"{name}: image must be (height, width, 3), got {image.shape}; use vmap for a batch")
     if min(image.shape[:2]) < SMALLEST_SIDE:
-        raise ValueError(
-            f"{name}: image must be at least {SMALLEST_SIDE}x{SMALLEST_SIDE}, got {image.shape[0]}x{image.shape[1]}"
-        )
+        least, size = f"{SMALLEST_SIDE}x{SMALLEST_SIDE}", f"{image.shape[0]}x{image.shape[1]}"
+        raise ValueError(f"{name}: image must be at least {least}, got {size}")
     if jnp.ndim(severity) != 0:
         raise ValueError(f"{name}: severity must be one scalar in [0, 1], got shape {jnp.shape(severity)}")
     if not isinstance(severity, jax.core.Tracer) and not 0.0 <= float(severity) <= 1.0:

@@ -1,12 +1,10 @@
 """Lost resolution: down- and upsampling by standard kernels, and pixelation."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.entry import degradation, scale_severities
 from driqa_jax.degradations.filters import apply_matrices
 
 KERNELS = ("nearest", "box", "bilinear", "bicubic", "lanczos3")
@@ -27,26 +25,20 @@ def interpolation_weights(kernel: jax.Array, to: jax.Array, at: jax.Array, scale
     """Unnormalized weight of each source sample in each new sample, (n, m) float32.
 
     Smooth kernels widen with the scale when they shrink. A box weighs by shared area. Nearest takes the sample under
-    the center.
-
-    Args:
-      kernel: int32, index into KERNELS.
-      to: (n, 1) centers of the new samples in units of the source spacing; sample i covers [i, i + 1].
-      at: (1, m) centers of the source samples, i + 0.5.
-      scale: new spacing over source spacing.
+    the center. `kernel` is an int32 index into KERNELS, `to` (n, 1) are the centers of the new samples in units of the
+    source spacing, where sample i covers [i, i + 1], `at` (1, m) the centers of the source samples, i + 0.5, and
+    `scale` is the new spacing over the source spacing.
     """
     wide = jnp.maximum(scale, 1.0)
     d = jnp.abs(at - to)
-    return lax.switch(
-        kernel,
-        [
-            lambda: (jnp.floor(to) + 0.5 == at).astype(jnp.float32),
-            lambda: jnp.clip((1.0 + scale) / 2 - d, 0.0, jnp.minimum(scale, 1.0)),
-            lambda: jnp.maximum(1.0 - d / wide, 0.0),
-            lambda: cubic(d / wide),
-            lambda: jnp.where(d < 3.0 * wide, jnp.sinc(d / wide) * jnp.sinc(d / (3.0 * wide)), 0.0),
-        ],
-    )
+    weights = [
+        lambda: (jnp.floor(to) + 0.5 == at).astype(jnp.float32),
+        lambda: jnp.clip((1.0 + scale) / 2 - d, 0.0, jnp.minimum(scale, 1.0)),
+        lambda: jnp.maximum(1.0 - d / wide, 0.0),
+        lambda: cubic(d / wide),
+        lambda: jnp.where(d < 3.0 * wide, jnp.sinc(d / wide) * jnp.sinc(d / (3.0 * wide)), 0.0),
+    ]
+    return lax.switch(kernel, weights)
 
 
 def down_up_matrix(length: int, factor: jax.Array, down: jax.Array, up: jax.Array) -> jax.Array:
@@ -91,11 +83,6 @@ def resample(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array
     return down_up(image, RESAMPLE_FACTOR ** jnp.asarray(severity, jnp.float32), down, up)
 
 
-def pixelate_severity(block: float) -> float:
-    """The severity in [0, 1] at which `pixelate` shows blocks of this many pixels, 1 to 8."""
-    return math.log(block) / math.log(PIXEL_SIZE)
-
-
 def mosaic_matrix(length: int, block: jax.Array) -> jax.Array:
     """Matrix (length, length) that replaces each sample by the mean of its block, of a traced width >= 1."""
     pixel = jnp.arange(length, dtype=jnp.float32)
@@ -105,11 +92,10 @@ def mosaic_matrix(length: int, block: jax.Array) -> jax.Array:
     return overlap / overlap.sum(axis=1, keepdims=True)
 
 
-@degradation(
-    20,
-    "resolution",
-    kadid_levels=(pixelate_severity(1 / (0.95 - a**0.6)) for a in (0.01, 0.05, 0.1, 0.2, 0.5)),
-)
+_KADID_BLOCKS = [1 / (0.95 - a**0.6) for a in (0.01, 0.05, 0.1, 0.2, 0.5)]  # px
+
+
+@degradation(20, "resolution", kadid_levels=scale_severities(_KADID_BLOCKS, 1.0, PIXEL_SIZE))
 def pixelate(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Replace square blocks of 8**severity pixels (any fraction) by their means.
 

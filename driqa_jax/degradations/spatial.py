@@ -68,10 +68,7 @@ def non_eccentricity_patch(key: jax.Array, image: jax.Array, severity: jax.Array
 
 @degradation(22, "spatial", ordered=False, kadid_levels=severities((2, 4, 6, 8, 10), BLOCKS))
 def color_block(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
-    """Cover up to 10 squares, each a twelfth of the shorter side wide, with one random color each.
-
-    Range: KADID-10k #23 has 2, 4, 6, 8, 10 squares of 32 px in 512x384.
-    """
+    """Cover up to 10 squares (KADID-10k #23), each a twelfth of the shorter side wide, with one random color each."""
     height, width, _ = image.shape
     side = max(1, round(min(height, width) / BLOCK_SHARE))
     k_place, k_color = jax.random.split(key)

@@ -2,11 +2,9 @@
 
 A resample draws N of N images with replacement. All resamples are computed together from the draw counts, so ties are
 exact (an image drawn twice ties with itself). The same seed and N give the same draws, so two models are compared on
-the same resamples. `plcc_fitted` uses the logistic fitted to the whole sample: the fit maximises the correlation, so
+the same resamples. `plcc_fitted` uses the logistic fitted to the whole sample: the fit maximizes the correlation, so
 refitting it for each resample changes second-order terms only.
 """
-
-from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +15,7 @@ from driqa_jax.evaluation import correlations
 
 LEVEL = 0.95
 RESAMPLES = 2000  # of `estimate`
-# Elements of (draws, images) computed at once, and rows of the pair matrix.
-_BLOCK, _PAIRS = 4_000_000, 512
+_BLOCK, _PAIRS = 4_000_000, 512  # elements of (draws, images) computed at once, and rows of the pair matrix
 
 
 def replicates(prediction: np.ndarray, mos: np.ndarray, draws: int = 1000, seed: int = 0) -> dict[str, np.ndarray]:
@@ -29,26 +26,22 @@ def replicates(prediction: np.ndarray, mos: np.ndarray, draws: int = 1000, seed:
     """
     x, y = np.asarray(prediction, np.float64), np.asarray(mos, np.float64)
     fitted = correlations.fit_logistic(x, y)
-    mapped = None if fitted is None else correlations.logistic(x, *fitted)
+    mapped = np.full(len(x), np.nan) if fitted is None else correlations.logistic(x, *fitted)
     columns, rows = _Ties(x), _Ties(y)
     parts = []
     for counts in _counts(len(x), draws, seed):
         tied_x, tied_y = columns.totals(counts), rows.totals(counts)
-        parts.append(
-            {
-                "srcc": _pearson(counts, columns.ranks(tied_x), rows.ranks(tied_y)),
-                "krcc": _tau(counts, x, y, tied_x, tied_y),
-                "plcc": _pearson(counts, x[None], y[None]),
-                "plcc_fitted": np.full(len(counts), np.nan)
-                if mapped is None
-                else _pearson(counts, mapped[None], y[None]),
-                "rmse": np.sqrt(counts @ (x - y) ** 2 / len(x)),
-            }
-        )
+        part = {
+            "srcc": _pearson(counts, columns.ranks(tied_x), rows.ranks(tied_y)),
+            "krcc": _tau(counts, x, y, tied_x, tied_y),
+            "plcc": _pearson(counts, x[None], y[None]),
+            "plcc_fitted": _pearson(counts, mapped[None], y[None]),
+        }
         # Counting detects a constant resample exactly; a variance has rounding errors.
         constant = (tied_x.max(axis=1) == len(x)) | (tied_y.max(axis=1) == len(x))
-        for name in ("srcc", "krcc", "plcc", "plcc_fitted"):
-            parts[-1][name][constant] = np.nan
+        for values in part.values():
+            values[constant] = np.nan
+        parts.append({**part, "rmse": np.sqrt(counts @ (x - y) ** 2 / len(x))})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 

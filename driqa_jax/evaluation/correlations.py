@@ -4,8 +4,6 @@
 None. Every function raises ValueError for other shapes, an empty input, NaN or infinity.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,12 +13,9 @@ from scipy.stats import kendalltau, rankdata
 
 Scores = Sequence[float] | np.ndarray
 
-# Relative difference that rounding alone can cause; the order of such values is meaningless.
-_SAME = 1e-12
-# Four parameters through four points fit anything.
-_FEWEST_FOR_FIT = 5
-# Beyond this argument the logistic is saturated in double precision.
-_FLAT = 36.0
+_SAME = 1e-12  # relative difference that rounding alone can cause; the order of such values is meaningless
+_FEWEST_FOR_FIT = 5  # four parameters through four points fit anything
+_FLAT = 36.0  # beyond this argument the logistic is saturated in double precision
 
 
 def srcc(prediction: Scores, mos: Scores) -> float | None:

@@ -1,13 +1,14 @@
-"""Plots of an evaluation: human scores against predictions, and bars by degradation or subset."""
-
-from __future__ import annotations
+"""Plots of an evaluation: human scores against predictions, bars by degradation or subset, coverage of intervals."""
 
 import io
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -20,8 +21,7 @@ INK, LINE, _DPI = "#33658a", "#c8553d", 150
 
 def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
     """Human scores over predictions, both (N,), with the fitted 4-parameter logistic if it is defined."""
-    figure = blank_figure(5, 5)
-    axes = figure.add_subplot()
+    figure, axes = blank_figure(5, 5)
     axes.scatter(prediction, mos, s=6, alpha=0.35, linewidths=0, color=INK)
     fitted = fit_logistic(prediction, mos)
     if fitted is not None:
@@ -35,15 +35,14 @@ def draw_scatter(prediction: np.ndarray, mos: np.ndarray, title: str) -> Figure:
 def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
     """A bar with its interval for each degradation, or else each subset; None if the report has neither.
 
-    An undefined metric is labelled instead of drawn.
+    An undefined metric is labeled instead of drawn.
     """
     parts = {name.removeprefix(DEGRADATION): p for name, p in report.parts.items() if name.startswith(DEGRADATION)}
     parts = parts or {name: part for name, part in report.parts.items() if not name.endswith("novel")}
     if not parts:
         return None
     parts = {"all": report.whole, **parts}
-    figure = blank_figure(6, 1.2 + 0.28 * len(parts))
-    axes = figure.add_subplot()
+    figure, axes = blank_figure(6, 1.2 + 0.28 * len(parts))
     for row, (name, part) in enumerate(parts.items()):
         draw_bar(axes, row, part.metrics[metric], part.intervals.get(metric), LINE if name == "all" else INK)
     axes.set_yticks(range(len(parts)), [f"{name} ({part.n})" for name, part in parts.items()])
@@ -52,7 +51,7 @@ def draw_bars(report: Report, metric: str = "srcc") -> Figure | None:
     return figure
 
 
-def draw_bar(axes, row: float, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
+def draw_bar(axes: Axes, row: float, value: float | None, interval: tuple[float, float] | None, color: str) -> None:
     """One horizontal bar with its interval as a line, or the word "undefined"."""
     if value is None:
         axes.text(0, row, " undefined", va="center")
@@ -60,6 +59,25 @@ def draw_bar(axes, row: float, value: float | None, interval: tuple[float, float
     axes.barh(row, value, height=0.7, color=color)
     if interval:
         axes.plot(interval, [row, row], color="black", linewidth=1.2)
+
+
+def draw_coverage(values: Mapping[str, Any], title: str) -> Figure:
+    """Coverage of each width group with its 95 % Wilson interval, and the nominal level."""
+    figure, axes = blank_figure(5, 3.2)
+    for group in values["groups"]:
+        axes.plot([100 * group["half_width"]] * 2, wilson(group["held"], group["n"]), color=INK, linewidth=1.2)
+        axes.plot(100 * group["half_width"], group["held"], "o", color=INK)
+    axes.axhline(values["level"], color=LINE, linestyle="--", label="promised")
+    axes.set(xlabel="half of the interval's width, points", ylabel="share of MOS held", title=title, ylim=(0.5, 1.0))
+    axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The confidence interval of a share observed in n trials (Wilson, 1927)."""
+    center, shrunk = share + z * z / (2 * n), 1 + z * z / n
+    reach = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return float((center - reach) / shrunk), float((center + reach) / shrunk)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:
@@ -72,8 +90,8 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     write_bytes(path, file.getvalue())
 
 
-def blank_figure(width: float, height: float) -> Figure:
-    """An empty figure of this size in inches, without a display."""
+def blank_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure of this size in inches, without a display, and its axes."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure
+    return figure, figure.add_subplot()

@@ -4,13 +4,11 @@ Degraded images are a function of named keys, so the same photographs and seed g
 type share a key: noise, angles and positions are equal, only the severity differs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from driqa_jax import degradations
-from driqa_jax.degradations import DEGRADATIONS, Chain
+from driqa_jax.degradations import DEGRADATIONS
 from driqa_jax.degradations.recipes import BADLY_RESTORED, KADID
 from driqa_jax.degradations.registry import find
 from driqa_jax.evaluation.bootstrap import Estimate, estimate
+from driqa_jax.evaluation.examination import single_steps
 from driqa_jax.evaluation.figures import INK, LINE, blank_figure, draw_bar
 from driqa_jax.progress import ProgressFn, silent
 
@@ -36,41 +35,34 @@ HEADS = ("examination", "of", "figure")
 
 
 class OrderScores(NamedTuple):
-    """Scores in [0, 100] of P photographs and of images made from them.
-
-    photos: names. pristine: (P,). levels: (types, 5, P), types as in `ORDERED`, mildest level first. restored: (types,
-    severities, P), as in `BADLY_RESTORED` and `SEVERITIES`. changes: (kinds, P), as in `CHANGES`, score of the changed
-    image minus score of the original. failed: reasons by name of the photographs without scores.
-    """
+    """Scores in [0, 100] of P photographs and of images made from them."""
 
     photos: tuple[str, ...]
-    pristine: np.ndarray
-    levels: np.ndarray
-    restored: np.ndarray
-    changes: np.ndarray
-    failed: dict[str, str]
+    pristine: np.ndarray  # (P,)
+    levels: np.ndarray  # (types, 5, P), types as in `ORDERED`, mildest level first
+    restored: np.ndarray  # (types, severities, P), as in `BADLY_RESTORED` and `SEVERITIES`
+    changes: np.ndarray  # (kinds, P), as in `CHANGES`, score of the changed image minus score of the original
+    failed: dict[str, str]  # reasons by name of the photographs without scores
 
 
 @dataclasses.dataclass(frozen=True)
 class OrderEstimates:
-    """Means over photographs with intervals.
+    """Means over photographs with intervals."""
 
-    order: share of adjacent levels in the right order, by type and for "all". restored: share of bad restorations that
-    score below the pristine photograph, by type and for "all". stability: median absolute change of the score in
-    points, by change.
-    """
-
-    order: dict[str, Estimate]
-    restored: dict[str, Estimate]
-    stability: dict[str, Estimate]
+    order: dict[str, Estimate]  # share of adjacent levels in the right order, by type and for "all"
+    restored: dict[str, Estimate]  # share of bad restorations that score below the pristine photograph, likewise
+    stability: dict[str, Estimate]  # median absolute change of the score in points, by change
 
     @classmethod
-    def of(cls, scores: OrderScores) -> OrderEstimates:
+    def of(cls, scores: OrderScores) -> Self:
         """The estimates from scores."""
-        pairs, below = right_pairs(scores.levels), right_against(scores.pristine, scores.restored)
-        by_type = ({ALL: rows.mean(axis=0), **dict(zip(names, rows, strict=True))} for names, rows in
-                   ((ORDERED, pairs), (BADLY_RESTORED, below)))  # fmt: skip
-        order, restored = ({name: estimate(row) for name, row in rows.items()} for rows in by_type)
+
+        def by_type(names: Sequence[str], shares: np.ndarray) -> dict[str, Estimate]:
+            rows = zip((ALL, *names), (shares.mean(axis=0), *shares), strict=True)
+            return {name: estimate(row) for name, row in rows}
+
+        order = by_type(ORDERED, right_pairs(scores.levels))
+        restored = by_type(BADLY_RESTORED, right_against(scores.pristine, scores.restored))
         changes = zip(CHANGES, np.abs(scores.changes), strict=True)
         return cls(order, restored, {name: estimate(row, np.median) for name, row in changes})
 
@@ -92,20 +84,19 @@ def examine_order(
     photograph. photos: (S, S, 3) uint8 of one size, by name.
     """
     make = _maker(seed)
-    names, rows, failed = [], [], {}
+    rows, failed = {}, {}
     for done, (name, photo) in enumerate(photos.items()):
         try:
-            rows.append(np.asarray(score([*make(photo, done), *_changed(photo)]), np.float64))
-            names.append(name)
+            rows[name] = np.asarray(score([*make(photo, done), *_changed(photo)]), np.float64)
         except ValueError as error:
             failed[name] = " ".join(str(error).split())
         progress("scoring photographs", done + 1, len(photos))
-    scores = np.array(rows).reshape(len(names), -1).T
+    scores = np.array(list(rows.values())).reshape(len(rows), -1).T
     ends = np.cumsum([1, len(ORDERED) * LEVELS, len(BADLY_RESTORED) * len(SEVERITIES)])
     pristine, levels, restored, changed = np.split(scores, ends)
     flipped, here, there, *others = changed
     return OrderScores(
-        tuple(names),
+        tuple(rows),
         pristine[0],
         levels.reshape(len(ORDERED), LEVELS, -1),
         restored.reshape(len(BADLY_RESTORED), len(SEVERITIES), -1),
@@ -131,18 +122,16 @@ def _maker(seed: int) -> Callable[[np.ndarray, int], Iterator[np.ndarray]]:
     names = (*ORDERED, *BADLY_RESTORED)
 
     @jax.jit
-    def degraded(key, photo, chain):
+    def degraded(key: jax.Array, photo: jax.Array, chain: degradations.Chain) -> jax.Array:
         image = degradations.apply_chains(key, photo[None], chain, jnp.zeros(1, jnp.int32), names=names)
         return jnp.rint(image[0, 0] * 255.0).astype(jnp.uint8)
 
-    def make(photo, number):
+    def make(photo: np.ndarray, number: int) -> Iterator[np.ndarray]:
         image = jnp.asarray(photo, jnp.float32) / 255.0
         yield photo
         for name, severity in steps:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode())), number)
-            index = degradations.NAMES.index(name)
-            chain = Chain(jnp.array([[index]], jnp.int32), jnp.array([[severity]], jnp.float32))
-            yield np.asarray(degraded(key, image, chain))
+            yield np.asarray(degraded(key, image, single_steps(name, [severity])))
 
     return make
 
@@ -161,22 +150,20 @@ def _changed(photo: np.ndarray) -> Iterator[np.ndarray]:
 
 def order_figure(estimates: OrderEstimates, title: str) -> Figure:
     """A bar with its interval for each type, best first; bad restorations below."""
-    figure = blank_figure(7, 7)
-    axes = figure.add_subplot()
-    row, positions, labels = 0.0, [], []
+    figure, axes = blank_figure(7, 7)
+    row, labels = 0.0, {}
     for group, color in ((estimates.order, INK), (estimates.restored, LINE)):
         bars = sorted(((name, e) for name, e in group.items() if name != ALL), key=lambda bar: -(bar[1].value or 0))
         for name, each in bars:
             draw_bar(axes, row, each.value, each.interval, color)
-            positions.append(row)
-            labels.append(name.replace("_", " "))
+            labels[row] = name.replace("_", " ")
             row += 1
         if group[ALL].value is not None:
             axes.plot([group[ALL].value] * 2, [row - len(bars) - 0.5, row - 0.5], color="black", linestyle=":")
         row += 0.6
-    axes.set_yticks(positions, labels)
+    axes.set_yticks(list(labels), labels.values())
     axes.invert_yaxis()
-    axes.axvline(0.5, color="grey", linewidth=0.8)
+    axes.axvline(0.5, color="gray", linewidth=0.8)
     axes.set(xlim=(0, 1.01))
     figure.suptitle(title, fontsize="medium")  # over the figure: type names make the axes narrow
     caption = "share ranked right, dotted: mean\nblue: adjacent levels; red: pristine against badly restored"

@@ -1,7 +1,5 @@
 """Another metric's scores of the same pictures, from a CSV."""
 
-from __future__ import annotations
-
 import math
 import pathlib
 from collections import Counter
@@ -39,11 +37,16 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
         row = wanted.get(cells[image], wanted.get(_last(cells[image])))
         if row is None:
             continue
+        name = cells[image]
         if row in seen:
-            raise DataError(
-                file, line, f"{cells[image]!r} stands on line {seen[row]} already; keep one score a picture"
-            )
-        seen[row], found[row] = line, _number(file, line, cells[score], cells[image], delimiter)
+            raise DataError(file, line, f"{name!r} stands on line {seen[row]} already; keep one score a picture")
+        seen[row], value = line, number(cells[score], delimiter)
+        if value is None:
+            raise DataError(file, line, f"the score {cells[score]!r} of {name!r} is not a number")
+        if not math.isfinite(value):
+            fix = "leave the picture out of the split, or score it"
+            raise DataError(file, line, f"the score of {name!r} is {cells[score]}; {fix}")
+        found[row] = value
     absent = np.flatnonzero(np.isnan(found))
     if len(absent):
         first = image_ids[absent[0]]
@@ -53,12 +56,3 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
 
 def _last(path: str) -> str:
     return path.replace("\\", "/").rsplit("/", 1)[-1]
-
-
-def _number(file, line, cell, name, delimiter):
-    value = number(cell, delimiter)
-    if value is None:
-        raise DataError(file, line, f"the score {cell!r} of {name!r} is not a number")
-    if not math.isfinite(value):
-        raise DataError(file, line, f"the score of {name!r} is {cell}; leave the picture out of the split, or score it")
-    return value

@@ -1,6 +1,4 @@
-"""Photographs for examinations: upright squares of one size from the centre of each image."""
-
-from __future__ import annotations
+"""Photographs for examinations: upright squares of one size from the center of each image."""
 
 import numpy as np
 from PIL import Image
@@ -17,19 +15,14 @@ STEP = 32  # the restorer needs sides that are multiples of it
 def photographs(
     source: Source, count: int, seed: int = 0, halve: bool = False, side: int | None = None
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Centre squares of `count` images, drawn with `seed` in the same order as in pretraining.
+    """Center squares of `count` images, drawn with `seed` in the same order as in pretraining.
 
-    Args:
-      halve: average 2x2 pixels first, which removes JPEG artefacts.
-      side: px; None: the largest that every image of at least 224 allows, at most 512.
-
-    Returns:
-      Images, (S, S, 3) uint8, by image id, and the reasons for the omitted ones, by image id.
+    halve: average 2x2 pixels first, which removes JPEG artifacts. side: px; None: the largest that every image of at
+    least 224 allows, at most 512. Returns images, (S, S, 3) uint8, and the reasons for the omitted ones, by image id.
     """
     order = Order(len(source), seed)
     images, failed = {}, {}
-    for position in range(min(count, len(source))):
-        row = order(position)
+    for row in map(order, range(min(count, len(source)))):
         name = str(source.column("image_id")[row])
         try:
             image = decode(source.read(row), name=name)
@@ -45,11 +38,11 @@ def photographs(
         images[name] = image
     if images and side is None:
         side = min(MOST, min(min(image.shape[:2]) for image in images.values())) // STEP * STEP
-    return {name: centre_square(image, side) for name, image in images.items()}, failed
+    return {name: center_square(image, side) for name, image in images.items()}, failed
 
 
-def centre_square(image: np.ndarray, side: int) -> np.ndarray:
-    """The centre of (H, W, 3) without scaling: (S, S, 3), S = min(side, H, W)."""
+def center_square(image: np.ndarray, side: int) -> np.ndarray:
+    """The center of (H, W, 3) without scaling: (S, S, 3), S = min(side, H, W)."""
     side = min(side, *image.shape[:2])
     y, x = ((length - side) // 2 for length in image.shape[:2])
     return np.ascontiguousarray(image[y : y + side, x : x + side])

@@ -1,53 +1,46 @@
 """The result of one evaluation: metrics of a split and of its parts, with provenance."""
 
-from __future__ import annotations
-
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from driqa_jax.evaluation import bootstrap, correlations
+from driqa_jax.evaluation import bootstrap
+from driqa_jax.evaluation.correlations import krcc, plcc, plcc_fitted, rmse, srcc
 from driqa_jax.evaluation.tables import UNDEFINED_INTERVAL, RunEstimate, Table
 from driqa_jax.io import to_json, write_text
 
-METRICS = {
-    "srcc": correlations.srcc,
-    "krcc": correlations.krcc,
-    "plcc": correlations.plcc,
-    "plcc_fitted": correlations.plcc_fitted,
-    "rmse": correlations.rmse,
-}
+METRICS = {metric.__name__: metric for metric in (srcc, krcc, plcc, plcc_fitted, rmse)}
 HEADS = {name: name.upper().replace("_FITTED", ", fitted") for name in METRICS}
 Interval = tuple[float, float]
+GROUPS = 5  # of images in `coverage`
 DEGRADATION = "degradation: "  # prefix of a part's name that holds one degradation
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Metrics of `n` images by name; None if undefined.
-
-    intervals: 95 % bootstrap intervals by name, None if undefined; empty without resampling. spread: for medians over
-    runs, the standard deviation over these runs by name; otherwise empty.
-    """
+    """Metrics of `n` images by name; None if undefined."""
 
     n: int
     metrics: Mapping[str, float | None]
+    # 95 % bootstrap intervals by name, None if undefined; empty without resampling.
     intervals: Mapping[str, Interval | None] = dataclasses.field(default_factory=dict)
+    # For medians over runs, the standard deviation over these runs by name; otherwise empty.
     spread: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
+    is_difference: ClassVar[bool] = False
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Part:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The inverse of `dataclasses.asdict`."""
         intervals = {name: tuple(pair) if pair else None for name, pair in values.get("intervals", {}).items()}
         return cls(values["n"], values["metrics"], intervals, values.get("spread", {}))
 
     def within_noise(self, name: str) -> bool:
         """True for a difference whose interval contains 0."""
-        return False
+        pair = self.intervals.get(name)
+        return self.is_difference and bool(pair and pair[0] <= 0 <= pair[1])
 
     def cell(self, name: str) -> RunEstimate:
         """The metric as a table cell."""
@@ -58,34 +51,26 @@ class Part:
 class Gap(Part):
     """Differences of metrics."""
 
-    def within_noise(self, name: str) -> bool:
-        """True if the interval of the difference contains 0."""
-        pair = self.intervals.get(name)
-        return bool(pair and pair[0] <= 0 <= pair[1])
+    is_difference = True
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """An evaluation of one split of one data set.
-
-    n, metrics, intervals: of the whole split, as in `Part`. parts: the same by name of the part; "novel" holds images
-    whose group (scene, reference, near duplicates) has no member in another split. others: scores of other metrics on
-    the same images, by metric and part ("all" included). differences: the model minus the other metric, with
-    intervals over the same resamples. coverage: see `coverage.coverage`; {} without intervals. failed: images without
-    a score and the reasons; no metric includes them. provenance: plain values.
-    """
+    """An evaluation of one split of one data set; `n`, `metrics` and `intervals` are those of the whole split."""
 
     data: str
     split: str
     n: int
     metrics: Mapping[str, float | None]
+    # By name; "novel" holds images whose group (scene, reference, near duplicates) has no member in another split.
     parts: Mapping[str, Part]
-    failed: tuple[Mapping[str, str], ...]
-    provenance: Mapping[str, Any]
+    failed: tuple[Mapping[str, str], ...]  # images without a score and the reasons; no metric includes them
+    provenance: Mapping[str, Any]  # plain values
     intervals: Mapping[str, Interval | None] = dataclasses.field(default_factory=dict)
+    # Scores of other metrics on the same images, by metric and part ("all" included), and the model minus these.
     others: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
     differences: Mapping[str, Mapping[str, Part]] = dataclasses.field(default_factory=dict)
-    coverage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    coverage: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of `coverage`; {} without intervals
 
     @property
     def whole(self) -> Part:
@@ -97,13 +82,8 @@ class Report:
         return to_json(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Report:
-        """The inverse of `to_json`; also reads files of earlier versions."""
-        return cls.from_dict(json.loads(text))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Report:
-        """The inverse of `dataclasses.asdict`, also after JSON."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The inverse of `dataclasses.asdict`, also after JSON and for files of earlier versions."""
         changed: dict[str, Any] = {
             "parts": {name: Part.from_dict(part) for name, part in values["parts"].items()},
             "intervals": Part.from_dict(values).intervals,
@@ -125,9 +105,7 @@ class Report:
         model = str(self.provenance.get("model", "model"))
         tables = [(model, {"all": self.whole, **self.parts}), *self.others.items()]
         tables += [(f"{model} - {other}", parts) for other, parts in self.differences.items()]
-        for scores, parts in tables:
-            for images, part in parts.items():
-                yield scores, images, part
+        return ((scores, images, part) for scores, parts in tables for images, part in parts.items())
 
     def table(self) -> Table:
         """The rows as a table."""
@@ -186,45 +164,38 @@ def make_report(
     draws: int = 0,
     seed: int = 0,
 ) -> Report:
-    """The report of predictions and scores, both (N,) on the scale of MOS in [0, 1].
+    """The report of predictions and scores, both (N,) on the scale of MOS; ValueError if their shapes differ.
 
-    Args:
-      subset, degradation: (N,) str; every non-empty name becomes a part, if there are at least two names.
-      novel: (N,) bool; becomes the part "novel" if it holds for some images but not for all.
-      others: scores of other metrics by name, (N,), on any scale, higher is better.
-      draws, seed: bootstrap resamples (0: no intervals) and their seed.
-
-    Raises:
-      ValueError: shapes differ.
+    prediction, mos: in [0, 1]. subset, degradation: (N,) str; every non-empty name becomes a part, if there are at
+    least two names. novel: (N,) bool; becomes the part "novel" if it holds for some images but not for all. others:
+    scores of other metrics by name, (N,), on any scale, higher is better. draws, seed: bootstrap resamples (0: no
+    intervals) and their seed.
     """
     prediction, mos = np.asarray(prediction), np.asarray(mos)
     rows_of = {"all": np.ones(len(mos), bool), **_parts(mos, subset, novel, degradation)}
     parts = {name: measure(prediction[rows], mos[rows], draws, seed) for name, rows in rows_of.items()}
-    tables, gaps = {}, {}
+    tables: dict[str, dict[str, Part]] = {}
+    gaps: dict[str, dict[str, Part]] = {}
     for name, scores in (others or {}).items():
         scores = _same_shape(scores, mos, name)
         scaled = bool(((scores >= 0) & (scores <= 1)).all())
-        tables[name] = {part: measure(scores[rows], mos[rows], draws, seed, scaled) for part, rows in rows_of.items()}
-        gaps[name] = {
-            part: difference(prediction[rows], scores[rows], mos[rows], draws, seed, scaled)
-            for part, rows in rows_of.items()
-        }
+        tables[name], gaps[name] = {}, {}
+        for part, rows in rows_of.items():
+            options = (mos[rows], draws, seed, scaled)
+            tables[name][part] = measure(scores[rows], *options)
+            gaps[name][part] = difference(prediction[rows], scores[rows], *options)
     whole = parts.pop("all")
     return Report(data, split, whole.n, whole.metrics, parts, tuple(failed), provenance, whole.intervals, tables, gaps)
 
 
 def _parts(mos, subset, novel, degradation) -> dict[str, np.ndarray]:
     """The rows of each non-empty part, by name (N,) bool."""
-    parts: dict[str, np.ndarray] = {}
-    if novel is not None:
-        novel = _same_shape(novel, mos, "novel").astype(bool)
-        if novel.any() and not novel.all():
-            parts["novel"] = novel
-    subsets = _by_name(subset, mos, "subset")
-    parts |= subsets
-    if "novel" in parts:
-        parts |= {f"{name}, novel": rows & novel for name, rows in subsets.items()}
-    parts |= {DEGRADATION + name: rows for name, rows in _by_name(degradation, mos, "degradation").items()}
+    parts = subsets = _by_name(subset, mos, "subset")
+    novel = np.zeros(len(mos), bool) if novel is None else _same_shape(novel, mos, "novel").astype(bool)
+    if novel.any() and not novel.all():
+        parts = {"novel": novel, **subsets, **{f"{name}, novel": rows & novel for name, rows in subsets.items()}}
+    degradations = _by_name(degradation, mos, "degradation")
+    parts = {**parts, **{DEGRADATION + name: rows for name, rows in degradations.items()}}
     return {name: rows for name, rows in parts.items() if rows.any()}
 
 
@@ -241,3 +212,26 @@ def _same_shape(values, mos, name) -> np.ndarray:
     if values.shape != mos.shape:
         raise ValueError(f"{name} has the shape {values.shape}, mos {mos.shape}")
     return values
+
+
+def coverage(score: np.ndarray, half_width: np.ndarray, mos: np.ndarray, level: float) -> dict[str, Any]:
+    """Coverage of the intervals `score +- half_width`; all arrays (N,), in MOS.
+
+    Returns `level` (nominal), `n`, `held` (share of `mos` inside), `half_width` (mean), and `groups`: the last three
+    for `GROUPS` equal parts of the images, ordered by interval width.
+    """
+    inside = np.abs(mos - score) <= half_width
+
+    def share(rows: np.ndarray) -> dict[str, Any]:
+        return {"n": len(rows), "held": float(inside[rows].mean()), "half_width": float(half_width[rows].mean())}
+
+    by_width = np.array_split(np.argsort(half_width, kind="stable"), min(GROUPS, len(mos)))
+    return {"level": level, **share(np.arange(len(mos))), "groups": [share(rows) for rows in by_width]}
+
+
+def coverage_line(values: Mapping[str, Any]) -> str:
+    """The result of `coverage` as one sentence."""
+    return (
+        f"intervals that should hold {values['level']:.0%} of the MOS hold {values['held']:.1%}; "
+        f"half of their width is {100 * values['half_width']:.1f} points on average"
+    )

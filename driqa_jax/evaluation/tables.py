@@ -21,13 +21,10 @@ UNDEFINED_INTERVAL = (math.nan, math.nan)
 
 @dataclasses.dataclass(frozen=True)
 class RunEstimate(Estimate):
-    """An estimate with its standard deviation over runs; `within_noise` marks a difference whose interval contains 0.
+    """An estimate over runs; `interval` is `UNDEFINED_INTERVAL` if resampling did not define the requested one."""
 
-    `interval` is `UNDEFINED_INTERVAL` if resampling was requested but the interval is undefined.
-    """
-
-    spread: float | None = None
-    within_noise: bool = False
+    spread: float | None = None  # standard deviation over runs
+    within_noise: bool = False  # a difference whose interval contains 0
 
 
 Cell = str | int | Estimate
@@ -82,7 +79,7 @@ def to_csv(table: Table, digits: int | None = None) -> str:
     heads = table.csv_heads or table.heads
     figures = [i for i, kind in enumerate(_kinds(table)) if issubclass(kind, Estimate)]
     runs = any(isinstance(cell, RunEstimate) for row in table.rows for cell in row)
-    spreads = figures if any(getattr(row[i], "spread", None) is not None for row in table.rows for i in figures) else []
+    spreads = figures if any(_has_spread(row, figures) for row in table.rows) else []
     lines = [
         [*table.csv_constants, *heads, *(f"{heads[i]}_{end}" for i in figures for end in ("low", "high"))]
         + [*(f"{heads[i]}_spread" for i in spreads), *(["within_noise"] if runs else [])]

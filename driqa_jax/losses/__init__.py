@@ -7,10 +7,8 @@ do not broadcast, because `(B,)` against `(B, 1)` would silently give `(B, B)`.
 
 from typing import Any
 
-from driqa_jax.losses.contrast import supcon
 from driqa_jax.losses.mos import mos_l1, plcc_loss, rank_hinge
-from driqa_jax.losses.naming import naming_loss
-from driqa_jax.losses.restoration import DISTANCES, charbonnier, psnr_loss
+from driqa_jax.losses.pretraining import DISTANCES, charbonnier, naming_loss, psnr_loss, supcon
 from driqa_jax.losses.rs import RS_LOSSES, ratio, restored_ratio, soft_nce
 
 __all__ = [

@@ -1,5 +1,7 @@
 """Shape checks, similarities between vectors, and a softmax over admissible entries."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -9,26 +11,23 @@ SHORTEST_SQUARED = 1e-8
 INADMISSIBLE = -1e30
 
 
-def require_shape(loss: str, name: str, array: jax.Array, like: str, shape: tuple[int, ...]) -> None:
-    """Raise ValueError unless `array` has this shape; `like` says in the message what sets the shape."""
-    if jnp.shape(array) != tuple(shape):
-        raise ValueError(
-            f"{loss}: {name} must have shape {tuple(shape)} to match {like}, got {jnp.shape(array)}; "
-            "losses do not broadcast, so reshape or slice it first"
-        )
-
-
-def require_rank(loss: str, name: str, array: jax.Array, layout: str) -> None:
-    """Raise ValueError unless `array` has as many axes as `layout`, for example `(M, C)`."""
-    axes = len([axis for axis in layout.strip("()").split(",") if axis.strip()])
-    if jnp.ndim(array) != axes:
-        raise ValueError(f"{loss}: {name} must be {layout}, got shape {jnp.shape(array)}")
-
-
-def require_labels(loss: str, vectors: str, array: jax.Array, **labels: jax.Array) -> None:
-    """Raise ValueError unless every label is `(M,)` with the M of the `vectors` array `(M, C)`."""
-    for name, label in labels.items():
-        require_shape(loss, name, label, f"{vectors} {jnp.shape(array)}", jnp.shape(array)[:1])
+def require_shapes(
+    loss: str, layout: str | None, alike: Mapping[str, jax.Array], labels: Mapping[str, jax.Array] | None = None
+) -> None:
+    """Raise ValueError unless the first array of `alike` has the axes of `layout`, for example `(M, C)`, the others of
+    `alike` have its shape, and every label is `(M,)`. A layout of None allows any shape."""
+    (first, reference), *others = alike.items()
+    shape = jnp.shape(reference)
+    if layout and len(shape) != len(layout.split()):
+        raise ValueError(f"{loss}: {first} must be {layout}, got shape {shape}")
+    expected = [(name, array, shape, first) for name, array in others]
+    expected += [(name, label, shape[:1], f"{first} {shape}") for name, label in (labels or {}).items()]
+    for name, array, needed, like in expected:
+        if jnp.shape(array) != needed:
+            raise ValueError(
+                f"{loss}: {name} must have shape {needed} to match {like}, got {jnp.shape(array)}; "
+                "losses do not broadcast, so reshape or slice it first"
+            )
 
 
 def wide(array: jax.Array) -> jax.Array:

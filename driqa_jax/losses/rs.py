@@ -7,16 +7,7 @@ representations. Its formula is not public. All three forms here are our reconst
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.losses._common import (
-    masked_log_softmax,
-    mean_over,
-    require_labels,
-    require_rank,
-    require_shape,
-    similarities,
-    unit,
-    wide,
-)
+from driqa_jax.losses._common import masked_log_softmax, mean_over, require_shapes, similarities, unit, wide
 
 
 def soft_nce(
@@ -51,13 +42,10 @@ def soft_nce(
       degradation_class: `(B,)` int, negative where unknown; None if unknown everywhere.
       kappa: what a shared known class adds to a target's logit.
 
-    Returns:
-      Scalar float32, at least 0; 0 with zero gradient if no row has a partner.
+    Returns a float32 scalar, at least 0; 0 with zero gradient if no row has a partner.
     """
-    require_rank("soft_nce", "u", u, "(B, P)")
-    require_shape("soft_nce", "v", v, "u", jnp.shape(u))
     classes = {} if degradation_class is None else {"degradation_class": degradation_class}
-    require_labels("soft_nce", "u", u, y=y, dataset=dataset, **classes)
+    require_shapes("soft_nce", "(B, P)", {"u": u, "v": v}, {"y": y, "dataset": dataset, **classes})
     y, dataset = wide(y), jnp.asarray(dataset)
     admissible = (dataset[:, None] == dataset[None, :]) & ~jnp.eye(jnp.shape(u)[0], dtype=bool)
     closeness = -jnp.square(y[:, None] - y[None, :]) / (2.0 * sigma * sigma)
@@ -84,19 +72,11 @@ def ratio(z: jax.Array, positive: jax.Array, y: jax.Array, dataset: jax.Array, e
     that is why `eps`, our addition, appears above as well as below. The form follows the representation loss of the
     authors' earlier system (arXiv 2305.03997).
 
-    Args:
-      z: `(B, C)` float, any length; normalized here.
-      positive: `(B, C)` float, the same of another view of each photo.
-      y: `(B,)` float, the score's percentile within its dataset.
-      dataset: `(B,)` int.
-      eps: in units of the distance, which is at most `2 sqrt(C)`.
-
-    Returns:
-      Scalar float32, above 0; 0 with zero gradient if no row counts.
+    `z` `(B, C)` float has any length and is normalized here; `positive` is the same of another view of each photo. `y`
+    `(B,)` float is the score's percentile within its `dataset` `(B,)` int. `eps` is in units of the distance, which is
+    at most `2 sqrt(C)`. Returns a float32 scalar, above 0; 0 with zero gradient if no row counts.
     """
-    require_rank("ratio", "z", z, "(B, C)")
-    require_shape("ratio", "positive", positive, "z", jnp.shape(z))
-    require_labels("ratio", "z", z, y=y, dataset=dataset)
+    require_shapes("ratio", "(B, C)", {"z": z, "positive": positive}, {"y": y, "dataset": dataset})
     y, dataset = wide(y), jnp.asarray(dataset)
     gaps = jnp.where(dataset[:, None] == dataset[None, :], jnp.abs(y[:, None] - y[None, :]), -1.0)
     farthest = jnp.argmax(gaps, axis=1)
@@ -112,18 +92,12 @@ def restored_ratio(
     The form is that of `ratio`, with `z` of the restored image, `z+` of the clean one and `z-` of the degraded one. It
     needs synthetic pairs, which have a clean image, and a trainable restorer.
 
-    Args:
-      restored, clean, degraded: `(M, C)` float vectors, any length; only `restored` receives a gradient.
-      counted: `(M,)` bool; false for an image without degradation, whose `z+` and `z-` coincide.
-      eps: as in `ratio`.
-
-    Returns:
-      Scalar float32, above 0; 0 with zero gradient if no row counts.
+    `restored`, `clean` and `degraded` are `(M, C)` float vectors of any length; only `restored` receives a gradient.
+    `counted` `(M,)` bool is false for an image without degradation, whose `z+` and `z-` coincide. `eps` and the result
+    are as in `ratio`.
     """
-    require_rank("restored_ratio", "restored", restored, "(M, C)")
-    for name, array in {"clean": clean, "degraded": degraded}.items():
-        require_shape("restored_ratio", name, array, "restored", jnp.shape(restored))
-    require_labels("restored_ratio", "restored", restored, counted=counted)
+    alike = {"restored": restored, "clean": clean, "degraded": degraded}
+    require_shapes("restored_ratio", "(M, C)", alike, {"counted": counted})
     return mean_over(_distance_ratio(unit(restored), unit(clean), unit(degraded), eps), counted)
 
 

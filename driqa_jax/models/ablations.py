@@ -70,12 +70,9 @@ class ForeignDegradation(nn.Module):
     """`d` and `D` of another photo: the one half a global batch away. A batch of one keeps its own.
 
     Half a batch, because consecutive photos of a dataset often show one scene.
-
-    Attributes:
-      axis: the mapped axis over which training splits its batch.
     """
 
-    axis: str = "data"
+    axis: str = "data"  # the mapped axis over which training splits its batch
 
     def __call__(self, vectors: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         """As `OwnDegradation`."""
@@ -91,18 +88,13 @@ class ForeignDegradation(nn.Module):
 
 
 class LearnedMaps(nn.Module):
-    """Replaces a backbone: learned feature maps at stride 32, equal for all images.
+    """Replaces a backbone: learned feature maps at stride 32, equal for all images."""
 
-    Attributes:
-      channels: those of the backbone's maps, so that the heads after it keep their shapes.
-    """
-
-    channels: tuple[int, ...]
+    channels: tuple[int, ...]  # those of the backbone's maps, so that the heads after it keep their shapes
 
     @nn.compact
     def __call__(self, images: jax.Array, valid: jax.Array) -> list[jax.Array]:
-        """As a backbone; only the shape of `images` (B, H, W, 3) matters."""
-        del valid
+        """As a backbone; only the shape of `images` (B, H, W, 3) matters, and `valid` is ignored."""
         batch, rows, cols = images.shape[0], images.shape[1] // 32, images.shape[2] // 32
         maps = []
         for number, channels in enumerate(self.channels):
@@ -112,12 +104,8 @@ class LearnedMaps(nn.Module):
 
 
 SWITCHES: dict[str, dict[Any, Any]] = {
-    "restoration": {
-        "full": RestorationTokens,
-        "none": LearnedTokens,
-        "random_frozen": RestorationTokens,
-        "finetune": RestorationTokens,
-    },
+    "restoration": {"full": RestorationTokens, "none": LearnedTokens}
+    | dict.fromkeys(("random_frozen", "finetune"), RestorationTokens),
     "condition": {"d": lambda d: d, "none": jnp.zeros_like},
     "inject": {"film": FiLM, "add": Add},
     "degradation": {

@@ -13,41 +13,29 @@ import numpy as np
 
 from driqa_jax.models.layers import MLP, Dense, Standardize, deviation
 from driqa_jax.models.precision import Conv
-from driqa_jax.models.signal_statistics import signal_statistics
+from driqa_jax.models.signal_statistics import cosines, signal_statistics
 
 
 class Degradation(NamedTuple):
-    """The output of `E_d` for M tiles.
+    """The output of `E_d` for M tiles."""
 
-    `tokens` (M, N, C), N = (side / 32)^2; `vector` (M, C); `projection` (M, C / 2), only for the contrast loss;
-    `logits` (M, T), a sigmoid each because a chain has several types; `severity` (M, T) in [0, 1].
-    """
-
-    tokens: jax.Array
-    vector: jax.Array
-    projection: jax.Array
-    logits: jax.Array
-    severity: jax.Array
+    tokens: jax.Array  # (M, N, C), N = (side / 32)^2
+    vector: jax.Array  # (M, C)
+    projection: jax.Array  # (M, C / 2), only for the contrast loss
+    logits: jax.Array  # (M, T), a sigmoid each because a chain has several types
+    severity: jax.Array  # (M, T) in [0, 1]
 
 
-def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
     """Initialize a first layer as the 3x3 DCT of luma, then of the color differences, low frequencies first.
 
     Random filters on raw pixels see mostly brightness and learn high frequencies late, although noise, blur and
     compression show there. Forensics starts from fixed high-pass filters for that reason (Fridrich and Kodovsky, 2012).
-
-    Args:
-      key: unused.
-      shape: (3, 3, 3, F), F up to 27.
-
-    Raises:
-      ValueError: another shape.
+    `key` is unused. Raises ValueError unless `shape` is (3, 3, 3, F) with F up to 27.
     """
-    del key
     if shape[:3] != (3, 3, 3) or shape[3] > 27:
         raise ValueError(f"a spectral layer must be (3, 3, 3, F) with F up to 27, got {shape}")
-    k, n = np.arange(3)[:, None], np.arange(3)[None, :]
-    line = np.cos(np.pi * (2 * n + 1) * k / 6) * np.where(k == 0, np.sqrt(1 / 3), np.sqrt(2 / 3))
+    line = cosines(3)
     colors = np.array([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
     colors = colors / np.linalg.norm(colors, axis=1, keepdims=True)
     order = sorted(((c > 0) * (3 + u + v), c, u + v, u, v) for c in range(3) for u in range(3) for v in range(3))
@@ -57,20 +45,14 @@ def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> 
 
 
 class DegradationEncoder(nn.Module):
-    """The encoder and its heads.
+    """The encoder and its heads."""
 
-    Attributes:
-      width: C.
-      types: T, the number of degradation types of the naming head.
-      statistics: whether the vector also reads `signal_statistics`. With them, 16,000 training images name
-        degradations better than 100,000 without.
-      channels: of the full-resolution layer and of all strided layers but the last.
-    """
-
-    width: int
-    types: int
+    width: int  # C
+    types: int  # T, the number of degradation types of the naming head
+    # Whether the vector also reads `signal_statistics`. With them, 16,000 training images name degradations better
+    # than 100,000 without.
     statistics: bool = True
-    channels: tuple[int, ...] = (16, 32, 64, 96, 128)
+    channels: tuple[int, ...] = (16, 32, 64, 96, 128)  # of the full-resolution layer and the strided ones but the last
 
     @nn.compact
     def __call__(self, tiles: jax.Array) -> Degradation:
@@ -90,10 +72,6 @@ class DegradationEncoder(nn.Module):
             pooled.append(nn.gelu(Dense(2 * self.width, name="statistics")(known)))
         pooled = jnp.concatenate(pooled, axis=-1)
         vector = nn.LayerNorm(name="vector_norm")(MLP(features=self.width, ratio=1, name="vector")(pooled))
-        return Degradation(
-            tokens,
-            vector,
-            MLP(features=self.width // 2, ratio=1, name="projection")(vector),
-            Dense(self.types, name="logits")(vector),
-            nn.sigmoid(Dense(self.types, name="severity")(vector)),
-        )
+        projection = MLP(features=self.width // 2, ratio=1, name="projection")(vector)
+        logits, severity = (Dense(self.types, name=name)(vector) for name in ("logits", "severity"))
+        return Degradation(tokens, vector, projection, logits, nn.sigmoid(severity))

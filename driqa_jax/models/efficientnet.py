@@ -4,7 +4,7 @@ Source: TensorFlow's EfficientNet-Lite (Apache-2.0): no squeeze-and-excite, ReLU
 'SAME' padding, batch norm epsilon 1e-3. `pretrained.imagenet_weights` reads its ImageNet weights.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,8 +15,7 @@ from driqa_jax.models.layers import valid_mask
 from driqa_jax.models.ops import depthwise_conv
 
 
-@dataclasses.dataclass(frozen=True)
-class Stage:
+class Stage(NamedTuple):
     """`repeats` inverted residual blocks; only the first has the stride."""
 
     repeats: int
@@ -47,15 +46,12 @@ class Normed(nn.Module):
 
     The scale stays separate from the kernel. Folded in, it would leave kernels whose magnitudes differ a hundredfold,
     and Adam's equal steps would destroy the small ones.
-
-    Attributes:
-      features: output channels; 0 for a depthwise convolution.
-      kernel: side of the kernel. A 1x1 kernel is (I, O), computed as a matrix product, which on CPUs is over twice as
-        fast as a convolution; a depthwise one is (k, k, C); others are HWIO.
+    A 1x1 kernel is (I, O), computed as a matrix product, which on CPUs is over twice as fast as a convolution; a
+    depthwise one is (k, k, C); others are HWIO.
     """
 
-    features: int
-    kernel: int = 1
+    features: int  # output channels; 0 for a depthwise convolution
+    kernel: int = 1  # side of the kernel
     stride: int = 1
 
     @nn.compact
@@ -63,9 +59,8 @@ class Normed(nn.Module):
         inputs, outputs = x.shape[-1], self.features or x.shape[-1]
         square = (self.kernel, self.kernel)
         shape = (inputs, outputs) if self.kernel == 1 else (*square, *((inputs,) * bool(self.features)), outputs)
-        fan = nn.initializers.variance_scaling(
-            1.0, "fan_in", "normal", in_axis=tuple(range(len(shape) - 1)), out_axis=-1
-        )
+        in_axis = tuple(range(len(shape) - 1))
+        fan = nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=in_axis, out_axis=-1)
         w = self.param("kernel", fan, shape)
         scale = self.param("scale", nn.initializers.ones, (outputs,))
         bias = self.param("bias", nn.initializers.zeros, (outputs,))
@@ -107,10 +102,7 @@ class EfficientNetLite0(nn.Module):
     The input is images (B, H, W, 3) float in [0, 1] with sides divisible by 32, and `valid` (B, 2) int, the rows and
     columns that the image covers (multiples of 32). The output is eight feature maps, the seven stages and the head, at
     strides 2, 4, 8, 16, 16, 32, 32, 32 with 16, 24, 40, 80, 112, 192, 320, 1280 channels. Values outside the valid part
-    are undefined and do not affect those inside.
-
-    Attributes:
-      remat: whether to recompute each block in the backward pass to save memory.
+    are undefined and do not affect those inside. `remat` recomputes each block in the backward pass to save memory.
     """
 
     channels = tuple(stage.channels for stage in LITE0) + (HEAD,)
@@ -118,7 +110,7 @@ class EfficientNetLite0(nn.Module):
 
     @nn.compact
     def __call__(self, images: jax.Array, valid: jax.Array) -> list[jax.Array]:
-        def mask(x, stride):
+        def mask(x: jax.Array, stride: int) -> jax.Array:
             return valid_mask(valid, x.shape[1], x.shape[2], stride)
 
         x = jnp.where(mask(images, 1), (images * 255.0 - 127.0) / 128.0, 0.0)
@@ -127,11 +119,8 @@ class EfficientNetLite0(nn.Module):
         features, stride = [], 2
         for number, stage in enumerate(LITE0, start=1):
             for repeat in range(stage.repeats):
-                step = stage.stride if repeat == 0 else 1
-                block = block_class(
-                    stage.kernel, step, stage.expand, stage.channels, name=f"stage{number}_block{repeat + 1}"
-                )
-                x = block(x, mask(x, stride))
+                step, name = stage.stride if repeat == 0 else 1, f"stage{number}_block{repeat + 1}"
+                x = block_class(stage.kernel, step, stage.expand, stage.channels, name=name)(x, mask(x, stride))
                 stride *= step
             features.append(x)
         features.append(_relu6(Normed(HEAD, name="head")(x)))

@@ -4,6 +4,7 @@ The vectors act as class tokens, because attention between two single vectors is
 1. Both directions start from the same previous state, so neither representation goes first.
 """
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -15,22 +16,14 @@ from driqa_jax.models.layers import MLP, CrossAttention, Dense
 Mask = jax.Array | None  # (B, N) bool, true for valid tokens; None: all are valid
 
 
-class ReadsOther(CrossAttention):
-    """Attention over the other representation."""
+class Attention(CrossAttention):
+    """Attention over the other representation, or over its own: the control, with the same number of parameters."""
+
+    itself: bool = False
 
     def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
         """`own` (B, N, C), `other` (B, M, C), masks (B, N) and (B, M) bool -> (B, N, C), like every reader."""
-        del own_mask
-        return super().__call__(own, other, other_mask)
-
-
-class ReadsItself(CrossAttention):
-    """The control: attention over its own representation, with the same number of parameters."""
-
-    def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
-        """As `ReadsOther`, without reading `other`."""
-        del other, other_mask
-        return super().__call__(own, own, own_mask)
+        return super().__call__(own, own, own_mask) if self.itself else super().__call__(own, other, other_mask)
 
 
 class Gate(nn.Module):
@@ -40,8 +33,7 @@ class Gate(nn.Module):
 
     @nn.compact
     def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
-        """As `ReadsOther`."""
-        del own_mask, other_mask
+        """As `Attention`."""
         return own * nn.sigmoid(MLP(name="gate")(other[:, :1]))
 
 
@@ -52,21 +44,21 @@ class Concatenation(nn.Module):
 
     @nn.compact
     def __call__(self, own: jax.Array, other: jax.Array, own_mask: Mask = None, other_mask: Mask = None) -> jax.Array:
-        """As `ReadsOther`."""
-        del own_mask, other_mask
+        """As `Attention`."""
         width = own.shape[-1]
         both = jnp.concatenate([own, jnp.broadcast_to(other[:, :1], own.shape)], axis=-1)
         return Dense(width, name="out")(nn.gelu(Dense(round(4 * width / 3), name="hidden")(both)))
 
 
+_Itself = functools.partial(Attention, itself=True)
 # The readers of `q` and of `d` for each value of the switch `interaction`.
 READERS = {
-    "both": (ReadsOther, ReadsOther),
-    "d2q": (ReadsOther, ReadsItself),
-    "q2d": (ReadsItself, ReadsOther),
+    "both": (Attention, Attention),
+    "d2q": (Attention, _Itself),
+    "q2d": (_Itself, Attention),
     "gate": (Gate, Gate),
     "concat": (Concatenation, Concatenation),
-    "none": (ReadsItself, ReadsItself),
+    "none": (_Itself, _Itself),
 }
 
 
@@ -74,8 +66,8 @@ class InteractionBlock(nn.Module):
     """One pre-norm block: each representation reads, then passes its own feed-forward layer."""
 
     heads: int
-    q_reads: Callable = ReadsOther
-    d_reads: Callable = ReadsOther
+    q_reads: Callable = Attention
+    d_reads: Callable = Attention
 
     @nn.compact
     def __call__(self, d: jax.Array, q: jax.Array, q_mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -89,13 +81,7 @@ class InteractionBlock(nn.Module):
 
 
 class Interaction(nn.Module):
-    """`layers` interaction blocks.
-
-    Attributes:
-      heads: attention heads.
-      layers: L.
-      readers: the readers of `q` and `d`, a value of `READERS`.
-    """
+    """`layers` interaction blocks with `heads` attention heads; `readers` of `q` and `d` are a value of `READERS`."""
 
     heads: int
     layers: int = 2

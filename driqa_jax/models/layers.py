@@ -1,5 +1,7 @@
 """Layers that several parts share: dense, FiLM, attention, positions, per-example dropout, masked pooling."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,17 +30,26 @@ class Dense(nn.Module):
 class FiLM(nn.Module):
     """Scale and shift features by a condition, `x * (1 + gamma(c)) + beta(c)`; initialized as the identity.
 
-    Source: Perez et al., AAAI 2018; the zero initialization as in ControlNet-like conditioning.
+    Without `scale`, `x + beta(c)`, with half the parameters.
+    Source: Perez et al., AAAI 2018; the zero initialization as in ControlNet-like conditioning. The shift alone is how
+    the authors' earlier restorer (arXiv 2305.03997) injects its vector.
     """
+
+    scale: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
         """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
-        channels = x.shape[-1]
-        film = Dense(2 * channels, kernel_init=nn.initializers.zeros, name="film")(condition)
-        film = film.reshape(film.shape[0], *(1,) * (x.ndim - 2), 2 * channels)
+        features, name = (2 * x.shape[-1], "film") if self.scale else (x.shape[-1], "add")
+        film = Dense(features, kernel_init=nn.initializers.zeros, name=name)(condition)
+        film = film.reshape(film.shape[0], *(1,) * (x.ndim - 2), features)
+        if not self.scale:
+            return x + film
         gamma, beta = jnp.split(film, 2, axis=-1)
         return x * (1 + gamma) + beta
+
+
+Add = functools.partial(FiLM, scale=False)
 
 
 class Standardize(nn.Module):
@@ -56,25 +67,8 @@ class Standardize(nn.Module):
         return jnp.clip((x - shift) * scale, -8.0, 8.0)
 
 
-class Add(nn.Module):
-    """Shift features by a condition, `x + beta(c)`; initialized as the identity. Half the parameters of `FiLM`.
-
-    Source: how the authors' earlier restorer (arXiv 2305.03997) injects its vector.
-    """
-
-    @nn.compact
-    def __call__(self, x: jax.Array, condition: jax.Array) -> jax.Array:
-        """`x` (B, ..., C), `condition` (B, K) -> (B, ..., C)."""
-        beta = Dense(x.shape[-1], kernel_init=nn.initializers.zeros, name="add")(condition)
-        return x + beta.reshape(beta.shape[0], *(1,) * (x.ndim - 2), x.shape[-1])
-
-
 class CrossAttention(nn.Module):
-    """Multi-head attention of one set of tokens over another.
-
-    Attributes:
-      heads: number of heads; must divide the width of the queries.
-    """
+    """Multi-head attention of one set of tokens over another; `heads` must divide the width of the queries."""
 
     heads: int
 
@@ -94,11 +88,7 @@ class CrossAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Two dense layers with a GELU between; the hidden layer is `ratio` times as wide as the input.
-
-    Attributes:
-      approximate: whether GELU uses the tanh approximation.
-    """
+    """Dense, GELU (by tanh if `approximate`), dense; the hidden layer is `ratio` times as wide as the input."""
 
     ratio: int = 2
     features: int | None = None
@@ -111,16 +101,11 @@ class MLP(nn.Module):
 
 
 def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
-    """Two-dimensional sine-cosine position embeddings at any place of an image.
+    """Two-dimensional sine-cosine position embeddings at any place of an image: (B, N, width) float in [-1, 1].
 
-    They let cross-attention align tokens of two views: one place has one embedding in both.
-
-    Args:
-      coordinates: (B, N, 2) float, row and column as fractions of the image.
-      width: channels of the result, divisible by 4.
-
-    Returns:
-      (B, N, width) float in [-1, 1]. Source: MAE / ViT code, with 32 units along each side of the image.
+    They let cross-attention align tokens of two views: one place has one embedding in both. `coordinates` (B, N, 2)
+    float are row and column as fractions of the image; `width` is divisible by 4.
+    Source: MAE / ViT code, with 32 units along each side of the image.
     """
     frequencies = jnp.asarray(32.0 / 1000.0 ** (np.arange(width // 4) / (width // 4)), coordinates.dtype)
     angles = coordinates[..., None] * frequencies[None, None, None, :]
@@ -129,13 +114,11 @@ def sincos_positions(coordinates: jax.Array, width: int) -> jax.Array:
 
 
 def grid_coordinates(boxes: jax.Array, height: int, width: int) -> jax.Array:
-    """Centers of a grid of height x width cells inside boxes.
+    """Centers of a grid of height x width cells inside boxes, in row-major order.
 
-    `boxes` (B, 4) float, y0, x0, y1, x1 as fractions of the image -> (B, height * width, 2) float, row and column, in
-    row-major order.
+    `boxes` (B, 4) float, y0, x0, y1, x1 as fractions of the image -> (B, height * width, 2) float, row and column.
     """
-    rows = (jnp.arange(height) + 0.5) / height
-    cols = (jnp.arange(width) + 0.5) / width
+    rows, cols = (jnp.arange(height) + 0.5) / height, (jnp.arange(width) + 0.5) / width
     cells = jnp.stack(jnp.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(1, -1, 2)
     start, end = boxes[:, None, :2], boxes[:, None, 2:]
     return start + cells * (end - start)

@@ -33,31 +33,18 @@ def _shifted_sum(padded: jax.Array, w: jax.Array, stride: int, height: int, widt
     return out
 
 
-def shifted_conv(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
-    """`depthwise_conv` with JAX's automatic backward pass, as a reference for tests and benchmarks."""
-    if w.ndim != 3 or w.shape[0] != w.shape[1] or w.shape[2] != x.shape[-1]:
-        raise ValueError(f"depthwise_conv: kernel must be (k, k, C) for images {x.shape}, got {w.shape}")
-    height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
-    return _shifted_sum(_pad(x, w.shape[0], stride), w, stride, height, width)
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def depthwise_conv(x: jax.Array, w: jax.Array, stride: int = 1) -> jax.Array:
     """Convolve each channel with its own kernel, 'SAME' padding with zeros.
 
-    Args:
-      x: (B, H, W, C) float.
-      w: (k, k, C) float, k odd.
-      stride: the same along both axes.
-
-    Returns:
-      (B, ceil(H/stride), ceil(W/stride), C), equal to `lax.conv_general_dilated` with `feature_group_count=C` and
-      padding 'SAME'.
-
-    Raises:
-      ValueError: the channels of `x` and `w` differ, or the kernel is not square.
+    `x` (B, H, W, C) float, `w` (k, k, C) float with k odd, one `stride` for both axes. Returns (B, ceil(H/stride),
+    ceil(W/stride), C), equal to `lax.conv_general_dilated` with `feature_group_count=C` and padding 'SAME'. Raises
+    ValueError if the channels of `x` and `w` differ, or the kernel is not square.
     """
-    return shifted_conv(x, w, stride)
+    if w.ndim != 3 or w.shape[0] != w.shape[1] or w.shape[2] != x.shape[-1]:
+        raise ValueError(f"depthwise_conv: kernel must be (k, k, C) for images {x.shape}, got {w.shape}")
+    height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+    return _shifted_sum(_pad(x, w.shape[0], stride), w, stride, height, width)
 
 
 def _forward(x, w, stride):
@@ -74,12 +61,10 @@ def _input_gradient(shape, w, stride, dy):
     kernel = w.shape[0]
     pads = []
     for size, out in zip(shape[1:3], dy.shape[1:3], strict=True):
-        before, _ = _pads(size, kernel, stride)
-        low = kernel - 1 - before
+        low = kernel - 1 - _pads(size, kernel, stride)[0]
         spread = (out - 1) * stride + 1
         pads.append((low, size + kernel - 1 - low - spread, stride - 1))
-    zero = jnp.zeros((), dy.dtype)
-    padded = lax.pad(dy, zero, ((0, 0, 0), *pads, (0, 0, 0)))
+    padded = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
     return _shifted_sum(padded, w[::-1, ::-1], 1, shape[1], shape[2])
 
 
@@ -89,15 +74,12 @@ def _kernel_gradient(x, kernel, stride, dy):
     batch, height, width, channels = dy.shape
     wide = jnp.promote_types(x.dtype, jnp.float32)  # a sum of thousands of terms needs more than bfloat16
 
-    def row(h, total):
+    def row(h: jax.Array, total: jax.Array) -> jax.Array:
         slab = lax.dynamic_slice_in_dim(padded, h * stride, kernel, axis=1)
         grad = lax.dynamic_slice_in_dim(dy, h, 1, axis=1)[:, 0]
-        taps = []
-        for i in range(kernel):
-            for j in range(kernel):
-                cols = slab[:, i, j : j + (width - 1) * stride + 1 : stride, :]
-                taps.append(jnp.sum(cols * grad, axis=(0, 1), dtype=wide))
-        return total + jnp.stack(taps)
+        span = (width - 1) * stride + 1
+        cells = (slab[:, i, j : j + span : stride, :] for i in range(kernel) for j in range(kernel))
+        return total + jnp.stack([jnp.sum(cell * grad, axis=(0, 1), dtype=wide) for cell in cells])
 
     zeros = jnp.zeros((kernel * kernel, channels), wide)
     return lax.fori_loop(0, height, row, zeros).reshape(kernel, kernel, channels).astype(x.dtype)
@@ -114,16 +96,10 @@ _EXCHANGES = (
 
 
 def median3(images: jax.Array) -> jax.Array:
-    """Median over the 3x3 neighborhood of each pixel, per channel; border pixels repeat beyond the border.
+    """Median over the 3x3 neighborhood of each pixel, per channel: (M, H, W, C) float -> (M, H, W, C).
 
-    It removes impulse noise, which a few convolutions learn only slowly.
-
-    Args:
-      images: (M, H, W, C) float.
-
-    Returns:
-      (M, H, W, C), equal to `scipy.ndimage.median_filter` with mode "nearest". The gradient goes to the pixel that is
-      the median.
+    Border pixels repeat beyond the border: it equals `scipy.ndimage.median_filter` with mode "nearest". The gradient
+    goes to the pixel that is the median. It removes impulse noise, which a few convolutions learn only slowly.
     """
     height, width = images.shape[1:3]
     padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")

@@ -26,11 +26,8 @@ def cast(params: dict[str, jax.Array], compute: str) -> dict[str, jax.Array]:
     if compute not in COMPUTE:
         raise ValueError(f"compute must be one of {', '.join(COMPUTE)}, got {compute!r}")
 
-    def dtype(path):
-        keep = any(fnmatch.fnmatchcase(path, pattern) for pattern in FLOAT32)
-        return jnp.float32 if keep else COMPUTE[compute]
-
-    return {path: value.astype(dtype(path)) for path, value in params.items()}
+    kept = {path for path in params for pattern in FLOAT32 if fnmatch.fnmatchcase(path, pattern)}
+    return {path: value.astype(jnp.float32 if path in kept else COMPUTE[compute]) for path, value in params.items()}
 
 
 def _to_kernel(inputs, kernel, bias, **unused):

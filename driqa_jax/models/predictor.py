@@ -11,11 +11,7 @@ from driqa_jax.models.layers import MLP, CrossAttention, Dense, FiLM
 
 
 class MOSPredictor(nn.Module):
-    """The predictor.
-
-    Attributes:
-      heads: attention heads.
-    """
+    """The predictor, with `heads` attention heads."""
 
     heads: int
 
@@ -23,15 +19,10 @@ class MOSPredictor(nn.Module):
     def __call__(
         self, tokens_q: jax.Array, mask_q: jax.Array, tokens_t: jax.Array, tokens_d: jax.Array, d: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Predict.
+        """Return mos (B,), scores (B, N') and weights (B, N'); weights outside the image are 0.
 
-        Args:
-          tokens_q: (B, N', C) quality tokens after the interaction; `mask_q` (B, N') bool, true inside the image.
-          tokens_t: (B, N, C) restoration tokens.
-          tokens_d, d: (B, N, C) and (B, C) degradation tokens and vector after the interaction.
-
-        Returns:
-          mos (B,), scores (B, N') and weights (B, N'); weights outside the image are 0.
+        `tokens_q` (B, N', C), `tokens_d` (B, N, C) and `d` (B, C) come from the interaction; `mask_q` (B, N') bool is
+        true inside the image; `tokens_t` (B, N, C) are the restoration tokens.
         """
         context = jnp.concatenate([tokens_t, tokens_d, d[:, None, :]], axis=1)
         read = CrossAttention(self.heads, name="read")(

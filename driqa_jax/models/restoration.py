@@ -51,39 +51,24 @@ class NAFBlock(nn.Module):
 
 
 class RestorationNet(nn.Module):
-    """The U-Net.
+    """The U-Net."""
 
-    Attributes:
-      width: channels of the first level; each level down doubles them.
-      encoder: blocks of each encoder level; the decoder has as many levels with one block each.
-      middle: blocks at the bottom.
-      unshuffle: factor of the pixel unshuffle at the input.
-      inject: the layer that injects the degradation vector, `FiLM` or one with its signature.
-      condition: applied to that vector first.
-      median: whether the net reads and mixes in the median.
-      remat: whether to recompute each block in the backward pass to save memory.
-    """
-
-    width: int = 24
-    encoder: tuple[int, ...] = (1, 1)
-    middle: int = 3
-    unshuffle: int = 2
-    inject: Callable = FiLM
-    condition: Callable = lambda d: d  # noqa: E731
-    median: bool = True
-    remat: bool = False
+    width: int = 24  # channels of the first level; each level down doubles them
+    encoder: tuple[int, ...] = (1, 1)  # blocks of each level; the decoder has as many levels with one block each
+    middle: int = 3  # blocks at the bottom
+    unshuffle: int = 2  # factor of the pixel unshuffle at the input
+    inject: Callable = FiLM  # the layer that injects the degradation vector, `FiLM` or one with its signature
+    condition: Callable = lambda d: d  # noqa: E731  # applied to that vector first
+    median: bool = True  # whether the net reads and mixes in the median
+    remat: bool = False  # whether to recompute each block in the backward pass to save memory
 
     @nn.compact
     def __call__(self, images: jax.Array, condition: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
-        """Restore.
+        """Restore `images` (M, H, W, 3) float in [0, 1] with the degradation vectors `condition` (M, C).
 
-        Args:
-          images: (M, H, W, 3) float in [0, 1]; sides divisible by `unshuffle * 2^len(encoder)`.
-          condition: (M, C) degradation vectors.
-
-        Returns:
-          The restored images, (M, H, W, 3), not clipped, and the decoder levels, coarse to fine, each (M, h, w, c).
-          The last level is the absolute residual at the unshuffled resolution.
+        Sides must be divisible by `unshuffle * 2^len(encoder)`. Returns the restored images, (M, H, W, 3), not clipped,
+        and the decoder levels, coarse to fine, each (M, h, w, c). The last level is the absolute residual at the
+        unshuffled resolution.
         """
         condition = self.condition(condition)
         x = pixel_unshuffle(images, self.unshuffle)

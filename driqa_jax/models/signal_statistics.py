@@ -17,24 +17,14 @@ FLAT = 1e-3  # smaller steps between neighboring pixels, a quarter of one of 256
 
 
 def signal_statistics(tiles: jax.Array) -> jax.Array:
-    """All statistics of each tile.
+    """All statistics of each tile: (M, H, W, 3) float in [0, 1], sides divisible by 32 -> (M, 582) float32.
 
-    Args:
-      tiles: (M, H, W, 3) float in [0, 1], sides divisible by 32.
-
-    Returns:
-      (M, 582) float32 of very different scales (see `Standardize`): spectra, correlations, grids, histograms and
-      colorfulness. Shares and histograms have no gradient; the rest does.
+    Spectra, correlations, grids, histograms and colorfulness, of very different scales (see `Standardize`). Shares and
+    histograms have no gradient; the rest does.
     """
     opponent = tiles @ OPPONENT.T
-    parts = (
-        spectra(opponent),
-        correlations(high_pass(tiles) @ OPPONENT.T),
-        grids(opponent),
-        histograms(tiles),
-        colorfulness(tiles),
-    )
-    return jnp.concatenate(parts, axis=1)
+    of_signals = (spectra(opponent), correlations(high_pass(tiles) @ OPPONENT.T), grids(opponent))
+    return jnp.concatenate([*of_signals, histograms(tiles), colorfulness(tiles)], axis=1)
 
 
 def spectra(images: jax.Array) -> jax.Array:
@@ -44,7 +34,9 @@ def spectra(images: jax.Array) -> jax.Array:
     square relative to that, which is large if few blocks hold most of it; the share of blocks where it is near zero.
     """
     count, _, _, channels = images.shape
-    coefficients = jnp.concatenate([_blocks(images), _blocks(images[:, 2:-2, 2:-2])], axis=2) @ _dct_4x4()
+    # From the pixels of a block to its DCT coefficients, (16, 16).
+    dct = np.einsum("ui,vj->ijuv", cosines(4), cosines(4)).reshape(16, 16).astype(np.float32)
+    coefficients = jnp.concatenate([_blocks(images), _blocks(images[:, 2:-2, 2:-2])], axis=2) @ dct
     magnitude = jnp.abs(coefficients)
     strength = jnp.log(magnitude.mean(axis=2) + 1e-4)
     sparsity = jnp.log(jnp.square(coefficients).mean(axis=2) + 1e-7) - 2 * strength
@@ -137,11 +129,10 @@ def high_pass(images: jax.Array) -> jax.Array:
     return 4 * images - around
 
 
-def _dct_4x4():
-    """(16, 16) matrix from the pixels of a block to its orthonormal DCT coefficients."""
-    k, n = np.arange(4)[:, None], np.arange(4)[None, :]
-    line = np.cos(np.pi * (2 * n + 1) * k / 8) * np.where(k == 0, np.sqrt(1 / 4), np.sqrt(2 / 4))
-    return np.einsum("ui,vj->ijuv", line, line).reshape(16, 16).astype(np.float32)
+def cosines(size: int) -> np.ndarray:
+    """The orthonormal DCT-II of a line as a matrix (size, size) float64, one frequency a row."""
+    k, n = np.arange(size)[:, None], np.arange(size)[None, :]
+    return np.cos(np.pi * (2 * n + 1) * k / (2 * size)) * np.where(k == 0, np.sqrt(1 / size), np.sqrt(2 / size))
 
 
 def _blocks(images):

@@ -2,8 +2,9 @@
 
 import math
 import statistics
-import time
-from typing import NamedTuple
+import timeit
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ class Part(NamedTuple):
     milliseconds: float | None
 
 
-def multiply_adds(function, *args) -> int:
+def multiply_adds(function: Callable, *args: Any) -> int:
     """Multiply-adds of the matrix products and convolutions in the jaxpr of `function(*args)`.
 
     A depthwise convolution counts each product with a kernel tap. A condition counts its most expensive branch. Raises
@@ -46,7 +47,7 @@ def _count(jaxpr) -> int:
             kernel = equation.invars[1].aval
             features = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
             total += out.size * kernel.size // features
-        elif name == "custom_vjp_call" and _name_of(equation.params["call_jaxpr"]) == "depthwise_conv":
+        elif name == "custom_vjp_call" and equation.params["call_jaxpr"].jaxpr.debug_info.func_name == "depthwise_conv":
             kernel = equation.invars[1].aval
             total += out.size * kernel.shape[0] * kernel.shape[1]
         elif name == "scan":
@@ -63,10 +64,6 @@ def _count(jaxpr) -> int:
     return total
 
 
-def _name_of(closed) -> str:
-    return closed.jaxpr.debug_info.func_name
-
-
 def summarize(variant: str, measure: bool = True) -> list[Part]:
     """Every part of the model of `variant`, then "all", on one 224x224 image that is also its only tile.
 
@@ -75,33 +72,29 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
     """
     config = {"variant": variant, "types": TYPES, "statistics": True, "median": True, "dropout": 0.0}
     model = build_model(ml_collections.ConfigDict(config))
-    pixels = jnp.full((1, SIDE, SIDE, 3), 0.5)
-    valid = jnp.full((1, 2), SIDE, jnp.int32)
-    boxes = jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]])
-    whole = (pixels, valid, pixels[:, None], boxes)
+    pixels, valid = jnp.full((1, SIDE, SIDE, 3), 0.5), jnp.full((1, 2), SIDE, jnp.int32)
+    whole = (pixels, valid, pixels[:, None], jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]]))
     params = jax.eval_shape(model.init, jax.random.key(0), *whole)["params"]
     if measure:
         params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), params)
     _, out = jax.eval_shape(lambda p: model.apply({"params": p}, *whole), params)
-    zeros = {name: jnp.zeros(leaf.shape, leaf.dtype) for name, leaf in out.items()}
-    mask = zeros["patch_mask"].reshape(1, -1) | True
+    out = jax.tree.map(jnp.zeros_like, out)
+    mask = out["patch_mask"].reshape(1, -1) | True
 
-    def part(method, *args):
-        return lambda p: model.apply({"params": p}, *args, method=method)
+    def part(name: str, *args: Any) -> Callable:
+        return lambda p: model.apply({"params": p}, *args, method=lambda m, *x: getattr(m, name)(*x))
 
-    levels = jax.eval_shape(part(lambda m, x, d: m.restoration(x, d)[1], pixels, zeros["d"]), params)
-    levels = [jnp.zeros(leaf.shape, leaf.dtype) for leaf in levels]
-    runs = {
-        "degradation_encoder": part(lambda m, x: m.degradation_encoder(x), pixels),
-        "restoration": part(lambda m, x, d: m.restoration(x, d), pixels, zeros["d"]),
-        "restoration_tokens": part(lambda m, x: m.restoration_tokens(x, SIDE // 32), levels),
-        "quality_encoder": part(lambda m, x, v: m.quality_encoder(x, v), pixels, valid),
-        "interaction": part(lambda m, *x: m.interaction(*x), zeros["d"], zeros["D"], zeros["q"], zeros["Q"], mask),
-        "predictor": part(
-            lambda m, *x: m.predictor(*x), zeros["Q"], mask, zeros["restoration_tokens"], zeros["D"], zeros["d"]
-        ),
-        "all": lambda p: model.apply({"params": p}, *whole)[0],
+    levels = jax.tree.map(jnp.zeros_like, jax.eval_shape(part("restoration", pixels, out["d"]), params)[1])
+    inputs = {
+        "degradation_encoder": (pixels,),
+        "restoration": (pixels, out["d"]),
+        "restoration_tokens": (levels, SIDE // 32),
+        "quality_encoder": (pixels, valid),
+        "interaction": (out["d"], out["D"], out["q"], out["Q"], mask),
+        "predictor": (out["Q"], mask, out["restoration_tokens"], out["D"], out["d"]),
     }
+    runs = {name: part(name, *args) for name, args in inputs.items()}
+    runs["all"] = lambda p: model.apply({"params": p}, *whole)[0]
     parts = []
     for name, run in runs.items():
         own = params if name == "all" else params[name]
@@ -113,9 +106,5 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
 def _milliseconds(run, params) -> float:
     compiled = jax.jit(run).lower(params).compile()
     jax.block_until_ready(compiled(params))
-    times = []
-    for _ in range(_REPEATS):
-        start = time.perf_counter()
-        jax.block_until_ready(compiled(params))
-        times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times)
+    seconds = timeit.repeat(lambda: jax.block_until_ready(compiled(params)), number=1, repeat=_REPEATS)
+    return statistics.median(seconds) * 1e3

@@ -20,18 +20,12 @@ def positions_at(grid: jax.Array, cells: jax.Array, rows: int, cols: int) -> jax
     """Learned positions resized to images of any size; an image of 14x14 cells gets them unchanged.
 
     Bicubic with antialiasing (Keys' a = -1/2), as in timm and Pillow. They depend on the image, not on its canvas.
-
-    Args:
-      grid: (14, 14, C) float.
-      cells: (B, 2) int, rows and columns of each image, at least 1.
-      rows, cols: those of the canvas.
-
-    Returns:
-      (B, rows, cols, C), float32 at least; undefined outside the image.
+    `grid` (14, 14, C) float, `cells` (B, 2) int, rows and columns of each image, at least 1; `rows` and `cols` are
+    those of the canvas. Returns (B, rows, cols, C), float32 at least; undefined outside the image.
     """
     grid = grid.astype(jnp.promote_types(grid.dtype, jnp.float32))
 
-    def resized(size):
+    def resized(size: jax.Array) -> jax.Array:
         shape = (rows, cols, grid.shape[-1])
         scale = size / jnp.asarray(grid.shape[:2], jnp.float32)
         return jax.image.scale_and_translate(grid, shape, (0, 1), scale, jnp.zeros(2), "cubic")
@@ -60,18 +54,12 @@ class ViT(nn.Module):
     columns that the image covers (multiples of 16). The output is a map (B, H / 16, W / 16, width) for each of
     `levels`: after the final norm for the last one, the residual stream for the others. Values outside the valid part
     are undefined and do not affect those inside.
-
-    Attributes:
-      width: channels of a token.
-      heads: attention heads; must divide `width`.
-      levels: the blocks, counted from 1, whose output is returned; the last one is also the last block.
-      remat: whether to recompute each block in the backward pass to save memory.
     """
 
-    width: int
-    heads: int
-    levels: tuple[int, ...] = (3, 6, 9, 12)
-    remat: bool = False
+    width: int  # channels of a token
+    heads: int  # of the attention; must divide `width`
+    levels: tuple[int, ...] = (3, 6, 9, 12)  # the blocks, from 1, whose output is returned; the last one is the last
+    remat: bool = False  # whether to recompute each block in the backward pass to save memory
 
     @property
     def channels(self) -> tuple[int, ...]:

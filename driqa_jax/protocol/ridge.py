@@ -16,7 +16,7 @@ from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
 from driqa_jax.evaluation.correlations import srcc
-from driqa_jax.evaluation.linear_probes import standardisation
+from driqa_jax.evaluation.probes import standardization
 from driqa_jax.models.driqa import build_model
 from driqa_jax.protocol.models import Predictors, view_provenance
 from driqa_jax.protocol.plan import AS_FITTED, DataSets, Run
@@ -38,7 +38,7 @@ class KernelRidge:
     """
 
     def __init__(self, x: np.ndarray, y: np.ndarray):
-        self._shift, self._scale = standardisation(x)
+        self._shift, self._scale = standardization(x)
         self._z, self._mean, self._error = (x - self._shift) * self._scale, y.mean(), y - y.mean()
         self._own = self._distances(self._z)
 
