@@ -5,6 +5,8 @@
 It reads docs/results/biq2021_test.json, which `driqa evaluate` wrote, and is also part of `tools.write_results`.
 """
 
+import json
+
 from driqa_jax.checkpoints.weights import bundled, file_sha256
 from driqa_jax.evaluation.report import Part, Report
 from driqa_jax.io import write_json
@@ -39,7 +41,7 @@ NOT_FOR = [
 
 def main() -> None:
     """Write the card."""
-    report = Report.from_json((RESULTS / "biq2021_test.json").read_text())
+    report = Report.from_dict(json.loads((RESULTS / "biq2021_test.json").read_text()))
     weights = bundled("lite")
     results = [_row(name, {"all": report.whole, **report.parts}[name]) for name in NOTES]
     card = {

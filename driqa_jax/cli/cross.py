@@ -23,10 +23,8 @@ def one_by_one(args: argparse.Namespace) -> list[argparse.Namespace]:
     for option, default in (("data_dir", None), ("split", "test"), ("split_file", None)):
         given = getattr(args, option) or [default]
         if len(given) not in (1, len(sets)):
-            name = option.replace("_", "-")
-            raise UserError(
-                f"--{name}: given {len(given)} times for {len(sets)} --data; give it once, or once for each"
-            )
+            times = f"given {len(given)} times for {len(sets)} --data; give it once, or once for each"
+            raise UserError(f"--{option.replace('_', '-')}: {times}")
         for one, value in zip(sets, given * len(sets) if len(given) == 1 else given, strict=True):
             setattr(one, option, value or default)
     return sets
@@ -39,13 +37,14 @@ def cross_evaluate(
 ) -> int:
     """Evaluate on each set and print the cross table; returns 0, or 1 if an image or a set failed.
 
-    -o is written after each set, so that finished sets are kept. Raises UserError if no set could be evaluated.
-
-    Args:
-      args: of the command.
-      sets: the options of each set.
-      evaluations: give the report of each set.
+    sets: the options of each set. evaluations: give their reports. -o is written after each set, so that finished sets
+    are kept. Raises UserError if no set could be evaluated.
     """
+    from rich.console import Console
+
+    from driqa_jax.evaluation.cross import cross_table
+    from driqa_jax.evaluation.tables import save_table, to_terminal
+
     reports: dict[str, Report] = {}
     failed = []
     for one, evaluate in zip(sets, evaluations, strict=True):
@@ -62,7 +61,10 @@ def cross_evaluate(
             write_json(args.output, {"sets": saved})
     if not reports:
         raise UserError(f"no set could be evaluated; {failed[0][0]}: {failed[0][1]}")
-    _show(args, reports)
+    table = cross_table(reports)
+    if args.table:
+        save_table(table, args.table)
+    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table))
     return report_failures(failed)
 
 
@@ -71,15 +73,3 @@ def _name(args: argparse.Namespace, taken: dict) -> str:
     stem = pathlib.Path(args.data).stem
     names = (stem, f"{stem}, {args.split}", f"{args.data}, {args.split}", f"{args.data}, {args.split} {len(taken)}")
     return next(name for name in names if name not in taken)
-
-
-def _show(args: argparse.Namespace, reports: dict[str, Report]) -> None:
-    from rich.console import Console
-
-    from driqa_jax.evaluation.cross import cross_table
-    from driqa_jax.evaluation.tables import save_table, to_terminal
-
-    table = cross_table(reports)
-    if args.table:
-        save_table(table, args.table)
-    Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table))

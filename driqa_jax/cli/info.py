@@ -22,7 +22,10 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print; returns 0. Raises UserError for an unknown variant or model."""
     if args.model:
-        return _print_card(args.model)
+        from driqa_jax.reports.model_card import card_lines
+
+        print(*card_lines(args.model), sep="\n")
+        return 0
     import jax
 
     from driqa_jax.checkpoints.weights import bundled_files, file_sha256, flatten, load_weights
@@ -42,17 +45,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"bundled {name}: variant {metadata['variant']}, {size}, licence {metadata['licence']}")
         print(f"  sha256 {file_sha256(file)}")
     _print_parts(args.variant)
-    return 0
-
-
-def _print_card(model: str) -> int:
-    from driqa_jax.checkpoints.load import load
-    from driqa_jax.checkpoints.weights import file_sha256
-    from driqa_jax.reports.model_card import card_lines
-
-    loaded = load(model)
-    for line in card_lines(model, loaded, file_sha256(loaded.file) if loaded.file else None):
-        print(line)
     return 0
 
 

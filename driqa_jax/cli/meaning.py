@@ -19,47 +19,30 @@ _BASES, _NAMINGS = ("score", "percentile", "folder"), ("lightroom", "darktable")
 def add_meaning_options(parser: argparse.ArgumentParser, bases: Sequence[str] = _BASES) -> None:
     """`--percentile`, `--reference`, `--bands`, `--bands-by`: the arguments of `meaning_of`."""
     folder = ", or percentiles among the images of this run, which needs -o" if "folder" in bases else ""
-    group = parser.add_argument_group("what a score means")
-    group.add_argument(
-        "--percentile",
-        action="store_true",
-        help="add the share of reference photos with a lower score, in percent; `driqa info --model M` names them",
-    )
-    group.add_argument(
-        "--reference",
-        metavar="SCORES",
-        help="reference photos of --percentile: a file of `driqa score -o` with this model (default: the model's own)",
-    )
-    group.add_argument(
-        "--bands",
-        metavar="BANDS",
-        help="add a band: stars (1 to 5), words (bad to excellent), or NAME=FROM,... such as reject=0,keep=45,best=70",
-    )
-    group.add_argument(
-        "--bands-by",
-        choices=bases,
-        default="score",
-        help=f"what the numbers of a band are: scores, percentiles among the reference photos{folder} (default: score)",
-    )
+    add = parser.add_argument_group("what a score means").add_argument
+    about = "add the share of reference photos with a lower score, in percent; `driqa info --model M` names them"
+    add("--percentile", action="store_true", help=about)
+    about = "reference photos of --percentile: a file of `driqa score -o` with this model (default: the model's own)"
+    add("--reference", metavar="SCORES", help=about)
+    about = "add a band: stars (1 to 5), words (bad to excellent), or NAME=FROM,... such as reject=0,keep=45,best=70"
+    add("--bands", metavar="BANDS", help=about)
+    about = f"what the numbers of a band are: scores, percentiles among the reference photos{folder} (default: score)"
+    add("--bands-by", choices=bases, default="score", help=about)
 
 
 def add_sidecar_options(parser: argparse.ArgumentParser) -> None:
     """`--xmp`, `--overwrite`, `--dry-run`, `--no-findings`, `--decoded`: the arguments of `sidecars_for`."""
-    group = parser.add_argument_group("sidecars and raw photos")
-    group.add_argument(
-        "--xmp",
-        choices=_NAMINGS,
-        help="write ratings (--bands, default: stars) and named degradations as keywords into XMP sidecars: photo.xmp "
-        "(lightroom) or photo.jpg.xmp (darktable, digiKam); other fields stay as they are",
-    )
-    group.add_argument(
-        "--overwrite", action="store_true", help="also lower a person's rating; without it such a rating is kept"
-    )
-    group.add_argument("--dry-run", action="store_true", help="say which sidecars --xmp would write, and write none")
-    group.add_argument("--no-findings", action="store_true", help="write no keywords, which halves the time of --xmp")
-    group.add_argument(
-        "--decoded", action="store_true", help="add a column: how a raw photo was read, preview or developed"
-    )
+    add = parser.add_argument_group("sidecars and raw photos").add_argument
+    about = "write ratings (--bands, default: stars) and named degradations as keywords into XMP sidecars: photo.xmp "
+    about += "(lightroom) or photo.jpg.xmp (darktable, digiKam); other fields stay as they are"
+    add("--xmp", choices=_NAMINGS, help=about)
+    for option, about in (
+        ("--overwrite", "also lower a person's rating; without it such a rating is kept"),
+        ("--dry-run", "say which sidecars --xmp would write, and write none"),
+        ("--no-findings", "write no keywords, which halves the time of --xmp"),
+        ("--decoded", "add a column: how a raw photo was read, preview or developed"),
+    ):
+        add(option, action="store_true", help=about)
 
 
 def check_meaning(args: argparse.Namespace, default: str | None = None) -> Bands | None:
@@ -103,9 +86,8 @@ def sidecars_for(args: argparse.Namespace, meaning: Meaning, scorer: Scorer, say
     """What writes the sidecars of `--xmp`."""
     from driqa_jax.reports.sidecars import Sidecars
 
-    return Sidecars(
-        args.xmp, meaning, scorer, not args.no_findings, overwrite=args.overwrite, dry_run=args.dry_run, say=say
-    )
+    options = {"overwrite": args.overwrite, "dry_run": args.dry_run}
+    return Sidecars(args.xmp, meaning, scorer, say, findings=not args.no_findings, **options)
 
 
 def _needs_reference(args: argparse.Namespace) -> bool:

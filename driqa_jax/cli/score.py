@@ -80,9 +80,7 @@ def run(args: argparse.Namespace) -> int:
             stack.push(_ranking(meaning, args.output, sidecars))  # once the file of the scores is whole
         written_now = [each for each in (report, None if meaning.by_folder else sidecars) if each]
         if args.output:
-            sink = stack.enter_context(
-                score_file.ScoreFile(args.output, provenance, args.resume, columns=meaning.columns)
-            )
+            sink = stack.enter_context(score_file.ScoreFile(args.output, provenance, args.resume, meaning.columns))
             progress.keep(sink.kept, sink.failed)
             for row in sink.kept_rows() if written_now else ():
                 for each in written_now:

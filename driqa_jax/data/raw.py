@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -30,12 +31,8 @@ def open_raw(file: IO[bytes], photo: RawPhoto, check_size: Callable[[int, int], 
     The preview that the camera embedded if it has at least `PREVIEW_PIXELS`; otherwise the sensor data, developed with
     the camera's white balance to sRGB and LibRaw's automatic brightness.
 
-    Args:
-      file: the whole file, seekable.
-      photo: the refusal, raised if the extra is not installed.
-      check_size: called with height and width before the sensor data are developed.
-
-    Raises UnreadableImage if LibRaw cannot read the file.
+    file: the whole file, seekable. photo: the refusal, raised if the extra is not installed. check_size: called with
+    height and width before the sensor data are developed. Raises UnreadableImage if LibRaw cannot read the file.
     """
     return _with_libraw(file, photo, lambda raw: _preview(raw) or _developed(raw, check_size))
 
@@ -43,6 +40,11 @@ def open_raw(file: IO[bytes], photo: RawPhoto, check_size: Callable[[int, int], 
 def stored_size(file: IO[bytes], photo: RawPhoto) -> tuple[int, int]:
     """Height and width of the sensor data, from the header. Raises UnreadableImage as `open_raw` does."""
     return _with_libraw(file, photo, lambda raw: (raw.sizes.height, raw.sizes.width))
+
+
+def extension(name: str) -> str:
+    """The lower-case extension of a file name, with the dot."""
+    return os.path.splitext(name)[1].lower()
 
 
 def available() -> bool:

@@ -103,22 +103,18 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
         # Links to folders are not followed: they can form a loop.
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, skipped)
-        elif _extension(entry.name) in EXTENSIONS | raw.EXTENSIONS:
+        elif raw.extension(entry.name) in EXTENSIONS | raw.EXTENSIONS:
             yield from _regular(entry.path, skipped)
 
 
 def _without_pairs(items: Sequence[Any], names: Sequence[str]) -> list[Any]:
     """The items without those whose name is that of a raw photo beside its JPEG or HEIF."""
-    companions = {os.path.splitext(name)[0] for name in names if _extension(name) in raw.COMPANIONS}
+    companions = {os.path.splitext(name)[0] for name in names if raw.extension(name) in raw.COMPANIONS}
     return [
         item
         for item, name in zip(items, names, strict=True)
-        if _extension(name) not in raw.EXTENSIONS or os.path.splitext(name)[0] not in companions
+        if raw.extension(name) not in raw.EXTENSIONS or os.path.splitext(name)[0] not in companions
     ]
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:

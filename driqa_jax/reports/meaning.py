@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import io
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from driqa_jax.errors import UserError
-from driqa_jax.io import csv_line, part_name, write_errors
+from driqa_jax.io import csv_line, replacing
 from driqa_jax.reports.reference import Reference, shares
 from driqa_jax.reports.score_file import COLUMNS, WRITERS, WrittenRow
 
@@ -27,7 +26,6 @@ _PRESETS = {
     "stars": "1=0,2=20,3=40,4=60,5=80",
     "words": "bad=0,poor=20,fair=40,good=60,excellent=80",
 }
-BASES = ("score", "percentile", "folder")
 
 
 class AnnotatedRow(NamedTuple):
@@ -77,8 +75,8 @@ def parse_bands(text: str, by: str = "score") -> Bands:
         starts = tuple(float(start) for _, _, start in pairs)
     except ValueError:
         starts = ()
-    rising = all(low < high for low, high in zip(starts, starts[1:], strict=False))
-    if not starts or not all(names) or len(set(names)) < len(names) or not rising or not _within(starts):
+    rising = all(low < high for low, high in zip((-1.0, *starts), (*starts, 100.0), strict=True))  # also for NaN
+    if not starts or starts[0] != 0 or not rising or not all(names) or len(set(names)) < len(names):
         raise UserError(
             f"--bands {text}: must be stars, words, or NAME=FROM,... with different names and rising numbers from 0 "
             "to below 100, such as reject=0,keep=45,best=70"
@@ -86,18 +84,12 @@ def parse_bands(text: str, by: str = "score") -> Bands:
     return Bands(names, starts, by)
 
 
-def _within(starts: tuple[float, ...]) -> bool:
-    return starts[0] == 0 and all(math.isfinite(start) and start < 100 for start in starts)
-
-
 class Meaning:
     """Adds a percentile and a band to rows.
 
-    Args:
-      reference: gives the column `percentile`; None leaves it out.
-      bands: give the column `band`; None leaves it out. Bands by percentile need the reference.
-      show_percentile, show_band: whether the columns are wanted, or serve the bands and the ratings only.
-      show_decoded: adds the column `decoded`: "preview" or "developed" for a raw photo.
+    reference: gives the column `percentile`, and bands by percentile need it. bands: give the column `band`.
+    show_percentile, show_band: whether the columns are wanted, or serve the bands and the ratings only. show_decoded:
+    adds the column `decoded`, "preview" or "developed" for a raw photo.
     """
 
     def __init__(
@@ -170,10 +162,8 @@ class Meaning:
         """A sentence about the reference photos for display; "" without the column."""
         if "percentile" not in self.columns or self.reference is None:
             return ""
-        return (
-            f"A percentile is the share of {self.reference.count:,} reference photos with a lower score: "
-            f"{self.reference.photos}."
-        )
+        photos = f"{self.reference.count:,} reference photos with a lower score: {self.reference.photos}"
+        return f"A percentile is the share of {photos}."
 
     def annotate(self, row: Result) -> AnnotatedRow:
         """The row with its further columns; a raw photo always says how it was decoded in JSON Lines."""
@@ -204,19 +194,9 @@ def scored_rows(path: str | os.PathLike) -> Iterator[WrittenRow]:
 
 def _fill_bands(path: pathlib.Path, meaning: Meaning) -> None:
     fill = _csv_lines if path.suffix.lower() == ".csv" else _json_lines
-    part = part_name(path)
-    try:
-        with write_errors(path):
-            with (
-                open(path, encoding="utf-8", errors="surrogateescape", newline="") as before,
-                open(part, "w", encoding="utf-8", errors="surrogateescape", newline="") as after,
-            ):
-                after.writelines(fill(before, meaning))
-                after.flush()
-                os.fsync(after.fileno())
-            os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    with replacing(path) as part, open(path, **text) as before, open(part, "w", **text) as after:
+        after.writelines(fill(before, meaning))
 
 
 def _csv_lines(file: io.TextIOBase, meaning: Meaning) -> Iterator[str]:

@@ -141,11 +141,7 @@ class ScoreFile:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike,
-        provenance: Mapping[str, Any],
-        resume: bool = False,
-        columns: Sequence[str] = (),
+        self, path: str | os.PathLike, provenance: Mapping[str, Any], resume: bool = False, columns: Sequence[str] = ()
     ):
         self.path, self._provenance, self._resume = check_output(path), dict(provenance), resume
         self._part = self.path.with_name(f".{self.path.name}.part")

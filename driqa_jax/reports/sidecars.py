@@ -25,13 +25,10 @@ _WINDOWS_RATING = 0x4746  # the EXIF tag that Windows and some cameras write
 class Sidecars:
     """Writes the rating of each row into the sidecars of its photo; a failure is reported and the next row follows.
 
-    Args:
-      naming: see `driqa_jax.reports.xmp.sidecar_path`.
-      meaning: its bands are the ratings.
-      scorer: explains images that have no sidecar of this result yet, for the keywords; it reads them again.
-      findings: whether to write keywords.
-      overwrite, dry_run: as in `driqa_jax.reports.xmp.rate`.
-      say: receives one line for each failure, each kept rating, and in a dry run each change.
+    naming: see `driqa_jax.reports.xmp.sidecar_path`. meaning: its bands are the ratings. scorer: explains images that
+    have no sidecar of this result yet, for the keywords, and reads them again. say: receives one line for each failure,
+    each kept rating, and in a dry run each change. findings: whether to write keywords. options: `overwrite` and
+    `dry_run` of `driqa_jax.reports.xmp.rate`. Raises UserError if the bands are no ratings.
     """
 
     def __init__(
@@ -39,59 +36,41 @@ class Sidecars:
         naming: str,
         meaning: Meaning,
         scorer: Scorer,
+        say: Callable[[str], None],
         findings: bool = True,
-        overwrite: bool = False,
-        dry_run: bool = False,
-        say: Callable[[str], None] = lambda line: None,
+        **options,
     ):
-        if meaning.bands is None:
-            raise ValueError("meaning has no bands")
-        self._naming, self._meaning, self._scorer, self._findings = naming, meaning, scorer, findings
-        self._ratings, self._overwrite, self._dry_run, self._say = (
-            meaning.bands.require_ratings(),
-            overwrite,
-            dry_run,
-            say,
-        )
+        self._naming, self._meaning, self._scorer, self._say = naming, meaning, scorer, say
+        self._ratings = meaning.bands.require_ratings() if meaning.bands else {}
+        self._findings, self._options = findings, options
         self.changed = self.unchanged = self.refused = self.failed = 0
 
     def write(self, row: Result | WrittenRow) -> None:
         """Rate one image; a row without a score has no rating."""
         if row.score is None or (band := self._meaning.band(row.score)) is None:
             return
-        made_from = f"{(self._scorer.sha256 or '')[:12]} {self._scorer.effort} {row.score:.2f}"
-        findings = functools.cache(lambda: self._named(row.path)) if self._findings else None
+        rating, options = self._ratings[band], dict(self._options)
+        if self._findings:
+            options["made_from"] = f"{(self._scorer.sha256 or '')[:12]} {self._scorer.effort} {row.score:.2f}"
+            explain = functools.cache(lambda: self._scorer.explain(row.path, restore=False).named())
+            options["findings"] = lambda: [finding.label for finding in explain()]
         try:
-            paths = sidecars_of(row.path, self._naming)
             embedded = embedded_rating(row.path)
-            for path in paths:
-                outcome = rate(
-                    path,
-                    self._ratings[band],
-                    findings,
-                    made_from=made_from if self._findings else "",
-                    overwrite=self._overwrite,
-                    dry_run=self._dry_run,
-                    embedded=embedded,
-                )
-                self._count(outcome, self._ratings[band])
+            for path in sidecars_of(row.path, self._naming):
+                self._count(rate(path, rating, embedded=embedded, **options), rating)
         except Exception as error:  # one bad file does not stop the others
             self.failed += 1
             self._say(str(error) if isinstance(error, UserError) else f"{row.path}: {reason(error, row.path)}")
 
     def summary(self) -> str:
         """One line of counts."""
-        verb = "to write" if self._dry_run else "written"
-        counts = (
-            (self.changed, f"sidecars {verb}"),
+        first = (self.changed, f"sidecars {'to write' if self._options.get('dry_run') else 'written'}")
+        others = (
             (self.unchanged, "unchanged"),
             (self.refused, "higher ratings of a person kept"),
             (self.failed, "failed"),
         )
-        return ", ".join(f"{count} {what}" for count, what in counts if count or what == f"sidecars {verb}")
-
-    def _named(self, path: str) -> list[str]:
-        return [finding.label for finding in self._scorer.explain(path, restore=False).named()]
+        return ", ".join(f"{count} {what}" for count, what in (first, *(each for each in others if each[0])))
 
     def _count(self, outcome: Outcome, asked: int) -> None:
         self.changed += outcome.changed
@@ -99,7 +78,7 @@ class Sidecars:
         self.refused += outcome.refused
         if outcome.refused:
             self._say(f"{outcome.path}: the rating {outcome.before} is kept, {asked} would be lower; see --overwrite")
-        elif self._dry_run and outcome.changed:
+        elif self._options.get("dry_run") and outcome.changed:
             before = "none" if outcome.before is None else outcome.before
             self._say(f"{outcome.path}: would be written, rating {before} -> {outcome.after}")
 
@@ -114,13 +93,13 @@ def sidecars_of(image: str | os.PathLike, naming: str) -> list[os.PathLike]:
         names = _by_stem(folder).get(os.path.splitext(name)[0], ())
     except OSError as error:
         raise UserError(f"{folder or '.'}: cannot be listed ({error.strerror or error})") from None
-    raws = [other for other in names if _extension(other) in raw.EXTENSIONS and other != name]
+    raws = [other for other in names if raw.extension(other) in raw.EXTENSIONS and other != name]
     own = sidecar_path(image, naming)
     if naming == "darktable":
-        paired = raws if _extension(name) in raw.COMPANIONS else []
+        paired = raws if raw.extension(name) in raw.COMPANIONS else []
         return [own, *(sidecar_path(os.path.join(folder, other), naming) for other in paired)]
-    others = [other for other in names if _extension(other) in EXTENSIONS and other != name]
-    if others and not (_extension(name) in raw.EXTENSIONS and len(others) == 1):
+    others = [other for other in names if raw.extension(other) in EXTENSIONS and other != name]
+    if others and not (raw.extension(name) in raw.EXTENSIONS and len(others) == 1):
         raise UserError(f"{own}: would be the sidecar of {name} and of {others[0]}; use the naming darktable")
     return [own]
 
@@ -146,7 +125,3 @@ def embedded_rating(image: str | os.PathLike) -> int | None:
     except Exception:  # raw photos and damaged metadata; scoring reports unreadable images
         return None
     return rating if rating is not None or not isinstance(exif, int) else min(max(exif, 0), 5)
-
-
-def _extension(name: str) -> str:
-    return os.path.splitext(name)[1].lower()

@@ -31,10 +31,7 @@ _EMPTY = (
 _CONTAINERS = {(RDF, "Bag"), (RDF, "Seq"), (RDF, "Alt")}
 _LARGEST = 2**25  # bytes; darktable's sidecars with thousands of edits have 2 MB
 # Keyword lists: name, separator of the levels, container. Programs that find one list do not read the others.
-_LISTS = (
-    ((LIGHTROOM, "hierarchicalSubject"), "|", "Bag"),
-    ((DIGIKAM, "TagsList"), "/", "Seq"),
-)
+_LISTS = (((LIGHTROOM, "hierarchicalSubject"), "|", "Bag"), ((DIGIKAM, "TagsList"), "/", "Seq"))
 _RATING, _SUBJECT = (XMP, "Rating"), (DC, "subject")
 # Names that no other namespace has, since some programs look for a name in every namespace.
 _OUR_RATING, _RAISED_FROM = (OWN, "ourRating"), (OWN, "raisedFrom")
@@ -109,18 +106,12 @@ def rate(
     `overwrite`. A rating of 0 means unrated. What counts as a person's is every rating that this function did not
     write; one that it raised is remembered.
 
-    Args:
-      path: the sidecar, see `sidecar_path`.
-      rating: -1 (rejected) to 5.
-      findings: keywords below `ROOT`, or a function that gives them, called only if the sidecar is not made from
-        `made_from` yet. They replace those of an earlier call. None leaves the keywords as they are.
-      made_from: identifies the model and the score; the sidecar keeps it.
-      dry_run: write nothing; the outcome is the same.
-      embedded: the rating in the image file, which counts if the sidecar has none.
+    path: see `sidecar_path`. rating: -1 (rejected) to 5. findings: keywords below `ROOT`, which replace those of an
+    earlier call, or a function that gives them, called only if the sidecar is not made from `made_from` yet; None keeps
+    the keywords. made_from: identifies the model and the score. dry_run: write nothing; the outcome is the
+    same. embedded: the rating in the image file, which counts if the sidecar has none.
 
-    Raises:
-      ValueError: the rating is out of range.
-      UserError: the sidecar cannot be read or written, or is no XMP.
+    Raises ValueError for a rating out of range, UserError if the sidecar cannot be read or written, or is no XMP.
     """
     if isinstance(rating, bool) or not LOWEST <= rating <= HIGHEST:
         raise ValueError(f"a rating is from {LOWEST} to {HIGHEST}, got {rating}")

@@ -56,11 +56,9 @@ def parse(data: bytes, name: str) -> Element:
     declaration, which no sidecar needs and through which entities are declared.
     """
     require(b"\0" not in data[:64], name, "is in UTF-16 or is binary; save the sidecar as UTF-8")
-    builder = _Builder(data, name)
     parser = expat.ParserCreate(namespace_separator=_SEPARATOR)
-    parser.namespace_prefixes = True
-    parser.buffer_text = True
-    builder.attach(parser)
+    parser.namespace_prefixes = parser.buffer_text = True
+    builder = _Builder(data, name, parser)
     try:
         parser.Parse(data, True)
     except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: encodings that are none
@@ -71,16 +69,12 @@ def parse(data: bytes, name: str) -> Element:
 class _Builder:
     """Expat's handlers. They keep positions, which expat gives in bytes of the input."""
 
-    def __init__(self, data: bytes, name: str):
-        self._data, self._name, self._open = data, name, []
+    def __init__(self, data: bytes, name: str, parser: expat.XMLParserType):
+        self._data, self._name, self._parser = data, name, parser
+        self._open: list[Element] = []
         self.root: Element
-
-    def attach(self, parser) -> None:
-        self._parser = parser
-        parser.StartElementHandler = self._start
-        parser.EndElementHandler = self._end
-        parser.CharacterDataHandler = self._characters
-        parser.StartDoctypeDeclHandler = self._doctype
+        parser.StartElementHandler, parser.EndElementHandler = self._start, self._end
+        parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = self._characters, self._doctype
 
     def _doctype(self, *unused) -> None:
         raise UserError(f"{self._name}: has a document type declaration, which is refused; no sidecar needs one")
@@ -89,13 +83,8 @@ class _Builder:
         require(len(self._open) < _DEEPEST, self._name, f"is nested more than {_DEEPEST} elements deep")
         full, prefix = _split(name)
         split = {_split(key): value for key, value in attributes.items()}
-        element = Element(
-            full,
-            prefix,
-            self._parser.CurrentByteIndex,
-            {key: value for (key, _), value in split.items()},
-            {key: prefix for key, prefix in split},
-        )
+        values = {key: value for (key, _), value in split.items()}
+        element = Element(full, prefix, self._parser.CurrentByteIndex, values, dict(split.keys()))
         tag = _START.match(self._data, element.start)
         require(tag is not None, self._name, f"has a tag at byte {element.start} that cannot be edited")
         element.inner = tag.end()
