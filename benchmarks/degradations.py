@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.options import result_file
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints import manager
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.degradations import (
     DEGRADATIONS,
@@ -91,7 +91,7 @@ def pretraining_share(config: ml_collections.ConfigDict, repeats: int) -> tuple[
     model = build_model(config.model)
     optimizer = optim.make_optimizer(config.optim, STEPS)
     params = jax.tree.map(np.array, initialization.random_pretraining_params(config, model))
-    run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = manager.create(params, lambda path: not optim.matches(path, config.optim.frozen), optimizer)
     run = distributed.replicate(run, mesh)
     train_step = distributed.map_step(make_step(pretrain.make_loss(config, model), optimizer, config.optim.ema), mesh)
     side = config.pretrain.crop

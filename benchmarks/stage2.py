@@ -4,7 +4,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints import manager
 from driqa_jax.data.perturbed_pairs import PREFIX
 from driqa_jax.distributed import map_step, place_batch, replicate
 from driqa_jax.models.driqa import build_model
@@ -26,7 +26,7 @@ def fresh_params(config: ml_collections.ConfigDict) -> dict:
 def fresh_step(config: ml_collections.ConfigDict, params: dict, mesh, batch: dict[str, np.ndarray]):
     """The step of the loop, not yet compiled, a state with `params`, and the batch on the devices."""
     optimizer = optim.make_optimizer(config.optim, STEPS)
-    run = state.create(params, lambda path: optim.is_trained(config, path), optimizer)
+    run = manager.create(params, lambda path: optim.is_trained(config, path), optimizer)
     loss = finetune.make_loss(config, build_model(config.model, config.remat))
     step = make_step(loss, optimizer, config.optim.ema, config.compute, config.accumulate)
     return map_step(step, mesh), replicate(run, mesh), place_batch(batch, mesh)

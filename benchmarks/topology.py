@@ -28,7 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from benchmarks.collectives import count_collectives
 from benchmarks.options import result_file
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints import manager
 from driqa_jax.cli.options import positive
 from driqa_jax.data.open import open_source
 from driqa_jax.errors import UserError
@@ -79,7 +79,7 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
     optimizer = optim.make_optimizer(config.optim, STEPS)
 
     def begin(params):
-        return state.create(params, lambda path: optim.is_trained(config, path), optimizer)
+        return manager.create(params, lambda path: optim.is_trained(config, path), optimizer)
 
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=distributed.everywhere(mesh)),

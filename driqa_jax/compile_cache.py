@@ -1,7 +1,5 @@
 """A cache of compiled programs in the user's cache folder, so that only the first run compiles."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pathlib

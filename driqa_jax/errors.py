@@ -1,9 +1,10 @@
 """Errors that the user can fix."""
 
-from __future__ import annotations
-
+import contextlib
 import os
 import re
+from collections.abc import Collection, Iterator
+from typing import Any
 
 
 class UserError(Exception):
@@ -31,6 +32,21 @@ class DataError(UserError, ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, int | None, str]]:
         return type(self), (self.file, self.line, self.message)
+
+
+@contextlib.contextmanager
+def user_errors(advice: str = "{}") -> Iterator[None]:
+    """Turns ValueError and FileNotFoundError in the block into UserError; `advice` is a format of the message."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise UserError(advice.format(error)) from error
+
+
+def require_choice(key: str, value: Any, choices: Collection[str]) -> None:
+    """Raises UserError, with the choices, unless `value` is one of them; `key`: the configuration's key."""
+    if value not in choices:
+        raise UserError(f"config.{key} must be one of {', '.join(choices)}, got {value!r}")
 
 
 def reason(error: BaseException, name: str = "") -> str:

@@ -42,7 +42,7 @@ class Progress:
             self._bars.start()
         return self
 
-    def __exit__(self, *unused) -> None:
+    def __exit__(self, *unused: object) -> None:
         if self._bars:
             self._bars.stop()
 

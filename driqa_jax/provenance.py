@@ -1,7 +1,5 @@
 """The software and hardware that produced a result."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import platform

@@ -11,11 +11,12 @@ import time
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from driqa_jax import distributed
 from driqa_jax.distributed import processes
+from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import UserError
-from driqa_jax.train.preemption import Interrupt
 
 
 def step(state, batch):
@@ -35,7 +36,7 @@ def among_others(victim: int, number: int) -> int:
             run, metrics = advance(run, batch)
         found[name] = [np.asarray(run["sum"]).tolist(), float(metrics["seen"]), before["sum"].is_deleted()]
     found["batch"] = distributed.to_host(batch["x"]).tolist()
-    found["hosts"] = processes.gather_hosts(np.array([host])).tolist()
+    found["hosts"] = multihost_utils.process_allgather(np.array([host]), tiled=False).tolist()
     found["said"] = [processes.first_says(host == 0), processes.first_says(host == 1)]
     print(json.dumps(found), flush=True)
     steps = 0

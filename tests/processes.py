@@ -18,7 +18,7 @@ import jax
 import tiny_config
 from tiny_model import random_params, tiny
 
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
 
 HERE = pathlib.Path(__file__).resolve().parent

@@ -8,13 +8,20 @@ import sys
 
 import ml_collections
 import pytest
+from flax import traverse_util
 
 from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
-from driqa_jax.train.config import KEYS, default, help_text, keys, read
+from driqa_jax.models.ablations import DEFAULTS
+from driqa_jax.train.config import KEYS, default, help_text, migrate_config, read
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "configs").glob("*.py"))
+
+
+def keys(config):
+    """Dotted names of all leaves."""
+    return list(traverse_util.flatten_dict(config.to_dict(), sep="."))
 
 
 @pytest.fixture
@@ -169,3 +176,22 @@ def test_the_command_prints_the_keys(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["train", "--help-config"])
     assert ended.value.code == 0 and capsys.readouterr().out.strip() == help_text()
+
+
+def test_keys_that_older_runs_lack_have_the_value_that_was_built_in():
+    later = {
+        "data": {"split_file": "", "score_column": "", "split_column": "", "images": "", "fold": 0},
+        "view": {"kind": "dual", "shrink": 1.0, "quality": 100},
+        "cache": {"dtype": "float16"},
+        "backbone": "",
+        "compute": "float32",
+        "accumulate": 1,
+        "loss": {"restoration_distance": "charbonnier", "rank": 0.0, "same": 0.0},
+        "rank": {"every": 4, "often": []},
+        "twins": {"every": 4, "shrink": 0.8, "quality": 85},
+        "model": {"statistics": False, "median": False, **DEFAULTS},
+    }
+    filled = migrate_config({})
+    for group, values in later.items():
+        found = {key: filled[group][key] for key in values} if isinstance(values, dict) else filled[group]
+        assert found == values, group

@@ -25,10 +25,9 @@ from durable_run import POINTS, configured, stage
 from orbax.checkpoint._src.path.atomicity import AtomicRenameTemporaryPath
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints import integrity
+from driqa_jax.checkpoints import manager
 from driqa_jax.checkpoints.load import load
-from driqa_jax.checkpoints.manager import Checkpoints
-from driqa_jax.checkpoints.state import create
+from driqa_jax.checkpoints.manager import Checkpoints, create
 from driqa_jax.cli.main import main
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
@@ -71,7 +70,7 @@ class Run:
 
 
 def arrays(workdir, step=STEPS):
-    state = integrity.read(workdir / "checkpoints" / str(step))[0]
+    state = manager.read(workdir / "checkpoints" / str(step))[0]
     return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
 
@@ -110,7 +109,7 @@ def test_a_kill_at_each_named_point_costs_no_checkpoint_and_no_byte(tmp_path, un
     for point in POINTS:
         run = Run(tmp_path, "--kill", point)
         assert run.end() == -signal.SIGKILL, run.said
-        left = integrity.steps_in(tmp_path / "checkpoints")
+        left = manager.steps_in(tmp_path / "checkpoints")
         print(f"killed at {point!r}, after step {run.step}; checkpoints of steps {left}")
         # The third save is what counts, or the third deletion: two are due at the first save, since the kill before
         # has left one. Nothing is promised of the save that is under way, and all of the one before.
@@ -143,7 +142,7 @@ def test_kills_at_random_moments_cost_no_checkpoint_and_no_byte(tmp_path):
         run.process.kill()
         code = run.end()
         kills += code == -signal.SIGKILL
-        left = integrity.steps_in(workdir / "checkpoints")
+        left = manager.steps_in(workdir / "checkpoints")
         print(f"seed {SEED}, kill {kills}: {after} steps and {delay:.3f} s after the start, at step {run.step}, {left}")
         assert code == -signal.SIGKILL and seen == after, run.said
         assert run.resumed == newest, run.said
@@ -190,7 +189,7 @@ def test_no_damage_to_a_file_passes_for_whole_unless_every_value_is_the_same(two
             (workdir / file).unlink()
             if damaged is not None:
                 (workdir / file).write_bytes(damaged)
-            step, _, run, corrupt = integrity.newest(workdir / "checkpoints")
+            step, _, run, corrupt = manager.newest(workdir / "checkpoints")
             found[step == 6] += 1
             assert (step, list(corrupt)) in ((6, []), (3, [6])), file
             assert run["examples"] == step * 8
@@ -227,8 +226,8 @@ def test_a_corrupt_newest_checkpoint_is_quarantined_and_the_previous_one_is_used
 
 def load_step(workdir):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("driqa_jax.checkpoints.metadata.describe", lambda run: run["step"])
-        patch.setattr("driqa_jax.checkpoints.load.decode_metadata", lambda metadata, path: metadata)
+        patch.setattr("driqa_jax.checkpoints.load.describe", lambda run: run["step"])
+        patch.setattr("driqa_jax.checkpoints.weights.decode_metadata", lambda metadata, path: metadata)
         return load(workdir).metadata
 
 
@@ -241,7 +240,7 @@ def test_if_all_checkpoints_are_corrupt_the_error_names_the_folder_and_nothing_c
         Checkpoints(tmp_path)
     with pytest.raises(UserError, match=said):
         load(tmp_path)
-    assert integrity.steps_in(tmp_path / "checkpoints") == [6, 3]
+    assert manager.steps_in(tmp_path / "checkpoints") == [6, 3]
 
 
 def test_the_newest_are_kept_and_leftovers_of_a_kill_removed(tmp_path):
@@ -282,10 +281,10 @@ def test_the_loop_waits_for_no_disk(tmp_path, monkeypatch):
     checkpoints.save(state, CONFIG, 8)
     blocked = time.monotonic() - start
     checkpoints.check()
-    assert integrity.steps_in(tmp_path / "checkpoints") == [] and checkpoints.latest() == 1
+    assert manager.steps_in(tmp_path / "checkpoints") == [] and checkpoints.latest() == 1
     gate.set()
     checkpoints.close()
-    assert integrity.steps_in(tmp_path / "checkpoints") == [1]
+    assert manager.steps_in(tmp_path / "checkpoints") == [1]
     assert blocked < 0.01 * 60 * configured().checkpoint.minutes
 
 
@@ -313,7 +312,7 @@ def test_a_full_disk_ends_the_run_clearly_and_once_there_is_room_it_goes_on(tmp_
         folder, last = disk / "run" / "checkpoints", run.said.splitlines()[-1]
         said = re.escape(f"{folder}: a checkpoint could not be saved (No space left on device); the newest one")
         assert re.search(said + r", of step \d+, .*run the same command to resume", last), run.said
-        left = integrity.newest(folder)
+        left = manager.newest(folder)
         assert left[0] and not left[3]
         subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
         again = Run(disk / "run")
@@ -372,7 +371,7 @@ def trainer(monkeypatch):
 def test_on_other_devices_a_run_goes_on_from_the_same_example(tmp_path, trainer):
     assert trainer(tmp_path / "straight") == 0
     assert trainer(tmp_path / "moved", stop=6) == 143
-    assert integrity.steps_in(tmp_path / "moved" / "checkpoints")[0] == 7
+    assert manager.steps_in(tmp_path / "moved" / "checkpoints")[0] == 7
     assert trainer(tmp_path / "moved", devices=4) == 0
     examples = [line["first_example"] for line in log_of(tmp_path / "straight") if "loss" in line]
     assert examples == [4 * step for step in range(12)]

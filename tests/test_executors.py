@@ -11,9 +11,8 @@ from test_train import STEPS, configured
 from tiny_model import random_params, tiny
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
-from driqa_jax.distributed import devices
 from driqa_jax.errors import UserError
 from driqa_jax.train import loop
 
@@ -115,5 +114,5 @@ def test_an_executor_that_there_is_not_is_refused(start, tmp_path):
 
 def test_the_mesh_keeps_the_devices_of_a_host_together(monkeypatch):
     wires = [SimpleNamespace(process_index=host, id=number) for host, number in ((0, 0), (1, 2), (1, 3), (0, 1))]
-    monkeypatch.setattr(devices, "Mesh", lambda found, *args, **kwargs: found)
+    monkeypatch.setattr(distributed, "Mesh", lambda found, *args, **kwargs: found)
     assert [device.id for device in distributed.make_mesh(wires)] == [0, 1, 2, 3]

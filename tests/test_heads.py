@@ -7,19 +7,17 @@ import pytest
 from tiny_model import random_params, tiny
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.load import load
-from driqa_jax.checkpoints.metadata import describe
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import flatten, save_weights
+from driqa_jax.checkpoints.load import describe, load
+from driqa_jax.checkpoints.weights import flatten, save_weights, unflatten
 from driqa_jax.data.pipeline import evaluation_batches
 from driqa_jax.data.source import Subset
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
-from driqa_jax.train import initialization, loop, optim, validation
+from driqa_jax.train import initialization, loop, optim
 from driqa_jax.train.config import default
-from driqa_jax.train.stages import finetune, frozen_features, kept_features
+from driqa_jax.train.stages import finetune, frozen_features
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 PICTURES, STEPS = 18, 3
@@ -47,7 +45,7 @@ def params(tmp_path_factory):
 def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp_path):
     config, source = configured(tmp_path), FakeSource(PICTURES)
     model = driqa.build_model(config.model)
-    pixels = validation.predict(config, model, distributed.make_mesh())(params, source)
+    pixels = finetune.predict(config, model, distributed.make_mesh())(params, source)
     kept = frozen_features.predict(config, model, distributed.make_mesh())(params, source)
     np.testing.assert_allclose(kept[0], pixels[0], atol=1e-5)
     np.testing.assert_array_equal(kept[1], pixels[1])
@@ -61,7 +59,7 @@ def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp
     rule = finetune.view_rule(config, config.view.eval_tiles)
     batch = next(evaluation_batches(source, rule, config.view.canvas, config.batch_size))
     labels = {key: batch[key] for key in ("mos", "percentile", "dataset", "index")}
-    seen = {**kept_features.KeptFeatures(config, model, params, source).read(batch["index"]), **labels}
+    seen = {**frozen_features.KeptFeatures(config, model, params, source).read(batch["index"]), **labels}
     flat = flatten(params)
     standing = {path: value for path, value in flat.items() if not optim.is_trained(config, path)}
     trained = {path: value for path, value in flat.items() if path not in standing}
@@ -69,7 +67,7 @@ def test_kept_features_give_the_score_and_the_gradient_of_the_pixels(params, tmp
 
     def gradients(loss, batch):
         def step(trained, batch):
-            value, found = jax.value_and_grad(lambda t: loss(merge(t, standing), batch, 0)[0])(trained)
+            value, found = jax.value_and_grad(lambda t: loss(unflatten(t, standing), batch, 0)[0])(trained)
             return found, {"loss": value}
 
         return jax.tree.map(np.asarray, distributed.map_step(step, mesh)(jax.tree.map(jnp.array, trained), batch))
@@ -94,11 +92,11 @@ def test_a_picture_is_looked_at_once_and_a_stopped_computation_goes_on(params, t
         looked.extend(part.column("image_id").tolist())
         return evaluation_batches(part, *args, **options)
 
-    monkeypatch.setattr(kept_features, "evaluation_batches", counted)
-    monkeypatch.setattr(kept_features, "CHUNK", 5)
+    monkeypatch.setattr(frozen_features, "evaluation_batches", counted)
+    monkeypatch.setattr(frozen_features, "CHUNK", 5)
     names = source.column("image_id").tolist()
     with monkeypatch.context() as patch:
-        add, calls = kept_features.FeatureStore.add, []
+        add, calls = frozen_features.FeatureStore.add, []
 
         def stopped(self, *args):
             calls.append(1)
@@ -106,28 +104,28 @@ def test_a_picture_is_looked_at_once_and_a_stopped_computation_goes_on(params, t
                 raise KeyboardInterrupt
             add(self, *args)
 
-        patch.setattr(kept_features.FeatureStore, "add", stopped)
+        patch.setattr(frozen_features.FeatureStore, "add", stopped)
         with pytest.raises(KeyboardInterrupt):
-            kept_features.KeptFeatures(config, model, params, source)
+            frozen_features.KeptFeatures(config, model, params, source)
     looked.clear()
     # Another part of the same set computes no more than what it has in addition: 10 of the 12 are there already.
-    kept_features.KeptFeatures(config, model, params, Subset(source, range(12), "part"))
+    frozen_features.KeptFeatures(config, model, params, Subset(source, range(12), "part"))
     assert looked == names[10:12] + names[:12]  # of the quality store; then of the tiles'
     looked.clear()
-    kept_features.KeptFeatures(config, model, params, source)
+    frozen_features.KeptFeatures(config, model, params, source)
     assert looked == names[12:] * 2
     looked.clear()
     other = {**params, "restoration": jax.tree.map(lambda x: x + 1, params["restoration"])}
-    kept_features.KeptFeatures(config, model, other, source)
+    frozen_features.KeptFeatures(config, model, other, source)
     assert looked == names  # another R: the backbone's features are shared
 
 
 def test_other_pictures_under_the_same_names_are_refused(params, tmp_path):
     config, source = configured(tmp_path), FakeSource(PICTURES)
     model = driqa.build_model(config.model)
-    kept_features.KeptFeatures(config, model, params, Subset(source, range(8), "part"))
+    frozen_features.KeptFeatures(config, model, params, Subset(source, range(8), "part"))
     with pytest.raises(UserError, match="holds features of another image named"):
-        kept_features.KeptFeatures(config, model, params, FakeSource(PICTURES, size=72))
+        frozen_features.KeptFeatures(config, model, params, FakeSource(PICTURES, size=72))
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
-from driqa_jax.checkpoints.load import load
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe, load
 from driqa_jax.checkpoints.weights import flatten, save_weights
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.synthetic import FakeSource

@@ -108,9 +108,9 @@ def test_a_configuration_has_the_options_that_errors_name(folder):
     data = {"kind": "folder", "path": str(folder / "r.csv"), "name": "", "mos_range": (1, 5), "score_column": "x"}
     source = open_configured(ml_collections.ConfigDict(data))
     np.testing.assert_allclose(source.column("mos"), [0.25, 0.5])
-    from driqa_jax.train.config import default, keys
+    from driqa_jax.train.config import KEYS
 
-    assert {f"data.{name}" for name in (*LABEL_OPTIONS, "mos_range")} <= set(keys(default()))
+    assert {f"data.{name}" for name in (*LABEL_OPTIONS, "mos_range")} <= set(KEYS)
 
 
 @pytest.mark.parametrize(

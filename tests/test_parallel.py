@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec
 from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints import manager
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa
@@ -72,7 +72,7 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
         params = {name: params[name] for name in ("degradation_encoder", "restoration")}
     mesh = distributed.make_mesh(jax.devices()[:devices])
     keeper = optax.trace(0.0)
-    start = state.create(params, lambda path: not optim.is_frozen(config.optim, path), keeper)
+    start = manager.create(params, lambda path: not optim.matches(path, config.optim.frozen), keeper)
     loss = {"finetune": finetune, "pretrain": pretrain}[stage].make_loss(config, model)
     step = distributed.map_step(make_step(loss, keeper, 0.9), mesh, executor)
     after, metrics = step(distributed.replicate(start, mesh), distributed.place_batch(batch_of(stage, block), mesh))

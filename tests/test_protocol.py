@@ -11,18 +11,18 @@ import pytest
 from fake_model import fake_scorer
 from tiny_model import random_params, tiny
 
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.data.source import Resized
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import srcc
-from driqa_jax.protocol import execute, models, rerun
+from driqa_jax.protocol import models, runner
 from driqa_jax.protocol.config import default
 from driqa_jax.protocol.models import Best
 from driqa_jax.protocol.record import FILE, Record, load_scores
-from driqa_jax.protocol.runner import run_protocol
+from driqa_jax.protocol.runner import rerun, run_protocol
 from driqa_jax.train.loop import Hooks
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
@@ -118,7 +118,7 @@ def test_the_pages_hold_all_rows_with_provenance_and_figures(done):
 def test_what_is_done_is_not_done_again_and_what_changed_is_refused(done, configured, tmp_path, monkeypatch, capsys):
     workdir = tmp_path / "copy"
     shutil.copytree(done, workdir)
-    monkeypatch.setattr(execute, "train_run", lambda *args: pytest.fail("a run was done again"))
+    monkeypatch.setattr(runner, "train_run", lambda *args: pytest.fail("a run was done again"))
     checkpoints = ("last", "val_selected", "best_on_test")
     assert run_protocol(configured(checkpoints=checkpoints), str(workdir)) == 0
     changed = configured(checkpoints=checkpoints, **{"base.optim.lr": 1.0})
@@ -128,7 +128,7 @@ def test_what_is_done_is_not_done_again_and_what_changed_is_refused(done, config
 
 def test_a_rerun_gives_the_same_digits_or_says_what_differs(done, tmp_path, capsys):
     folder, record = record_of(done)
-    assert rerun.rerun(str(folder / FILE), str(tmp_path / "again")) == 0
+    assert rerun(str(folder / FILE), str(tmp_path / "again")) == 0
     assert "the same to the last digit" in capsys.readouterr().out
     other = tmp_path / "other"
     other.mkdir()
@@ -141,7 +141,7 @@ def test_a_rerun_gives_the_same_digits_or_says_what_differs(done, tmp_path, caps
     cells = lines[3].split(",")
     lines[3] = ",".join([cells[0], repr(float(cells[1]) + 1e-12), *cells[2:]])
     (other / "scores_other.csv").write_text("\n".join(lines) + "\n")
-    assert rerun.rerun(str(other / FILE), str(tmp_path / "again")) == 1
+    assert rerun(str(other / FILE), str(tmp_path / "again")) == 1
     said = capsys.readouterr().out.splitlines()
     assert (
         len(said) == 2
@@ -149,7 +149,7 @@ def test_a_rerun_gives_the_same_digits_or_says_what_differs(done, tmp_path, caps
         and f"1 of 12 scores differ, most that of {cells[0]}" in said[1]
     )
     with pytest.raises(UserError, match="holds the run itself"):
-        rerun.rerun(str(folder / FILE), str(folder))
+        rerun(str(folder / FILE), str(folder))
 
 
 def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path, monkeypatch, capsys):
@@ -162,7 +162,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(configured, tmp_path,
             {"last": lambda test, part: np.full(len(part), value)}, {"last": {"step": 1, "sha256": "0"}}, said
         )
 
-    monkeypatch.setattr(execute, "train_run", tested)
+    monkeypatch.setattr(runner, "train_run", tested)
     rows = (*((name, tuple(changes.items())) for name, changes in ROWS.items()), ("bad", ()))
     config = configured(rows=rows, checkpoints=("last",))
     assert run_protocol(config, str(tmp_path)) == 1
@@ -206,5 +206,5 @@ def test_weights_as_they_are_are_tested_without_a_training_and_done_again(tmp_pa
     assert record.checkpoints == {"as it is": {"sha256": scorer.sha256}} and record.run.split is None
     text = (tmp_path / "runs" / "table.md").read_text()
     assert "| other - lite | other | 12 | 0.000 [0.000, 0.000] within noise |" in text
-    assert rerun.rerun(str(folder / FILE), str(tmp_path / "again")) == 0
+    assert rerun(str(folder / FILE), str(tmp_path / "again")) == 0
     assert "lite: the same to the last digit: 5 figures, 12 pictures of other" in capsys.readouterr().out

@@ -75,13 +75,19 @@ def test_a_type_can_be_drawn_more_often():
     kinds, _ = jax.jit(jax.vmap(lambda key: ranking.draw(key, often)))(jax.random.split(jax.random.key(0), 4000))
     share = {name: float((np.asarray(kinds) == NAMES.index(name)).mean()) for name in ("color_shift", "halo", "jpeg")}
     assert share["jpeg"] == 0 and 3.5 < share["color_shift"] / share["halo"] < 6.5
+
+    def require(often):
+        config = configured()
+        config.rank.often = often
+        ranking.require_valid(config)
+
     for bad in (("haze", 1.5), ("brighten", 2), ("no_such", 2)):
         with pytest.raises(UserError, match=rf"config.rank.often: expected pairs .* got \('{bad[0]}', "):
-            ranking.require_often((bad,))
+            require((bad,))
     with pytest.raises(UserError, match="config.rank.often: expected pairs .* got 'halo'"):
-        ranking.require_often(("halo", 2))
+        require(("halo", 2))
     with pytest.raises(UserError, match="leaves no type to draw"):
-        ranking.require_often([(entry.name, 0) for entry in ranking._TYPES])
+        require(tuple((entry.name, 0) for entry in ranking._TYPES))
 
 
 def test_views_are_those_of_a_photograph_of_the_tiles_size(config, make, batch):

@@ -41,7 +41,7 @@ def run():
     return Run("row", 0, None, configuration.default().to_dict(), "", (), ("last",), 0)
 
 
-@pytest.mark.parametrize("key", configuration.keys(configuration.default()))
+@pytest.mark.parametrize("key", configuration.KEYS)
 def test_training_and_protocol_agree_on_every_key(key, run, tmp_path):
     config = changed(key)
     (tmp_path / "config.json").write_text(json.dumps(run.config))

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from tiny_model import random_params, tiny
 
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.protocol.config import default
+from driqa_jax.protocol.models import STRENGTHS, WIDTHS, KernelRidge
 from driqa_jax.protocol.plan import DataSets, make_plan
 from driqa_jax.protocol.record import FILE, Record, load_scores
-from driqa_jax.protocol.ridge import STRENGTHS, WIDTHS, KernelRidge
 from driqa_jax.protocol.runner import run_protocol
 from driqa_jax.train import initialization
 

@@ -9,7 +9,7 @@ from small_sets import draw
 from tiny_model import random_params, tiny
 
 import driqa_jax
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe
 from driqa_jax.checkpoints.weights import save_weights
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.calibration import IDENTITY

@@ -14,7 +14,7 @@ from test_train import configured, lines
 from tiny_model import random_params, tiny, views_of_noise
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints import manager
 from driqa_jax.checkpoints.manager import Checkpoints
 from driqa_jax.errors import UserError
 from driqa_jax.models import driqa, precision
@@ -33,7 +33,7 @@ def begin(config, optimizer, devices=1):
     if config.stage == "pretrain":
         params = {name: params[name] for name in ("degradation_encoder", "restoration")}
     mesh = distributed.make_mesh(jax.devices()[:devices])
-    run = state.create(params, lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = manager.create(params, lambda path: not optim.matches(path, config.optim.frozen), optimizer)
     return distributed.replicate(run, mesh), mesh
 
 
@@ -115,9 +115,9 @@ def test_in_bfloat16_every_product_is_bfloat16_but_those_that_are_kept_wide():
     config = configured_step("finetune", "tiny", 0)
     config.model.statistics = False  # they are of the signal, and wide in all their parts
     model = driqa.build_model(config.model)
-    flat = precision.cast(state.flatten(random_params(model)), "bfloat16")
+    flat = precision.cast(manager.flatten(random_params(model)), "bfloat16")
     views = views_of_noise(2, 1, (SIDE, SIDE), SIDE)
-    jaxpr = jax.make_jaxpr(lambda flat: model.apply({"params": state.merge(flat)}, *views)[0])(flat)
+    jaxpr = jax.make_jaxpr(lambda flat: model.apply({"params": manager.unflatten(flat)}, *views)[0])(flat)
     assert jaxpr.out_avals[0].dtype == jnp.float32
     wide = [each for each in products(jaxpr.jaxpr) if any(x.aval.dtype == jnp.float32 for x in each.invars)]
     assert len(list(products(jaxpr.jaxpr))) > 30

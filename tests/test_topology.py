@@ -14,7 +14,7 @@ from benchmarks import topology
 from benchmarks.__main__ import main
 from benchmarks.collectives import Traffic, count_collectives
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
+from driqa_jax.checkpoints import manager
 from driqa_jax.errors import UserError
 from driqa_jax.models.driqa import build_model
 from driqa_jax.train import initialization, optim
@@ -90,7 +90,7 @@ def test_the_step_is_described_as_training_runs_it(tiny_config):
 
     mesh, model = distributed.make_mesh(devices), build_model(config.model)
     optimizer = optim.make_optimizer(config.optim, topology.STEPS)
-    run = state.create(random_params(model), lambda path: not optim.is_frozen(config.optim, path), optimizer)
+    run = manager.create(random_params(model), lambda path: not optim.matches(path, config.optim.frozen), optimizer)
     trained = sum(leaf.nbytes for leaf in run.trainable.values())
     held = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(run))
     shapes = topology.abstract_batch(config, mesh)

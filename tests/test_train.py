@@ -18,19 +18,16 @@ from tiny_model import random_params, tiny
 
 import driqa_jax
 from driqa_jax import distributed
-from driqa_jax.checkpoints.load import LoadedModel, load
-from driqa_jax.checkpoints.metadata import describe
-from driqa_jax.checkpoints.migrations import migrate_config
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights
+from driqa_jax.checkpoints.load import LoadedModel, describe, load
+from driqa_jax.checkpoints.weights import flatten, load_weights, save_weights, unflatten
 from driqa_jax.degradations import NAMES
+from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import DataError, UserError
 from driqa_jax.inference.calibration import fit_calibration
 from driqa_jax.models import driqa
 from driqa_jax.train import initialization, loop, optim
-from driqa_jax.train.config import default
+from driqa_jax.train.config import default, migrate_config
 from driqa_jax.train.export import export
-from driqa_jax.train.preemption import Interrupt
 from driqa_jax.train.telemetry import Chrono, MetricLog
 
 STEPS, STOP = 5, 2
@@ -209,7 +206,7 @@ def test_what_is_frozen_stays_and_all_else_moves(straight, start):
     first, last = flatten(load(start, "tiny").params), saved(straight[0])
     parts = {part: {path for path in first if f"['{part}']['{path}']" in last} for part in ("trainable", "frozen")}
     assert parts["trainable"] | parts["frozen"] == set(first) == set(flatten(random_params(model)))
-    frozen = {path for path in first if optim.is_frozen(configured().optim, path)}
+    frozen = {path for path in first if optim.matches(path, configured().optim.frozen)}
     assert parts["frozen"] == frozen and {path.split("/")[0] for path in frozen} > {
         "degradation_encoder",
         "restoration",
@@ -228,7 +225,7 @@ def test_a_run_is_loaded_for_scoring_and_scores(straight):
     assert metadata["variant"] == "tiny" and metadata["provenance"]["step"] == STEPS
     assert metadata["provenance"]["examples"] == STEPS * 8
     for path, value in flat.items():
-        part = "frozen" if optim.is_frozen(configured().optim, path) else "ema"
+        part = "frozen" if optim.matches(path, configured().optim.frozen) else "ema"
         np.testing.assert_array_equal(value, last[f"['{part}']['{path}']"])
     scorer = driqa_jax.load(workdir)
     picture = np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)
@@ -386,7 +383,7 @@ def test_flat_parts_merge_to_the_tree():
     tree = {"a": {"b": {"kernel": 1}, "bias": 2}, "c": 3}
     flat = flatten(tree)
     assert flat == {"a/b/kernel": 1, "a/bias": 2, "c": 3}
-    assert merge({"c": 3}, {"a/bias": 2, "a/b/kernel": 1}) == tree
+    assert unflatten({"c": 3}, {"a/bias": 2, "a/b/kernel": 1}) == tree
 
 
 def test_the_mean_of_two_trainings_is_exported_where_they_are_alike(start, tmp_path, monkeypatch):

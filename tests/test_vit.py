@@ -269,7 +269,7 @@ def test_the_configs_patterns_fit_what_the_variant_has_and_rates_rise_with_depth
     rates = {
         path: next((rate for pattern, rate in config.optim.groups if fnmatch.fnmatchcase(path, pattern)), 1.0)
         for path in paths
-        if not optim.is_frozen(config.optim, path)
+        if not optim.matches(path, config.optim.frozen)
     }
     assert not any("patch/" in path for path in rates)
     backbone = "quality_encoder/backbone"

@@ -11,8 +11,7 @@ import safetensors.numpy
 from fake_model import METADATA, fake_params
 
 from driqa_jax.checkpoints import weights
-from driqa_jax.checkpoints.load import expected_params, model_config
-from driqa_jax.checkpoints.metadata import describe
+from driqa_jax.checkpoints.load import describe, expected_params, load, model_config
 from driqa_jax.checkpoints.weights import WeightsError, load_weights, save_weights
 from driqa_jax.data.views import ViewRule
 from driqa_jax.models.driqa import build_model
@@ -26,7 +25,7 @@ def file(tmp_path):
 
 
 def test_round_trip(file):
-    params, metadata = load_weights(file, variant="lite")
+    params, metadata = load_weights(file)
     assert metadata == METADATA
     assert params["bias"].shape == () and params["bias"] == 0.25
     kernel = fake_params()["in"]["kernel"]
@@ -63,14 +62,14 @@ def test_metadata_may_be_json_text_as_in_a_header(file, tmp_path):
 
 def test_another_variant_is_refused_naming_both(file):
     with pytest.raises(WeightsError, match=r"w\.safetensors.*'lite'.*'s'"):
-        load_weights(file, variant="s")
+        load(file, variant="s")
 
 
 def test_tensors_that_do_not_fit_are_named(file):
     expected = {**fake_params(), "bias": np.zeros(3), "head": {"kernel": np.zeros((2, 2))}}
     del expected["out"]
     with pytest.raises(WeightsError) as caught:
-        load_weights(file, expected=expected)
+        weights.check_tensors(file, weights.flatten(load_weights(file)[0]), weights.flatten(expected))
     for said in (
         "w.safetensors",
         "missing: head/kernel",

@@ -1,7 +1,5 @@
 """The only loader of a trained model: parameters, metadata and configuration from a name, a file or a workdir."""
 
-from __future__ import annotations
-
 import os
 import pathlib
 import sys
@@ -10,20 +8,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+from ml_collections import ConfigDict
 
-from driqa_jax.checkpoints.weights import (
-    Params,
-    WeightsError,
-    bundled,
-    bundled_files,
-    check_tensors,
-    decode_metadata,
-    flatten,
-    load_weights,
-)
+from driqa_jax.checkpoints import weights
+from driqa_jax.checkpoints.weights import Params, WeightsError
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
+from driqa_jax.version import VERSION
+
+SCORING_TILES = 4
 
 
 class LoadedModel(NamedTuple):
@@ -34,7 +27,7 @@ class LoadedModel(NamedTuple):
     file: pathlib.Path | None
 
     @property
-    def config(self) -> ml_collections.ConfigDict:
+    def config(self) -> ConfigDict:
         """The model's configuration. Raises WeightsError for an unknown variant."""
         return model_config(self.metadata, self.file or "weights")
 
@@ -45,44 +38,67 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
     A workdir is only read, so that an active run can be loaded. If its newest checkpoint is corrupt, the previous one
     is loaded, with a line on standard error.
 
-    Raises:
-      UserError: nothing of that name can be loaded, or it is not of this variant (None: any).
+    Raises UserError if nothing of that name can be loaded, or it is not of this variant (None: any).
     """
-    path = pathlib.Path(name)
-    if os.fspath(name) not in bundled_files() and path.is_dir():
+    path, is_bundled = pathlib.Path(name), os.fspath(name) in weights.bundled_files()
+    if path.is_dir() and not is_bundled:
         loaded = LoadedModel(*_newest_checkpoint(path), None)
     else:
-        is_bundled = os.fspath(name) in bundled_files() or not (path.is_file() or path.suffix == ".safetensors")
-        file = bundled(os.fspath(name)) if is_bundled else path
-        loaded = LoadedModel(*load_weights(file, variant), file)
-    if variant and loaded.metadata["variant"] != variant:
-        held = loaded.metadata["variant"]
-        raise UserError(f"{name} holds a model of variant {held!r}, but model.variant is {variant!r}")
+        is_file = not is_bundled and (path.is_file() or path.suffix == ".safetensors")
+        file = path if is_file else weights.bundled(os.fspath(name))
+        loaded = LoadedModel(*weights.load_weights(file), file)
+    if variant and (held := loaded.metadata["variant"]) != variant:
+        raise WeightsError(
+            f"{name}: holds a model of the variant {held!r}, but model.variant is {variant!r}; set that variant, or "
+            "give another model"
+        )
     return loaded
 
 
 def _newest_checkpoint(workdir: pathlib.Path) -> tuple[Params, dict[str, Any]]:
     # Orbax takes a second to import, which scoring with a weights file should not pay.
-    from driqa_jax.checkpoints import integrity
-    from driqa_jax.checkpoints.metadata import describe
-    from driqa_jax.checkpoints.state import merge
+    from driqa_jax.checkpoints import manager
 
     folder = workdir.resolve() / "checkpoints"
     if not folder.is_dir():
         raise UserError(f"{workdir}: not a training run; expected a folder with checkpoints/")
-    step, state, run, corrupt = integrity.newest(folder, ("ema", "frozen"))
+    step, state, run, corrupt = manager.newest(folder, ("ema", "frozen"))
     if step is None:
         raise UserError(f"{workdir}: the run has saved no checkpoint yet")
     for other, why in corrupt.items():
         print(f"{folder / str(other)} is corrupt ({why}): loading step {step}", file=sys.stderr)
-    return merge(state["ema"], state["frozen"]), decode_metadata(describe(run), workdir)
+    return weights.unflatten(state["ema"], state["frozen"]), weights.decode_metadata(describe(run), workdir)
 
 
-def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ml_collections.ConfigDict:
+def describe(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a weights file for a checkpoint; `run`: config, examples and step, as saved beside its state."""
+    config = run["config"]
+    sizes = {key: config["view"][key] for key in ("short", "tile")}
+    view = ViewRule(**sizes, tiles=SCORING_TILES)
+    if config["view"].get("kind") == "crop":
+        view = ViewRule(**sizes, tiles=1, kind="crop", canvases=((sizes["tile"], sizes["tile"]),))
+    return {
+        "format": weights.FORMAT,
+        "variant": config["model"]["variant"],
+        "config": config["model"],
+        "view": view.to_dict(),
+        "calibration": {},  # `driqa export` fits one
+        "degradations": list(config["model"]["types"]),
+        "provenance": {
+            "run": {key: value for key, value in config.items() if key not in ("checkpoint", "cache")},
+            "step": run["step"],
+            "examples": run["examples"],
+            "driqa_jax": VERSION,
+        },
+        "licence": "",
+    }
+
+
+def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ConfigDict:
     """The model's configuration from weights' metadata. Raises WeightsError for an unknown variant."""
     from driqa_jax.models.driqa import VARIANTS
 
-    config = ml_collections.ConfigDict(metadata["config"])
+    config = ConfigDict(metadata["config"])
     config = config.get("model", config)  # older weights hold the whole configuration of their training
     if config.get("variant") not in VARIANTS:
         raise WeightsError(
@@ -94,17 +110,13 @@ def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights
 def require_params(loaded: LoadedModel, model: Any) -> None:
     """Raises WeightsError, naming the tensors, unless a weights file has the parameters of `model`."""
     expected = expected_params(model, ViewRule.from_dict(loaded.metadata["view"]))
-    check_tensors(loaded.file or "weights", flatten(loaded.params), flatten(expected))
+    weights.check_tensors(loaded.file or "weights", weights.flatten(loaded.params), weights.flatten(expected))
 
 
 def expected_params(model: Any, rule: ViewRule) -> Params:
     """Names and shapes of the parameters of a model, without computing them."""
     height, width = rule.canvases[0]
-    shapes = {
-        "whole": ((1, height, width, 3), jnp.float32),
-        "valid": ((1, 2), jnp.int32),
-        "tiles": ((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32),
-        "tile_boxes": ((1, rule.tiles, 4), jnp.float32),
-    }
-    views = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes.values()]
-    return jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
+    whole, valid = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.int32)
+    tiles = jax.ShapeDtypeStruct((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32)
+    boxes = jax.ShapeDtypeStruct((1, rule.tiles, 4), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), whole, valid, tiles, boxes)["params"]

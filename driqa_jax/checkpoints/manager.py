@@ -1,36 +1,122 @@
 """Checkpoints of a training run, by Orbax: the state, the position in the data, the configuration.
 
 A checkpoint is written under a temporary name, renamed once it is complete, and only then is an older one deleted. A
-kill at any moment therefore leaves the newest complete checkpoint intact. If the newest checkpoint is corrupt, it is
-quarantined and training resumes from the previous one.
+kill at any moment therefore leaves the newest complete checkpoint intact. A power cut or a full disk can leave a
+checkpoint incomplete after it was renamed. A run therefore reads the newest checkpoint completely before it resumes; if
+it is corrupt, it is quarantined and training resumes from the previous one.
 """
 
 import contextlib
 import errno
+import itertools
 import logging
 import os
 import pathlib
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
-import ml_collections
+import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 from orbax.checkpoint.utils import TMP_DIR_SUFFIX
 
-from driqa_jax.checkpoints import integrity
-from driqa_jax.checkpoints.state import TrainState, merge
+from driqa_jax.checkpoints.weights import flatten, unflatten
 from driqa_jax.errors import UserError
+from driqa_jax.io import write_errors
+
+_SPACE = "free some space, or set another --workdir"
+Flat = dict[str, jax.Array]  # arrays by path, "quality_encoder/vector/kernel"
+
+
+class TrainState(NamedTuple):
+    """`trainable` and `frozen` partition the parameters by path; `ema` averages `trainable`; `step` int32.
+
+    `nonfinite_code` int32: 0, or the quantity that was not finite at `step`, see `train.step`.
+    """
+
+    step: jax.Array
+    trainable: Flat
+    frozen: Flat
+    ema: Flat
+    opt_state: Any
+    nonfinite_code: jax.Array
+
+
+def create(params: dict, is_trained: Callable[[str], bool], optimizer: optax.GradientTransformation) -> TrainState:
+    """The first state of a run; `is_trained(path)` decides for each parameter."""
+    flat = flatten(params)
+    trainable = {path: value for path, value in flat.items() if is_trained(path)}
+    frozen = {path: value for path, value in flat.items() if path not in trainable}
+    # A copy, because the step donates its state and a buffer can be donated only once.
+    ema = jax.tree.map(jnp.copy, trainable)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, trainable, frozen, ema, optimizer.init(trainable), jnp.copy(zero))
+
+
+class CorruptCheckpointError(Exception):
+    """A checkpoint cannot be read completely; the message says why."""
+
+
+def steps_in(folder: pathlib.Path) -> list[int]:
+    """The steps of the checkpoints in a folder, newest first, without those that are still being written."""
+    if not folder.is_dir():
+        return []
+    return sorted((int(path.name) for path in folder.iterdir() if path.name.isdigit()), reverse=True)
+
+
+def read(path: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[dict, dict]:
+    """The state of a checkpoint as numpy arrays, whole or only `parts` of it, and the run record saved beside it.
+
+    The checkpoint's own metadata says what to read, so that a change of code or configuration does not look like
+    corruption. The handlers are called without the manager's barriers, so that a single host can read.
+
+    Raises CorruptCheckpointError if a file is missing, truncated or empty.
+    """
+    try:
+        run = ocp.JsonCheckpointHandler().restore(path / "run")
+        handler = ocp.PyTreeCheckpointHandler()
+        saved = handler.metadata(path / "state").tree
+        item = {name: saved[name] for name in parts or saved}
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        args = ocp.args.PyTreeRestore(item=item, restore_args=as_numpy, partial_restore=True)
+        return handler.restore(path / "state", args=args), run
+    except MemoryError:
+        raise
+    except Exception as error:  # JSON, Orbax and its array store raise many types
+        raise CorruptCheckpointError(f"{type(error).__name__}: {' '.join(str(error).split())[:160]}") from error
+
+
+def newest(folder: pathlib.Path, parts: tuple[str, ...] = ()) -> tuple[int | None, dict, dict, dict[int, str]]:
+    """The newest intact checkpoint in a folder.
+
+    Returns (step, state, run record, reasons by step why newer ones are corrupt); (None, {}, {}, {}) without any.
+    Raises UserError if all checkpoints are corrupt.
+    """
+    corrupt = {}
+    for step in steps_in(folder):
+        try:
+            return step, *read(folder / str(step), parts), corrupt
+        except CorruptCheckpointError as error:
+            corrupt[step] = str(error)
+    if corrupt:
+        raise UserError(
+            f"{folder}: all checkpoints are corrupt ({'; '.join(f'{step}: {why}' for step, why in corrupt.items())}). "
+            "Restore one from a backup, or remove the folder to start again"
+        )
+    return None, {}, {}, {}
 
 
 class Checkpoints:
     """The newest `keep` checkpoints under `workdir/checkpoints`; all hosts call all methods together.
 
-    Raises:
-      UserError: the folder cannot be written, all its checkpoints are corrupt, or `keep` is below 1.
+    Raises UserError if the folder cannot be written, all its checkpoints are corrupt, or `keep` is below 1.
     """
 
     def __init__(self, workdir: str | pathlib.Path, keep: int = 2):
@@ -40,11 +126,11 @@ class Checkpoints:
                 "is corrupt"
             )
         self._folder = pathlib.Path(workdir).resolve() / "checkpoints"
-        newest = None
+        intact = None
         if jax.process_index() == 0:
-            self._lock, newest = _lock(self._folder), _clean(self._folder)
+            self._lock, intact = _lock(self._folder), _clean(self._folder)
         # Only the first host cleans the folder; the others wait here for the step it chose.
-        step = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if newest is None else newest)))
+        step = int(multihost_utils.broadcast_one_to_all(np.int32(-1 if intact is None else intact)))
         self._newest, self._pending = (None if step < 0 else step), False
         self._manager = ocp.CheckpointManager(
             self._folder,
@@ -56,11 +142,10 @@ class Checkpoints:
         """The step of the newest checkpoint, complete or being saved; None if there is none."""
         return self._newest
 
-    def save(self, state: TrainState, config: ml_collections.ConfigDict, examples: int) -> None:
+    def save(self, state: TrainState, config: ConfigDict, examples: int) -> None:
         """Save in the background; `examples` is the position in the data, counted over all hosts.
 
-        Raises:
-          UserError: this save or the previous one failed; earlier checkpoints stay.
+        Raises UserError if this save or the previous one failed; earlier checkpoints stay.
         """
         step = int(state.step)
         if step == self._newest:
@@ -81,7 +166,7 @@ class Checkpoints:
         """Shapes and dtypes of the newest state's parameters, nested."""
         saved = self._manager.item_metadata(self.latest())["state"].tree
         leaves = {**saved["trainable"], **saved["frozen"]}
-        return merge({path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()})
+        return unflatten({path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for path, leaf in leaves.items()})
 
     def restore(self, like: TrainState, sharding: jax.sharding.Sharding) -> TrainState:
         """The newest state, with the shapes of `like`, placed with `sharding`."""
@@ -110,7 +195,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            steps = integrity.steps_in(self._folder)
+            steps = steps_in(self._folder)
             rest = f"the newest one, of step {steps[0]}, is unchanged" if steps else "no checkpoint exists yet"
             raise UserError(
                 f"{self._folder}: a checkpoint could not be saved ({_reason(error)}); {rest}. "
@@ -139,7 +224,7 @@ def _stored(state: TrainState) -> dict:
 
 def _lock(folder: pathlib.Path):
     """Create the folder if needed and lock it for this process; returns the open lock file."""
-    with _writing(folder):
+    with write_errors(folder, _SPACE):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / ".lock").open("a")
     try:
@@ -155,26 +240,26 @@ def _lock(folder: pathlib.Path):
 
 def _clean(folder: pathlib.Path) -> int | None:
     """Remove unfinished writes and quarantine corrupt checkpoints; returns the newest intact step."""
-    with _writing(folder):
+    with write_errors(folder, _SPACE):
         for unfinished in folder.glob(f"*{TMP_DIR_SUFFIX}*"):
             shutil.rmtree(unfinished)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(4096))
-        step, _, _, corrupt = integrity.newest(folder)
+        step, _, _, corrupt = newest(folder)
         for other, why in corrupt.items():
-            target = integrity.quarantine(folder, other)
+            target = _quarantine(folder, other)
             print(f"checkpoint {other} is corrupt ({why}): moved to {target}", file=sys.stderr)
     return step
 
 
-@contextlib.contextmanager
-def _writing(folder):
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({_reason(error)}); free some space, or set another --workdir"
-        ) from error
+def _quarantine(folder: pathlib.Path, step: int) -> pathlib.Path:
+    """Move a checkpoint to `broken-checkpoints` beside its folder; returns its new path."""
+    target = folder.parent / "broken-checkpoints" / str(step)
+    target.parent.mkdir(exist_ok=True)
+    numbers = itertools.count(2)
+    while target.exists():
+        target = target.with_name(f"{step}-{next(numbers)}")
+    return (folder / str(step)).rename(target)
 
 
 def _reason(error: Exception) -> str:

@@ -5,8 +5,6 @@ and `licence`, plain text; `config` (of the model), `view`, `calibration`, `degr
 `provenance`, JSON; optionally `interval`, see `driqa_jax.inference.conformal`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import importlib.resources
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
+from flax import traverse_util
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import file_sha256 as file_sha256
@@ -28,6 +27,7 @@ FORMAT = "driqa_jax/1"
 TEXT_KEYS = ("format", "variant", "licence")
 JSON_KEYS = {"config": dict, "view": dict, "calibration": dict, "degradations": list, "provenance": dict}
 OPTIONAL_KEYS = {"interval": dict}
+_TYPES = {**JSON_KEYS, **OPTIONAL_KEYS}  # other keys hold text
 _TENSORS_IN_ERRORS = 4
 
 Params = dict[str, Any]
@@ -53,38 +53,24 @@ def save_weights(path: str | os.PathLike, params: Mapping[str, Any], metadata: M
     tensors = {name: _as_float16(name, value) for name, value in sorted(flatten(params).items())}
     if not tensors:
         raise ValueError(f"{path}: no parameters to save")
-    header = _encoded(decode_metadata({"format": FORMAT, **metadata}, path))
+    decoded = decode_metadata({"format": FORMAT, **metadata}, path).items()
+    header = {k: json.dumps(x, sort_keys=True, allow_nan=False) if k in _TYPES else x for k, x in decoded}
     data = _sorted_header(safetensors.numpy.save(tensors, header))
     write_bytes(path, data)
     return hashlib.sha256(data).hexdigest()
 
 
-def load_weights(
-    path: str | os.PathLike, variant: str | None = None, expected: Mapping[str, Any] | None = None
-) -> tuple[Params, dict[str, Any]]:
+def load_weights(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
     """Parameters, a nested dict of float32 arrays, and the decoded metadata.
 
-    Args:
-      variant: the required variant; None: any.
-      expected: nested arrays or shape structs whose names and shapes the parameters must have.
-
-    Raises:
-      WeightsError: the file is missing, is no weights file of this project, is of another variant, or its tensors are
-        missing, unexpected, of another shape, or not finite.
+    Raises WeightsError if the file is missing, is no weights file of this project, or has a tensor that is not finite.
     """
     with _opened(path) as file:
         metadata = decode_metadata(file.metadata() or {}, path)
-        if variant is not None and metadata["variant"] != variant:
-            raise WeightsError(
-                f"{path}: holds weights of the variant {metadata['variant']!r}, expected {variant!r}; "
-                f"set the variant of the file, or give another file"
-            )
         tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise WeightsError(f"{path}: the tensor {name} has non-finite values")
-    if expected is not None:
-        check_tensors(path, tensors, flatten(expected))
     return unflatten({name: tensor.astype(np.float32) for name, tensor in tensors.items()}), metadata
 
 
@@ -157,16 +143,9 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def unflatten(flat: Mapping[str, Any]) -> Params:
-    """The inverse of `flatten`."""
-    tree: Params = {}
-    for name, value in flat.items():
-        *folders, last = name.split("/")
-        node = tree
-        for folder in folders:
-            node = node.setdefault(folder, {})
-        node[last] = value
-    return tree
+def unflatten(*parts: Mapping[str, Any]) -> Params:
+    """The inverse of `flatten`; flat parts make one nested tree."""
+    return traverse_util.unflatten_dict({name: value for part in parts for name, value in part.items()}, sep="/")
 
 
 def _as_float16(name: str, value: Any) -> np.ndarray:
@@ -192,12 +171,11 @@ def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dic
             f"{source}: format {header.get('format')!r}, expected {FORMAT!r}; "
             f"this version of driqa_jax cannot read these weights"
         )
+    if missing := [key for key in (*TEXT_KEYS, *JSON_KEYS) if key not in header]:
+        raise WeightsError(f"{source}: the metadata lack the key {missing[0]!r}")
     metadata: dict[str, Any] = {}
-    for key in (*TEXT_KEYS, *JSON_KEYS):
-        if key not in header:
-            raise WeightsError(f"{source}: the metadata lack the key {key!r}")
     for key, value in header.items():
-        kind = {**JSON_KEYS, **OPTIONAL_KEYS}.get(key, str)
+        kind = _TYPES.get(key, str)
         try:
             value = json.loads(value) if kind is not str and isinstance(value, str) else value
         except json.JSONDecodeError as error:
@@ -211,13 +189,6 @@ def decode_metadata(header: Mapping[str, Any], source: str | os.PathLike) -> dic
             )
         metadata[key] = value
     return metadata
-
-
-def _encoded(metadata: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        key: json.dumps(value, sort_keys=True, allow_nan=False) if key in {**JSON_KEYS, **OPTIONAL_KEYS} else value
-        for key, value in metadata.items()
-    }
 
 
 def _sorted_header(data: bytes) -> bytes:

@@ -46,8 +46,8 @@ from driqa_jax.cli.options import (
     loading,
     positive,
 )
-from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
-from driqa_jax.errors import UserError
+from driqa_jax.cli.sources import assign_split, open_data, report_failures
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.io import make_folder, require_writable
 
 if TYPE_CHECKING:

@@ -32,8 +32,8 @@ from driqa_jax.cli.options import (
     add_split_file_option,
     positive,
 )
-from driqa_jax.cli.sources import assign_split, open_data, report_failures, user_errors
-from driqa_jax.errors import UserError
+from driqa_jax.cli.sources import assign_split, open_data, report_failures
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.io import make_folder, write_json, write_text
 from driqa_jax.progress import Progress
 

@@ -9,7 +9,7 @@ example:
 import argparse
 
 from driqa_jax.cli.options import Subparsers, add_command
-from driqa_jax.cli.sources import user_errors
+from driqa_jax.errors import user_errors
 
 
 def add_parser(subparsers: Subparsers) -> None:

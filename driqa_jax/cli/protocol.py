@@ -38,8 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--config.{settings[0]}: --rerun uses the recorded configuration; remove this option")
     from driqa_jax.checkpoints.manager import silence_orbax_tracebacks
     from driqa_jax.compile_cache import enable_compile_cache
-    from driqa_jax.protocol.rerun import rerun
-    from driqa_jax.protocol.runner import run_protocol
+    from driqa_jax.protocol.runner import rerun, run_protocol
     from driqa_jax.train.config import read
 
     silence_orbax_tracebacks()

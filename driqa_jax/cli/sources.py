@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from driqa_jax.cli.options import labels
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 
 if TYPE_CHECKING:
     from driqa_jax.data.source import Source
     from driqa_jax.data.split_file import Split
-
-
-@contextlib.contextmanager
-def user_errors(advice: str = "{}") -> Iterator[None]:
-    """Turns ValueError and FileNotFoundError in the block into UserError; `advice` is a format of the message."""
-    try:
-        yield
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(advice.format(error)) from error
 
 
 def open_data(args: argparse.Namespace, data: str) -> tuple[Source, str]:

@@ -1,17 +1,19 @@
-"""Runs of several processes, one per host: joining, decisions in common, and the end when one process dies."""
+"""Runs of several processes, one per host: joining, decisions in common, signals, and the end when one process dies."""
 
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 import traceback
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from driqa_jax.errors import UserError
 
@@ -46,14 +48,13 @@ def parse(text: str) -> str | ProcessSpec:
 
 @contextlib.contextmanager
 def joined(text: str) -> Iterator[int]:
-    """Join the processes of a run, see `parse`; yields their number, before JAX initialises devices.
+    """Join the processes of a run, see `parse`; yields their number, before JAX initializes devices.
 
     `auto` asks JAX for its cluster (TPU pods, Slurm, Open MPI, Kubernetes with its client package); without one it
     prints so and continues as one process. A process that fails ends at once, and the others a few seconds after
     `HEARTBEAT`. If the processes do not meet, JAX ends each of them. In both cases the last line says what to do.
 
-    Raises:
-      UserError: `text` has none of the forms of `parse`.
+    Raises UserError if `text` has none of the forms of `parse`.
     """
     spec = parse(text)
     if spec == "off":
@@ -117,7 +118,7 @@ def _join(spec: str | ProcessSpec) -> tuple[int, int]:
             raise UserError(f"--distributed: {error}") from error
         print("one process: no cluster was found to join", file=sys.stderr)
         return 1, 0
-    # The public API gives these numbers only after it has initialised devices.
+    # The public API gives these numbers only after it has initialized devices.
     from jax._src.distributed import global_state
 
     return global_state.num_processes, global_state.process_id
@@ -125,15 +126,43 @@ def _join(spec: str | ProcessSpec) -> tuple[int, int]:
 
 def first_says(flag: bool) -> bool:
     """The flag of process 0, in every process; all must call at the same step."""
-    if jax.process_count() == 1:
-        return flag
-    from jax.experimental import multihost_utils
-
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag, np.int32)))
 
 
-def gather_hosts(x: np.ndarray) -> np.ndarray:
-    """Each host's array, all of one shape, stacked: (hosts, *x.shape)."""
-    from jax.experimental import multihost_utils
+class Interrupt:
+    """While active, SIGTERM and SIGINT set `exit_code` (143, 130); a second SIGINT raises KeyboardInterrupt.
 
-    return multihost_utils.process_allgather(np.asarray(x), tiled=False)
+    The loop saves before it ends, in all processes at the same step. In a run of several processes JAX listens for
+    SIGTERM and notifies the others; Ctrl-C is forwarded as SIGTERM.
+    """
+
+    def __init__(self):
+        self.exit_code = 0
+        self._shared = jax.distributed.is_initialized()
+
+    def __enter__(self) -> Self:
+        # JAX's SIGTERM handler is set below Python's, which would replace it.
+        numbers = (signal.SIGINT,) if self._shared else (signal.SIGTERM, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._set_flag) for number in numbers}
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def reached(self, number: int) -> bool:
+        """Whether to stop at the `number`-th call (from 0); the same answer in all processes."""
+        if not self._shared:
+            return bool(self.exit_code)
+        # JAX stops all processes at the first number that none has passed, and 0 counts as passed.
+        if not multihost_utils.reached_preemption_sync_point(number + 1):
+            return False
+        self.exit_code = self.exit_code or 128 + signal.SIGTERM
+        return True
+
+    def _set_flag(self, number, frame):
+        if self.exit_code and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.exit_code = 128 + number
+        if self._shared:
+            os.kill(os.getpid(), signal.SIGTERM)

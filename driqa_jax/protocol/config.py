@@ -3,14 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax.train.config import default as default_training
 
 
-def default(
-    rows: Mapping[str, Mapping[str, Any]], across: Mapping[str, Mapping[str, Any]] | None = None
-) -> ml_collections.ConfigDict:
+def default(rows: Mapping[str, Mapping[str, Any]], across: Mapping[str, Mapping[str, Any]] | None = None) -> ConfigDict:
     """A protocol; a config file returns a changed copy.
 
     Args:
@@ -19,7 +17,7 @@ def default(
         ridge on the features of the stage "heads". Differences are relative to the first row.
       across: by name the other data sets for tests, each with the keys of `OTHER_SET` that it changes.
     """
-    config = ml_collections.ConfigDict(
+    config = ConfigDict(
         {
             "kind": "training",
             # The training's configuration, see driqa_jax/train/config.py. The split sets data.train, data.val and

@@ -8,14 +8,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import ml_collections
+from ml_collections import ConfigDict
 
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured
 from driqa_jax.data.source import Resized, Source
 from driqa_jax.data.split_file import Split, hash_split, official_split, published_split, subset_split
-from driqa_jax.errors import UserError
-from driqa_jax.train.config import set_key
+from driqa_jax.errors import UserError, require_choice, user_errors
+from driqa_jax.train.config import migrate_config, set_key
 from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"
@@ -72,13 +71,9 @@ class Run:
         """Folder relative to the workdir."""
         return pathlib.Path("runs", slug(self.row), slug(self.split.id) if self.split else "whole", f"seed{self.seed}")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Run:
-        """The inverse of `to_dict`, also after JSON."""
+        """The inverse of `dataclasses.asdict`, also after JSON."""
         split, tests = values["split"], values["tests"]
         if split:
             images = split["images"] and {part: tuple(names) for part, names in split["images"].items()}
@@ -88,7 +83,7 @@ class Run:
         return cls(**{**values, **changed, "config": migrate_config(values["config"])})
 
 
-OPENED_BY = ("kind", "path", "name", "mos_range", "fake_count", *LABEL_OPTIONS)  # what `open_configured` reads
+OPENED_BY = ("kind", "name", "path", "fake_count", "mos_range", *LABEL_OPTIONS)  # what `open_configured` reads
 
 
 class DataSets:
@@ -101,21 +96,20 @@ class DataSets:
         """The source of a configuration's `data`. Raises UserError if it cannot be opened."""
         key = repr((height, *(str(data.get(name)) for name in OPENED_BY)))
         if key not in self._opened:
-            try:
-                source = open_configured(ml_collections.ConfigDict(dict(data)))
-            except (ValueError, FileNotFoundError) as error:
-                raise UserError(str(error)) from error
+            with user_errors():
+                source = open_configured(ConfigDict(dict(data)))
             self._opened[key] = Resized(source, height) if height else source
         return self._opened[key]
 
 
-def make_plan(config: ml_collections.ConfigDict, sets: DataSets) -> list[Run]:
+def make_plan(config: ConfigDict, sets: DataSets) -> list[Run]:
     """The runs of a protocol, row by row.
 
     Raises UserError: an unknown key, two rows of one name, `best_on_test` as the first checkpoint, unreadable data.
     """
     checkpoints = tuple(config.checkpoints)
-    _require_known("checkpoints", checkpoints, CHECKPOINTS)
+    for name in checkpoints or ("",):
+        require_choice("checkpoints", name, CHECKPOINTS)
     if checkpoints[0] == PEEKED:
         raise UserError(
             f"config.checkpoints: {PEEKED} uses the test pictures; put another one first, never use it alone"
@@ -136,14 +130,14 @@ def make_plan(config: ml_collections.ConfigDict, sets: DataSets) -> list[Run]:
 
 def _row(config, name, changes, checkpoints, sets):
     weights, baseline = changes.pop("weights", ""), changes.pop("baseline", "")
-    training = ml_collections.ConfigDict(config.base.to_dict()).lock()
+    training = ConfigDict(config.base.to_dict()).lock()
     for key, value in changes.items():
         try:
             set_key(training, key, value if isinstance(value, str) else repr(value))
         except UserError as error:
             raise UserError(f"config.rows, {name!r}: {str(error).replace('--config.', '')}") from None
     if baseline:
-        _require_known(f"rows, {name!r}: baseline", (baseline,), BASELINES)
+        require_choice(f"rows, {name!r}: baseline", baseline, BASELINES)
         if weights or training.stage != "heads":
             raise UserError(
                 f"config.rows, {name!r}: the ridge only reads cached features; set base.stage='heads' and no weights"
@@ -157,7 +151,7 @@ def _row(config, name, changes, checkpoints, sets):
         tests = (TestSet(f"{split.data} {config.test}", config.test), *others) if config.test else others
         # The seed changes nothing for fixed weights, nor for a baseline whose validation part is given.
         for seed in config.seeds[:1] if weights or baseline and split.counts.get("val") else config.seeds:
-            chosen = ml_collections.ConfigDict(training.to_dict())
+            chosen = ConfigDict(training.to_dict())
             chosen.seed = chosen.data.fold = seed
             if split:
                 fold = ("train", "val") if split.counts.get("val") else ("train/fit", "train/val")
@@ -176,11 +170,8 @@ def _others(across, own, sets):
 
 
 def _data_of(given) -> dict[str, Any]:
-    return {
-        **{key: given[key] for key in ("kind", "name", "path", "fake_count")},
-        "mos_range": list(given.mos_range),
-        **{key: given[key] for key in LABEL_OPTIONS if given[key]},
-    }
+    values = {key: given[key] for key in OPENED_BY if given[key] or key not in LABEL_OPTIONS}
+    return {**values, "mos_range": list(given.mos_range)}
 
 
 def _splits(splits, source):
@@ -194,19 +185,13 @@ def _splits(splits, source):
         "published": lambda: [published_split(pathlib.Path(splits.folder), source, k) for k in splits.numbers],
         "files": lambda: [Split.load(file) for file in splits.files],
     }
-    _require_known("splits.kind", (splits.kind,), makers)
+    require_choice("splits.kind", splits.kind, makers)
     made = makers[splits.kind]()
     if not made:
         raise UserError("config.splits names no split; set config.splits.numbers or config.splits.files")
     for split in made:
         split.assigned(source)
     return made
-
-
-def _require_known(key, values, known):
-    for value in values or ("",):
-        if value not in known:
-            raise UserError(f"config.{key} must be one of {', '.join(known)}, got {value!r}")
 
 
 def slug(name: str) -> str:

@@ -6,25 +6,23 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from flax import traverse_util
 
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.data.label_tables import read_lines
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.report import Report
 from driqa_jax.io import make_folder, to_csv, write_json, write_text
 from driqa_jax.protocol.plan import CHOSEN, Run, slug
-from driqa_jax.train.config import fixed_on_resume
+from driqa_jax.train.config import fixed_on_resume, migrate_config, require_same
 
 FORMAT = "driqa_jax run 1"
 FILE = "run.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """The images of one test set: names (N,) str, MOS (N,), `novel` (N,) bool, and predictions (N,) by checkpoint."""
 
     image: np.ndarray
@@ -76,13 +74,7 @@ def claim_folder(run: Run, folder: pathlib.Path) -> None:
     if not file.exists():
         write_json(file, now)
         return
-    before, after = _binding(json.loads(file.read_text())), _binding(now)
-    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
-    if changed:
-        raise UserError(
-            f"{folder} holds this run with another configuration (it differs in {', '.join(changed)}); use another "
-            f"--workdir, or the same configuration to resume"
-        )
+    require_same(_binding(json.loads(file.read_text())), _binding(now), folder)
 
 
 def _binding(run: dict) -> dict[str, Any]:

@@ -3,19 +3,20 @@
 import ast
 import dataclasses
 import difflib
-import importlib.util
+import json
 import pathlib
+import runpy
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import ml_collections
 from flax import traverse_util
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import DEFAULTS, SWITCHES
+from driqa_jax.models.driqa import OLDER
 
 # The keys that may change when a run is resumed: where data and features lie, how often the run logs, evaluates and
 # saves, and how a step is executed. They change no parameter. A name that ends with a dot stands for all keys in it.
@@ -35,10 +36,15 @@ FREE_ON_RESUME = (
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """A key's default, whose type is the key's type (None: set by another key), and its meaning."""
+    """A key of the configuration.
+
+    default: its type is the key's type; None: set by another key. before: the value of runs from before the key
+    existed; None: the default. Whoever changes the default of a later key must set `before` to the old one.
+    """
 
     default: Any
     meaning: str
+    before: Any = None
 
 
 KEYS: dict[str, Key] = {
@@ -60,8 +66,8 @@ KEYS: dict[str, Key] = {
     ),
     "model.variant": Key("lite", "Size of the model: 'lite', 's' or 'b'."),
     "model.types": Key((), "Names of the degradations that E_d detects; () takes those of `init`, else all."),
-    "model.statistics": Key(True, "E_d also reads fixed signal statistics; `init` overrides it."),
-    "model.median": Key(True, "R also reads the 3x3 median of the pixels; `init` overrides it."),
+    "model.statistics": Key(True, "E_d also reads fixed signal statistics; `init` overrides it.", OLDER["statistics"]),
+    "model.median": Key(True, "R also reads the 3x3 median of the pixels; `init` overrides it.", OLDER["median"]),
     "model.dropout": Key(0.1, "Dropout probability."),
     **{
         f"model.{key}": Key(default, f"Ablation: {', '.join(map(repr, SWITCHES[key]))}; see models/ablations.py.")
@@ -79,7 +85,7 @@ KEYS: dict[str, Key] = {
     "data.fold": Key(0, "Validation fold that .../fit and .../val refer to; it does not depend on `seed`."),
     "data.split_file": Key("", "Split file of `driqa data split`, in place of the data set's own split."),
     "data.min_mos": Key(0.0, "Keep images of at least this MOS (0 to 1); pretraining needs pristine ones."),
-    "data.halve": Key(False, "Average 2x2 pixels into one, which removes JPEG artefacts of pretraining images."),
+    "data.halve": Key(False, "Average 2x2 pixels into one, which removes JPEG artifacts of pretraining images."),
     "data.threads": Key(2, "Threads that decode."),
     "data.fake_count": Key(64, "Number of images of the kind 'fake'."),
     "view.short": Key(320, "Short side in pixels of the resized whole image."),
@@ -106,7 +112,7 @@ KEYS: dict[str, Key] = {
     "optim.groups": Key(
         (("quality_encoder/*", 0.2),),
         "(pattern, factor) on `lr` by parameter path; the first match counts. The default slows the read-outs, which "
-        "sum thousands of standardised features.",
+        "sum thousands of standardized features.",
     ),
     "optim.frozen": Key(
         (
@@ -163,10 +169,10 @@ KEYS: dict[str, Key] = {
 }
 
 
-def default() -> ml_collections.ConfigDict:
+def default() -> ConfigDict:
     """Every key with its default; a config file returns a changed copy."""
     flat = {name: key.default for name, key in KEYS.items()}
-    return ml_collections.ConfigDict(traverse_util.unflatten_dict(flat, sep=".")).lock()
+    return ConfigDict(traverse_util.unflatten_dict(flat, sep=".")).lock()
 
 
 def help_text() -> str:
@@ -179,6 +185,16 @@ def help_text() -> str:
     return "\n".join(blocks)
 
 
+def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested training configuration, of JSON values, with the keys that were added since it was written."""
+    flat = traverse_util.flatten_dict(dict(config), sep=".", keep_empty_nodes=True)
+    values = {name: key.default if key.before is None else key.before for name, key in KEYS.items()}
+    before = json.loads(json.dumps(values))  # lists in place of tuples
+    # The seed used to select the validation fold too.
+    fold = {"data.fold": flat["seed"]} if "seed" in flat else {}
+    return traverse_util.unflatten_dict({**before, **fold, **flat}, sep=".")
+
+
 def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that must not change when a run is resumed, by dotted key; config: nested, plain values."""
     flat = traverse_util.flatten_dict(migrate_config(config), sep=".")
@@ -186,15 +202,21 @@ def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if key not in FREE_ON_RESUME and not key.startswith(groups)}
 
 
-def read(path: str | None, overrides: Sequence[str] = ()) -> ml_collections.FrozenConfigDict:
-    """The configuration of a config file with overrides.
+def require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """Raises UserError with the keys, by dotted name, that differ from those that a run in `folder` began with."""
+    changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
+    if changed:
+        raise UserError(
+            f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); set another "
+            "--workdir, or use the same configuration to resume"
+        )
 
-    Args:
-      path: a Python file with `get_config()`; None: the default.
-      overrides: `a.b=value` each; the value is a Python literal or plain text.
 
-    Raises:
-      UserError: no such file, not Python, no `get_config`, an unknown key, or a value of another type than the key's.
+def read(path: str | None, overrides: Sequence[str] = ()) -> FrozenConfigDict:
+    """The configuration of a config file, Python with `get_config()` (None: the default), with overrides.
+
+    An override is `a.b=value`; the value is a Python literal or plain text. Raises UserError for a file that is
+    missing, is not Python or has no `get_config`, for an unknown key, and for a value of another type than the key's.
     """
     config = default() if path is None else _from_file(path)
     for override in overrides:
@@ -202,42 +224,31 @@ def read(path: str | None, overrides: Sequence[str] = ()) -> ml_collections.Froz
         if not equals:
             raise UserError(f"--config.{override}: write --config.KEY=VALUE")
         set_key(config, key, text)
-    return ml_collections.FrozenConfigDict(config)
+    return FrozenConfigDict(config)
 
 
-def _from_file(path: str) -> ml_collections.ConfigDict:
+def _from_file(path: str) -> ConfigDict:
     file = pathlib.Path(path)
     if not file.is_file():
         raise UserError(f"{path}: no such config file")
     if file.suffix != ".py":
         raise UserError(f"{path}: a config file is Python, named *.py")
-    spec = importlib.util.spec_from_file_location("driqa_config", file)
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-        if hasattr(module, "get_config"):
-            return module.get_config()
+        names = runpy.run_path(path)
+        if "get_config" in names:
+            return names["get_config"]()
     except Exception as error:  # the file's code may raise anything, and the lock refuses unknown keys
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
     raise UserError(f"{path}: a config file must define get_config()")
 
 
-def keys(config: ml_collections.ConfigDict) -> list[str]:
-    """Dotted names of all leaves."""
-    return list(traverse_util.flatten_dict(config.to_dict(), sep="."))
-
-
-def set_key(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+def set_key(config: ConfigDict, key: str, text: str) -> None:
     """Set one key, by its dotted name, to the value in `text`. Raises UserError as `read` does."""
-    known = keys(config)
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    if key not in values:
+        near = difflib.get_close_matches(key, values, n=1, cutoff=0.0)
         raise UserError(f"--config.{key}: no such key; the nearest is --config.{near[0]}")
-    *path, leaf = key.split(".")
-    node = config
-    for name in path:
-        node = node[name]
-    node[leaf] = _parse(key, text, node[leaf])
+    config.update_from_flattened_dict({key: _parse(key, text, values[key])})
 
 
 def _parse(key: str, text: str, current: Any) -> Any:

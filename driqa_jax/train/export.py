@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.load import model_config
-from driqa_jax.checkpoints.migrations import migrate_config
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, save_weights
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
@@ -21,6 +22,7 @@ from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, lackin
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load
 from driqa_jax.progress import ProgressFn, silent
+from driqa_jax.train.config import migrate_config
 
 
 def export(
@@ -30,17 +32,16 @@ def export(
     data_path: str | None = None,
     progress: ProgressFn = silent,
     average: str | os.PathLike | None = None,
-    warn=lambda text: None,
-) -> dict:
-    """Write the newest checkpoint of a finetuning run as a weights file.
+    warn: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write the newest checkpoint of a finetuning run as a weights file. The result is deterministic.
 
     The validation fold is scored with the float16 parameters of the file and the view of scoring. The calibration is
     fitted on these scores, and so is the interval if the fold has at least `conformal.FEWEST` images. With too few
     images, or if predictions do not rise with MOS, the file has no calibration: a score is then 100 times the predicted
-    MOS. The result is deterministic.
+    MOS.
 
     Args:
-      workdir: of the run.
       out: the file, `.safetensors`.
       licence: of the weights, one line for the header.
       data_path: where the run's data are now; None: where they were in training.
@@ -50,12 +51,10 @@ def export(
         CVPR 2022.
       warn: called with a line about what the file lacks.
 
-    Returns:
-      `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
-      and `mae_calibrated`.
+    Returns `sha256` of the file and, on validation, `n`, `srcc`, `plcc` (None where not defined), `mae` (MOS, 0 to 1)
+    and `mae_calibrated`.
 
-    Raises:
-      UserError: `workdir` is not a run, the run has no MOS predictor, or its data cannot be opened.
+    Raises UserError if `workdir` is not a run, the run has no MOS predictor, or its data cannot be opened.
     """
     if is_weights(workdir):
         raise UserError(
@@ -65,31 +64,34 @@ def export(
     from driqa_jax.models.driqa import build_model
     from driqa_jax.train.loop import sources
 
-    params, metadata, _ = load_model(workdir)
+    params, metadata, run = _load_run(workdir)
     _require_predictor(params, workdir)
-    run = ml_collections.ConfigDict(migrate_config(metadata["provenance"]["run"]))
     if average is not None:
-        other_params, other_metadata, _ = load_model(average)
-        other_run = ml_collections.ConfigDict(migrate_config(other_metadata["provenance"]["run"]))
+        other_params, other_metadata, other_run = _load_run(average)
         _require_alike(run, other_run, workdir, average)
         params = jax.tree.map(lambda x, y: (x + y) / 2, params, other_params)
         metadata["provenance"]["averaged_with"] = _without_paths(other_metadata["provenance"])
     if data_path:
         run.data.path = data_path
     validation = sources(run)[1]
-    rounded = _as_stored(params)
+    rounded = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)
     plain = {**metadata, "calibration": {}}
     scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
-    predictions, seen = [], []
-    for values, shown in scorer.predict_parts(validation.images()):
-        predictions.append(values)
-        seen.append(shown)
+    predictions, mos = [], validation.column("mos").astype(np.float64)
+    for each in scorer.predict_parts(validation.images()):
+        predictions.append(each)
         progress("validation", len(predictions), len(validation))
-    mos = validation.column("mos").astype(np.float64)
-    fitted, values = _fit(np.asarray(predictions, np.float64), seen, mos, warn)
+    parts, seen = zip(*predictions, strict=True)
+    fitted, values = _fit(np.asarray(parts, np.float64), seen, mos, warn)
     provenance = {**_without_paths(metadata["provenance"]), "validation": values}
     header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
     return {"sha256": save_weights(out, params, header), **values}
+
+
+def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ConfigDict]:
+    """The parameters, metadata and configuration of a run."""
+    params, metadata, _ = load_model(workdir)
+    return params, metadata, ConfigDict(migrate_config(metadata["provenance"]["run"]))
 
 
 def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
@@ -113,7 +115,7 @@ def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
 
 
 def _calibrated(predicted, mos, warn):
-    """The calibration that the pictures allow, the identity where they allow none; `warn` is told what is lacking."""
+    """The calibration that the images allow, or the identity; calls `warn` with what is lacking."""
     if few := lacking(len(mos)):
         warn(few)
     try:
@@ -136,21 +138,13 @@ def _require_alike(one, two, workdir, average):
         )
 
 
-def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict:
+def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: str | None = None) -> dict[str, str]:
     """Write a model as a `.stablehlo` file, see `driqa_jax.inference.exports.stablehlo`.
 
-    It scores as `load(model)` does; a workdir gives its newest checkpoint, not calibrated.
+    It scores as `load(model)` does; a workdir gives its newest checkpoint, not calibrated. `licence` is one line for a
+    workdir's weights (None: "not stated"); a weights file keeps its own. Returns `sha256` of the file.
 
-    Args:
-      model: a bundled name, a weights file, or a workdir.
-      out: the file, `.stablehlo`.
-      licence: of a workdir's weights, one line; None: "not stated". A weights file keeps its own.
-
-    Returns:
-      `sha256` of the file.
-
-    Raises:
-      UserError: no such model, a run without a MOS predictor, or a licence for a weights file.
+    Raises UserError if there is no such model, for a run without a MOS predictor, or for a licence of a weights file.
     """
     weights = is_weights(model)
     if weights and licence is not None:
@@ -176,11 +170,6 @@ def _require_predictor(params, name: str | os.PathLike) -> None:
 
 def _without_paths(provenance: dict) -> dict:
     """Remove paths of the machine that trained, which are private."""
-    run = ml_collections.ConfigDict(provenance["run"])
+    run = ConfigDict(provenance["run"])
     run.data.path, run.init = "", pathlib.PurePath(run.init).name
     return {**provenance, "run": run.to_dict()}
-
-
-def _as_stored(params: dict) -> dict:
-    """Parameters rounded to float16, as a weights file stores them."""
-    return jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)

@@ -8,25 +8,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax.checkpoints.load import LoadedModel, load
-from driqa_jax.checkpoints.migrations import migrate_config
-from driqa_jax.checkpoints.state import merge
-from driqa_jax.checkpoints.weights import flatten
+from driqa_jax.checkpoints.weights import flatten, unflatten
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.data.splits import select
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import chosen
-from driqa_jax.models.driqa import OLDER
+from driqa_jax.models.driqa import DRIQA, OLDER
 from driqa_jax.models.pretrained import WHERE, imagenet_weights, read_vit
 from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.vit import ViT
 from driqa_jax.train import rng
+from driqa_jax.train.config import migrate_config
 from driqa_jax.train.stages import finetune, pretrain
 
 PRETRAINED = {"degradation_encoder", "restoration"}
@@ -37,7 +36,7 @@ RESTORER_FORM = ("condition", "inject")
 MEASURED_IMAGES = 192
 
 
-def load_init(config: ml_collections.ConfigDict) -> LoadedModel:
+def load_init(config: ConfigDict) -> LoadedModel:
     """The model of `config.init`, which a run loads once. Raises UserError if it cannot be loaded."""
     path = pathlib.Path(config.init)
     files = sorted(path.glob("checkpoints/*")) if path.is_dir() else [path] if path.is_file() else []
@@ -51,19 +50,16 @@ def _load_init(name: str, variant: str, version: tuple) -> LoadedModel:
     return load(name, variant)
 
 
-def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) -> ml_collections.FrozenConfigDict:
+def with_model(config: ConfigDict, known: Mapping | None = None) -> FrozenConfigDict:
     """The configuration completed with what the initial parameters determine of the model.
 
     `model.types` comes from the configuration if set, else from `known`, else from `init`, else it is the whole bank.
-    What E_d and R read (`OLDER`) comes from `known`, else from `init`, else from the configuration.
+    What E_d and R read (`OLDER`) comes from `known`, else from `init`, else from the configuration. `known` is the
+    model's part of the configuration that a checkpoint was saved with.
 
-    Args:
-      known: the model's part of the configuration that a checkpoint was saved with.
-
-    Raises:
-      UserError: `init` cannot be loaded, or a pretraining has other types than those that label its images.
+    Raises UserError if `init` cannot be loaded, or a pretraining has other types than those that label its images.
     """
-    filled = ml_collections.ConfigDict(config.to_dict())
+    filled = ConfigDict(config.to_dict())
     if known is None and config.init:
         init = load_init(config)
         known = {**init.config, "types": init.metadata["degradations"]}
@@ -74,10 +70,10 @@ def with_model(config: ml_collections.ConfigDict, known: Mapping | None = None) 
     if config.stage == "pretrain" and filled.model.types != NAMES:
         given = config.init or "model.types"
         raise UserError(f"pretraining detects the {len(NAMES)} types of the bank; {given} has others")
-    return ml_collections.FrozenConfigDict(filled)
+    return FrozenConfigDict(filled)
 
 
-def validation_overlap(config: ml_collections.ConfigDict, whole: Callable[[], Source], val: Source) -> int:
+def validation_overlap(config: ConfigDict, whole: Callable[[], Source], val: Source) -> int:
     """How many images of `val`, a part of `whole()`, `config.init` was trained on, as far as its record tells.
 
     0 for a pretraining, which reads no scores; if only E_d and R are taken; and for data of another name or split file.
@@ -97,13 +93,12 @@ def validation_overlap(config: ml_collections.ConfigDict, whole: Callable[[], So
     return int(np.isin(val.column("image_id"), learned.column("image_id")).sum())
 
 
-def pretraining_params(config: ml_collections.ConfigDict, model, source: Source) -> dict:
+def pretraining_params(config: ConfigDict, model: DRIQA, source: Source) -> dict:
     """Random `E_d` and `R`, or those of `config.init`; only its `E_d` if an ablation gives `R` another form.
 
-    The constants that standardise the statistics of a random `E_d` are measured on degraded images of `source`.
+    The constants that standardize the statistics of a random `E_d` are measured on degraded images of `source`.
 
-    Raises:
-      UserError: `config.init` cannot be loaded, or `config.backbone` is set.
+    Raises UserError if `config.init` cannot be loaded, or if `config.backbone` is set.
     """
     if config.backbone:
         raise UserError("config.backbone is for stage 2; a pretraining has no quality encoder")
@@ -112,10 +107,8 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source: Source)
         theirs, ours = chosen(init.config), chosen(config.model)
         same_form = all(theirs[key] == ours[key] for key in RESTORER_FORM)
         restorer = init.params if same_form else random_pretraining_params(config, model)
-        return {
-            "degradation_encoder": init.params["degradation_encoder"],
-            "restoration": restorer["restoration"],
-        }
+        encoder = init.params["degradation_encoder"]
+        return {"degradation_encoder": encoder, "restoration": restorer["restoration"]}
     params = random_pretraining_params(config, model)
     if "standardize_statistics" not in params["degradation_encoder"]:
         return params
@@ -129,31 +122,28 @@ def pretraining_params(config: ml_collections.ConfigDict, model, source: Source)
         images, *_ = pretrain.degrade(config, photo / 255.0, index, number)
         return signal_statistics(images.reshape(-1, *photo.shape[1:]))
 
-    totals = None
-    for number, batch in enumerate(itertools.islice(photos, -(-MEASURED_IMAGES // config.batch_size))):
-        # Steps beyond those of any run, as in the validation.
-        sums = _sums(statistics(batch["photo"], batch["index"], 2**29 + number))
-        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
-    return _with_constants(params, {"degradation_encoder/standardize_statistics": totals})
+    measured = itertools.islice(photos, -(-MEASURED_IMAGES // config.batch_size))
+    # Steps beyond those of any run, as in the validation.
+    rows = (statistics(batch["photo"], batch["index"], 2**29 + number) for number, batch in enumerate(measured))
+    return _with_constants(params, ({"degradation_encoder/standardize_statistics": _sums(x)} for x in rows))
 
 
-def random_pretraining_params(config: ml_collections.ConfigDict, model) -> dict:
-    """Random `E_d` and `R`, whose standardising constants are not measured."""
+def random_pretraining_params(config: ConfigDict, model: DRIQA) -> dict:
+    """Random `E_d` and `R`, whose standardizing constants are not measured."""
     side = 32
     key = rng.stream(config.seed, "init")
     return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
 
 
-def finetuning_params(config: ml_collections.ConfigDict, model, source: Source) -> dict:
+def finetuning_params(config: ConfigDict, model: DRIQA, source: Source) -> dict:
     """Parameters for stage 2.
 
     A whole model in `config.init` with the ablations of the configuration is taken as it is. From any other, and from a
     pretraining run, `E_d` and `R` are taken. The backbone then starts from its public weights, and the constants that
-    standardise its features are measured on images of `source`.
+    standardize its features are measured on images of `source`.
 
-    Raises:
-      UserError: `config.init` cannot be loaded or its `R` has another form; `config.backbone` cannot be loaded or has
-        no use.
+    Raises UserError if `config.init` cannot be loaded or its `R` has another form, or if `config.backbone` cannot be
+    loaded or has no use.
     """
     init = load_init(config) if config.init else None
     if init and set(init.params) - PRETRAINED and chosen(init.config) == chosen(config.model):
@@ -164,15 +154,12 @@ def finetuning_params(config: ml_collections.ConfigDict, model, source: Source) 
     return standardized(params, measured_features(config, model, params, source))
 
 
-def encoders(config: ml_collections.ConfigDict, model) -> dict:
-    """Parameters for stage 2 except the standardising constants; they depend on the configuration only.
+def encoders(config: ConfigDict, model: DRIQA) -> dict:
+    """Parameters for stage 2 except the standardizing constants; they depend on the configuration only.
 
     `E_d` and `R` come from `config.init` unless an ablation keeps them random. Random ones are the same for every seed:
     they are frozen, so their features are then computed once for all seeds. A random `E_d` still takes the
-    standardising constants of `init`, which are measured and not learned.
-
-    Raises:
-      UserError: as `finetuning_params`.
+    standardizing constants of `init`, which are measured and not learned. Raises UserError as `finetuning_params`.
     """
     switches = chosen(config.model)
     draw = jax.jit(lambda key: model.init(key, *finetune.example(config))["params"])
@@ -185,8 +172,14 @@ def encoders(config: ml_collections.ConfigDict, model) -> dict:
     if config.init:
         init = load_init(config)
         adopted = PRETRAINED - {RANDOM.get(switch) for switch in switches.items()}
-        if "restoration" in adopted:
-            _require_same_form(config, switches, chosen(init.config))
+        theirs = chosen(init.config)
+        differ = [key for key in RESTORER_FORM if switches[key] != theirs[key]]
+        if differ and "restoration" in adopted:
+            key = differ[0]
+            raise UserError(
+                f"{config.init}: its R was trained with model.{key}={theirs[key]}, but config.model.{key} is "
+                f"{switches[key]}; pretrain another with --config.model.{key}={switches[key]}"
+            )
         encoder = init.params["degradation_encoder"]
         measured = {name: value for name, value in encoder.items() if name.startswith("standardize_")}
         params["degradation_encoder"] = {**params["degradation_encoder"], **measured}
@@ -194,16 +187,7 @@ def encoders(config: ml_collections.ConfigDict, model) -> dict:
     return params
 
 
-def _require_same_form(config: ml_collections.ConfigDict, ours: Mapping, theirs: Mapping) -> None:
-    for key in RESTORER_FORM:
-        if ours[key] != theirs[key]:
-            raise UserError(
-                f"{config.init}: its R was trained with model.{key}={theirs[key]}, but config.model.{key} is "
-                f"{ours[key]}; pretrain another with --config.model.{key}={ours[key]}"
-            )
-
-
-def _backbone_weights(config: ml_collections.ConfigDict, backbone) -> dict:
+def _backbone_weights(config: ConfigDict, backbone) -> dict:
     """Public weights of the backbone, or {} for a ViT without a file."""
     if not isinstance(backbone, ViT):
         if config.backbone:
@@ -227,7 +211,7 @@ def measured_rows(source: Source) -> np.ndarray:
     return np.unique(np.linspace(0, len(source) - 1, MEASURED_IMAGES).astype(int))
 
 
-def measured_features(config: ml_collections.ConfigDict, model, params: dict, source: Source) -> Iterator[tuple]:
+def measured_features(config: ConfigDict, model: DRIQA, params: dict, source: Source) -> Iterator[tuple]:
     """Moments (B, F), cells (B, h, w, F') and valid (B, 2) of the measured images, in batches."""
     measured = Subset(source, measured_rows(source), "measured")
     batches = evaluation_batches(measured, finetune.view_rule(config, 1), tuple(config.view.canvas), 8)
@@ -243,21 +227,19 @@ def measured_features(config: ml_collections.ConfigDict, model, params: dict, so
 
 
 def standardized(params: dict, features: Iterable[tuple]) -> dict:
-    """Parameters whose standardising constants are the mean and deviation of every feature of the backbone.
+    """Parameters whose standardizing constants are the mean and deviation of every feature of the backbone.
 
     `features`: moments, cells and valid in batches, as `measured_features` gives them.
     """
-    totals = None
-    for moments, cells, valid in features:
+
+    def sums(moments, cells, valid):
         grid = cells.shape[1:3]
         rows, cols = (np.arange(side)[None, :] < valid[:, i : i + 1] // STRIDE for i, side in enumerate(grid))
         inside = cells[rows[:, :, None] & cols[:, None, :]]
-        sums = {
-            "quality_encoder/standardize_vector": _sums(moments),
-            "quality_encoder/standardize_tokens": _sums(inside),
-        }
-        totals = sums if totals is None else jax.tree.map(np.add, totals, sums)
-    return _with_constants(params, totals)
+        layers = {"standardize_vector": moments, "standardize_tokens": inside}
+        return {f"quality_encoder/{layer}": _sums(x) for layer, x in layers.items()}
+
+    return _with_constants(params, itertools.starmap(sums, features))
 
 
 def _sums(x) -> tuple[int, np.ndarray, np.ndarray]:
@@ -266,12 +248,13 @@ def _sums(x) -> tuple[int, np.ndarray, np.ndarray]:
     return len(x), x.sum(axis=0), np.square(x).sum(axis=0)
 
 
-def _with_constants(params: dict, totals: Mapping[str, tuple]) -> dict:
-    """Parameters with the constants of standardising layers, by path, from the sums over rows."""
+def _with_constants(params: dict, sums: Iterable[Mapping[str, tuple]]) -> dict:
+    """Parameters with the constants of standardizing layers, by path, from the sums over the rows of each batch."""
     flat = flatten(params)
+    totals = functools.reduce(functools.partial(jax.tree.map, np.add), sums)
     for module, (count, first, second) in totals.items():
         mean = first / count
         deviation = np.sqrt(np.maximum(second / count - mean**2, 0.0))
         flat[f"{module}/shift"] = mean.astype(np.float32)
         flat[f"{module}/scale"] = (1.0 / (deviation + 1e-3)).astype(np.float32)
-    return merge(flat)
+    return unflatten(flat)

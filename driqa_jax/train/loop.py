@@ -13,26 +13,26 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
-import ml_collections
 import optax
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints import state
-from driqa_jax.checkpoints.manager import Checkpoints
+from driqa_jax.checkpoints.manager import Checkpoints, TrainState, create
+from driqa_jax.checkpoints.weights import unflatten
 from driqa_jax.data.label_tables import in_config
 from driqa_jax.data.open import open_configured
 from driqa_jax.data.source import Source
 from driqa_jax.data.split_file import Split
 from driqa_jax.data.splits import require_separate_contents, select
 from driqa_jax.distributed import processes
-from driqa_jax.errors import UnreadableImage, UserError
+from driqa_jax.distributed.processes import Interrupt
+from driqa_jax.errors import UnreadableImage, UserError, require_choice, user_errors
 from driqa_jax.inference.conformal import lacking
 from driqa_jax.io import write_text
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import initialization, optim
-from driqa_jax.train.config import fixed_on_resume
-from driqa_jax.train.preemption import Interrupt
+from driqa_jax.train.config import fixed_on_resume, require_same
 from driqa_jax.train.stages.registry import STAGES, Stage
 from driqa_jax.train.step import NONFINITE, make_step, nonfinite_name
 from driqa_jax.train.telemetry import Chrono, MetricLog, Profile, save_curves
@@ -40,6 +40,10 @@ from driqa_jax.train.telemetry import Chrono, MetricLog, Profile, save_curves
 
 def _ignore(*unused) -> None:
     pass
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Hooks:
 class Setup(NamedTuple):
     """What is fixed while the loop runs; `config` is completed by `initialization.with_model`, `steps` the length."""
 
-    config: ml_collections.FrozenConfigDict
+    config: FrozenConfigDict
     stage: Stage
     mesh: jax.sharding.Mesh
     folder: pathlib.Path
@@ -73,16 +77,11 @@ class Setup(NamedTuple):
     steps: int
 
 
-def train(
-    config: ml_collections.ConfigDict, workdir: str, hooks: Hooks | None = None, stage: Stage | None = None
-) -> int:
+def train(config: ConfigDict, workdir: str, hooks: Hooks | None = None, stage: Stage | None = None) -> int:
     """Train from the start or from the newest checkpoint in `workdir`; `stage` replaces the one in `config.stage`.
 
-    Returns:
-      The exit code, after saving: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if a value is not finite.
-
-    Raises:
-      UserError: the configuration is invalid, or `workdir` holds a run of another configuration.
+    Returns the exit code, after saving: 0 at the end, 143 after SIGTERM, 130 after Ctrl-C, 1 if a value is not finite.
+    Raises UserError if the configuration is invalid, or if `workdir` holds a run of another configuration.
     """
     setup, hooks = _set_up(config, workdir, stage), hooks or Hooks()
     run = _initial_state(setup)
@@ -112,7 +111,7 @@ def train(
             if step > start and (done or _divides(config.eval_every, step)) and not (code := int(run.nonfinite_code)):
                 jax.block_until_ready(run)
                 with chrono.paused():
-                    averaged = state.merge(run.ema, run.frozen)
+                    averaged = unflatten(run.ema, run.frozen)
                     values = validate(averaged, setup.val_source)
                     log.write(step, values)
                     hooks.on_eval(step, averaged, values)
@@ -135,11 +134,10 @@ def train(
                 run, metrics = train_step(run, distributed.place_batch(batch, setup.mesh))
             hooks.on_step(step, metrics)
             step += 1
+            chrono.count(config.batch_size)
             if step == start + 1:
                 jax.block_until_ready(run)
                 chrono.restart()  # the first step includes compilation
-            else:
-                chrono.count(config.batch_size)
             # ---- log
             if step % config.log_every == 0 or step == steps:
                 # The code of the previous line has arrived by now, so the host does not wait for the step just sent.
@@ -151,8 +149,14 @@ def train(
         if jax.process_index() == 0:
             save_curves(setup.folder)
     if code:
-        return _report_nonfinite(step + 1, nonfinite_name(code, metrics, run.trainable))
-    return _report_stop(interrupt.exit_code, step, steps)
+        _report(
+            f"step {step + 1}: {nonfinite_name(code, metrics, run.trainable)} is not finite; the state before it is "
+            "saved. The same command repeats the step; a smaller config.optim.lr needs a new --workdir"
+        )
+        return 1
+    if interrupt.exit_code:
+        _report(f"stopped at step {step} of {steps}, saved")
+    return interrupt.exit_code
 
 
 @contextlib.contextmanager
@@ -173,22 +177,7 @@ def _saved_if_unreadable(unsaved: Callable[[], bool], *rescue: Callable[[], None
         ) from error
 
 
-def _report_stop(exit_code: int, step: int, steps: int) -> int:
-    if exit_code:
-        print(f"stopped at step {step} of {steps}, saved", file=sys.stderr)
-    return exit_code
-
-
-def _report_nonfinite(step: int, name: str) -> int:
-    print(
-        f"step {step}: {name} is not finite; the state before it is saved. The same command repeats the step; a "
-        "smaller config.optim.lr needs a new --workdir",
-        file=sys.stderr,
-    )
-    return 1
-
-
-def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None) -> Setup:
+def _set_up(config: ConfigDict, workdir: str, stage: Stage | None) -> Setup:
     mesh = distributed.make_mesh()
     _require_valid(config, mesh)
     stage, folder, first = stage or STAGES[config.stage], pathlib.Path(workdir), jax.process_index() == 0
@@ -201,58 +190,51 @@ def _set_up(config: ml_collections.ConfigDict, workdir: str, stage: Stage | None
     train_source, val_source = sources(config)
     overlap = 0 if begun else initialization.validation_overlap(config, lambda: opened(config)[0], val_source)
     if overlap and first:
-        print(
+        _report(
             f"warning: {config.init} was trained on {overlap} of the {len(val_source)} validation images "
-            "(config.data.fold selects them), so the validation metrics are too optimistic",
-            file=sys.stderr,
+            "(config.data.fold selects them), so the validation metrics are too optimistic"
         )
     steps = config.steps or max(1, round(config.epochs * len(train_source) / config.batch_size))
     if first:
-        print(
+        _report(
             f"{config.stage}: {len(train_source)} images, {len(val_source)} for validation, {steps} steps of "
             f"{config.batch_size} on {mesh.size} {jax.devices()[0].platform} device(s), {jax.process_count()} "
-            "process(es)",
-            file=sys.stderr,
+            "process(es)"
         )
-        for line in (train_source.labels_from, lacking(len(val_source)) if stage.predict else ""):
-            if line:
-                print(line, file=sys.stderr)
+        for line in filter(None, (train_source.labels_from, lacking(len(val_source)) if stage.predict else "")):
+            _report(line)
 
-    try:
+    with user_errors("config.{}"):
         model = build_model(config.model, config.remat)
-    except ValueError as error:
-        raise UserError(f"config.{error}") from None
     optimizer = optim.make_optimizer(config.optim, steps)
     return Setup(config, stage, mesh, folder, checkpoints, train_source, val_source, model, optimizer, steps)
 
 
-def _require_valid(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def _require_valid(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
     if config.batch_size % mesh.size:
         raise UserError(f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices")
-    choices = {"parallel": distributed.EXECUTORS, "compute": COMPUTE, "stage": STAGES}
-    for key, allowed in choices.items():
-        if config[key] not in allowed:
-            raise UserError(f"config.{key} must be one of {', '.join(allowed)}, got {config[key]!r}")
+    for key, choices in {"parallel": distributed.EXECUTORS, "compute": COMPUTE, "stage": STAGES}.items():
+        require_choice(key, config[key], choices)
     if config.accumulate < 1:
         raise UserError(f"config.accumulate must be at least 1 (the whole batch in one part), got {config.accumulate}")
 
 
-def _initial_state(setup: Setup) -> state.TrainState:
+def _initial_state(setup: Setup) -> TrainState:
     """The state of the newest checkpoint, or a new one, on all devices."""
     config, checkpoints = setup.config, setup.checkpoints
 
-    def create(params):
-        return state.create(params, lambda path: optim.is_trained(config, path), setup.optimizer)
+    def first(params):
+        return create(params, lambda path: optim.is_trained(config, path), setup.optimizer)
 
     if checkpoints.latest() is None:
         params = setup.stage.params(config, setup.model, setup.train_source)
-        run = distributed.replicate(create(params), setup.mesh)
+        run = distributed.replicate(first(params), setup.mesh)
         if not run.trainable:
             raise UserError(f"config.optim.frozen leaves no parameter for the stage {config.stage!r} to train")
         return run
-    run = checkpoints.restore(jax.eval_shape(create, checkpoints.shapes()), distributed.everywhere(setup.mesh))
+    run = checkpoints.restore(jax.eval_shape(first, checkpoints.shapes()), distributed.everywhere(setup.mesh))
     if jax.process_index() == 0:
-        print(f"resumed at step {int(run.step)}", file=sys.stderr)
+        _report(f"resumed at step {int(run.step)}")
     return run
 
 
@@ -266,7 +248,7 @@ def _compiled_step(setup: Setup) -> Callable:
 class _SaveSchedule:
     """When to save: every `config.checkpoint.minutes`, and every `config.checkpoint.steps` steps."""
 
-    def __init__(self, config: ml_collections.ConfigDict):
+    def __init__(self, config: ConfigDict):
         self._config = config
         self.saved()
 
@@ -287,7 +269,7 @@ def _divides(interval: int, step: int) -> bool:
     return bool(interval) and step % interval == 0
 
 
-def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
+def opened(config: ConfigDict) -> tuple[Source, bool]:
     """The configured data with their split, and whether the split is the official one. Raises as opening does."""
     data = config.data
     source = open_configured(data, in_config)
@@ -297,36 +279,22 @@ def opened(config: ml_collections.ConfigDict) -> tuple[Source, bool]:
     return split.assigned(source), split.official
 
 
-def sources(config: ml_collections.ConfigDict) -> tuple[Source, Source]:
-    """The training and the validation part of the configured data.
-
-    Raises:
-      UserError: the data cannot be opened; the message says what to change.
-    """
+def sources(config: ConfigDict) -> tuple[Source, Source]:
+    """The training and the validation part of the configured data. Raises UserError if the data cannot be opened."""
     data = config.data
-    try:
+    with user_errors():
         source, official = opened(config)
         floor = data.min_mos or None
         parts = select(source, data.train, data.fold, floor), select(source, data.val, data.fold, floor)
         if shared := require_separate_contents(source, *parts, official):
-            print(f"warning: {shared}", file=sys.stderr)
+            _report(f"warning: {shared}")
         return parts
-    except (ValueError, FileNotFoundError) as error:
-        raise UserError(str(error)) from error
 
 
-def _claim(folder: pathlib.Path, config: ml_collections.ConfigDict, begun: bool, first: bool) -> None:
+def _claim(folder: pathlib.Path, config: ConfigDict, begun: bool, first: bool) -> None:
     """Write the configuration into a workdir; raise UserError if it holds a checkpoint of another configuration."""
-    path = folder / "config.json"
-    text = json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
-    if not begun or not path.exists():
-        if first:
-            write_text(path, text)
-        return
-    before, now = (fixed_on_resume(json.loads(each)) for each in (path.read_text(), text))
-    changed = sorted(key for key in before.keys() | now.keys() if now.get(key) != before.get(key))
-    if changed:
-        raise UserError(
-            f"{folder} holds a run of another configuration (it differs in {', '.join(changed)}); "
-            "set another --workdir, or use the same configuration to resume"
-        )
+    path, text = folder / "config.json", json.dumps(config.to_dict(), indent=1, sort_keys=True) + "\n"
+    if begun and path.exists():
+        require_same(*(fixed_on_resume(json.loads(each)) for each in (path.read_text(), text)), folder)
+    elif first:
+        write_text(path, text)

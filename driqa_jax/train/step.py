@@ -18,7 +18,8 @@ import optax
 from jax import lax
 
 from driqa_jax import distributed
-from driqa_jax.checkpoints.state import TrainState, merge
+from driqa_jax.checkpoints.manager import TrainState
+from driqa_jax.checkpoints.weights import unflatten
 from driqa_jax.errors import UserError
 from driqa_jax.models import precision
 from driqa_jax.train import optim
@@ -41,29 +42,32 @@ class Loss(NamedTuple):
     group_size: int = 1
     why_whole: str = ""
 
-    def __call__(self, params: dict, batch: dict, step) -> tuple[jax.Array, dict]:
+    def __call__(self, params: dict, batch: dict, step: jax.Array | int) -> tuple[jax.Array, dict]:
         """The loss of the whole batch in one pass."""
         return self.compare(*self.read(params, batch, step), batch, step)
 
 
 def value_and_grad(loss: Loss, params_of: Callable, parts: int) -> Callable:
-    """The value, terms and gradients of a loss from `parts` parts of this device's batch.
+    """The value, terms and gradients of a loss from `parts` parts of this device's batch; 1 reads it in one pass.
 
-    Args:
-      loss: the stage's loss.
-      params_of: trainable -> the nested parameters that `loss` takes.
-      parts: 1 reads the whole batch in one pass.
+    `params_of`: trainable -> the nested parameters that `loss` takes.
 
-    Returns:
-      (trainable, batch, step) -> ((value, terms), gradients); equal for any number of parts up to rounding. It raises
-      UserError if the batch cannot be split into that many parts.
+    Returns (trainable, batch, step) -> ((value, terms), gradients), equal for any number of parts up to rounding. It
+    raises UserError if the batch cannot be split into that many parts.
     """
 
     def in_one_pass(trainable, batch, step):
         return jax.value_and_grad(lambda x: loss(params_of(x), batch, step), has_aux=True)(trainable)
 
     def in_parts(trainable, batch, step):
-        _require_parts(loss, next(iter(batch.values())).shape[0], parts)
+        count = next(iter(batch.values())).shape[0]
+        if not loss.group_size:
+            raise UserError(f"config.accumulate={parts}: {loss.why_whole}")
+        if count % (parts * loss.group_size):
+            raise UserError(
+                f"config.accumulate={parts} does not divide the {count} examples of a device into equal parts of whole "
+                f"groups of {loss.group_size}; set config.batch_size to a multiple of devices * accumulate * group"
+            )
 
         def read(trainable, part):
             return loss.read(params_of(trainable), part, step)
@@ -91,7 +95,6 @@ def make_step(
     If the loss or a gradient is not finite, only `nonfinite_code` of the state changes.
 
     Args:
-      loss: the stage's loss.
       optimizer: works on flat parameters.
       ema: decay of the average.
       compute: "float32" or "bfloat16", the model's dtype; parameters, gradients, losses and state stay float32.
@@ -100,7 +103,7 @@ def make_step(
 
     def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         def params_of(trainable):
-            return merge(precision.cast(trainable, compute), precision.cast(state.frozen, compute))
+            return unflatten(precision.cast(trainable, compute), precision.cast(state.frozen, compute))
 
         gradients = value_and_grad(loss, params_of, accumulate)
         (value, terms), grads = gradients(state.trainable, batch, state.step)
@@ -111,14 +114,10 @@ def make_step(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.trainable)
         trainable = optax.apply_updates(state.trainable, updates)
         average = optim.average(state.ema, trainable, ema, state.step)
-        kept = jax.tree.map(
-            lambda new, old: jnp.where(code == 0, new, old),
-            (state.step + 1, trainable, average, opt_state),
-            (state.step, state.trainable, state.ema, state.opt_state),
-        )
-        number, trainable, average, opt_state = kept
+        after = state._replace(step=state.step + 1, trainable=trainable, ema=average, opt_state=opt_state)
+        kept = jax.tree.map(lambda new, old: jnp.where(code == 0, new, old), after, state)
         metrics = {**terms, NORM: jnp.sqrt(squared.sum()), NONFINITE: code}
-        return TrainState(number, trainable, state.frozen, average, opt_state, code), metrics
+        return kept._replace(frozen=state.frozen, nonfinite_code=code), metrics
 
     return step
 
@@ -131,10 +130,7 @@ def squared_norms(grads: dict[str, jax.Array]) -> jax.Array:
 def nonfinite_code(before: jax.Array, terms: dict[str, jax.Array], squared: jax.Array) -> jax.Array:
     """int32: 0 while everything is finite, else the number (from 1) of the first non-finite quantity, which stays.
 
-    Args:
-      before: the code so far.
-      terms: scalars, the loss and its terms.
-      squared: (N,) from `squared_norms`.
+    `before`: the code so far. `terms`: scalars, the loss and its terms. `squared`: (N,) from `squared_norms`.
     """
     values = jnp.concatenate([jnp.stack([terms[name] for name in sorted(terms)]), squared])
     bad = ~jnp.isfinite(values)
@@ -147,16 +143,6 @@ def nonfinite_name(code: int, metrics: Iterable[str], paths: Iterable[str]) -> s
     if code <= len(terms):
         return f"the loss term {terms[code - 1]!r}"
     return f"the gradient of {paths[code - 1 - len(terms)]}"
-
-
-def _require_parts(loss: Loss, count: int, parts: int) -> None:
-    if not loss.group_size:
-        raise UserError(f"config.accumulate={parts}: {loss.why_whole}")
-    if count % (parts * loss.group_size):
-        raise UserError(
-            f"config.accumulate={parts} does not divide the {count} examples of a device into equal parts of whole "
-            f"groups of {loss.group_size}; set config.batch_size to a multiple of devices * accumulate * group"
-        )
 
 
 def _split(tree, parts: int):

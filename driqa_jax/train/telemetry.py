@@ -1,5 +1,7 @@
 """What a run reports: metrics.jsonl, standard error, TensorBoard, curves, throughput and profiler traces."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib.util
 import json
@@ -7,12 +9,17 @@ import math
 import pathlib
 import sys
 import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_errors, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 NOT_CURVES = ("step", "images_per_second")
 _ADVICE = "fix that and run the same command to resume"
@@ -22,10 +29,8 @@ CURVE_WINDOWS = 50  # the moving mean of a curve covers this fraction of the run
 class MetricLog:
     """`workdir/metrics.jsonl` in the order of the steps, and `workdir/tensorboard` if tensorboardX is installed.
 
-    A resumed run drops the lines after the step that it starts from, and a line that a kill cut short.
-
-    Raises:
-      UserError: a file cannot be written, in the constructor and in all methods; checkpoints are not affected.
+    A resumed run drops the lines after the step that it starts from, and a line that a kill cut short. All methods
+    raise UserError if a file cannot be written; checkpoints are not affected.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
@@ -34,8 +39,7 @@ class MetricLog:
             return
         path = workdir / "metrics.jsonl"
         text = path.read_text(errors="replace") if path.exists() else ""
-        kept = [line for line in text.splitlines() if _step_of(line) <= start_step]
-        write_text(path, "".join(line + "\n" for line in kept))
+        write_text(path, "".join(f"{line}\n" for line, row in _complete_lines(text) if row["step"] <= start_step))
         self._path, self._file = path, path.open("a")
         if tensorboard_installed():
             with write_errors(workdir / "tensorboard", _ADVICE):
@@ -81,14 +85,9 @@ class MetricLog:
 class EventLog:
     """TensorBoard scalars in a new event file of `folder`, without TensorFlow; `write` returns once they are on disk.
 
-    The library's `SummaryWriter` is not used: its thread dies with the first failed write, such as on a full disk, and
-    the next write then waits forever.
-
-    Args:
-      start_step: TensorBoard hides what an earlier run wrote after this step.
-
-    Raises:
-      OSError: a file cannot be written, in the constructor and in all methods.
+    TensorBoard hides what an earlier run wrote after `start_step`. All methods raise OSError if a file cannot be
+    written. The library's `SummaryWriter` is not used: its thread dies with the first failed write, such as on a full
+    disk, and the next write then waits forever.
     """
 
     def __init__(self, folder: pathlib.Path, start_step: int):
@@ -104,8 +103,8 @@ class EventLog:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
 
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
-        self._file.write_event(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
+        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+        self._file.write_event(Event(step=step, wall_time=time.time(), summary=summary))
         self._file.flush()
 
     def close(self) -> None:
@@ -136,7 +135,7 @@ class Chrono:
         self._examples += examples
 
     @contextlib.contextmanager
-    def paused(self):
+    def paused(self) -> Iterator[None]:
         """Exclude the time of this block."""
         start = time.monotonic()
         yield
@@ -153,8 +152,7 @@ class Chrono:
 class Profile:
     """A profiler trace of `span[1]` steps from step `span[0]` on, written to `folder`; () traces none.
 
-    Raises:
-      UserError: `span` is neither empty nor (first step >= 0, number of steps >= 1).
+    Raises UserError if `span` is neither empty nor (first step >= 0, number of steps >= 1).
     """
 
     def __init__(self, folder: pathlib.Path, span: tuple[int, ...]):
@@ -162,7 +160,7 @@ class Profile:
             raise UserError(f"config.profile must be (first step, number of steps), as (10, 3), or (); got {span!r}")
         self._folder, self._span, self._active = folder, span, False
 
-    def before(self, step: int, state) -> None:
+    def before(self, step: int, state: Any) -> None:
         """Call before step `step` (from 0) is dispatched; `state` is its input."""
         if not self._span:
             return
@@ -173,7 +171,7 @@ class Profile:
             jax.profiler.start_trace(str(self._folder))
             self._active = True
 
-    def stop(self, state) -> None:
+    def stop(self, state: Any) -> None:
         """End an active trace once its steps are done."""
         if self._active:
             jax.block_until_ready(state)
@@ -181,27 +179,24 @@ class Profile:
             self._active = False
 
 
-def draw_curves(metrics: pathlib.Path):
+def draw_curves(metrics: pathlib.Path) -> Figure:
     """A matplotlib Figure of a run's `metrics.jsonl`: one panel per quantity, validation as dots.
 
     Values of single steps are pale, their moving mean over a fiftieth of the run is dark. Incomplete lines and
     undefined values are skipped.
     """
-    from matplotlib.figure import Figure
+    # Imported here because matplotlib loads slowly and a run should start at once.
+    from driqa_jax.evaluation.figures import blank_figure
 
     series: dict[str, list[tuple[float, float]]] = {}
-    for line in metrics.read_text().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
+    for _, row in _complete_lines(metrics.read_text()):
         for name, value in row.items():
             if name not in NOT_CURVES and value is not None:
                 series.setdefault(name, []).append((row["step"], value))
     names = sorted(series, key=lambda name: (name.startswith("val_"), name))
     columns = 3
     rows = max(1, -(-len(names) // columns))
-    figure = Figure(figsize=(4 * columns, 2.6 * rows), layout="constrained")
+    figure = blank_figure(4 * columns, 2.6 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, name in zip(panels, names, strict=False):
         _draw_panel(axes, name, *np.array(series[name]).T)
@@ -226,14 +221,15 @@ def _draw_panel(axes, name: str, x: np.ndarray, y: np.ndarray) -> None:
 
 def save_curves(workdir: pathlib.Path) -> None:
     """Write `workdir/curves.png` from `workdir/metrics.jsonl`."""
-    # Imported here because matplotlib loads slowly and a run should start at once.
     from driqa_jax.evaluation.figures import save_figure
 
     save_figure(draw_curves(workdir / "metrics.jsonl"), workdir / "curves.png")
 
 
-def _step_of(line: str) -> float:
-    try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
-        return float("inf")  # an incomplete line of a killed run
+def _complete_lines(text: str) -> Iterator[tuple[str, dict]]:
+    """The lines of a log with their values, without those that a killed run left incomplete."""
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "step" in row:
+                yield line, row

@@ -4,15 +4,14 @@ The loader makes the twins, see `data.perturbed_pairs`. They have no part in the
 """
 
 import jax
-import ml_collections
+from ml_collections import ConfigDict
 
-from driqa_jax import losses
 from driqa_jax.data.perturbed_pairs import PREFIX, Twins
 from driqa_jax.data.views import ViewRule
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 
 
-def configured_twins(config: ml_collections.ConfigDict) -> Twins | None:
+def configured_twins(config: ConfigDict) -> Twins | None:
     """The twins that the loader must make; None if no loss reads them. Raises UserError for invalid settings."""
     if not config.loss.same:
         return None
@@ -22,29 +21,17 @@ def configured_twins(config: ml_collections.ConfigDict) -> Twins | None:
             f"config.twins.every={config.twins.every} does not divide what each of {jax.device_count()} devices reads "
             f"at a time; set config.batch_size to a multiple of {group}, or config.loss.same to 0"
         )
-    try:
+    with user_errors("config.twins.{}"):
         return Twins(**config.twins.to_dict())
-    except ValueError as error:
-        raise UserError(f"config.twins.{error}") from None
 
 
-def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) -> dict[str, jax.Array]:
+def views(config: ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> dict[str, jax.Array]:
     """The views of the batch's twins, and the `index` of the image of each."""
     del rule, step
     twins = {name.removeprefix(PREFIX): x for name, x in batch.items() if name.startswith(PREFIX)}
     return twins | {"index": batch["index"][:: config.twins.every]}
 
 
-def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> dict[str, jax.Array]:
-    """MOS (P,) of the images and of their twins."""
-    return {"image": own[:: config.twins.every], "twin": made}
-
-
-def compare(scores: dict[str, jax.Array]) -> jax.Array:
-    """The mean absolute difference in MOS."""
-    return losses.mos_l1(scores["twin"], scores["image"])
-
-
-def group_size(config: ml_collections.ConfigDict) -> int:
-    """One twin per group of this many consecutive examples."""
-    return config.twins.every
+def read(config: ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """MOS (P,) of the twins and of their images."""
+    return made, own[:: config.twins.every]

@@ -9,10 +9,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
-from driqa_jax import degradations, losses
+from driqa_jax import degradations
 from driqa_jax.data.views import ViewRule
 from driqa_jax.degradations import DEGRADATIONS, NAMES, Chain
 from driqa_jax.degradations.recipes import BADLY_RESTORED
@@ -50,8 +50,9 @@ def draw(key: jax.Array, often: tuple[tuple[str, int], ...] = ()) -> tuple[jax.A
     return numbers[row], severities
 
 
-def require_often(often: tuple[tuple[str, int], ...]) -> None:
-    """Raises UserError unless `often` holds pairs of a type that can be drawn and a count, and leaves a type."""
+def require_valid(config: ConfigDict) -> None:
+    """Raises UserError unless `rank.often` holds pairs of a type that can be drawn and a count, and leaves a type."""
+    often = config.rank.often
     names = [entry.name for entry in _TYPES]
     for pair in often:
         good = isinstance(pair, (tuple, list)) and len(pair) == 2 and pair[0] in names and type(pair[1]) is int
@@ -64,40 +65,23 @@ def require_often(often: tuple[tuple[str, int], ...]) -> None:
         raise UserError("config.rank.often leaves no type to draw; give one of them more than 0")
 
 
-def require_valid(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError for an invalid `config.rank.often`."""
-    require_often(config.rank.often)
-
-
-def require_pairs(config: ml_collections.ConfigDict, count: int) -> None:
-    """Raises UserError unless a device's `count` examples are whole groups of `config.rank.every`."""
-    if config.rank.every < 1 or count % config.rank.every:
-        raise UserError(
-            f"config.rank.every={config.rank.every} does not divide the {count} examples a device reads at a time; "
-            "set config.batch_size to a multiple of devices * accumulate * every, or config.loss.rank to 0"
-        )
-
-
-def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) -> dict[str, jax.Array]:
+def views(config: ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> dict[str, jax.Array]:
     """Views of the 2 P images of the batch's pairs, the better ones first.
 
     The first tile of every `config.rank.every`-th example makes a pair. The draw depends only on (seed, step, index);
     both images of a pair share it.
 
-    Args:
-      rule: the rule of the batch's views.
-      batch: `whole` uint8 (B, H, W, 3), `tiles` uint8 (B, K, S, S, 3), `index` int32 (B,).
-
-    Returns:
-      `whole`, `valid`, `tiles` and `tile_boxes`, as `data.views.make_view` gives them for an S x S image, and the
-      `index` of the example of each.
-
-    Raises:
-      UserError: B is not a multiple of `config.rank.every`.
+    `batch`: `whole` uint8 (B, H, W, 3), `tiles` uint8 (B, K, S, S, 3) and `index` int32 (B,), made with `rule`. Returns
+    `whole`, `valid`, `tiles` and `tile_boxes`, as `data.views.make_view` gives them for an S x S image, and the `index`
+    of the example of each. Raises UserError if B is not a multiple of `config.rank.every`.
     """
-    require_pairs(config, batch["index"].shape[0])
-    crops = batch["tiles"][:: config.rank.every, 0]
-    index = batch["index"][:: config.rank.every]
+    every, count = config.rank.every, batch["index"].shape[0]
+    if every < 1 or count % every:
+        raise UserError(
+            f"config.rank.every={every} does not divide the {count} examples a device reads at a time; "
+            "set config.batch_size to a multiple of devices * accumulate * every, or config.loss.rank to 0"
+        )
+    crops, index = batch["tiles"][::every, 0], batch["index"][::every]
     draw_keys = rng.per_example(rng.stream(config.seed, "rank", step), index)
     types, severities = jax.vmap(lambda key: draw(key, config.rank.often))(draw_keys)
     keys = rng.per_example(rng.stream(config.seed, "rank degradation", step), index)
@@ -114,21 +98,11 @@ def views(config: ml_collections.ConfigDict, rule: ViewRule, batch: dict, step) 
     return {**_views_of(images, rule, batch), "index": jnp.concatenate([index, index])}
 
 
-def read(config: ml_collections.ConfigDict, own: jax.Array, made: jax.Array) -> dict[str, jax.Array]:
+def read(config: ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
     """MOS (P,) of the better and of the worse images."""
     del config, own
     better, worse = jnp.split(made, 2)
-    return {"better": better, "worse": worse}
-
-
-def compare(scores: dict[str, jax.Array]) -> jax.Array:
-    """The hinge loss of the pairs."""
-    return losses.rank_hinge(scores["better"], scores["worse"])
-
-
-def group_size(config: ml_collections.ConfigDict) -> int:
-    """One pair per group of this many consecutive examples."""
-    return config.rank.every
+    return better, worse
 
 
 def _views_of(images, rule, batch):

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax import losses
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, require_choice
 
+Arrays = dict[str, jax.Array]
 CHOICES = (*losses.RS_LOSSES, "none")
 
 
@@ -24,13 +25,13 @@ class RSTerm(NamedTuple):
     compare: Callable
 
 
-def projections(batch, out, look) -> dict[str, jax.Array]:
+def projections(batch: Arrays, out: Arrays, look: Callable) -> Arrays:
     """`rs_q` and `rs_d`, (B, C) each."""
     del batch, look
     return {key: out[key] for key in ("rs_q", "rs_d")}
 
 
-def soft_nce(weights, arrays, percentile, dataset) -> jax.Array:
+def soft_nce(weights: ConfigDict, arrays: Arrays, percentile: jax.Array, dataset: jax.Array) -> jax.Array:
     """The agreement of the projections, see `losses.soft_nce`."""
     rs_q, rs_d = arrays["rs_q"], arrays["rs_d"]
     return losses.soft_nce(rs_q, rs_d, percentile, dataset, tau=weights.rs_tau, sigma=weights.rs_sigma)
@@ -39,7 +40,7 @@ def soft_nce(weights, arrays, percentile, dataset) -> jax.Array:
 _TWO_VIEW_KEYS = ("q_tilde", "d_tilde")
 
 
-def two_views(batch, out, look) -> dict[str, jax.Array]:
+def two_views(batch: Arrays, out: Arrays, look: Callable) -> Arrays:
     """`q~` and `d~`, and with the prefix `other_` the same of the mirrored image."""
     other = look(mirrored(batch))
     # The loss stops these gradients too. Stopping them here saves a backward pass of zeros through parts of a batch.
@@ -47,7 +48,7 @@ def two_views(batch, out, look) -> dict[str, jax.Array]:
     return {key: out[key] for key in _TWO_VIEW_KEYS} | others
 
 
-def ratio(weights, arrays, percentile, dataset) -> jax.Array:
+def ratio(weights: ConfigDict, arrays: Arrays, percentile: jax.Array, dataset: jax.Array) -> jax.Array:
     """The mean of `losses.ratio` over `q~` and `d~`."""
     del weights
     return sum(losses.ratio(arrays[key], arrays[f"other_{key}"], percentile, dataset) for key in _TWO_VIEW_KEYS) / 2
@@ -67,10 +68,10 @@ _UNSUPPORTED = {
 }
 
 
-def selected(config: ml_collections.ConfigDict, terms: dict[str, RSTerm]) -> RSTerm:
+def selected(config: ConfigDict, terms: dict[str, RSTerm]) -> RSTerm:
     """The one of `terms` that `config.loss.rs` names. Raises UserError for a name that this stage does not support."""
     name = config.loss.rs
-    require_known(config)
+    require_choice("loss.rs", name, CHOICES)
     if name not in terms:
         raise UserError(
             f"config.loss.rs={name!r} {_UNSUPPORTED[name]}; in this stage it must be one of {', '.join(terms)}"
@@ -78,13 +79,7 @@ def selected(config: ml_collections.ConfigDict, terms: dict[str, RSTerm]) -> RST
     return terms[name]
 
 
-def require_known(config: ml_collections.ConfigDict) -> None:
-    """Raises UserError if `config.loss.rs` is not one of `CHOICES`."""
-    if config.loss.rs not in CHOICES:
-        raise UserError(f"config.loss.rs must be one of {', '.join(CHOICES)}, got {config.loss.rs!r}")
-
-
-def mirrored(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def mirrored(batch: Arrays) -> Arrays:
     """A batch of `pipeline.finetune_batches` with every image mirrored left to right and the labels unchanged."""
     whole, width = batch["whole"], batch["whole"].shape[2]
     columns = batch["valid"][:, 1:] - 1 - jnp.arange(width)[None, :]

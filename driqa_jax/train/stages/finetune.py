@@ -1,16 +1,20 @@
 """Stage 2: `E_q`, the interaction and the predictor learn human scores; `E_d` and `R` are frozen."""
 
+from collections.abc import Callable, Iterator
+
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from ml_collections import ConfigDict
 
 from driqa_jax import distributed, losses
 from driqa_jax.data.perturbed_pairs import FINEST
-from driqa_jax.data.pipeline import finetune_batches
+from driqa_jax.data.pipeline import Batch, evaluation_batches, finetune_batches
+from driqa_jax.data.source import Source
 from driqa_jax.data.views import ViewRule
-from driqa_jax.errors import UserError
+from driqa_jax.errors import UserError, user_errors
 from driqa_jax.models.ablations import chosen
+from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import rng
 from driqa_jax.train.auxiliary import consistency, registry, rs_terms
 from driqa_jax.train.step import Loss
@@ -18,14 +22,12 @@ from driqa_jax.train.step import Loss
 INPUTS = ("whole", "valid", "tiles", "tile_boxes", "index")
 
 
-def view_rule(config: ml_collections.ConfigDict, tiles: int) -> ViewRule:
+def view_rule(config: ConfigDict, tiles: int) -> ViewRule:
     """The view rule of a configuration with this many tiles. Raises UserError for an invalid one."""
     tile = config.view.tile
-    canvases = {"crop": {"canvases": ((tile, tile),)}}.get(config.view.kind, {})
-    try:
+    canvases = {"canvases": ((tile, tile),)} if config.view.kind == "crop" else {}
+    with user_errors("config.view: {}"):
         return ViewRule(short=config.view.short, tile=tile, tiles=tiles, kind=config.view.kind, **canvases)
-    except ValueError as error:
-        raise UserError(f"config.view: {error}") from None
 
 
 def as_inputs(batch: dict) -> tuple:
@@ -33,8 +35,8 @@ def as_inputs(batch: dict) -> tuple:
     return batch["whole"] / 255.0, batch["valid"], batch["tiles"] / 255.0, batch["tile_boxes"]
 
 
-def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
-    """The endless stream of batches, from any step.
+def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
+    """The endless stream of batches; `place`: start_step, process_index, process_count.
 
     Raises UserError for an invalid `config.view.shrink` or `quality`, or if an image has no score.
     """
@@ -44,34 +46,24 @@ def batches(config: ml_collections.ConfigDict, source, start_step: int, process_
     if not 1 <= quality <= FINEST and quality != 100:
         raise UserError(f"config.view.quality must be 1 to {FINEST}, or 100 to encode nothing, got {quality}")
     require_scores(source)
+    rule, canvas = view_rule(config, config.view.tiles), tuple(config.view.canvas)
+    changes = {"shrink": config.view.shrink, "quality": quality, "twins": consistency.configured_twins(config)}
     return finetune_batches(
-        source,
-        view_rule(config, config.view.tiles),
-        tuple(config.view.canvas),
-        config.batch_size,
-        config.seed,
-        start_step,
-        process_index,
-        process_count,
-        config.data.threads,
-        shrink=config.view.shrink,
-        quality=quality,
-        twins=consistency.configured_twins(config),
+        source, rule, canvas, config.batch_size, config.seed, *place, config.data.threads, **changes
     )
 
 
-def require_scores(source) -> None:
+def require_scores(source: Source) -> None:
     """Raises UserError if an image of the source has no score."""
     unscored = int((~np.isfinite(source.column("mos"))).sum())
     if unscored:
         raise UserError(f"{source.name}: {unscored} of {len(source)} images have no score to learn from")
 
 
-def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
+def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """`L_mos`, and by their weights `L_plcc, L_RS, L_aux, L_rank, L_same`, on the global batch; see docs/METHOD.md.
 
-    Raises:
-      UserError: an RS loss that this stage does not support, or an invalid setting of an auxiliary loss.
+    Raises UserError for an RS loss that this stage does not support, or an invalid setting of an auxiliary loss.
     """
     for auxiliary in registry.active(config).values():
         auxiliary.require_valid(config)
@@ -82,7 +74,7 @@ def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
     return loss_of(config, look, rs_terms.selected(config, rs_terms.OF_SCORES), view_rule(config, config.view.tiles))
 
 
-def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs_terms.RSTerm, rule: ViewRule | None = None) -> Loss:
+def loss_of(config: ConfigDict, look: Callable, rs_term: rs_terms.RSTerm, rule: ViewRule | None = None) -> Loss:
     """The loss of scores for any model.
 
     Args:
@@ -118,7 +110,7 @@ def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs_terms.RSTerm, r
             "rs": rs_term.compare(weights, readings, percentile, dataset),
             "aux": losses.mos_l1(readings["aux"], label),
         }
-        terms |= {name: loss.compare(readings[name]) for name, loss in auxiliary.items()}
+        terms |= {name: loss.compare(*readings[name]) for name, loss in auxiliary.items()}
         value = (
             weights.mos * terms["mos"]
             + weights.plcc * terms["plcc"]
@@ -138,8 +130,28 @@ def loss_of(config: ml_collections.ConfigDict, look, rs_term: rs_terms.RSTerm, r
     )
 
 
-def example(config: ml_collections.ConfigDict) -> tuple:
-    """The smallest valid inputs, for initialising parameters."""
+def predict(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callable:
+    """(params, source) -> predicted and true MOS, (N,) float64 each, in the source's order."""
+    rule = view_rule(config, config.view.eval_tiles)
+    forward = jax.jit(lambda params, batch: model.apply({"params": params}, *as_inputs(batch))[0])
+    size = -(-config.batch_size // mesh.size) * mesh.size
+
+    def run(params, source):
+        predictions, labels = [], []
+        host, hosts, threads = jax.process_index(), jax.process_count(), config.data.threads
+        for batch in evaluation_batches(source, rule, tuple(config.view.canvas), size, 0, host, hosts, threads):
+            placed = distributed.place_batch(batch, mesh)
+            outputs = forward(params, placed), placed["mos"], placed["real"]
+            mos, label, real = (distributed.to_host(x) for x in outputs)
+            predictions.append(mos[real > 0])
+            labels.append(label[real > 0])
+        return np.concatenate(predictions).astype(np.float64), np.concatenate(labels).astype(np.float64)
+
+    return run
+
+
+def example(config: ConfigDict) -> tuple:
+    """The smallest valid inputs, for initializing parameters."""
     side = 32
     return (
         jnp.zeros((1, side, side, 3)),

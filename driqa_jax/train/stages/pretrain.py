@@ -1,44 +1,38 @@
 """Stage 0+1: `E_d`, its heads and `R` learn from degraded photographs, without human scores."""
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
-import ml_collections
+from ml_collections import ConfigDict
 
 from driqa_jax import degradations, distributed, losses
-from driqa_jax.data.pipeline import pretrain_batches
-from driqa_jax.errors import UserError
+from driqa_jax.data.pipeline import Batch, pretrain_batches
+from driqa_jax.data.source import Source
+from driqa_jax.errors import UserError, require_choice, user_errors
+from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import rng
 from driqa_jax.train.auxiliary import rs_terms
 from driqa_jax.train.step import Loss
 
 
-def batches(config: ml_collections.ConfigDict, source, start_step: int, process_index: int, process_count: int):
-    """The endless stream of batches, from any step."""
+def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
+    """The endless stream of batches; `place`: start_step, process_index, process_count."""
+    data = config.data
     return pretrain_batches(
-        source,
-        config.pretrain.crop,
-        config.batch_size,
-        config.seed,
-        start_step,
-        process_index,
-        process_count,
-        config.data.threads,
-        config.data.halve,
+        source, config.pretrain.crop, config.batch_size, config.seed, *place, data.threads, data.halve
     )
 
 
-def recipe(config: ml_collections.ConfigDict) -> degradations.Recipe | degradations.Mixture:
+def recipe(config: ConfigDict) -> degradations.Recipe | degradations.Mixture:
     """The recipe of a configuration. Raises UserError for an invalid one."""
-    try:
+    with user_errors("config.pretrain.{}"):
         return degradations.Recipe.from_config(config.pretrain.recipe.to_dict())
-    except ValueError as error:
-        raise UserError(f"config.pretrain.{error}") from error
 
 
 def degrade(
-    config: ml_collections.ConfigDict, photos: jax.Array, index: jax.Array, step
+    config: ConfigDict, photos: jax.Array, index: jax.Array, step: jax.Array | int
 ) -> tuple[jax.Array, degradations.Chain, jax.Array]:
     """Degrade the photos of one device with the chains of this step.
 
@@ -48,14 +42,12 @@ def degrade(
     Args:
       photos: (L, S, S, 3) float in [0, 1].
       index: (L,) int, the positions of the photos in the stream.
-      step: of the run.
 
     Returns:
       images (blocks, chains, photos, S, S, 3), the part on this device; their Chain, arrays (blocks, chains, steps);
       and the numbers of the blocks (blocks,) int, the same on all devices that share a block.
 
-    Raises:
-      UserError: the recipe is invalid, or a device would hold a part of a block.
+    Raises UserError if the recipe is invalid, or a device would hold a part of a block.
     """
     drawn = recipe(config)
     size = config.pretrain.block
@@ -77,21 +69,16 @@ def degrade(
     return jax.lax.map(apply, (keys, photos, chains, index)), chains, numbers
 
 
-def make_loss(config: ml_collections.ConfigDict, model) -> Loss:
+def make_loss(config: ConfigDict, model: DRIQA) -> Loss:
     """`L_res` and, by their weights, `L_con` and the two parts of `L_type` on the global batch; `L_RS` if "restored".
 
-    Raises:
-      UserError: an unknown RS loss or distance, or the RS loss "restored" although nothing is restored.
+    Raises UserError for an unknown RS loss or distance, or the RS loss "restored" although nothing is restored.
     """
     weights = config.loss
-    rs_terms.require_known(config)
+    require_choice("loss.rs", weights.rs, rs_terms.CHOICES)
     if weights.rs == "restored" and not config.pretrain.restored:
         raise UserError("config.loss.rs='restored' needs restored images; set config.pretrain.restored above 0")
-    if weights.restoration_distance not in losses.DISTANCES:
-        raise UserError(
-            f"config.loss.restoration_distance must be one of {', '.join(losses.DISTANCES)}, "
-            f"got {weights.restoration_distance!r}"
-        )
+    require_choice("loss.restoration_distance", weights.restoration_distance, losses.DISTANCES)
     return Loss(
         functools.partial(_read, config, model),
         functools.partial(_compare, config),
@@ -181,16 +168,11 @@ def _compare(config, readings, facts, batch, step):
     return sum(factors[name] * share for name, share in shares.items()), shares
 
 
-def restored_vectors(model, params: dict, restored: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
+def restored_vectors(model: DRIQA, params: dict, restored: jax.Array, clean: jax.Array) -> dict[str, jax.Array]:
     """For the RS loss "restored", which pulls the vector of a restored image to that of the clean one.
 
-    `E_d` gets no gradient from it; otherwise it would learn to call any restored image clean.
-
-    Args:
-      restored, clean: (M, S, S, 3) float in [0, 1].
-
-    Returns:
-      `restored` and `clean`, their vectors (M, C).
+    `E_d` gets no gradient from it; otherwise it would learn to call any restored image clean. From images (M, S, S, 3)
+    float in [0, 1], returns `restored` and `clean`, their vectors (M, C).
     """
     judge = {"degradation_encoder": jax.lax.stop_gradient(params["degradation_encoder"])}
 
