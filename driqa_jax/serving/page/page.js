@@ -74,6 +74,7 @@ async function work() {
 
 function finish(item, result) {
   Object.assign(item, { done: true, score: result.score ?? null, uncertainty: result.uncertainty ?? null, error: result.error ?? null });
+  Object.assign(item, { band: result.band ?? null, percentile: result.percentile ?? null }); // if the server gives them
   const row = item.node;
   row.classList.remove("waiting");
   row.classList.toggle("failed", item.score === null);
@@ -82,6 +83,7 @@ function finish(item, result) {
   row.querySelector(".error").textContent = item.error ?? "";
   if (item.score !== null) {
     row.querySelector(".score").textContent = item.score.toFixed(1);
+    row.querySelector(".meaning").textContent = [item.band && `band ${item.band}`, item.percentile !== null && `percentile ${item.percentile}`].filter(Boolean).join(", ");
     row.querySelector(".meter i").style.width = `${item.score}%`;
     button.setAttribute("aria-label", `${item.name}: ${item.score.toFixed(1)}, show why`);
   }
@@ -276,11 +278,12 @@ async function dropped(transfer) {
 }
 
 function csv() {
+  const more = ["percentile", "band"].filter((key) => items.some((item) => (item[key] ?? null) !== null));
   const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const lines = ordered()
     .filter((item) => item.done)
-    .map((item) => [item.name, item.score?.toFixed(2) ?? "", item.uncertainty?.toFixed(2) ?? "", item.error ?? ""]);
-  return [["name", "score", "uncertainty", "error"], ...lines].map((line) => `${line.map(quoted).join(",")}\n`).join("");
+    .map((item) => [item.name, item.score?.toFixed(2) ?? "", item.uncertainty?.toFixed(2) ?? "", item.error ?? "", ...more.map((key) => `${item[key] ?? ""}`)]);
+  return [["name", "score", "uncertainty", "error", ...more], ...lines].map((line) => `${line.map(quoted).join(",")}\n`).join("");
 }
 
 function download() {
