@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -172,16 +173,31 @@ class Explainer:
             widths.append(out["d"].shape[1])
             return np.concatenate([out["d"], out["q"]], axis=1)
 
-        named = ((_name(image, i), image) for i, image in enumerate(images))
-        views = views_in_order(named, self._view, self._scorer.workers)
         rows = []
-        for _, row in predictions_in_order(views, run, self._rows):
+        for row in self._stream(images, run):
             if isinstance(row, Exception):
                 raise row
             rows.append(row)
         if not rows:
             raise ValueError("features need at least one image, got none")
         return dict(zip(("d", "q"), np.split(np.stack(rows), widths[:1], axis=1), strict=True))
+
+    def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
+        """See `Scorer.findings`."""
+
+        def run(batch):
+            out = self._run(batch)
+            return np.stack([out["probabilities"], out["severities"]], axis=1)
+
+        for row in self._stream(images, run):
+            yield row if isinstance(row, Exception) else self._findings(*row)
+
+    def _stream(self, images: Iterable[ImageSource], run: Callable) -> Iterator[np.ndarray | Exception]:
+        """The row that `run(batch)` computes for each image, or the exception, in input order."""
+        named = ((_name(image, i), image) for i, image in enumerate(images))
+        views = views_in_order(named, self._view, self._scorer.workers)
+        for _, row in predictions_in_order(views, run, self._rows):
+            yield row
 
     def _view(self, name: str, source: ImageSource) -> View:
         return make_view(decode(_plain(source), self._scorer.max_pixels, name), self._scorer.rule)
