@@ -76,7 +76,7 @@ def write_cull_page(
 
 
 def _side(shown: int) -> int:
-    """Pixels of the longest side of a shown image; the page of 10,000 photos then has about 100 MB."""
+    """Pixels of the longest side of a shown image; 10,000 photos then make a page of about 140 MB."""
     side = round(_LARGEST_SIDE * math.sqrt(min(1.0, _FULL_SIZE / max(shown, 1))))
     return max(side, _SMALLEST_SIDE)
 

@@ -81,12 +81,16 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class _Comparison:
-    """One thing to compare: how much of a fault a photo has, the least difference that counts, and the words."""
+    """One thing to compare: how much of a fault a photo has, the least difference that counts, and the words.
+
+    A neutral one is a difference, not a fault.
+    """
 
     fault: Callable[[Photo], float]
     least: float
     better: str
     worse: str
+    neutral: bool = False
 
 
 def _expected(photo: Photo, kind: str) -> float:
@@ -117,11 +121,11 @@ _COMPARISONS = (
     _Comparison(lambda photo: photo.facts.shadows, 0.02, "shadows kept", "shadows lost"),
     _Comparison(_family("bright"), 0.05, "less overexposed", "overexposed"),
     _Comparison(_family("dark"), 0.05, "less dark", "too dark"),
-    _Comparison(lambda photo: -_level(photo), 25.0, "brighter", "darker"),
     _Comparison(lambda photo: -_contrast(photo), 12.0, "more contrast", "less contrast"),
     _Comparison(_family("compression"), 0.1, "less compressed", "more compressed"),
     _Comparison(_family("sharpening"), 0.1, "less oversharpened", "oversharpened"),
     _Comparison(_family("color"), 0.1, "truer colors", "colors off"),
+    _Comparison(lambda photo: -_level(photo), 25.0, "brighter", "darker", neutral=True),
 )
 
 
@@ -187,16 +191,16 @@ def compare(photo: Photo, ranked: Sequence[Photo]) -> tuple[str, ...]:
     """
     best = photo is ranked[0]
     rivals = ranked[1:] if best else ranked[:1]
-    better, worse = [], []
+    better, worse, neutral = [], [], []
     for one in _COMPARISONS:
         difference = statistics.median(one.fault(rival) for rival in rivals) - one.fault(photo)
         if difference >= one.least:
-            better.append(one.better)
+            (neutral if one.neutral else better).append(one.better)
         elif difference <= -one.least:
-            worse.append(one.worse)
+            (neutral if one.neutral else worse).append(one.worse)
     if best:
-        return *(better or [_by_score(photo.score - ranked[1].score, "higher")]), *worse
-    return *(worse or [_by_score(ranked[0].score - photo.score, "lower")]), *better
+        return *(better or [_by_score(photo.score - ranked[1].score, "higher")]), *worse, *neutral
+    return *(worse or [_by_score(ranked[0].score - photo.score, "lower")]), *better, *neutral
 
 
 def _by_score(points: float, word: str) -> str:
