@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import random
 
@@ -20,6 +21,7 @@ from driqa_jax.inference import scorer as scorer_module
 from driqa_jax.inference.explain import Finding
 from driqa_jax.inference.scorer import Result
 from driqa_jax.reports import cull_files, culling
+from driqa_jax.reports.cull_page import write_cull_page
 from driqa_jax.reports.culling import Photo, Rule, choose
 from driqa_jax.reports.differing_region import differing_region
 
@@ -203,7 +205,7 @@ def test_a_single_photo_is_kept_unless_its_score_is_very_low():
 
 def test_reasons_compare_with_the_best_and_the_best_with_the_others():
     best, soft = photo("best", 80), photo("soft", 60, lens_blur=0.6, white_noise=0.5)
-    burnt = photo("burnt", 78, highlights=0.2, grey=180, brighten=0.2)
+    burnt = photo("burnt", 78, highlights=0.2, grey=180, brighten=0.1)
     rows = {row.path: row for row in choose([soft, burnt, best], 1, Rule())}
     assert rows["soft"].reasons == ("less sharp", "more noise") and rows["soft"].choice == "reject"
     assert rows["burnt"].reasons == ("highlights lost", "overexposed", "brighter")
@@ -344,3 +346,14 @@ def test_findings_are_those_of_the_explanation(folder):
     expected = scorer.explain(good, restore=False).degradations
     assert [one.name for one in found] == [one.name for one in expected]
     assert found[0].probability == pytest.approx(expected[0].probability, abs=1e-6)
+
+
+def test_any_file_name_is_written_as_it_is(folder, tmp_path):
+    name = os.fsdecode(b"a\xe9, <b>\n.png")
+    os.rename(folder / "a1.png", folder / name)
+    rows, failed = cull(folder, tmp_path / "out", FakeScorer())
+    assert b"a\xe9, <b>\n.png" in (tmp_path / "out" / "choices.csv").read_bytes()
+    lines = [json.loads(line) for line in (tmp_path / "out" / "choices.jsonl").read_text().splitlines()]
+    assert {line["path"] for line in lines[:2]} == {str(folder / name), str(folder / "a2.png")}
+    write_cull_page(tmp_path / "out" / "p.html", rows, failed, {}, 1e6)
+    assert "a\ufffd, &lt;b&gt;" in (tmp_path / "out" / "p.html").read_text().replace("?", "\ufffd")

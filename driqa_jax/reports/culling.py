@@ -28,9 +28,9 @@ FAMILIES = {
 }
 
 
-# Points per unit of expected severity, or per share of clipped pixels, fitted on 100 bursts made of photos of BIQ2021
-# (`python -m experiments.cull`); the bursts that the documentation reports are others.
-_EXPOSURE, _CLIPPED, _COMPRESSED = 60.0, 10.0, 10.0
+# Points per unit of expected severity, or per share of clipped pixels, fitted on 300 bursts made of photos of BIQ2021
+# (`python -m experiments.cull`); the bursts that docs/CULL.md reports are others.
+_EXPOSURE, _CONTRAST, _COMPRESSED, _CLIPPED = 100.0, 40.0, 10.0, 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +160,8 @@ def merit(photo: Photo) -> float:
     """
     clipped = photo.facts.highlights + photo.facts.shadows
     exposure = _expected(photo, "brighten") + _expected(photo, "darken")
-    return photo.score - _EXPOSURE * exposure - _CLIPPED * clipped - _COMPRESSED * _expected(photo, "jpeg")
+    deductions = _EXPOSURE * exposure + _CONTRAST * _expected(photo, "contrast_change")
+    return photo.score - deductions - _COMPRESSED * _expected(photo, "jpeg") - _CLIPPED * clipped
 
 
 def rank(group: Sequence[Photo]) -> list[Photo]:
