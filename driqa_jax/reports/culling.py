@@ -47,7 +47,7 @@ class Photo:
 class Rule:
     """What to propose.
 
-    keep: photos of a group to keep. margin: a photo whose merit is this many points below the best is a clear reject.
+    keep: photos of a group to keep. margin: a photo that scores this many points below the best is a clear reject.
     floor: so is any photo with a lower score.
     """
 
@@ -114,15 +114,17 @@ def _contrast(photo: Photo) -> float:
     return float(photo.facts.thumbnail.std())
 
 
+_BRIGHT, _DARK = ("less overexposed", "overexposed"), ("less dark", "too dark")
+_EXPOSED = {*_BRIGHT, *_DARK}
 _COMPARISONS = (
     _Comparison(_family("blur"), 0.1, "sharper", "less sharp"),
     _Comparison(_family("noise"), 0.1, "less noise", "more noise"),
     _Comparison(lambda photo: photo.facts.highlights, 0.01, "highlights kept", "highlights lost"),
     _Comparison(lambda photo: photo.facts.shadows, 0.02, "shadows kept", "shadows lost"),
-    _Comparison(_family("bright"), 0.05, "less overexposed", "overexposed"),
-    _Comparison(_family("dark"), 0.05, "less dark", "too dark"),
+    _Comparison(_family("bright"), 0.05, *_BRIGHT),
+    _Comparison(_family("dark"), 0.05, *_DARK),
     _Comparison(lambda photo: -_contrast(photo), 12.0, "more contrast", "less contrast"),
-    _Comparison(_family("compression"), 0.1, "less compressed", "more compressed"),
+    _Comparison(_family("compression"), 0.25, "less compressed", "more compressed"),
     _Comparison(_family("sharpening"), 0.1, "less oversharpened", "oversharpened"),
     _Comparison(_family("color"), 0.1, "truer colors", "colors off"),
     _Comparison(lambda photo: -_level(photo), 25.0, "brighter", "darker", neutral=True),
@@ -174,7 +176,7 @@ def choose(group: Sequence[Photo], number: int | None, rule: Rule) -> list[Choic
     ranked = rank(group)
     rows = []
     for place, photo in enumerate(ranked, 1):
-        if photo.score < rule.floor or merit(ranked[0]) - merit(photo) >= rule.margin:
+        if photo.score < rule.floor or ranked[0].score - photo.score >= rule.margin:
             choice = REJECT
         else:
             choice = KEEP if place <= rule.keep else OPEN
@@ -199,6 +201,8 @@ def compare(photo: Photo, ranked: Sequence[Photo]) -> tuple[str, ...]:
             (neutral if one.neutral else better).append(one.better)
         elif difference <= -one.least:
             (neutral if one.neutral else worse).append(one.worse)
+    if _EXPOSED & {*better, *worse}:
+        neutral = []  # that a photo is too dark says that it is darker
     if best:
         return *(better or [_by_score(photo.score - ranked[1].score, "higher")]), *worse, *neutral
     return *(worse or [_by_score(ranked[0].score - photo.score, "lower")]), *better, *neutral
