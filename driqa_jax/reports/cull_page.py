@@ -125,7 +125,9 @@ def _read(photo, path, max_pixels, use):
 
 
 def _add_images(photo, region, side, image: Image.Image) -> None:
-    photo["whole"] = inline(np.asarray(image), side)
+    # Averaged down to twice the side first: the filter of `inline` takes long on a large image.
+    small = image.reduce(max(max(image.size) // (2 * side), 1))
+    photo["whole"] = inline(np.asarray(small), side)
     if region is None:
         return
     left, top, right, bottom = region
