@@ -1,23 +1,13 @@
-"""`driqa cull`: groups similar shots, ranks them, and proposes which to keep and which to reject."""
+"""Group similar shots, rank them, and propose which to keep and which to reject.
 
-from __future__ import annotations
-
-import argparse
-import collections
-import pathlib
-import sys
-
-from driqa_jax.cli.options import add_command, add_model_options, add_paths, loading, points, positive
-from driqa_jax.progress import Progress
-
-_EXAMPLES = """\
 examples:
   driqa cull holiday/ -o culled
   driqa cull holiday/ -o culled --keep 2
   driqa cull holiday/ -o culled --resume        the same command resumes an interrupted run
 
 Shots of one scene form a group: shots of one camera within 30 seconds if their contents are similar, others if they are
-nearly the same. Within a group the highest score is first. Nothing is deleted, moved or changed.
+nearly the same. The order within a group follows the score, with deductions for exposure, changed contrast, clipped
+pixels and compression. Nothing is deleted, moved or changed.
 
 Writes to the folder: choices.csv and choices.jsonl, one row per photo (path, group, rank, score, choice, reasons,
 error); index.html, the groups side by side, to accept or change the choice and export it; scores.jsonl and
@@ -26,11 +16,20 @@ findings.jsonl, from which --resume continues. A choice is keep, reject, or empt
 exit codes: 0 all read, 1 some photos failed, 2 nothing to cull, 130 Ctrl-C, 143 SIGTERM
 """
 
+from __future__ import annotations
 
-def add_parser(subparsers) -> None:
+import argparse
+import collections
+import pathlib
+import sys
+
+from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading, points, positive
+from driqa_jax.progress import Progress
+
+
+def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    about = "Group similar shots, rank them, and propose which to keep."
-    parser = add_command(subparsers, "cull", "propose which of similar shots to keep", about, _EXAMPLES, run=run)
+    parser = add_command(subparsers, "cull", "propose which of similar shots to keep", __doc__, run=run)
     add_paths(parser)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
     parser.add_argument(

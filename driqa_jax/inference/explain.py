@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.views import STRIDE, make_view
+from driqa_jax.data.views import STRIDE, ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.labels import STANDS_OUT, label
 from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
@@ -174,7 +174,7 @@ class Explainer:
             return np.concatenate([out["d"], out["q"]], axis=1)
 
         rows = []
-        for row in self._stream(images, run):
+        for row in self._stream(images, run, self._scorer.rule):
             if isinstance(row, Exception):
                 raise row
             rows.append(row)
@@ -187,20 +187,22 @@ class Explainer:
 
         def run(batch):
             out = self._run(batch)
-            return np.stack([out["probabilities"], out["severities"]], axis=1)
+            columns = [out["probabilities"], out["severities"]]
+            return np.stack(columns + ([out["visibility"]] if "visibility" in out else []), axis=1)
 
-        for row in self._stream(images, run):
+        for row in self._stream(images, run, self._rule):
             yield row if isinstance(row, Exception) else self._findings(*row)
 
-    def _stream(self, images: Iterable[ImageSource], run: Callable) -> Iterator[np.ndarray | Exception]:
-        """The row that `run(batch)` computes for each image, or the exception, in input order."""
+    def _stream(self, images: Iterable[ImageSource], run: Callable, rule: ViewRule) -> Iterator[np.ndarray | Exception]:
+        """The row that `run(batch)` computes for each image seen by `rule`, or the exception, in input order."""
+
+        def view(name: str, source: ImageSource) -> View:
+            return make_view(decode(_plain(source), self._scorer.max_pixels, name), rule)
+
         named = ((_name(image, i), image) for i, image in enumerate(images))
-        views = views_in_order(named, self._view, self._scorer.workers)
+        views = views_in_order(named, view, self._scorer.workers)
         for _, row in predictions_in_order(views, run, self._rows):
             yield row
-
-    def _view(self, name: str, source: ImageSource) -> View:
-        return make_view(decode(_plain(source), self._scorer.max_pixels, name), self._scorer.rule)
 
     def _run(self, batch: View) -> dict[str, np.ndarray]:
         out = self._program(self._scorer.params, jax.device_put(batch, self._scorer.device))
@@ -239,7 +241,7 @@ class Explainer:
         return self._scorer.model.apply({"params": params}, tiles, d, method="restore")
 
     def _findings(
-        self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None
+        self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None = None
     ) -> tuple[Finding, ...]:
         names = self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
         columns = [probabilities, severities] if visibility is None else [probabilities, severities, visibility]
