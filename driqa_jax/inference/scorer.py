@@ -214,10 +214,7 @@ class Scorer:
         return self._explainer.features(images if _is_several(images) else [images])
 
     def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
-        """The degradations of each image, most probable first, in input order; an exception for an unreadable image.
-
-        They are those of `explain`, without the map and the restored image. The input may be endless.
-        """
+        """The degradations of each image as in `explain`, in input order; an exception for an unreadable image."""
         return self._explainer.findings(images)
 
     def apply(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
