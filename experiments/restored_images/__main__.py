@@ -1,4 +1,4 @@
-"""`python -m experiments.restored_images --config F.py --workdir D [--config.KEY=VALUE]`; `config.py` is such a file."""
+"""`python -m experiments.restored_images --config F.py --workdir D [--config.KEY=VALUE]`; see `config.py`."""
 
 import argparse
 import sys
