@@ -17,13 +17,13 @@ CROWDED = (
 MAX_CONNECTIONS = 512
 
 
-def impatient_protocol(seconds: float, max_connections: int = MAX_CONNECTIONS) -> type[H11Protocol]:
+def impatient_protocol(seconds: float) -> type[H11Protocol]:
     """A protocol class for uvicorn.
 
     A client has `seconds` to send the complete header of its first request. After a request, it has `seconds` from the
     first following byte (of the next header, or of the rest of a refused body) to the next complete header. It also has
     `seconds` to resume reading its answer. uvicorn limits the idle time between requests.
-    A connection above `max_connections` receives 429 and is closed.
+    A connection above `MAX_CONNECTIONS` receives 429 and is closed.
     """
 
     class ImpatientProtocol(H11Protocol):
@@ -31,13 +31,12 @@ def impatient_protocol(seconds: float, max_connections: int = MAX_CONNECTIONS) -
         _read_timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport):
-            if len(self.connections) >= max_connections:
-                super().connection_made(transport)
+            super().connection_made(transport)
+            if len(self.connections) > MAX_CONNECTIONS:
                 transport.write(CROWDED)
                 transport.close()
-                return
-            super().connection_made(transport)
-            self._header_timer = self.loop.call_later(seconds, transport.abort)
+            else:
+                self._header_timer = self.loop.call_later(seconds, transport.abort)
 
         def handle_events(self):
             before = self.cycle
