@@ -68,10 +68,10 @@ def labels(args: Namespace) -> dict[str, Any]:
     return {"mos_range": mos_range, "score_column": args.score_column, "split_column": args.split_column}
 
 
-def add_split_file_option(parser: ArgumentParser) -> None:
-    """`--split-file`; see `driqa_jax.cli.sources.assign_split`."""
+def add_split_file_option(parser: ArgumentParser, **keywords: Any) -> None:
+    """`--split-file`; see `driqa_jax.cli.sources.assign_split`. `keywords` are those of `add_argument`."""
     about = "split written by `driqa data split`; replaces the data set's own split"
-    parser.add_argument("--split-file", metavar="S.json", help=about)
+    parser.add_argument("--split-file", metavar="S.json", help=about, **keywords)
 
 
 def add_paths(parser: ArgumentParser, metavar: str = "PATH", about: str = "file, folder or glob") -> None:

@@ -21,6 +21,7 @@ from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
     from driqa_jax.inference.scorer import Result, Scorer
+    from driqa_jax.reports.meaning import Meaning
     from driqa_jax.reports.score_file import WrittenRow
 
 EXTENSIONS = (".html", ".htm")
@@ -58,7 +59,8 @@ def explanation_values(
     """Template values of one explanation. Images are WebP with at most `side`, maps `map_side`, pixels a side."""
     height, width = explanation.size
     shown = explanation.picture.shape
-    reduced = f", restored at {shown[1]} × {shown[0]}" if explanation.reduced else ""
+    verb = "shown" if explanation.not_restored else "restored"
+    reduced = f", {verb} at {shown[1]} × {shown[0]}" if explanation.reduced else ""
     restored = explanation.restored
     return {
         **name_values(explanation.name),
@@ -66,6 +68,7 @@ def explanation_values(
         "facts": f"{width} × {height} pixels{reduced}",
         "before": _inline(explanation.picture, side),
         "after": None if restored is None else _inline(restored, side),
+        "not_restored": explanation.not_restored,
         "map": _inline(overlay(explanation), map_side),
         "lowest": round(float(explanation.quality_map.min()), 1),
         "highest": round(float(explanation.quality_map.max()), 1),
@@ -93,15 +96,20 @@ class Report:
     SIGTERM the page has the counts and names so far, without images. After any other exception no page is written.
 
     scorer: explains the images. provenance: from `driqa_jax.inference.provenance.describe`. progress: counts the images
-    to explain. Raises UserError if the extension of `path` is not one of `EXTENSIONS`, it is a folder, or its folder
-    does not exist.
+    to explain. meaning: adds percentiles and bands. Raises UserError if the extension of `path` is not one of
+    `EXTENSIONS`, it is a folder, or its folder does not exist.
     """
 
     def __init__(
-        self, path: str | os.PathLike, scorer: Scorer, provenance: dict[str, Any], progress: ProgressFn = silent
+        self,
+        path: str | os.PathLike,
+        scorer: Scorer,
+        provenance: dict[str, Any],
+        progress: ProgressFn = silent,
+        meaning: Meaning | None = None,
     ):
         self.path = require_writable(path, EXTENSIONS)
-        self._scorer, self._provenance, self._progress = scorer, provenance, progress
+        self._scorer, self._provenance, self._progress, self._meaning = scorer, provenance, progress, meaning
         # Scores have two decimals, so one count per value gives exact quantiles.
         self._counts = np.zeros(10001, np.int64)
         # Score (for the best, its negative), row number, name; sorted, so among equal scores the first row wins.
@@ -149,6 +157,7 @@ class Report:
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
             images = [
                 {**name_values(name), "source": name, "score": abs(score), "map": None, "reason": "not explained"}
+                | {"meaning": self._meaning.words(abs(score)) if self._meaning else ""}
                 for score, _, name in rows
             ]
             groups += [(heading, images)] if images else []
@@ -185,6 +194,8 @@ class Report:
             bins=_bins(self._counts),
             median_x=round(median * 10, 1),
             groups=groups,
+            bands=self._meaning.band_counts(self._counts) if self._meaning else [],
+            reference=self._meaning.about() if self._meaning else "",
             threshold=STANDS_OUT,
             reasons=[(reason, count, names) for reason, (count, names) in reasons],
         )
