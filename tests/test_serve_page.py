@@ -141,7 +141,7 @@ def test_many_dropped_images_are_sent_again_after_an_overload(window, server, fi
     def full_at_first(jobs):
         if len(refused) < 2:
             refused.append(1)
-            from driqa_jax.serving.queue import QueueFull
+            from driqa_jax.serving.worker import QueueFull
 
             raise QueueFull
         put(jobs)

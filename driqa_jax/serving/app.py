@@ -16,8 +16,7 @@ from driqa_jax.serving.form import check_content_type, read_body, uploads_in
 from driqa_jax.serving.limits import Limits
 from driqa_jax.serving.metrics import Metrics, Observed
 from driqa_jax.serving.outcomes import Describe, entries_of
-from driqa_jax.serving.queue import FairQueue, HeldBytes, Kind, overloaded
-from driqa_jax.serving.worker import Worker
+from driqa_jax.serving.worker import FairQueue, HeldBytes, Kind, Worker, overloaded
 from driqa_jax.version import VERSION
 
 # A quarter of the pixels of `driqa explain`: enough for the page, and the restorer needs a quarter of the time.

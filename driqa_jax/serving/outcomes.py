@@ -13,8 +13,7 @@ from driqa_jax.errors import UnreadableImage
 from driqa_jax.serving import answers
 from driqa_jax.serving.form import Upload
 from driqa_jax.serving.limits import Limits
-from driqa_jax.serving.queue import Job, Kind, QueueFull, overloaded
-from driqa_jax.serving.worker import Worker
+from driqa_jax.serving.worker import Job, Kind, QueueFull, Worker, overloaded
 
 Entry = dict[str, Any]
 Describe = Callable[[str, Any], Entry]  # maps the name and the outcome of an image to its entry
