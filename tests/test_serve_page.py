@@ -16,7 +16,7 @@ from running_server import encoded, running, small_scorer, within  # noqa: E402
 
 from driqa_jax.reports.meaning import Meaning, parse_bands  # noqa: E402
 from driqa_jax.reports.reference import Reference  # noqa: E402
-from driqa_jax.serving.page import FILES, POLICY  # noqa: E402
+from driqa_jax.serving.app import FILES, POLICY  # noqa: E402
 
 ODD = "b, & <img src=x onerror=alert(1)>.png"
 
