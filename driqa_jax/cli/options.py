@@ -96,5 +96,6 @@ def _number(kind: Callable[[str], Any], low: float, high: float, expected: str) 
 
 positive = _number(int, 1, math.inf, "a whole number of at least 1")
 pixels = _number(float, 1, sys.float_info.max, "a number of pixels, such as 300e6")
+points = _number(float, 0, 100, "a number of points from 0 to 100")
 share = _number(float, 0, 1, "a number from 0 to 1")
 port = _number(int, 0, 65535, "a port: a number from 0 to 65535")

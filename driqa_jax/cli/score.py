@@ -12,7 +12,7 @@ examples:
 
 A score is 100 * MOS on the scale of the training data; higher is better. Rows are in input order: a table on a
 terminal, otherwise CSV: path,score,uncertainty,error. Score +- uncertainty is calibrated to contain the human score of
-nine in ten images like those of the training set. A file given by name is always tried. In folders, files with the
+nine in ten images like those of the validation set. A file given by name is always tried. In folders, files with the
 usual image extensions are scored; hidden files, pipes, sockets and devices are skipped.
 
 The path - reads standard input: one path per line, or JSON Lines, {"path": ..., other keys}. Each row is written as

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.views import STRIDE, make_view
+from driqa_jax.data.views import STRIDE, ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.labels import STANDS_OUT, label
 from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
@@ -172,10 +173,8 @@ class Explainer:
             widths.append(out["d"].shape[1])
             return np.concatenate([out["d"], out["q"]], axis=1)
 
-        named = ((_name(image, i), image) for i, image in enumerate(images))
-        views = views_in_order(named, self._view, self._scorer.workers)
         rows = []
-        for _, row in predictions_in_order(views, run, self._rows):
+        for row in self._stream(images, run, self._scorer.rule):
             if isinstance(row, Exception):
                 raise row
             rows.append(row)
@@ -183,8 +182,27 @@ class Explainer:
             raise ValueError("features need at least one image, got none")
         return dict(zip(("d", "q"), np.split(np.stack(rows), widths[:1], axis=1), strict=True))
 
-    def _view(self, name: str, source: ImageSource) -> View:
-        return make_view(decode(_plain(source), self._scorer.max_pixels, name), self._scorer.rule)
+    def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
+        """See `Scorer.findings`."""
+
+        def run(batch):
+            out = self._run(batch)
+            columns = [out["probabilities"], out["severities"]]
+            return np.stack(columns + ([out["visibility"]] if "visibility" in out else []), axis=1)
+
+        for row in self._stream(images, run, self._rule):
+            yield row if isinstance(row, Exception) else self._findings(*row)
+
+    def _stream(self, images: Iterable[ImageSource], run: Callable, rule: ViewRule) -> Iterator[np.ndarray | Exception]:
+        """The row that `run(batch)` computes for each image seen by `rule`, or the exception, in input order."""
+
+        def view(name: str, source: ImageSource) -> View:
+            return make_view(decode(_plain(source), self._scorer.max_pixels, name), rule)
+
+        named = ((_name(image, i), image) for i, image in enumerate(images))
+        views = views_in_order(named, view, self._scorer.workers)
+        for _, row in predictions_in_order(views, run, self._rows):
+            yield row
 
     def _run(self, batch: View) -> dict[str, np.ndarray]:
         out = self._program(self._scorer.params, jax.device_put(batch, self._scorer.device))
@@ -223,7 +241,7 @@ class Explainer:
         return self._scorer.model.apply({"params": params}, tiles, d, method="restore")
 
     def _findings(
-        self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None
+        self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None = None
     ) -> tuple[Finding, ...]:
         names = self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
         columns = [probabilities, severities] if visibility is None else [probabilities, severities, visibility]

@@ -26,7 +26,7 @@ from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.executables import Program
-from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation
+from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
 from driqa_jax.inference.functional import plain_config, predict
 from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
@@ -212,6 +212,10 @@ class Scorer:
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         return self._explainer.features(images if _is_several(images) else [images])
+
+    def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
+        """The degradations of each image as in `explain`, in input order; an exception for an unreadable image."""
+        return self._explainer.findings(images)
 
     def apply(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Uncalibrated MOS and intermediates of images in JAX, for `jax.jit` and `jax.grad`.

@@ -7,6 +7,7 @@ import bisect
 import functools
 import hashlib
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import require_writable, write_bytes
+from driqa_jax.io import replacing, require_writable, write_bytes
 from driqa_jax.progress import ProgressFn, silent
 from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
 
@@ -45,12 +46,34 @@ def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
 
     `provenance` comes from `driqa_jax.inference.provenance.describe`.
     """
+    return _environment().get_template(template).render(**_shared(provenance, _SCRIPT), **values).encode()
+
+
+def write_page(
+    path: str | os.PathLike, template: str, provenance: Mapping[str, Any], script: str, **values: Any
+) -> None:
+    """`page` with another script, into a file. It is written as it is rendered, so values may be generators.
+
+    Raises UserError if it cannot be written; the file then stays as it was.
+    """
+    pieces = _environment().get_template(template).generate(**_shared(provenance, script), **values)
+    with replacing(path) as part, open(part, "wb") as file:
+        for piece in pieces:
+            file.write(piece.encode())
+
+
+def script_file(name: str) -> str:
+    """The text of a script in `driqa_jax/reports/templates`."""
+    return pathlib.Path(__file__).with_name("templates").joinpath(name).read_text()
+
+
+def _shared(provenance: Mapping[str, Any], script: str) -> dict[str, Any]:
+    """The values that every page gets."""
     # Second line of defense after escaping: the browser runs this script only and loads nothing.
-    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     rows = [(key, _as_text(provenance[key])) for key in _PROVENANCE if key in provenance]
-    shared = {"policy": policy, "script": _SCRIPT, "stops": color_stops(), "provenance": rows}
-    return _environment().get_template(template).render(**shared, **values).encode()
+    return {"policy": policy, "script": script, "stops": color_stops(), "provenance": rows}
 
 
 def explanation_values(
@@ -66,10 +89,10 @@ def explanation_values(
         **name_values(explanation.name),
         "score": explanation.score,
         "facts": f"{width} × {height} pixels{reduced}",
-        "before": _inline(explanation.picture, side),
-        "after": None if restored is None else _inline(restored, side),
+        "before": inline(explanation.picture, side),
+        "after": None if restored is None else inline(restored, side),
         "not_restored": explanation.not_restored,
-        "map": _inline(overlay(explanation), map_side),
+        "map": inline(overlay(explanation), map_side),
         "lowest": round(float(explanation.quality_map.min()), 1),
         "highest": round(float(explanation.quality_map.max()), 1),
         "named": explanation.named(threshold),
@@ -215,7 +238,8 @@ def _bins(counts: np.ndarray) -> list[dict[str, Any]]:
     return bins
 
 
-def _inline(image: np.ndarray, side: int) -> dict[str, Any]:
+def inline(image: np.ndarray, side: int) -> dict[str, Any]:
+    """Template values of a uint8 (H, W, 3) image, as WebP with at most `side` pixels a side."""
     small = fitted(image, side)
     return {"uri": data_url(small, "webp", quality=_QUALITY), "width": small.shape[1], "height": small.shape[0]}
 

@@ -91,6 +91,7 @@ class CSVRows:
 
     def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row, so that readers see it at once; CSV has no column for `others`."""
+        # The scorer has rounded the numbers; here they get two places.
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
         extra = getattr(row, "extra", {})
         values = ("" if (value := extra.get(name)) is None else value for name in self._columns)

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", required=True, help="folder that keeps features")
     parser.add_argument("--seed", type=int, default=0, help="of degradations and training")
     parser.add_argument("--split-seed", type=int, default=0, help="of the rated images that are held back")
-    parser.add_argument("--licence", required=True, help="of the weights, one line")
+    parser.add_argument("--licence", "--license", required=True, help="of the weights, one line")
     parser.add_argument("-o", "--output", required=True, help="the weights file, .safetensors")
     args = parser.parse_args(argv)
     loaded = load(args.encoder)
