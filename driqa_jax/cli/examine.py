@@ -99,11 +99,8 @@ def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     if args.pairs:
         results["real_noise"] = examination.real_noise(examiner, *_pairs(args.pairs))
     write_text(folder / "restoration.csv", examination.restoration_csv(restoration))
-    for name, figure in (
-        ("confusion", examination.confusion_figure(naming)),
-        ("restoration", examination.restoration_figure(restoration)),
-    ):
-        save_figure(figure, folder / f"{name}.png")
+    save_figure(examination.confusion_figure(naming), folder / "confusion.png")
+    save_figure(examination.restoration_figure(restoration), folder / "restoration.png")
     provenance = _provenance(args, source, crop, metadata)
     write_json(folder / "examination.json", {**results, "provenance": provenance})
     for name, value in results.items():
