@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import random
+import re
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from driqa_jax.reports import cull_files, culling
 from driqa_jax.reports.cull_page import write_cull_page
 from driqa_jax.reports.culling import Photo, Rule, choose
 from driqa_jax.reports.differing_region import differing_region
+from driqa_jax.reports.xmp import rate, read_sidecar, sidecar_path
 
 CAMERA = "Maker Model 7"
 
@@ -336,6 +338,25 @@ def test_the_command_writes_everything_and_changes_no_photo(folder, tmp_path, mo
     assert cli.main(["cull", str(folder), "-o", str(folder / "c.png")]) == 2
     with pytest.raises(SystemExit):
         cli.main(["cull", str(folder), "-o", str(out), "--keep", "0"])
+
+
+def test_rejects_are_rated_in_sidecars_unless_a_person_rated_them(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(scorer_module, "load", lambda model, **options: tiny_scorer())
+    command = ["cull", str(folder), "-o", str(tmp_path / "out"), "--resume", "--reject-below", "100"]
+    ours, rated = (sidecar_path(folder / name, "darktable") for name in ("a1.png", "a2.png"))
+    rate(ours, 4)
+    rated.write_text(re.sub(r'\s*driqa:ourRating="4"', "", ours.read_text()))  # as if a person had given it
+    assert cli.main([*command, "--xmp", "darktable", "--dry-run"]) == 1
+    assert "rating 4 -> -1" in capsys.readouterr().err
+    assert cli.main([*command, "--xmp", "darktable"]) == 1  # broken.jpg fails
+    assert f"{rated}: the rating 4 is kept" in capsys.readouterr().err
+    with open(tmp_path / "out" / "choices.csv", newline="") as file:
+        rejected = [row["path"] for row in csv.DictReader(file) if row["choice"] == "reject"]
+    assert len(rejected) > 2
+    for path in rejected:
+        expected = 4 if sidecar_path(path, "darktable") == rated else -1
+        assert read_sidecar(sidecar_path(path, "darktable")).rating == expected
+    assert cli.main([*command, "--dry-run"]) == 2
 
 
 def test_findings_are_those_of_the_explanation(folder):

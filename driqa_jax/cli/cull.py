@@ -4,16 +4,17 @@ examples:
   driqa cull holiday/ -o culled
   driqa cull holiday/ -o culled --keep 2
   driqa cull holiday/ -o culled --resume        the same command resumes an interrupted run
+  driqa cull holiday/ -o culled --resume --xmp darktable --dry-run
 
 Shots of one scene form a group: shots of one camera within 30 seconds if their contents are similar, others if they are
 nearly the same. The order within a group follows the score, with deductions for exposure, changed contrast, clipped
-pixels and compression. Nothing is deleted, moved or changed.
+pixels and compression. No photo is deleted, moved or changed. With --xmp, rejects get the rating -1 in their sidecars.
 
 Writes to the folder: choices.csv and choices.jsonl, one row per photo (path, group, rank, score, choice, reasons,
 error); index.html, the groups side by side, to accept or change the choice and export it; scores.jsonl and
 findings.jsonl, from which --resume continues. A choice is keep, reject, or empty: open.
 
-exit codes: 0 all read, 1 some photos failed, 2 nothing to cull, 130 Ctrl-C, 143 SIGTERM
+exit codes: 0 all read, 1 some photos or sidecars failed, 2 nothing to cull, 130 Ctrl-C, 143 SIGTERM
 """
 
 from __future__ import annotations
@@ -22,9 +23,15 @@ import argparse
 import collections
 import pathlib
 import sys
+from typing import TYPE_CHECKING
 
+from driqa_jax.cli.meaning import NAMINGS
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading, points, positive
+from driqa_jax.errors import UserError
 from driqa_jax.progress import Progress
+
+if TYPE_CHECKING:
+    from driqa_jax.inference.scorer import Scorer
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -46,12 +53,21 @@ def add_parser(subparsers: Subparsers) -> None:
         "--reject-below", type=points, default=20.0, metavar="P", help="reject a photo with a lower score (default: 20)"
     )
     parser.add_argument("--resume", action="store_true", help="keep the scores of an interrupted run in -o")
+    about = "rate rejects -1 in XMP sidecars: photo.xmp (lightroom) or photo.jpg.xmp (darktable, digiKam)"
+    parser.add_argument("--xmp", choices=NAMINGS, help=about)
+    about = "also reject what a person has rated; without it such a rating is kept"
+    parser.add_argument("--overwrite", action="store_true", help=about)
+    about = "say which sidecars --xmp would write, and write none"
+    parser.add_argument("--dry-run", action="store_true", help=about)
     add_model_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Cull; returns 0, or 1 if a photo failed."""
+    """Cull; returns 0, or 1 if a photo or a sidecar failed."""
     from driqa_jax.reports.inputs import list_pictures
+
+    if not args.xmp and (args.overwrite or args.dry_run):
+        raise UserError("--overwrite and --dry-run need --xmp")
 
     # Sorted, so that the rows and the groups do not depend on the order of the arguments.
     paths = sorted(set(list_pictures(args.paths)))
@@ -79,7 +95,22 @@ def run(args: argparse.Namespace) -> int:
         page = folder / cull_files.PAGE
         write_cull_page(page, rows, failed, provenance, scorer.max_pixels, progress)
     _summarize(page, rows, failed)
-    return 1 if failed or len(findings) < len(several) else 0
+    lost = _reject(args, scorer, rows) if args.xmp else 0
+    return 1 if failed or lost or len(findings) < len(several) else 0
+
+
+def _reject(args: argparse.Namespace, scorer: Scorer, groups) -> int:
+    """Rates the rejects in their sidecars; returns how many failed."""
+    from driqa_jax.reports.sidecars import Sidecars
+
+    def say(text: str) -> None:
+        print(text.encode(errors="replace").decode(), file=sys.stderr)
+
+    sidecars = Sidecars(args.xmp, None, scorer, say, overwrite=args.overwrite, dry_run=args.dry_run)
+    for row in (row for group in groups for row in group if row.choice == "reject"):
+        sidecars.rate(row.path, -1)
+    say(sidecars.summary())
+    return sidecars.failed
 
 
 def _tell(progress, task, total):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from driqa_jax.reports.meaning import Bands, Meaning
     from driqa_jax.reports.sidecars import Sidecars
 
-_BASES, _NAMINGS = ("score", "percentile", "folder"), ("lightroom", "darktable")
+_BASES, NAMINGS = ("score", "percentile", "folder"), ("lightroom", "darktable")
 
 
 def add_meaning_options(parser: argparse.ArgumentParser, bases: Sequence[str] = _BASES) -> None:
@@ -35,7 +35,7 @@ def add_sidecar_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sidecars and raw photos").add_argument
     about = "write ratings (--bands, default: stars) and named degradations as keywords into XMP sidecars: photo.xmp "
     about += "(lightroom) or photo.jpg.xmp (darktable, digiKam); other fields stay as they are"
-    add("--xmp", choices=_NAMINGS, help=about)
+    add("--xmp", choices=NAMINGS, help=about)
     for option, about in (
         ("--overwrite", "also lower a person's rating; without it such a rating is kept"),
         ("--dry-run", "say which sidecars --xmp would write, and write none"),

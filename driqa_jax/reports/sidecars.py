@@ -25,23 +25,24 @@ _WINDOWS_RATING = 0x4746  # the EXIF tag that Windows and some cameras write
 class Sidecars:
     """Writes the rating of each row into the sidecars of its photo; a failure is reported and the next row follows.
 
-    naming: see `driqa_jax.reports.xmp.sidecar_path`. meaning: its bands are the ratings. scorer: explains images that
-    have no sidecar of this result yet, for the keywords, and reads them again. say: receives one line for each failure,
-    each kept rating, and in a dry run each change. findings: whether to write keywords. options: `overwrite` and
-    `dry_run` of `driqa_jax.reports.xmp.rate`. Raises UserError if the bands are no ratings.
+    naming: see `driqa_jax.reports.xmp.sidecar_path`. meaning: its bands are the ratings of `write`; None: only `rate`
+    is used. scorer: explains images that have no sidecar of this result yet, for the keywords, and reads them again.
+    say: receives one line for each failure, each kept rating, and in a dry run each change. findings: whether to write
+    keywords. options: `overwrite` and `dry_run` of `driqa_jax.reports.xmp.rate`. Raises UserError if the bands are no
+    ratings.
     """
 
     def __init__(
         self,
         naming: str,
-        meaning: Meaning,
+        meaning: Meaning | None,
         scorer: Scorer,
         say: Callable[[str], None],
         findings: bool = True,
         **options,
     ):
         self._naming, self._meaning, self._scorer, self._say = naming, meaning, scorer, say
-        self._ratings = meaning.bands.require_ratings() if meaning.bands else {}
+        self._ratings = meaning.bands.require_ratings() if meaning and meaning.bands else {}
         self._findings, self._options = findings, options
         self.changed = self.unchanged = self.refused = self.failed = 0
 
@@ -49,18 +50,22 @@ class Sidecars:
         """Rate one image; a row without a score has no rating."""
         if row.score is None or (band := self._meaning.band(row.score)) is None:
             return
-        rating, options = self._ratings[band], dict(self._options)
+        options = {}
         if self._findings:
             options["made_from"] = f"{(self._scorer.sha256 or '')[:12]} {self._scorer.effort} {row.score:.2f}"
             explain = functools.cache(lambda: self._scorer.explain(row.path, restore=False).named())
             options["findings"] = lambda: [finding.label for finding in explain()]
+        self.rate(row.path, self._ratings[band], **options)
+
+    def rate(self, image: str, rating: int, **options) -> None:
+        """Rate one image, from -1 (rejected) to 5; `options` as for `driqa_jax.reports.xmp.rate`."""
         try:
-            embedded = embedded_rating(row.path)
-            for path in sidecars_of(row.path, self._naming):
-                self._count(rate(path, rating, embedded=embedded, **options), rating)
+            embedded = embedded_rating(image)
+            for path in sidecars_of(image, self._naming):
+                self._count(rate(path, rating, embedded=embedded, **self._options, **options), rating)
         except Exception as error:  # one bad file does not stop the others
             self.failed += 1
-            self._say(str(error) if isinstance(error, UserError) else f"{row.path}: {reason(error, row.path)}")
+            self._say(str(error) if isinstance(error, UserError) else f"{image}: {reason(error, image)}")
 
     def summary(self) -> str:
         """One line of counts."""
