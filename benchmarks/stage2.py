@@ -5,6 +5,7 @@ import ml_collections
 import numpy as np
 
 from driqa_jax.checkpoints import manager
+from driqa_jax.checkpoints.load import example_inputs
 from driqa_jax.data.perturbed_pairs import PREFIX
 from driqa_jax.distributed import map_step, place_batch, replicate
 from driqa_jax.models.driqa import build_model
@@ -19,7 +20,7 @@ STEPS = 1000  # of the schedule; the time of a step does not depend on it
 def fresh_params(config: ml_collections.ConfigDict) -> dict:
     """New parameters on the host, because a step donates its state."""
     model = build_model(config.model)
-    made = jax.jit(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))()["params"]
+    made = jax.jit(lambda: model.init(rng.stream(0, "init"), *example_inputs()))()["params"]
     return jax.tree.map(np.array, made)
 
 

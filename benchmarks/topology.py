@@ -29,15 +29,15 @@ from benchmarks.collectives import count_collectives
 from benchmarks.options import result_file
 from driqa_jax import distributed
 from driqa_jax.checkpoints import manager
+from driqa_jax.checkpoints.load import expected_params
 from driqa_jax.cli.options import positive
 from driqa_jax.data.open import open_source
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_json
 from driqa_jax.models.driqa import build_model
-from driqa_jax.train import initialization, optim, rng
+from driqa_jax.train import initialization, optim
 from driqa_jax.train.auxiliary.registry import group_size
 from driqa_jax.train.config import read
-from driqa_jax.train.stages import finetune
 from driqa_jax.train.stages.registry import STAGES
 from driqa_jax.train.step import make_step
 
@@ -75,7 +75,7 @@ def abstract_state(config: ml_collections.ConfigDict, model, mesh: Mesh):
     if config.stage == "pretrain":
         params = jax.eval_shape(lambda: initialization.random_pretraining_params(config, model))
     else:
-        params = jax.eval_shape(lambda: model.init(rng.stream(0, "init"), *finetune.example(config)))["params"]
+        params = expected_params(model)
     optimizer = optim.make_optimizer(config.optim, STEPS)
 
     def begin(params):

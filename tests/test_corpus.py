@@ -120,11 +120,11 @@ def test_stopped_and_killed_it_goes_on_to_the_same_bytes(config, whole, tmp_path
 def test_two_processes_write_the_same_bytes(tmp_path, root):
     code = (
         "import pathlib, sys, numpy as np\n"
-        "from driqa_jax.corpus import shards\n"
-        "picture = shards.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))\n"
+        "from driqa_jax.corpus import make\n"
+        "picture = make.encode(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))\n"
         "record = dict(image=picture, clean=picture, types=['jpeg', 'haze'], severities=[.5, .25],\n"
         "              photo_id='a.png', index=3, chain_id=7, key='k')\n"
-        "print(shards.write_shard(pathlib.Path(sys.argv[1]), [record] * 5))\n"
+        "print(make.write_shard(pathlib.Path(sys.argv[1]), [record] * 5))\n"
     )
     said = [
         subprocess.run(

@@ -16,7 +16,7 @@ from fake_model import picture  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 from starlette.exceptions import HTTPException  # noqa: E402
 
-from driqa_jax.serving.form import uploads_in  # noqa: E402
+from driqa_jax.serving.requests import uploads_in  # noqa: E402
 
 FORMATS = ("png", "jpeg", "webp", "gif", "bmp", "tiff", "ppm", "jpeg2000", "ico")
 GOOD = [encoded(picture(24, 40, 3), kind) for kind in FORMATS]

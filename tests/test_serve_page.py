@@ -16,7 +16,7 @@ from running_server import encoded, running, small_scorer, within  # noqa: E402
 
 from driqa_jax.reports.meaning import Meaning, parse_bands  # noqa: E402
 from driqa_jax.reports.reference import Reference  # noqa: E402
-from driqa_jax.serving.page import FILES, POLICY  # noqa: E402
+from driqa_jax.serving.app import FILES, POLICY  # noqa: E402
 
 ODD = "b, & <img src=x onerror=alert(1)>.png"
 
@@ -141,7 +141,7 @@ def test_many_dropped_images_are_sent_again_after_an_overload(window, server, fi
     def full_at_first(jobs):
         if len(refused) < 2:
             refused.append(1)
-            from driqa_jax.serving.queue import QueueFull
+            from driqa_jax.serving.worker import QueueFull
 
             raise QueueFull
         put(jobs)

@@ -24,9 +24,9 @@ from running_server import encoded, form, running, small_scorer, within  # noqa:
 from starlette.exceptions import HTTPException  # noqa: E402
 
 from driqa_jax.reports.colormap import overlay  # noqa: E402
-from driqa_jax.serving.form import Upload, uploads_in  # noqa: E402
 from driqa_jax.serving.limits import Limits  # noqa: E402
-from driqa_jax.serving.queue import FairQueue, Job, QueueFull  # noqa: E402
+from driqa_jax.serving.requests import Upload, uploads_in  # noqa: E402
+from driqa_jax.serving.worker import FairQueue, Job, QueueFull  # noqa: E402
 
 GOOD = encoded(pictures()[0])
 MULTIPART = "multipart/form-data; boundary=XX"

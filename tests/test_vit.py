@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from scipy.special import erf
 from vit_tensors import as_augreg
 
-from driqa_jax.checkpoints.load import load
+from driqa_jax.checkpoints.load import expected_params, load
 from driqa_jax.checkpoints.weights import flatten, save_weights
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
@@ -247,8 +247,7 @@ def variant(request):
     """The config of stage 2 of a variant, and the shapes of its parameters by path."""
     config = read(str(ROOT / "configs" / f"biq2021_{request.param}.py"))
     model = driqa.build_model(initialization.with_model(config).model)
-    example = jax.eval_shape(lambda: initialization.finetune.example(config))
-    return config, flatten(jax.eval_shape(model.init, jax.random.key(0), *example)["params"])
+    return config, flatten(expected_params(model))
 
 
 def test_the_variants_have_the_public_networks_sizes(variant):

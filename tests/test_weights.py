@@ -142,7 +142,7 @@ def test_bundled_weights_fit_their_models():
     for name, path in weights.bundled_files().items():
         params, metadata = load_weights(path)
         model = build_model(model_config(metadata, path))
-        expected = expected_params(model, ViewRule.from_dict(metadata["view"]))
+        expected = expected_params(model)
         weights.check_tensors(path, weights.flatten(params), weights.flatten(expected))
         assert metadata["licence"], name
 

@@ -109,14 +109,16 @@ def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights
 
 def require_params(loaded: LoadedModel, model: Any) -> None:
     """Raises WeightsError, naming the tensors, unless a weights file has the parameters of `model`."""
-    expected = expected_params(model, ViewRule.from_dict(loaded.metadata["view"]))
-    weights.check_tensors(loaded.file or "weights", weights.flatten(loaded.params), weights.flatten(expected))
+    expected = weights.flatten(expected_params(model))
+    weights.check_tensors(loaded.file or "weights", weights.flatten(loaded.params), expected)
 
 
-def expected_params(model: Any, rule: ViewRule) -> Params:
-    """Names and shapes of the parameters of a model, without computing them."""
-    height, width = rule.canvases[0]
-    whole, valid = jax.ShapeDtypeStruct((1, height, width, 3), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.int32)
-    tiles = jax.ShapeDtypeStruct((1, rule.tiles, rule.tile, rule.tile, 3), jnp.float32)
-    boxes = jax.ShapeDtypeStruct((1, rule.tiles, 4), jnp.float32)
-    return jax.eval_shape(model.init, jax.random.key(0), whole, valid, tiles, boxes)["params"]
+def expected_params(model: Any) -> Params:
+    """Names and shapes of the parameters of a model, which do not depend on the views; computes nothing."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), *example_inputs()))["params"]
+
+
+def example_inputs() -> tuple[jax.Array, ...]:
+    """The smallest valid inputs of a model, for initializing parameters: whole, valid, tiles, tile_boxes."""
+    image = jnp.zeros((1, 32, 32, 3))
+    return image, jnp.full((1, 2), 32, jnp.int32), image[:, None], jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]])

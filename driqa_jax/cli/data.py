@@ -245,18 +245,14 @@ def _print_leaks(leaks, repeat: float, threshold: float) -> None:
 
 
 def _save_leaks(leaks, folder: str) -> None:
-    import io
-
     from driqa_jax.data.leaks import contact_sheet
-    from driqa_jax.io import make_folder, write_bytes, write_text
+    from driqa_jax.io import image_bytes, make_folder, write_bytes, write_text
 
     stem = f"{leaks.left.name}-{leaks.right.name}".replace(":", "_").replace("/", "_")
     stem = str(make_folder(folder) / stem)
     write_text(f"{stem}.csv", leaks.to_csv())
     written = f"{stem}.csv"
     if len(leaks.i):
-        file = io.BytesIO()
-        contact_sheet(leaks).save(file, "JPEG", quality=85)
-        write_bytes(f"{stem}.jpg", file.getvalue())
+        write_bytes(f"{stem}.jpg", image_bytes(contact_sheet(leaks), "JPEG", quality=85))
         written += f" and {stem}.jpg"
     print(f"written: {written}")

@@ -22,7 +22,6 @@ exit codes: 0 written, 1 some photographs failed (results exclude them), 2 usage
 import argparse
 import os
 import pathlib
-import sys
 
 from driqa_jax.cli.options import (
     Subparsers,
@@ -32,7 +31,7 @@ from driqa_jax.cli.options import (
     add_split_file_option,
     positive,
 )
-from driqa_jax.cli.sources import assign_split, open_data, report_failures
+from driqa_jax.cli.sources import assign_split, open_data, write_results
 from driqa_jax.errors import UserError, user_errors
 from driqa_jax.io import make_folder, write_json, write_text
 from driqa_jax.progress import Progress
@@ -100,11 +99,8 @@ def _parts(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     if args.pairs:
         results["real_noise"] = examination.real_noise(examiner, *_pairs(args.pairs))
     write_text(folder / "restoration.csv", examination.restoration_csv(restoration))
-    for name, figure in (
-        ("confusion", examination.confusion_figure(naming)),
-        ("restoration", examination.restoration_figure(restoration)),
-    ):
-        save_figure(figure, folder / f"{name}.png")
+    save_figure(examination.confusion_figure(naming), folder / "confusion.png")
+    save_figure(examination.restoration_figure(restoration), folder / "restoration.png")
     provenance = _provenance(args, source, crop, metadata)
     write_json(folder / "examination.json", {**results, "provenance": provenance})
     for name, value in results.items():
@@ -116,12 +112,10 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     """Examine the score."""
     import dataclasses
 
-    from rich.console import Console
-
     from driqa_jax.evaluation import order
     from driqa_jax.evaluation.figures import save_figure
     from driqa_jax.evaluation.pristine import photographs
-    from driqa_jax.evaluation.tables import Table, save_table, to_terminal
+    from driqa_jax.evaluation.tables import Table
     from driqa_jax.inference.scorer import load
 
     scorer = load(args.model)
@@ -130,26 +124,23 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
         raise UserError(f"{source.name}: no photograph can be examined; the first: {next(iter(failed.values()))}")
     with Progress() as progress:
         measured = order.examine_order(scorer, photos, args.seed, progress)
-    estimates, failed = order.OrderEstimates.of(measured), {**failed, **measured.failed}
+    estimates = order.OrderEstimates.of(measured)
     # The title has no folder names, because figures are shared.
     title = f"{pathlib.PurePath(scorer.name).name}, {len(measured.photos)} photographs of {source.name}"
     save_figure(order.order_figure(estimates, title), folder / "order.png")
     table = Table(title, order.HEADS, estimates.rows())
-    save_table(table, folder / "order.md")
     scores = {name: getattr(measured, name).tolist() for name in ("pristine", "levels", "restored", "changes")}
     values = {
         **dataclasses.asdict(estimates),
         "photos": measured.photos,
         "scores": scores,
-        "failed": failed,
+        "failed": {**failed, **measured.failed},
         "provenance": {
             **_provenance(args, source, next(iter(photos.values())).shape[0], scorer.metadata),
             "sha256": scorer.sha256,
         },
     }
-    write_json(folder / "order.json", values)
-    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
-    return report_failures(failed.items())
+    return write_results(folder, "order", table, values)
 
 
 def _provenance(args: argparse.Namespace, source, crop: int, metadata) -> dict:

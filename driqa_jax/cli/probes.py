@@ -2,13 +2,11 @@
 
 import argparse
 import dataclasses
-import sys
 
 import numpy as np
-from rich.console import Console
 
 from driqa_jax.cli.options import loading
-from driqa_jax.cli.sources import report_failures
+from driqa_jax.cli.sources import write_results
 from driqa_jax.data.open import open_source
 from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
@@ -17,10 +15,10 @@ from driqa_jax.errors import UnreadableImage, UserError, user_errors
 from driqa_jax.evaluation import examination, probes
 from driqa_jax.evaluation.pristine import photographs
 from driqa_jax.evaluation.probes import FOLDS, Reader, stacked
-from driqa_jax.evaluation.tables import Table, save_table, to_terminal
+from driqa_jax.evaluation.tables import Table
 from driqa_jax.inference import scorer as scoring
 from driqa_jax.inference.provenance import describe
-from driqa_jax.io import make_folder, write_json
+from driqa_jax.io import make_folder
 from driqa_jax.progress import Progress, ProgressFn
 
 PRISTINE_MOS = 0.8
@@ -49,11 +47,10 @@ def probe(args: argparse.Namespace, part: Source) -> int:
         },
         probes.gains(restoration, args.seed),
     )
-    table, failed = Table(f"{scorer.name} on {part.name}", probes.HEADS, results.rows()), {**lost, **failed}
-    save_table(table, folder / "probes.md")
+    table = Table(f"{scorer.name} on {part.name}", probes.HEADS, results.rows())
     values = {
         **dataclasses.asdict(results),
-        "failed": failed,
+        "failed": {**lost, **failed},
         "provenance": {
             **describe(scorer),
             "data": part.name,
@@ -64,9 +61,7 @@ def probe(args: argparse.Namespace, part: Source) -> int:
             "seed": args.seed,
         },
     }
-    write_json(folder / "probes.json", values)
-    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
-    return report_failures(failed.items())
+    return write_results(folder, "probes", table, values)
 
 
 def _pristine(args: argparse.Namespace, part: Source) -> tuple[str, dict[str, np.ndarray], dict[str, str]]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 from driqa_jax.cli.options import labels
 from driqa_jax.errors import UserError, user_errors
+from driqa_jax.io import write_json
 
 if TYPE_CHECKING:
     from driqa_jax.data.source import Source
     from driqa_jax.data.split_file import Split
+    from driqa_jax.evaluation.tables import Table
 
 
 def open_data(args: argparse.Namespace, data: str) -> tuple[Source, str]:
@@ -44,6 +47,18 @@ def assign_split(source: Source, path: str | None) -> tuple[Source, Split | None
 
     split = Split.load(path)
     return split.assigned(source), split
+
+
+def write_results(folder: pathlib.Path, stem: str, table: Table, values: dict[str, Any]) -> int:
+    """Write STEM.md and STEM.json to a folder, print the table and what has `failed`; returns the exit code."""
+    from rich.console import Console
+
+    from driqa_jax.evaluation.tables import save_table, to_terminal
+
+    save_table(table, folder / f"{stem}.md")
+    write_json(folder / f"{stem}.json", values)
+    Console(width=None if sys.stdout.isatty() else 120).print(to_terminal(table))
+    return report_failures(values["failed"].items())
 
 
 def report_failures(failed: Any) -> int:

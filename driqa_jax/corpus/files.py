@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from driqa_jax.data.decode import decode
 from driqa_jax.degradations import apply
 from driqa_jax.degradations.registry import Degradation, find
-from driqa_jax.errors import UserError, reason
+from driqa_jax.errors import UserError, reason, user_errors
 from driqa_jax.io import image_bytes, make_folder, write_bytes
 
 SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of a contact sheet
@@ -31,10 +31,8 @@ LOSSLESS = {
 
 def known(name: str) -> Degradation:
     """The degradation of this name. Raises UserError with the nearest name if it is unknown."""
-    try:
+    with user_errors():
         return find(name)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def severity_of(name: str, severity: float | None, level: int | None) -> float:
@@ -111,10 +109,8 @@ def save(image: Image.Image, target: pathlib.Path) -> None:
     write_bytes(target, image_bytes(image, **LOSSLESS[target.suffix.lower()]))
 
 
-def severity_grid(
-    photo: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES, seed: int = 0
-) -> np.ndarray:
-    """Each degradation at each severity, in one compiled program: (names, severities, H, W, 3) uint8.
+def severity_grid(photo: np.ndarray, names: Sequence[str], seed: int = 0) -> np.ndarray:
+    """Each degradation at each of `SEVERITIES`, in one compiled program: (names, severities, H, W, 3) uint8.
 
     photo: (H, W, 3) uint8, sides at least 32. The images of a row share a key, so only the severity differs. Raises
     ValueError for a smaller photo.
@@ -130,16 +126,16 @@ def severity_grid(
         ]
         return jnp.round(jnp.stack(images) * 255.0).astype(jnp.uint8)
 
-    return np.asarray(rows(jax.random.key(seed), image, np.asarray(severities, np.float32)))
+    return np.asarray(rows(jax.random.key(seed), image, np.asarray(SEVERITIES, np.float32)))
 
 
-def contact_sheet(grid: np.ndarray, names: Sequence[str], severities: Sequence[float] = SEVERITIES) -> Image.Image:
-    """The grid as one labeled image: a row for each name, a column for each severity."""
+def contact_sheet(grid: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """A `severity_grid` as one labeled image: a row for each name, a column for each severity."""
     rows, columns, height, width, _ = grid.shape
     size = (_LABEL + columns * (width + _GAP), _HEADER + rows * (height + _GAP))
     sheet = Image.new("RGB", size, "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
-    for column, severity in enumerate(severities):
+    for column, severity in enumerate(SEVERITIES):
         center = _LABEL + column * (width + _GAP) + width // 2
         draw.text((center, _HEADER // 2), f"{severity:g}", "black", font, anchor="mm")
     for row, name in enumerate(names):

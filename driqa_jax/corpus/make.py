@@ -1,7 +1,20 @@
 """A corpus: the examples of a configuration's pretraining, as files.
 
 Photographs, crops, chains and noise are those of the configuration's pretraining, step by step. So a corpus is a
-function of configuration, photographs and versions, and each shard can be made independently of the others.
+function of configuration, photographs and versions, and each shard can be made independently of the others. Its files
+are ArrayRecord shards for tensorflow_datasets, written without TensorFlow:
+
+    import tensorflow_datasets as tfds
+    records = tfds.builder_from_directory("corpus").as_data_source("train")
+    records[0]["image"], records[0]["clean"]  # uint8 (crop, crop, 3)
+
+A record has `image` and `clean`, lossless WebP; `types` and `severities` of the steps in order of application (none for
+a clean image); `photo_id`, the photograph's name in its source; `index`, the position of the crop in the stream of
+photographs; `chain_id`, shared by the photographs under one chain; `key`, unique in the corpus.
+
+Every record has `clean`, although all chains of a photograph share it: restoration and full-reference models read pairs
+in shuffled order, and a second lookup would double their reads. It is encoded once and takes about as much disk as
+`image`.
 """
 
 import dataclasses
@@ -9,7 +22,7 @@ import hashlib
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from typing import Any
@@ -18,16 +31,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
 from PIL import features as pillow_features
+from tensorflow_datasets.core import example_serializer, file_adapters, naming, writer
 
 from driqa_jax import degradations
 from driqa_jax.compile_cache import processor
-from driqa_jax.corpus import shards
 from driqa_jax.data.pipeline import Order
 from driqa_jax.data.source import Source
 from driqa_jax.degradations import CLEAN, NAMES
 from driqa_jax.errors import UserError
-from driqa_jax.io import file_sha256, write_json
+from driqa_jax.io import file_sha256, image_bytes, replacing, write_json
 from driqa_jax.progress import ProgressFn, counter, silent
 from driqa_jax.provenance import versions
 from driqa_jax.train.loop import sources
@@ -35,6 +50,72 @@ from driqa_jax.train.stages import pretrain
 
 MANIFEST = "manifest.json"
 FORMAT = "driqa_jax corpus 1"
+NAME, SPLIT = "corpus", "train"
+
+
+def encode(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as lossless WebP. The settings are fixed, so a libwebp version always gives the same bytes."""
+    return image_bytes(Image.fromarray(image), "WEBP", lossless=True, quality=20, method=1)
+
+
+def features() -> tfds.features.FeaturesDict:
+    """The features of a record."""
+    image = tfds.features.Image(shape=(None, None, 3))
+    return tfds.features.FeaturesDict(
+        {
+            "image": image,
+            "clean": image,
+            "types": tfds.features.Sequence(tfds.features.Text()),
+            "severities": tfds.features.Sequence(np.float32),
+            "photo_id": tfds.features.Text(),
+            "index": np.int64,
+            "chain_id": np.int64,
+            "key": tfds.features.Text(),
+        }
+    )
+
+
+def shard_path(folder: pathlib.Path, index: int, count: int) -> pathlib.Path:
+    """The path of shard `index` of `count`."""
+    return folder / f"{NAME}-{SPLIT}.array_record-{index:05d}-of-{count:05d}"
+
+
+class _Serializer(example_serializer.ExampleSerializer):
+    def serialize_example(self, example: dict) -> bytes:
+        # By default the order of a record's keys differs between processes.
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+def write_shard(path: pathlib.Path, records: Iterable[dict]) -> dict:
+    """Write one shard atomically; returns its file name, number of records and sha256. Raises UserError if it fails."""
+    described = features()
+    shard = writer.ShardWriter(
+        described,
+        _Serializer(described.get_serialized_info()),
+        writer.ExampleWriter(file_adapters.FileFormat.ARRAY_RECORD),
+    )
+    with replacing(path) as part:
+        count = shard.write(((record["key"], record) for record in records), part)
+        digest = file_sha256(part)
+    return {"file": path.name, "records": count, "sha256": digest}
+
+
+def write_metadata(folder: pathlib.Path, lengths: Sequence[int], description: str) -> None:
+    """Write the metadata for `tfds.builder_from_directory`."""
+    template = naming.ShardedFileTemplate(
+        data_dir=folder, dataset_name=NAME, split=SPLIT, filetype_suffix="array_record"
+    )
+    size = sum(shard_path(folder, i, len(lengths)).stat().st_size for i in range(len(lengths)))
+    split = tfds.core.SplitInfo(name=SPLIT, shard_lengths=list(lengths), num_bytes=size, filename_template=template)
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=features(),
+        split_infos=[split],
+        filename_template=template,
+        description=description,
+        disable_shuffling=True,
+        check_data=False,  # the check needs TensorFlow
+    )
 
 
 def make(config: ml_collections.ConfigDict, folder: pathlib.Path, progress: ProgressFn = silent) -> dict:
@@ -58,17 +139,17 @@ def make(config: ml_collections.ConfigDict, folder: pathlib.Path, progress: Prog
         for shard in range(count):
             first = shard * shard_steps
             last = min(first + shard_steps, steps)
-            path = shards.shard_path(folder, shard, count)
+            path = shard_path(folder, shard, count)
             entry = manifest["shards"].get(path.name)
             if entry is None or not path.is_file() or file_sha256(path) != entry["sha256"]:
                 records = _records(config, source, degrade, range(first, last), threads)
                 count_one = counter(progress, "pictures", steps * per_step, first * per_step)
-                written = shards.write_shard(path, (record for record in records if count_one() is None))
+                written = write_shard(path, (record for record in records if count_one() is None))
                 manifest["shards"][written.pop("file")] = written
                 write_json(folder / MANIFEST, manifest)
             progress("pictures", last * per_step, steps * per_step)
-    lengths = [manifest["shards"][shards.shard_path(folder, i, count).name]["records"] for i in range(count)]
-    shards.write_metadata(folder, lengths, f"Degraded photographs of seed {config.seed}; see {MANIFEST}.")
+    lengths = [manifest["shards"][shard_path(folder, i, count).name]["records"] for i in range(count)]
+    write_metadata(folder, lengths, f"Degraded photographs of seed {config.seed}; see {MANIFEST}.")
     manifest["complete"] = True
     write_json(folder / MANIFEST, manifest)
     return manifest
@@ -117,8 +198,8 @@ def _records(
 
 def _encoded(config, step, batch, degraded, photo_ids: Sequence[str], threads) -> Iterator[dict]:
     images, chains = jax.tree.map(np.asarray, degraded)
-    clean = list(threads.map(shards.encode, batch["photo"]))
-    encoded = iter(list(threads.map(shards.encode, images.reshape(-1, *images.shape[2:]))))
+    clean = list(threads.map(encode, batch["photo"]))
+    encoded = iter(list(threads.map(encode, images.reshape(-1, *images.shape[2:]))))
     for chain, (types, severities) in enumerate(zip(chains.types, chains.severities, strict=True)):
         chain_id = step * config.pretrain.chains + chain
         for photo, position in enumerate(batch["index"]):

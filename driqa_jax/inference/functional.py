@@ -144,8 +144,7 @@ def _bundled_metadata() -> dict[str, Any]:
 def _model_and_shapes(config: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
     """The model and its flat parameter shapes, cached because tracing takes a second."""
     model = build_model(ml_collections.ConfigDict(json.loads(config)))
-    # Parameter shapes do not depend on the view.
-    return model, flatten(expected_params(model, ViewRule()))
+    return model, flatten(expected_params(model))
 
 
 def plain_config(config: Any) -> Any:

@@ -175,13 +175,11 @@ def _data_of(given) -> dict[str, Any]:
 
 
 def _splits(splits, source):
-    def held_out():
-        return tuple(splits.subsets) or sorted(set(source.column("subset").tolist()) - {""})
-
+    held_out = splits.subsets or sorted({*source.column("subset").tolist()} - {""})
     makers = {
         "official": lambda: [official_split(source)],
         "hash": lambda: [hash_split(source, k, splits.test, splits.val, splits.of) for k in splits.numbers],
-        "subset": lambda: [subset_split(source, name, splits.val, splits.of) for name in held_out()],
+        "subset": lambda: [subset_split(source, name, splits.val, splits.of) for name in held_out],
         "published": lambda: [published_split(pathlib.Path(splits.folder), source, k) for k in splits.numbers],
         "files": lambda: [Split.load(file) for file in splits.files],
     }

@@ -1,8 +1,9 @@
-"""The ASGI application: routes, error answers and middleware."""
+"""The ASGI application: routes, error answers, middleware, and the web page with its security headers."""
 
 import asyncio
 import contextlib
 import functools
+import importlib.resources
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,14 @@ from fastapi import FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
-from driqa_jax.serving import answers, page
-from driqa_jax.serving.form import check_content_type, read_body, uploads_in
+from driqa_jax.reports.colormap import color_stops
+from driqa_jax.serving import answers
 from driqa_jax.serving.limits import Limits
 from driqa_jax.serving.metrics import Metrics, Observed
-from driqa_jax.serving.outcomes import Describe, entries_of
-from driqa_jax.serving.queue import FairQueue, HeldBytes, Kind, overloaded
-from driqa_jax.serving.worker import Worker
+from driqa_jax.serving.requests import Describe, check_content_type, entries_of, read_body, uploads_in
+from driqa_jax.serving.worker import FairQueue, HeldBytes, Kind, Worker, overloaded
 from driqa_jax.version import VERSION
 
 # A quarter of the pixels of `driqa explain`: enough for the page, and the restorer needs a quarter of the time.
@@ -48,6 +49,25 @@ _BODY = {
         },
     }
 }
+# The web page: files of the package, kept in memory.
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+# Dropped images are blob: URLs; images of an explanation are data: URLs.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = [
+    (b"content-security-policy", POLICY.encode()),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+]
 
 
 class Service:
@@ -147,12 +167,23 @@ def create_app(
         """Metrics in the text format of Prometheus."""
         return Response(service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
-    app.router.routes.extend(page.routes())
+    app.router.routes.extend(_page_routes())
     app.add_exception_handler(HTTPException, _http_problem)
     app.add_exception_handler(ClientDisconnect, _disconnected)
-    known = frozenset({"/v1/score", "/v1/explain", "/healthz", "/metrics", "/openapi.json", *page.FILES})
-    app.add_middleware(Observed, metrics=service.metrics, paths=known, headers=page.HEADERS)
+    known = frozenset({"/v1/score", "/v1/explain", "/healthz", "/metrics", "/openapi.json", *FILES})
+    app.add_middleware(Observed, metrics=service.metrics, paths=known, headers=HEADERS)
     return app
+
+
+def _page_routes() -> list[Route]:
+    """The page and the files that it loads. STOPS in a file is replaced by the color bar of the quality maps."""
+    folder = importlib.resources.files("driqa_jax.serving") / "page"
+    made = []
+    for path, (name, kind) in FILES.items():
+        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(color_stops()))
+        answer = Response(content, media_type=kind, headers={"cache-control": "no-cache"})
+        made.append(Route(path, answer, methods=["GET"]))  # a response is an ASGI application
+    return made
 
 
 async def _http_problem(request, error: HTTPException) -> Response:

@@ -13,19 +13,11 @@ def _limit(default: float, option: str, about: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The limits of a server. Each is an option of `driqa serve`; `pixels` is --max-pixels.
+    """The limits of a server. Each is an option of `driqa serve`, whose help says what it limits.
 
-    Args:
-      request_bytes: bytes of one body; above it 413.
-      pictures: images in one request; above it 413.
-      pixels: pixels of one image, from its header before decoding; above it 413.
-      queue: waiting images; above it 429.
-      held_bytes: bytes of all bodies that are received, waiting or processed; above it 429.
-      seconds: time from the arrival of a request to its answer; above it 504.
-      upload_seconds: time to send the header, and time to send the body; above it 408 or a closed connection.
-      keep_alive_seconds: idle time of a connection. A proxy's own limit, usually 60 s, must be shorter; otherwise the
-        proxy may send a request on a closing connection.
-      grace_seconds: time for running requests after a stop signal.
+    An answer has status 413 above `request_bytes`, `pictures` or `pixels` (--max-pixels, of one image, from its header
+    before decoding); 429 above `queue` or `held_bytes`, which counts all bodies that are received, waiting or
+    processed; 504 after `seconds`; and 408, or none on a closed connection, after `upload_seconds`.
     """
 
     request_bytes: int = _limit(64 * MIB, "--max-bytes", "bytes of one request")
@@ -37,6 +29,7 @@ class Limits:
     upload_seconds: float = _limit(
         30, "--upload-timeout", "seconds for a client to send a header, send a body, or read an answer"
     )
+    # A proxy with a longer limit may send a request on a connection that this server is closing.
     keep_alive_seconds: float = _limit(
         75, "--keep-alive", "idle seconds of a connection; must exceed a proxy's limit, usually 60"
     )

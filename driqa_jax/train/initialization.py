@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from driqa_jax.checkpoints.load import LoadedModel, load
+from driqa_jax.checkpoints.load import LoadedModel, example_inputs, load
 from driqa_jax.checkpoints.weights import flatten, unflatten
 from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
 from driqa_jax.data.source import Source, Subset
@@ -165,7 +165,7 @@ def encoders(config: ConfigDict, model: DRIQA) -> dict:
     standardizing constants of `init`, which are measured and not learned. Raises UserError as `finetuning_params`.
     """
     switches = chosen(config.model)
-    draw = jax.jit(lambda key: model.init(key, *finetune.example(config))["params"])
+    draw = jax.jit(lambda key: model.init(key, *example_inputs())["params"])
     params = draw(rng.stream(config.seed, "init"))
     fixed = draw(rng.stream(0, "init")) if config.seed else params
     params.update({name: fixed[name] for name in PRETRAINED})

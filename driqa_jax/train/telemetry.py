@@ -43,7 +43,7 @@ class MetricLog:
         self._path, self._file = path, path.open("a")
         if tensorboard_installed():
             with write_errors(workdir / "tensorboard", _ADVICE):
-                self._board = EventLog(workdir / "tensorboard", start_step)
+                self._board = _new_event_file(workdir / "tensorboard", start_step)
 
     def later(self, step: int, metrics: dict, rate: float | None) -> None:
         """Keep the line of a training step until the next call, so that the host does not wait for that step.
@@ -71,7 +71,7 @@ class MetricLog:
             self._file.flush()
         if self._board:
             with write_errors(self._path.parent / "tensorboard", _ADVICE):
-                self._board.write(step, {name: value for name, value in written.items() if value is not None})
+                _write_event(self._board, step, {name: value for name, value in written.items() if value is not None})
         line = "  ".join(f"{name} {value:.4g}" for name, value in rounded.items())
         print(f"step {step}  {line}", file=sys.stderr, flush=True)
 
@@ -82,34 +82,29 @@ class MetricLog:
             self._board.close()
 
 
-class EventLog:
-    """TensorBoard scalars in a new event file of `folder`, without TensorFlow; `write` returns once they are on disk.
+def _new_event_file(folder: pathlib.Path, start_step: int):
+    """A new TensorBoard event file in `folder`, written without TensorFlow.
 
-    TensorBoard hides what an earlier run wrote after `start_step`. All methods raise OSError if a file cannot be
-    written. The library's `SummaryWriter` is not used: its thread dies with the first failed write, such as on a full
-    disk, and the next write then waits forever.
+    TensorBoard hides what an earlier run wrote after `start_step`. The library's `SummaryWriter` is not used: its
+    thread dies with the first failed write, such as on a full disk, and the next write then waits forever.
     """
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    def __init__(self, folder: pathlib.Path, start_step: int):
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+    folder.mkdir(parents=True, exist_ok=True)
+    file = EventsWriter(str(folder / "events"))
+    file.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
+    return file
 
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = EventsWriter(str(folder / "events"))
-        self._file.write_event(Event(step=start_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Write one event with all values of a step."""
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.proto.summary_pb2 import Summary
+def _write_event(file, step: int, values: dict[str, float]) -> None:
+    """Write one event with all values of a step; returns once it is on disk."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
 
-        summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
-        self._file.write_event(Event(step=step, wall_time=time.time(), summary=summary))
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+    summary = Summary(value=[Summary.Value(tag=name, simple_value=value) for name, value in values.items()])
+    file.write_event(Event(step=step, wall_time=time.time(), summary=summary))
+    file.flush()
 
 
 def tensorboard_installed() -> bool:

@@ -95,7 +95,11 @@ def views(config: ConfigDict, rule: ViewRule, batch: dict, step: jax.Array) -> d
 
     pairs = jax.tree.map(lambda x: jnp.concatenate([x, x]), (keys, crops, types))
     images = jax.lax.map(degrade, (*pairs, severities.T.reshape(-1)))
-    return {**_views_of(images, rule, batch), "index": jnp.concatenate([index, index])}
+    # A crop's tile already has the rule's size and must not be resized again.
+    rule = dataclasses.replace(rule, short=rule.tile) if rule.kind == "crop" else rule
+    made = views_of(jnp.clip(images, 0.0, 1.0), rule, batch["whole"].shape[1:3])
+    pixels = {name: jnp.rint(255.0 * made[name]).astype(jnp.uint8) for name in ("whole", "tiles")}
+    return {**made, **pixels, "index": jnp.concatenate([index, index])}
 
 
 def read(config: ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -103,10 +107,3 @@ def read(config: ConfigDict, own: jax.Array, made: jax.Array) -> tuple[jax.Array
     del config, own
     better, worse = jnp.split(made, 2)
     return better, worse
-
-
-def _views_of(images, rule, batch):
-    # A crop's tile already has the rule's size and must not be resized again.
-    rule = dataclasses.replace(rule, short=rule.tile) if rule.kind == "crop" else rule
-    views = views_of(jnp.clip(images, 0.0, 1.0), rule, batch["whole"].shape[1:3])
-    return views | {name: jnp.rint(255.0 * views[name]).astype(jnp.uint8) for name in ("whole", "tiles")}

@@ -137,25 +137,12 @@ def predict(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callab
     size = -(-config.batch_size // mesh.size) * mesh.size
 
     def run(params, source):
-        predictions, labels = [], []
+        outputs = []
         host, hosts, threads = jax.process_index(), jax.process_count(), config.data.threads
         for batch in evaluation_batches(source, rule, tuple(config.view.canvas), size, 0, host, hosts, threads):
             placed = distributed.place_batch(batch, mesh)
-            outputs = forward(params, placed), placed["mos"], placed["real"]
-            mos, label, real = (distributed.to_host(x) for x in outputs)
-            predictions.append(mos[real > 0])
-            labels.append(label[real > 0])
-        return np.concatenate(predictions).astype(np.float64), np.concatenate(labels).astype(np.float64)
+            outputs.append([*map(distributed.to_host, (forward(params, placed), placed["mos"], placed["real"]))])
+        mos, label, real = map(np.concatenate, zip(*outputs, strict=True))
+        return mos[real > 0].astype(np.float64), label[real > 0].astype(np.float64)
 
     return run
-
-
-def example(config: ConfigDict) -> tuple:
-    """The smallest valid inputs, for initializing parameters."""
-    side = 32
-    return (
-        jnp.zeros((1, side, side, 3)),
-        jnp.full((1, 2), side, jnp.int32),
-        jnp.zeros((1, 1, side, side, 3)),
-        jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]]),
-    )
