@@ -20,7 +20,7 @@ import jax
 from jax.experimental import serialize_executable
 
 from driqa_jax.inference.program import PREDICTIONS, Stage
-from driqa_jax.inference.workers import Workers
+from driqa_jax.inference.stream import Workers
 
 _SOURCES = ("models/*.py", "inference/program.py", "inference/executables.py")
 
