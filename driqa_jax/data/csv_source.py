@@ -102,8 +102,10 @@ def _ratings(
         cells["group"] = cells.get("group") or row[image]
         name = os.path.normpath(row[image]).replace(os.sep, "/")
         mos = _score(file, line, row[score], table.delimiter)
-        part = "train" if split is None else _split_word(file, line, row[split])
-        return Rating(name, name, mos, file, line, split=part, **cells)
+        if split is not None and not row[split]:
+            raise DataError(file, line, "has no split; write train, val or test")
+        part = "train" if split is None else row[split].lower()
+        return Rating(name, name, mos, file, line, split=_SPLIT_WORDS.get(part, part), **cells)
 
     return head[score], [rating(line, row) for line, row in table.lines]
 
@@ -171,12 +173,6 @@ def _split_column(table: Table, chosen: str | None, option: Spelling) -> int | N
         choose = option("split_column", head[matches[0]])
         raise table.error(f"has several splits ({names}); choose one, for example {choose}")
     return matches[0] if matches else None
-
-
-def _split_word(file: pathlib.Path, line: int, cell: str) -> str:
-    if not cell:
-        raise DataError(file, line, "has no split; write train, val or test")
-    return _SPLIT_WORDS.get(cell.lower(), cell.lower())
 
 
 def _score(file: pathlib.Path, line: int, cell: str, delimiter: str) -> float:

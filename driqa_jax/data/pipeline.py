@@ -7,7 +7,7 @@ where the stream starts or on the number of hosts: each host takes its contiguou
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -25,19 +25,28 @@ PREFETCHED_BATCHES = 3
 _SHUFFLE, _AUGMENT, _TWIN = 1, 2, 3
 
 
+class Place(NamedTuple):
+    """Where a stream starts, which host reads it, and with how many threads (0: without any)."""
+
+    start_step: int = 0
+    process_index: int = 0
+    process_count: int = 1
+    threads: int = 2
+
+
+ALONE = Place()
+
+
 def finetune_batches(
     source: Source,
     rule: ViewRule,
     canvas: tuple[int, int],
     batch_size: int,
     seed: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
     shrink: float = 1.0,
     quality: int = 100,
     twins: Twins | None = None,
+    place: Place = ALONE,
 ) -> Iterator[Batch]:
     """Endless views with scores, shuffled in each epoch, with random horizontal flips and tile positions.
 
@@ -75,7 +84,7 @@ def finetune_batches(
 
         return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
 
-    return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
+    return _stream(load, FOREVER, batch_size, place)
 
 
 def evaluation_batches(
@@ -83,10 +92,7 @@ def evaluation_batches(
     rule: ViewRule,
     canvas: tuple[int, int],
     batch_size: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
+    place: Place = ALONE,
 ) -> Iterator[Batch]:
     """One deterministic pass over the source in its order; keys as in `finetune_batches`, and `real`.
 
@@ -101,7 +107,7 @@ def evaluation_batches(
         view = _decoded(source, row, lambda image: make_view(image, rule, canvas))
         return {**labelled(source, codes, row, row), **view, "real": np.float32(position < count)}
 
-    return _stream(load, padded, batch_size, start_step, process_index, process_count, threads)
+    return _stream(load, padded, batch_size, place)
 
 
 def pretrain_batches(
@@ -109,11 +115,8 @@ def pretrain_batches(
     crop: int,
     batch_size: int,
     seed: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
     halve: bool | tuple[str, ...] = False,
+    place: Place = ALONE,
 ) -> Iterator[Batch]:
     """Endless random crops of photographs: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
 
@@ -133,7 +136,7 @@ def pretrain_batches(
         image = image[:, ::-1] if rng.random() < 0.5 else image
         return {"photo": np.ascontiguousarray(image), "index": np.int32(position)}
 
-    return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
+    return _stream(load, FOREVER, batch_size, place)
 
 
 class Order:
@@ -150,15 +153,8 @@ class Order:
         return int(self._permutation(epoch)[offset])
 
 
-def _stream(
-    load: Callable[[int], Batch],
-    end: int,
-    batch_size: int,
-    start_step: int,
-    process_index: int,
-    process_count: int,
-    threads: int,
-) -> Iterator[Batch]:
+def _stream(load: Callable[[int], Batch], end: int, batch_size: int, place: Place) -> Iterator[Batch]:
+    start_step, process_index, process_count, threads = place
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(f"a global batch of {batch_size} does not divide evenly among {process_count} hosts")
     if not 0 <= process_index < process_count:

@@ -37,8 +37,7 @@ def apply(
       mos (B,) float32 on the training scale (0 to 1, higher is better; `Scorer.calibration` maps it to scores), and
       `out`, see `driqa_jax.models.driqa.DRIQA`.
 
-    Raises:
-      ValueError: images have another shape or dtype, `config` is given without `rule`, or params do not fit.
+    Raises ValueError if images have another shape or dtype, `config` is given without `rule`, or params do not fit.
     """
     model, rule = resolve(params, config, rule)
     return predict(model, params, images, rule)
@@ -106,8 +105,7 @@ def quality_loss(
       A function from images (B, H, W, 3) float in [0, 1], sRGB, to a scalar float32, about 0 (best) to 1 (worst). It
       does not check the range of pixels; clip what you optimize. It raises ValueError for another shape or dtype.
 
-    Raises:
-      ValueError: `config` is given without `rule`, or params do not fit the configuration.
+    Raises ValueError if `config` is given without `rule`, or params do not fit the configuration.
     """
     model, rule = resolve(params, config, rule)
     return loss_of(lambda images: predict(model, params, images, rule), calibration)
@@ -134,8 +132,7 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
       rule: the view rule.
       canvas: (height, width) of `whole`; None uses `rule.canvas_for`.
 
-    Raises:
-      ValueError: images have another shape or dtype, or the canvas does not hold a crop.
+    Raises ValueError if images have another shape or dtype, or the canvas does not hold a crop.
     """
     images = jnp.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:

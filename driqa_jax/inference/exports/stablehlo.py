@@ -54,8 +54,7 @@ class Program:
           probabilities of `metadata["degradations"]`; `severity` (B, T), 0 to 1; `patch_scores` and `patch_weights`
           (B, H / 32, W / 32), the quality map (MOS) and the patch weights, 0 outside the image.
 
-        Raises:
-          ValueError: an input is missing or has another shape or dtype; the message names it.
+        Raises ValueError, which names the input, if one is missing or has another shape or dtype.
         """
         self._check(views)
         outputs = self._call(*(views[name] for name in self.metadata["inputs"]))
