@@ -1,4 +1,4 @@
-"""Compile the training step for absent TPUs: memory, arithmetic and collectives of one device.
+"""Compile the training step for TPUs that are not attached: memory, arithmetic and collectives of one device.
 
     pip install '.[tpu]'                    # in a separate environment; no TPU is needed or used
     python -m benchmarks topology v5e:4x4 --batch 16

@@ -23,7 +23,7 @@ from driqa_jax.evaluation.bootstrap import Estimate, intervals, replicates
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.tables import Table, save_table, to_markdown
 from driqa_jax.reports.inputs import list_pictures
-from experiments.deduction.human_scale import agreement, examine_human_scale
+from experiments.deduction.human_scale import examine_human_scale, resampled_agreement
 
 SIZE = (512, 384)  # of the photographs that the human scores of degradations belong to
 HUMAN = {"human scale, without colour and tone": False, "human scale": True}
@@ -60,10 +60,22 @@ def paired(predictions: Sequence[np.ndarray], mos: np.ndarray) -> list[Estimate]
     """SRCC of one or two models on the same images; of two also the difference first - second, all with intervals."""
     values = [srcc(each, mos) for each in predictions]
     draws = [replicates(each, mos)["srcc"] for each in predictions]
+    return _with_difference([np.nan if value is None else value for value in values], draws, len(mos))
+
+
+def human(cells: Sequence[np.ndarray], fidelity: bool) -> list[Estimate]:
+    """As `paired` for the cells (P, 25, 5) of one or two models; intervals hold over photographs."""
+    found = [resampled_agreement(each, fidelity) for each in cells]
+    return _with_difference([value for value, _ in found], [drawn for _, drawn in found], len(cells[0]))
+
+
+def _with_difference(values, draws, count):
     if len(values) == 2:
-        values.append(None if None in values else values[0] - values[1])
-        draws.append(draws[0] - draws[1])
-    return [Estimate(v, intervals({"": d})[""], len(mos)) for v, d in zip(values, draws, strict=True)]
+        values, draws = [*values, values[0] - values[1]], [*draws, draws[0] - draws[1]]
+    return [
+        Estimate(None if np.isnan(value) else value, intervals({"": drawn})[""] if count > 1 else None, count)
+        for value, drawn in zip(values, draws, strict=True)
+    ]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -88,13 +100,7 @@ def _human_rows(folder, scorers):
         examine_human_scale(lambda images, scorer=scorer: np.array(list(scorer.predict(images))), photos)[1]
         for scorer in scorers
     ]
-    return [[name, len(photos), *_human(cells, fidelity)] for name, fidelity in HUMAN.items()]
-
-
-def _human(cells, fidelity):
-    found = [agreement(each, fidelity) for each in cells]
-    # The two intervals stand side by side; no paired interval is worth 2,000 rank correlations of 2,500 cells.
-    return [*found, Estimate(found[0].value - found[1].value)] if len(found) == 2 else found
+    return [[name, len(photos), *human(cells, fidelity)] for name, fidelity in HUMAN.items()]
 
 
 def _reduced(path) -> np.ndarray:

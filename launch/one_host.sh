@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train on several GPUs of this machine, one process a GPU.
+# Train on several GPUs of this machine, one process per GPU.
 #
 #   launch/one_host.sh [options] -- --config F.py --workdir D [--config.KEY=VALUE ...]
 #

@@ -6,11 +6,11 @@
     launch/score_beam.py --paths-from list.txt --output scores.jsonl \\
         --direct_running_mode=multi_processing --direct_num_workers=4
 
-Writes scores-00000-of-00004.csv, ... with the rows of `driqa score` in no order, scores.failed-....csv with path,error
-of what could not be scored, and scores.meta.json with what made them. Each worker process loads the model once.
+Writes scores-00000-of-00004.csv, ... with the rows of `driqa score` in any order, scores.failed-....csv with path,error
+of the images that failed, and scores.meta.json with versions and settings. Each worker process loads the model once.
 
 Flags not listed below are Beam's own. Tested here: one process, and several (`multi_processing`), on one machine.
-Beam starts these processes afresh and forks none, as JAX needs it; one process already uses every core.
+Beam spawns these processes; it does not fork, which JAX would not survive. One process already uses every core.
 Without --runner, Beam's FnApiRunner in Python is taken; its DirectRunner would fetch another runner from the network.
 
 Not tested here, after Beam's documentation:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Submit a training, or a sweep of them as an array, to Slurm: one task a GPU, every task sees all GPUs of its node.
+# Submit a training, or a sweep of them as an array, to Slurm: one task per GPU; every task sees all GPUs of its node.
 #
 #   launch/slurm.sh [options] [sbatch options] -- --config F.py --workdir D [--config.KEY=VALUE ...]
 #

@@ -85,10 +85,10 @@ def form(pictures):
 
 
 @contextlib.contextmanager
-def running(scorer, **limits):
+def running(scorer, meaning=None, **limits):
     """A client of a server that has its model compiled."""
     limits = Limits(**limits)
-    app = create_app(scorer, limits)
+    app = create_app(scorer, limits, meaning=meaning)
     server, listener = uvicorn.Server(server_config(app, limits)), bound_socket("127.0.0.1", 0)
     client = Client(listener.getsockname()[1])
     client.service, client.server = app.state.service, server

@@ -37,6 +37,7 @@ from driqa_jax.data.datasets import biq2021 as biq2021
 from driqa_jax.data.datasets import koniq10k as koniq10k
 from driqa_jax.degradations import NAMES
 from driqa_jax.models import driqa
+from driqa_jax.reports.reference import Reference, reference_path
 from driqa_jax.train import initialization
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -125,7 +126,10 @@ def use_tiny_lite(patch, folder: pathlib.Path) -> None:
     file = folder / "lite.safetensors"
     params = random_params(tiny(ml_collections.ConfigDict(config)))
     header = {**METADATA, "variant": "lite", "config": {**config, "types": list(NAMES)}, "degradations": list(NAMES)}
-    weights.save_weights(file, params, header)
+    sha256 = weights.save_weights(file, params, header)
+    Reference(np.linspace(0, 100, 201), 1000, "generated", "none", "2026-01-01", sha256, "default").save(
+        reference_path(file)
+    )
     patch.setitem(driqa.VARIANTS, "lite", tiny)
     patch.setattr(initialization, "imagenet_weights", lambda: ({}, None))
     original = weights.bundled_files

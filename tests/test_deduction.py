@@ -1,131 +1,366 @@
-"""The deduction head: what its form guarantees, and what its training learns from planted faults."""
+"""The form "deduction": it goes everywhere that a model goes, and its score, map and findings are its deductions."""
 
-import dataclasses
+import io
+import json
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
 import pytest
+from fake_model import picture
+from PIL import Image
+from test_deduction_fit import planted
+from tiny_model import random_params, tiny, views_of_noise
 
+import driqa_jax
+from driqa_jax.checkpoints.load import LoadedModel
+from driqa_jax.checkpoints.weights import load_weights, save_weights
+from driqa_jax.cli.main import main
+from driqa_jax.data.synthetic import FakeSource
+from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.degradations import NAMES
+from driqa_jax.errors import UserError
+from driqa_jax.evaluation.examination import Examiner
+from driqa_jax.inference.conformal import evidence, tile_spread
+from driqa_jax.inference.explain import NO_RESTORER
+from driqa_jax.inference.exports import stablehlo
+from driqa_jax.inference.program import PREDICTIONS, make_stages
+from driqa_jax.models.deduction import FLOOR, VISIBLE, soft_minimum
+from driqa_jax.models.driqa import build_model
+from driqa_jax.models.summary import cost
+from driqa_jax.reports.explanation_png import sheet
+from driqa_jax.reports.html import explanation_values, page
+from driqa_jax.train.export import export_program
+from experiments.deduction import __main__ as experiment
 from experiments.deduction import fit as deduction
-from experiments.deduction.features import as_degraded, ordinary
-from experiments.deduction.head import FLOOR, DeductionHead, soft_minimum
-from experiments.deduction.human_scale import MEANS, drop
+from experiments.deduction.features import RULE, Encoders
 
-MOMENTS, TILES, WIDTH, TYPES = 12, 4, 6, 3
-
-
-def planted(count=400, seed=0):
-    """Photographs whose moment 0 is the level and whose degraded copies carry the type in their vectors."""
-    rng = np.random.default_rng(seed)
-    mos = rng.uniform(0.5, 0.8, count).astype(np.float32)
-    moments = rng.normal(size=(count, MOMENTS)).astype(np.float32)
-    moments[:, 0] = 10 * mos
-    types = rng.integers(-1, TYPES, count)
-    drops = np.where(types < 0, 0, rng.choice([0.3, 0.7], count)).astype(np.float32)
-    vectors = rng.normal(0, 0.1, (count, TILES, WIDTH)).astype(np.float32)
-    for row in np.flatnonzero(types >= 0):
-        vectors[row, :, types[row]] += 4 * drops[row]
-    rated = deduction.Rated(moments, mos)
-    degraded = deduction.Degraded(moments, vectors, np.arange(count), types, drops, np.ones(count, np.float32))
-    return rated, degraded, rng.normal(0, 0.1, (count, TILES, WIDTH)).astype(np.float32)
+pytestmark = pytest.mark.usefixtures("tiny_variant")
+SMALL = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
+TYPES, DROPPED = ["motion_blur", "white_noise", "jpeg"], ["jpeg", "motion_blur"]
+HEAD = {"types": DROPPED, "level_width": 8, "drop_width": 8, "shares": [1.0, 0.5], "top": 0.9}
+CONFIG = {"variant": "tiny", "form": "deduction", "types": TYPES, "dropout": 0.0, "statistics": False, "head": HEAD}
+METADATA = {
+    "variant": "tiny",
+    "licence": "Apache-2.0",
+    "config": CONFIG,
+    "view": SMALL.to_dict(),
+    "calibration": {"low": 0.0, "span": 1.0, "centre": 0.3, "width": 0.7},
+    "interval": {"level": 0.9, "factor": 1.5, "floor": 0.02},
+    "degradations": TYPES,
+    "provenance": {"steps": 3},
+}
 
 
-RECIPE = deduction.Recipe(epochs=30, rate=1e-2, steps=400, drop_rate=1e-2)
+def built(**changes):
+    return tiny(ml_collections.ConfigDict({**CONFIG, **changes}))
 
 
 @pytest.fixture(scope="module")
-def trained():
-    head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
-    rated, degraded, ordinary = planted()
-    return head, deduction.fit(head, rated, degraded, ordinary, RECIPE)
+def model():
+    return built()
 
 
-def test_a_soft_minimum_lies_below_both_by_at_most_its_bound():
-    a, b = np.random.default_rng(0).random((2, 100)).astype(np.float32)
-    found = np.asarray(soft_minimum(jnp.asarray(a), jnp.asarray(b), 0.03))
-    lower = np.minimum(a, b)
-    assert np.all(found <= lower + 1e-6)
-    assert np.all(found >= lower - 0.03 * np.log(2) - 1e-6)
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "new.safetensors"
+    save_weights(path, random_params(model), METADATA)
+    return path
 
 
-def test_the_drops_of_unseen_images_are_learned(trained):
-    head, params = trained
-    rated, degraded, _ = planted(seed=1)
-    out = head.apply({"params": params}, degraded.moments, degraded.vectors)
-    target = rated.mos - (rated.mos - FLOOR) * degraded.drops
-    assert np.abs(np.asarray(out.mos) - target).mean() < 0.06
-    rows = np.flatnonzero(degraded.types >= 0)
-    largest = np.asarray(out.drops).mean(axis=1).argmax(axis=1)
-    assert (largest[rows] == degraded.types[rows]).mean() > 0.95
+@pytest.fixture(scope="module")
+def scorer(file):
+    return driqa_jax.load(file, cache=None)
 
 
-def test_ordinary_images_keep_their_ceiling(trained):
-    head, params = trained
-    rated, _, ordinary = planted(seed=2)
-    out = head.apply({"params": params}, rated.moments, ordinary)
-    assert np.asarray(out.keep).mean() > 0.97
+@pytest.fixture(scope="module")
+def image():
+    return picture(70, 90, 1)
 
 
-def test_a_share_weakens_the_drop_of_its_type(trained):
-    head, params = trained
-    _, degraded, _ = planted(seed=1)
-    rows = degraded.types == 0
-    full = head.apply({"params": params}, degraded.moments[rows], degraded.vectors[rows])
-    part = head.clone(shares=(0.25, 1.0, 1.0)).apply({"params": params}, degraded.moments[rows], degraded.vectors[rows])
-    assert np.all(np.asarray(part.keep) > np.asarray(full.keep))
-    np.testing.assert_array_equal(part.drops, full.drops)
+def gelu(x):
+    return np.asarray(jax.nn.gelu(x))
 
 
-def test_levels_of_several_seeds_are_averaged():
-    rated, degraded, ordinary = planted(80)
-    recipe = deduction.Recipe(epochs=2, batch=16, steps=1, seed=5)
-    single = DeductionHead(TYPES, level_width=8, level_dropout=0.0)
-    both = deduction.fit(single.clone(level_width=16), rated, degraded, ordinary, dataclasses.replace(recipe, models=2))
-    each = [
-        deduction.fit(single, rated, degraded, ordinary, dataclasses.replace(recipe, seed=seed)) for seed in (5, 105)
-    ]
-    mean = np.mean([deduction.levels(single, params, rated.moments) for params in each], axis=0)
-    merged = deduction.levels(single.clone(level_width=16), both, rated.moments)
-    np.testing.assert_allclose(merged, mean, atol=1e-5)
+def by_hand(params, view, shares=(1.0, 0.5), top=0.9):
+    """The score of one view by the formulas of the method page, from what the encoders of a built model give."""
+    head = params["head"]
+
+    def dense(x, layer):
+        return x @ head[layer]["kernel"] + head[layer]["bias"]
+
+    def standard(x, layer):
+        return np.clip((x - head[layer]["shift"]) * head[layer]["scale"], -8, 8)
+
+    model = built()
+    views = {key: np.asarray(value)[None] for key, value in view.items()}
+    views |= {key: views[key] / np.float32(255) for key in ("whole", "tiles")}
+    moments = np.asarray(model.apply({"params": params}, views, method="read_quality")["moments"])
+    vector = np.asarray(model.apply({"params": params}, views, method="read_degradation")["vector"][0])
+    level = dense(gelu(dense(standard(moments, "standardize_moments"), "level_hidden")), "level_out")[0, 0]
+    drops = dense(gelu(dense(standard(vector, "standardize_vectors"), "drop_hidden")), "drop_out")
+    drops = 1 / (1 + np.exp(-drops))
+    keep = np.exp((np.log1p(-drops) * np.array(shares)).sum(axis=1))
+    tiles = [soft_minimum(level, FLOOR + (top - FLOOR) * each, 0.03) for each in keep]
+    together = np.exp(np.log(keep).mean())
+    return np.array([soft_minimum(level, FLOOR + (top - FLOOR) * together, 0.03), *tiles]), drops
 
 
-def test_equal_seeds_give_equal_parameters():
-    rated, degraded, ordinary = planted(80)
-    head, recipe = DeductionHead(TYPES, 8, 8), deduction.Recipe(epochs=1, batch=16, steps=3)
-    first, second = (deduction.fit(head, rated, degraded, ordinary, recipe) for _ in range(2))
-    jax.tree.map(np.testing.assert_array_equal, first, second)
+def test_restoration_and_interaction_are_absent_and_every_output_has_its_shape(model):
+    params = random_params(model)
+    assert set(params) == {"degradation_encoder", "quality_encoder", "head"}
+    assert set(params["quality_encoder"]) == {"backbone"}
+    whole, _, tiles, boxes = views_of_noise(batch=2, tiles=3)
+    valid = np.array([[64, 32]] * 2, np.int32)
+    mos, out = model.apply({"params": params}, whole, valid, tiles, boxes)
+    assert {name: value.shape for name, value in out.items()} == {
+        **{name: (2,) for name in ("level", "ceiling")},
+        **{name: (2, 2, 2) for name in ("patch_scores", "patch_weights", "patch_mask")},
+        **{name: (2, 3) for name in ("degradation_logits", "severity", "visibility")},
+        "drops": (2, 3, 2),
+        "d": (2, 32),
+        "q": (2, 8),
+        "moments": (2, 32),
+        "vector": (2, 3, 32),
+        "per_tile_mos": (2, 3),
+    }
+    assert mos.shape == (2,) and np.all(mos < out["level"]) and np.all(mos < out["ceiling"])
+    np.testing.assert_array_equal(out["patch_weights"], np.tile([[[1, 0], [1, 0]]], (2, 1, 1)))
+    filled = whole.copy()
+    filled[:, :, 32:] = 1e4
+    np.testing.assert_allclose(model.apply({"params": params}, filled, valid, tiles, boxes)[0], mos, atol=1e-5)
 
 
-def test_wrong_sizes_are_refused():
-    rated, degraded, ordinary = planted(20)
-    with pytest.raises(ValueError, match="shares must be empty or have 3 values, got 1"):
-        deduction.fit(DeductionHead(TYPES, shares=(1.0,)), rated, degraded, ordinary)
-    with pytest.raises(ValueError, match="20 moments and 19 scores"):
-        deduction.fit(DeductionHead(TYPES), rated._replace(mos=rated.mos[1:]), degraded, ordinary)
-    with pytest.raises(ValueError, match="equal lengths"):
-        deduction.fit(DeductionHead(TYPES), rated, degraded._replace(types=degraded.types[1:]), ordinary)
+def test_the_score_is_the_head_applied_by_hand(scorer, image):
+    expected, drops = by_hand(jax.device_get(scorer.params), make_view(image, scorer.rule))
+    ((found, shown),) = scorer.predict_parts([image])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert shown == evidence(70, 90, scorer.rule)
+    mos, out = scorer.apply(image[None] / np.float32(255))
+    np.testing.assert_allclose(mos[0], expected[0], atol=1e-4)
+    np.testing.assert_allclose(out["drops"][0], drops, atol=1e-3)
+    one, (result,) = scorer(image), scorer.stream([image])
+    assert one == result.score == pytest.approx(100 * scorer.calibration(expected[0]), abs=0.01)
+    spread = tile_spread(scorer.calibration(expected[1:]))
+    assert result.uncertainty == pytest.approx(100 * scorer.interval(spread, shown), abs=0.01)
 
 
-def test_groups_become_training_rows():
-    cells = [[("jpeg", 0), ("mean_shift", 4)], [("darken", 2), ("jpeg", 4)]]
-    moments = np.arange(2 * 3 * 5, dtype=np.float16).reshape(2, 3, 5)
-    rows = as_degraded(moments, np.zeros((2, 3, TILES, WIDTH), np.float16), cells, fidelity_weight=0.5)
-    names = list(MEANS)
-    np.testing.assert_array_equal(rows.moments, moments.reshape(6, 5))
-    np.testing.assert_array_equal(rows.pristine, [0, 0, 0, 3, 3, 3])
+def test_stages_give_what_the_whole_model_gives_at_every_effort(file, image):
+    for effort, tiles in (("fast", 4), ("default", 4), ("accurate", 9)):
+        scorer = driqa_jax.load(file, cache=None, effort=effort)
+        (prediction,) = scorer.predict([image])
+        mos, out = scorer.apply(image[None] / np.float32(255))
+        np.testing.assert_allclose(prediction, mos[0], atol=1e-4)
+        assert out["drops"].shape == (1, tiles, 2)
+    assert len(make_stages(scorer.model, False, cpu=True)) == 3
+
+
+def planted_drop(params):
+    """Parameters whose drop of the first type is large for a vector of fives and small for zeros."""
+    width = params["head"]["drop_hidden"]["kernel"].shape[0]
+    head = {
+        **params["head"],
+        "standardize_vectors": {"shift": np.zeros(width, np.float32), "scale": np.ones(width, np.float32)},
+        "drop_hidden": {"kernel": np.ones((width, 8), np.float32) / width, "bias": np.zeros(8, np.float32)},
+        "drop_out": {"kernel": np.full((8, 2), 0.12, np.float32) * np.float32([1, 0]), "bias": np.float32([-4, -9])},
+    }
+    return {**params, "head": head}
+
+
+def test_the_map_is_lower_where_a_tile_has_a_drop(model):
+    params = planted_drop(random_params(model))
+    params["head"]["level_out"] = {"kernel": np.zeros((8, 1), np.float32), "bias": np.float32([0.8])}
+    corners = np.array([[y, x] for y in (0, 0.5) for x in (0, 0.5)], np.float32)
+    vector = np.zeros((1, 4, 32), np.float32)
+    vector[0, 3] = 5.0
+    views = {
+        "whole": np.zeros((1, 128, 128, 3), np.float32),
+        "valid": np.array([[128, 128]], np.int32),
+        "tile_boxes": np.concatenate([corners, corners + 0.5], axis=1)[None],
+        "moments": np.zeros((1, 32), np.float32),
+        "vector": vector,
+    }
+    mos, out = model.apply({"params": params}, views, method="read_score")
+    drop = np.asarray(out["drops"])[0, :, 0]
+    assert drop[3] > 0.6 and np.all(drop[:3] < 0.02)
+    cells = np.asarray(out["patch_scores"])[0]
+    faulty, sound = cells[2:, 2:], cells[:2, :2]
+    assert np.ptp(cells[0]) < 0.1 and faulty.max() < sound.min() - 0.15
+    alone = np.asarray(out["per_tile_mos"])[0]
+    assert alone[3] < mos[0] < alone[0]
+    # The far corners lie in one tile each.
+    np.testing.assert_allclose([cells[0, 0], cells[3, 3]], alone[[0, 3]], atol=0.02)
+    even, out = model.apply({"params": params}, {**views, "vector": vector[:, [3] * 4]}, method="read_score")
+    np.testing.assert_allclose(out["patch_scores"], np.full((1, 4, 4), even[0]), atol=1e-5)
+
+
+def test_findings_are_ordered_by_what_a_person_sees(scorer, image):
+    found = scorer.explain(image, "some.jpg")
+    prominence = [one.prominence for one in found.degradations]
+    assert prominence == sorted(prominence, reverse=True)
+    by_name = {one.name: one for one in found.degradations}
+    assert by_name["white_noise"].visibility == by_name["white_noise"].probability
+    assert found.named(prominence[1]) == found.degradations[:2]
+    assert json.loads(json.dumps(found.to_dict()))["degradations"][0]["visibility"] == round(prominence[0], 4)
+    more = scorer.model.apply({"params": scorer.params}, *explained_views(scorer, image))[1]
+    drop = 1 - np.exp(np.log1p(-np.asarray(more["drops"])).mean(axis=1))
+    visible = 1 / (1 + np.exp(-(drop[0] - VISIBLE) / 0.1))
+    np.testing.assert_allclose([by_name[name].visibility for name in DROPPED], visible, atol=1e-4)
+
+
+def explained_views(scorer, image):
+    rule = ViewRule(**{**scorer.rule.to_dict(), "tiles": scorer.model.explained_tiles})
+    view = {key: np.asarray(value)[None] for key, value in make_view(image, rule).items()}
+    return view["whole"] / 255.0, view["valid"], view["tiles"] / 255.0, view["tile_boxes"]
+
+
+def test_an_explanation_says_that_nothing_is_restored(scorer, image):
+    found = scorer.explain(image, "some.jpg")
+    assert found.score == scorer(image) and found.restored is None and found.not_restored == NO_RESTORER
+    assert found.quality_map.shape == found.weights.shape == (2, 3)
+    np.testing.assert_allclose(found.weights, 1 / 6, atol=1e-6)
+    with Image.open(io.BytesIO(sheet(found, threshold=0.0))) as drawn:
+        assert drawn.format == "PNG"
+    values = explanation_values(found, 200, 100)
+    html = page("explain.html.j2", {}, title="t", photos=[values], failed=[], links=[], threshold=0.5).decode()
+    assert NO_RESTORER in html and "restored by the model" not in html
+    features = scorer.features([image, image[:, ::-1]])
+    assert features["d"].shape == (2, 32) and features["q"].shape == (2, 8)
+
+
+def test_the_server_answers_without_a_restored_image(scorer, image):
+    pytest.importorskip("fastapi", reason="needs the extra serve")
+    from running_server import encoded, running
+
+    with running(scorer) as server:
+        status, _, said = server.send("/v1/explain", [("a.png", encoded(image))])
+    assert status == 200
+    (entry,) = said["results"]
+    assert entry["score"] == scorer(image) and entry["images"]["restored"] is None
+    assert entry["images"]["quality_map"].startswith("data:image/webp")
+
+
+def test_a_stablehlo_file_scores_as_the_scorer(file, scorer, image, tmp_path):
+    export_program(file, tmp_path / "new.stablehlo")
+    view = {key: np.asarray(value)[None] for key, value in make_view(image, scorer.rule).items()}
+    found = stablehlo.load(tmp_path / "new.stablehlo")(view)
+    assert found["score"][0] == pytest.approx(scorer(image), abs=0.01)
+    assert found["patch_scores"].shape == (1, 2, 3) and found["degradations"].shape == (1, 3)
+
+
+def test_the_gradient_reaches_the_pixels_and_the_loss_is_of_the_score(scorer):
+    images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    gradient = np.asarray(jax.grad(lambda x: scorer.apply(x)[0].sum())(images))
+    assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0
+    (loss, slope) = jax.value_and_grad(scorer.quality_loss())(images)
+    assert 0 < loss < 1 and np.isfinite(slope).all()
+    same, _ = driqa_jax.apply(scorer.params, images, scorer.metadata["config"], scorer.rule)
+    np.testing.assert_allclose(same, scorer.apply(images)[0], atol=1e-6)
+
+
+def test_the_command_line_takes_the_file(file, scorer, image, tmp_path, capsys):
+    path = tmp_path / "a.png"
+    Image.fromarray(image).save(path)
+    assert main(["score", str(path), "--model", str(file), "-o", str(tmp_path / "s.jsonl")]) == 0
+    assert json.loads((tmp_path / "s.jsonl").read_text())["score"] == scorer(image)
+    assert main(["explain", str(path), "--model", str(file), "-o", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert NO_RESTORER in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_what_needs_a_restorer_says_so(scorer):
+    with pytest.raises(UserError, match="has no restoration network"):
+        Examiner(scorer.model, scorer.params, TYPES, np.zeros((2, 32, 32, 3), np.uint8))
+
+
+def test_wrong_forms_and_types_are_refused():
+    with pytest.raises(ValueError, match="model.form must be one of interaction, deduction, got 'sum'"):
+        built(form="sum")
+    with pytest.raises(ValueError, match="model.head.types must be among model.types, got darken"):
+        built(head={**HEAD, "types": ["darken", "jpeg"]})
+
+
+def test_the_product_form_keeps_its_budget():
+    config = {**CONFIG, "variant": "lite", "types": list(NAMES), "statistics": True, "head": experiment.HEAD}
+    whole = cost(build_model(ml_collections.ConfigDict(config)), (384, 512), RULE.tile, RULE.tiles)
+    assert whole.parameters <= 7e6 and whole.multiply_adds <= 2.2e9, whole
+
+
+def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
+    encoders = {name: random_params(model)[name] for name in ("degradation_encoder", "quality_encoder")}
+    source = FakeSource(40, size=64)
+    seen = [Encoders(model, encoders, SMALL)(np.asarray(Image.open(io.BytesIO(x)))) for x in source.images()]
+    moments, vectors = (np.stack([each[name] for each in seen]) for name in ("moments", "vector"))
+    _, degraded, _ = planted(40)
+    degraded = degraded._replace(moments=moments, vectors=vectors, types=np.minimum(degraded.types, 1))
+    recipe = deduction.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, degraded_batch=8, ordinary_batch=8)
+    rated = deduction.Rated(moments, source.column("mos").astype(np.float32))
+    params = {**encoders, "head": deduction.fit(model.head, rated, degraded, vectors, recipe)}
+    base = LoadedModel(encoders, {"config": CONFIG, "degradations": TYPES}, None)
+    config = experiment.configuration(base, HEAD)
+    path = tmp_path / "fit.safetensors"
+    values = experiment.write(path, params, config, SMALL, source, "none", {"fit": {"seed": 0}})
+    assert values["n"] == 40 and values["srcc"] > 0.5
+    scorer = driqa_jax.load(path, cache=None)
+    assert scorer.interval is not None and scorer.calibration.width is not None and scorer.model == model
+    stored, metadata = load_weights(path)
+    assert metadata["provenance"]["validation"]["n"] == 40
+    for photo in (picture(64, 64, 3), picture(70, 90, 1)):
+        expected, _ = by_hand(stored, make_view(photo, scorer.rule))
+        np.testing.assert_allclose(next(scorer.predict_parts([photo]))[0], expected, atol=1e-5)
+
+
+def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model, tmp_path, image):
+    params = random_params(model)
+    quality = {"quality_encoder": params["quality_encoder"]}  # the other encoder is not needed
+    groups = {"a": lambda: [image], "b": lambda: [picture(64, 64, 2)]}
+    encoders = Encoders(model, quality, SMALL, tmp_path)
+    kept = encoders.kept("rated", groups, str.encode, ["moments"])
+    assert set(kept) == {"moments"} and kept["moments"].shape == (2, 1, 32)
+    never = dict.fromkeys(groups, lambda: pytest.fail("computed again"))
     np.testing.assert_array_equal(
-        rows.types, [-1, *map(names.index, ("jpeg", "mean_shift")), -1, names.index("darken"), names.index("jpeg")]
+        Encoders(model, quality, SMALL, tmp_path).kept("rated", never, str.encode, ["moments"])["moments"],
+        kept["moments"],
     )
-    np.testing.assert_array_equal(rows.weights, [1, 1, 0, 1, 0.5, 1])
-    np.testing.assert_allclose(
-        rows.drops, [0, drop("jpeg", 0), drop("mean_shift", 4), 0, drop("darken", 2), drop("jpeg", 4)]
-    )
+    view = {key: jnp.asarray(value)[None] for key, value in make_view(image, SMALL).items()}
+    out = model.apply(
+        {"params": params}, view["whole"] / 255.0, view["valid"], view["tiles"] / 255.0, view["tile_boxes"]
+    )[1]
+    np.testing.assert_allclose(kept["moments"][0, 0], out["moments"][0], rtol=2e-3, atol=2e-3)
+    both = Encoders(model, params, SMALL)(image)
+    np.testing.assert_allclose(both["vector"], out["vector"][0], rtol=2e-3, atol=2e-3)
+    assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
 
 
-def test_ordinary_images_follow_their_seed():
-    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    made = [ordinary(image, seed) for seed in range(20)]
-    assert all(np.array_equal(a, ordinary(image, seed)) for seed, a in enumerate(made))
-    assert min(a.shape[0] for a in made) < 120 and max(a.shape[0] for a in made) == 200
-    assert all(0.39 < a.shape[0] / 200 <= 1 for a in made)
+def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_path, monkeypatch, capsys):
+    base = {"variant": "tiny", "types": list(NAMES), "dropout": 0.0, "statistics": False}
+    encoder = tmp_path / "encoder.safetensors"
+    whole = random_params(tiny(ml_collections.ConfigDict(base)))
+    save_weights(encoder, whole, {**METADATA, "config": base, "degradations": list(NAMES)})
+    (tmp_path / "pristine").mkdir()
+    source = FakeSource(24, size=64)
+    for i, data in enumerate(source.images()):
+        (tmp_path / f"{i}.png").write_bytes(data)
+    rows = [f"{i}.png,{mos:.3f}" for i, mos in enumerate(source.column("mos"))]
+    (tmp_path / "rated.csv").write_text("\n".join(["image,mos", *rows, ""]))
+    for seed in range(2):
+        Image.fromarray(picture(64, 64, seed)).save(tmp_path / "pristine" / f"{seed}.png")
+    backbone = whole["quality_encoder"]["backbone"]
+    monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
+    monkeypatch.setattr(experiment, "SIZE", (64, 64))
+    monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
+    monkeypatch.setattr(experiment, "RULE", SMALL)
+    arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]
+    arguments += ["--features", tmp_path / "features", "--licence", "CC0-1.0"]
+    files = [tmp_path / f"{name}.safetensors" for name in "ab"]
+    assert experiment.main([*map(str, arguments), "-o", str(files[0])]) == 0
+    monkeypatch.setattr(Encoders, "__call__", lambda *_: pytest.fail("computed again"))
+    assert experiment.main([*map(str, arguments), "-o", str(files[1])]) == 0
+    assert files[0].read_bytes() == files[1].read_bytes()
+    capsys.readouterr()
+    metadata = load_weights(files[0])[1]
+    assert metadata["licence"] == "CC0-1.0" and metadata["view"] == SMALL.to_dict()
+    assert metadata["provenance"]["fit"]["images"] == {"rated": 22, "degraded": 52, "ordinary": 22}
+    scores = driqa_jax.load(files[0], cache=None)([picture(64, 64, 5), picture(70, 90, 6)])
+    assert np.all((scores >= 0) & (scores <= 100))

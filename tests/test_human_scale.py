@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.transfer import paired
+from benchmarks.transfer import human, paired
 from driqa_jax.degradations import DEGRADATIONS
 from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, agreement, degraded, drop
 
@@ -49,3 +49,16 @@ def test_a_paired_difference_of_equal_models_is_zero_and_of_a_better_one_positiv
     assert paired([good, good], mos)[2].interval == (0.0, 0.0)
     better = paired([good, poor], mos)[2]
     assert better.value > 0 and better.interval[0] > 0
+
+
+def test_the_difference_on_the_human_scale_is_paired_over_photographs():
+    rng = np.random.default_rng(3)
+    truth = np.array(list(MEANS.values()))
+    good, poor = (truth[None] + rng.normal(0, spread, (8, *truth.shape)) for spread in (0.3, 1.5))
+    for fidelity in (True, False):
+        found = human([good, poor], fidelity)
+        assert [each.value for each in found[:2]] == [agreement(x, fidelity).value for x in (good, poor)]
+        assert found[0].interval == agreement(good, fidelity).interval
+        assert found[2].value == found[0].value - found[1].value and found[2].interval[0] > 0
+    assert human([good, good], True)[2].interval == (0.0, 0.0)
+    assert len(human([good], True)) == 1

@@ -58,9 +58,19 @@ def test_a_public_address_prints_a_warning(serving, capsys, monkeypatch, host, w
     monkeypatch.setattr("driqa_jax.serving.server.serve", lambda *a: seen.append(a))
     words = ["serve", "--host", host, "--port", "0", "--max-queue", "3", "--timeout", "9", "--max-pixels", "2e6"]
     assert cli.main(words) == 0
-    ((_, limits, _),) = seen
+    ((_, limits, _, meaning),) = seen
+    assert meaning is None
     assert (limits.queue, limits.seconds, limits.pixels, limits.pictures) == (3, 9, 2e6, 32)
     assert ("warning" in capsys.readouterr().err) == warned
+
+
+def test_bands_reach_the_server(serving, capsys, monkeypatch):
+    monkeypatch.setattr("driqa_jax.inference.scorer.load", lambda *a, **k: None)
+    seen = []
+    monkeypatch.setattr("driqa_jax.serving.server.serve", lambda *a: seen.append(a))
+    assert cli.main(["serve", "--port", "0", "--bands", "stars"]) == 0
+    assert seen[0][3].bands.names == ("1", "2", "3", "4", "5")
+    assert cli.main(["serve", "--port", "0", "--bands", "a=1"]) == 2
 
 
 @pytest.mark.long

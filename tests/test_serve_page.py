@@ -3,6 +3,7 @@
 import csv
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra serve")
@@ -13,6 +14,8 @@ from browser import MISSING, browser  # noqa: E402
 from fake_model import pictures  # noqa: E402
 from running_server import encoded, running, small_scorer, within  # noqa: E402
 
+from driqa_jax.reports.meaning import Meaning, parse_bands  # noqa: E402
+from driqa_jax.reports.reference import Reference  # noqa: E402
 from driqa_jax.serving.page import FILES, POLICY  # noqa: E402
 
 ODD = "b, & <img src=x onerror=alert(1)>.png"
@@ -87,6 +90,29 @@ def test_images_get_scores_reasons_an_order_and_a_file(window, server, files, tm
     assert rows[1][:2] == [ODD, f"{scores[1]:.2f}"] and rows[2][3] == "not a picture in a known format"
     window.click("#clear")
     assert shown(window, "bdi") == [] and window.run("return document.getElementById('results').hidden")
+
+
+def test_a_band_and_a_percentile_stand_under_the_name_and_in_the_file(files, tmp_path):
+    reference = Reference(np.linspace(0, 100, 201), 200, "photos", "CC0", "2026-01-01", "x", "default")
+    with running(small_scorer(), Meaning(reference, parse_bands("words"))) as server:
+        (entry,) = server.send("/v1/score", [("a.png", files[0].read_bytes())])[2]["results"]
+        assert entry["band"] == parse_bands("words").name(entry["score"])
+        expected = f"band {entry['band']}, percentile {entry['percentile']:g}"
+        assert entry["percentile"] == pytest.approx(entry["score"], abs=0.3)
+        explained = server.send("/v1/explain", [("a.png", files[0].read_bytes())])[2]["results"][0]
+        assert (explained["band"], explained["percentile"]) == (entry["band"], entry["percentile"])
+        if MISSING:
+            pytest.skip(MISSING)
+        with browser(tmp_path) as window:
+            window.open(f"http://127.0.0.1:{server.port}/")
+            window.type("#choose", f"{files[0]}\n{files[3]}")
+            all_done(window, 2)
+            assert shown(window, ".meaning") == [expected, ""]
+            window.click("#csv")
+            saved = tmp_path / "scores.csv"
+            within(20, saved.exists)
+            header, row, broken = csv.reader(saved.open(newline=""))
+            assert header[4:] == ["percentile", "band"] and row[5] == entry["band"] and broken[4:] == ["", ""]
 
 
 def test_a_row_opens_by_keyboard_with_an_explanation(window, files):
@@ -167,3 +193,21 @@ def test_the_page_loads_files_only_from_the_server(server):
         "//etc/passwd",
     ):
         assert server.get(path)[0] == 404
+
+
+def test_the_page_says_that_a_model_restores_nothing(tmp_path, files):
+    from driqa_jax.inference.explain import NO_RESTORER
+
+    if MISSING:
+        pytest.skip(MISSING)
+    scorer = small_scorer()
+    scorer.model.restores = False
+    with running(scorer) as client, browser(tmp_path) as window:
+        window.open(f"http://127.0.0.1:{client.port}/")
+        window.type("#choose", str(files[0]))
+        all_done(window, 1)
+        window.click("#list .row")
+        within(60, lambda: window.run("return document.querySelector('.before')?.naturalWidth > 0"))
+        assert shown(window, ".below") == [NO_RESTORER]
+        assert not window.run("return document.querySelectorAll('.compare, .after, .why input').length")
+        assert window.complaints() == []

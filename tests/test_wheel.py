@@ -45,8 +45,8 @@ def test_the_wheel_scores_from_another_folder(wheel, root, tmp_path):
     where = [sys.executable, "-c", "import driqa_jax; print(driqa_jax.__file__)"]
     found = subprocess.run(where, cwd=elsewhere, env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.startswith(str(site))
-    score = [sys.executable, "-m", "driqa_jax", "score", "city.jpg", "-o", "scores.csv"]
+    score = [sys.executable, "-m", "driqa_jax", "score", "city.jpg", "-o", "scores.csv", "--percentile"]
     subprocess.run(score, cwd=elsewhere, env=environment, check=True)
     header, row = (elsewhere / "scores.csv").read_text().splitlines()
-    assert header.startswith("path,score,uncertainty,error")
-    assert 0 <= float(row.split(",")[1]) <= 100
+    assert header == "path,score,uncertainty,error,percentile"  # the reference distribution is in the wheel
+    assert 0 <= float(row.split(",")[1]) <= 100 and 0 <= float(row.split(",")[4]) <= 100

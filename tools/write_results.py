@@ -7,7 +7,7 @@
     python -m tools.write_results [runs/biq2021_lite runs/biq2021_lite_more]
 
 Also draws docs/examples.jpg (the examples with their scores), docs/coverage.png (coverage of the intervals) and the
-curves of the named trainings.
+curves of the named trainings, and writes the short card of `driqa info --model lite`.
 """
 
 import csv
@@ -21,6 +21,7 @@ from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_weigh
 from driqa_jax.evaluation.figures import draw_coverage, save_figure
 from driqa_jax.evaluation.report import HEADS, METRICS, Report, coverage_line
 from driqa_jax.evaluation.tables import shown
+from tools import write_card
 from tools.pages import DOCS, RESULTS, ROOT, save_curves, write_blocks
 
 SIDE = 224
@@ -54,6 +55,7 @@ def main(*runs: str) -> None:
     }
     for page in ("README.md", "MODEL_CARD.md", "docs/SCORE.md"):
         write_blocks(ROOT / page, blocks)
+    write_card.main()
 
 
 def metrics_table(report: Report) -> str:

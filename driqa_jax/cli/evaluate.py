@@ -6,11 +6,17 @@ examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val --probes probes
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --scores other.csv --scores-lower niqe.csv \\
       --table table.tex --figures figures
+  driqa evaluate --data ratings.csv --data others/ratings.csv --split all --scores 'brisque_{set}.csv' \\
+      -o cross.json --table cross.md
 
 Prints and writes SRCC, KRCC, PLCC (raw, and after the usual 4-parameter logistic) and RMSE of MOS in [0, 1]. Rows are
 the whole split, each subset, each degradation, and the "novel" images, whose group occurs in no other split. Each value
 has the 95 % interval of a bootstrap over images. Other metrics' scores add rows to the table and rows of differences,
 with intervals over the same resamples. A difference is within noise if its interval contains 0.
+
+Several --data give one cross table: SRCC and fitted PLCC of each source of scores on each set, and their means over the
+sets. --data-dir, --split and --split-file then apply to all sets, or are given once for each, in the same order (an
+empty one for none). {set} in the name of a file of scores stands for the name of the set, or its CSV's without .csv.
 
 --probes examines how well the two representations are separated. Linear probes predict MOS and degradation type from d,
 q, d~ and q~ on scenes they were not fitted on. CKA is measured before and after the interaction. The gain of the
@@ -25,10 +31,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from driqa_jax.cli.cross import cross_evaluate, one_by_one
 from driqa_jax.cli.options import (
     Subparsers,
     add_command,
@@ -44,6 +52,11 @@ from driqa_jax.io import make_folder, require_writable
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from driqa_jax.data.source import Source
+    from driqa_jax.data.split_file import Split
+    from driqa_jax.evaluation.report import Report
+    from driqa_jax.inference.scorer import Scorer
 
 _NO_MODEL = "none"
 
@@ -66,10 +79,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "evaluate", "compare a model with human scores", __doc__, run=run)
     add_model_options(parser)
     add = parser.add_argument
-    add("--data", required=True, metavar="NAME|CSV", help="prepared data set, or CSV image,mos")
-    add("--data-dir", metavar="D", help="folder of the prepared set; for a CSV, of its images (default: its folder)")
-    add("--split", default="test", metavar="S", help="images to score (default: test)")
-    add_split_file_option(parser)
+    about = "prepared data set, or CSV image,mos; repeatable"
+    add("--data", required=True, action="append", metavar="NAME|CSV", help=about)
+    about = "folder of the prepared set; for a CSV, of its images (default: its folder)"
+    add("--data-dir", action="append", default=[], metavar="D", help=about)
+    add("--split", action="append", metavar="S", help="images to score (default: test)")
+    add_split_file_option(parser, action="append", default=[])
     add("--seed", type=int, default=0, help="seed of the bootstrap, and fold number of train/val (default: 0)")
     add_label_options(parser)
     scores = parser.add_argument_group("scores of another metric for the same images (CSV image,score; repeatable)")
@@ -93,39 +108,81 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns 0, or 1 if an image failed."""
     _check_options(args)
+    if args.table:
+        from driqa_jax.evaluation.tables import check_table
+
+        check_table(args.table)
+    sets = one_by_one(args)
+    if len(sets) > 1:
+        images = [choose(one) for one in sets]  # a wrong path or column fails before the model is loaded
+        scorer = scorer_of(args)
+        return cross_evaluate(
+            args, sets, [functools.partial(evaluate, *each, scorer) for each in zip(sets, images, strict=True)]
+        )
+    (args,) = sets
+    chosen = choose(args)
+    if args.probes:
+        from driqa_jax.cli.probes import probe
+
+        return probe(args, chosen.part)
+    report, score = evaluate(args, chosen, scorer_of(args))
+    _write(args, chosen.part, report, score)
+    return report_failures((failure["path"], failure["error"]) for failure in report.failed)
+
+
+class Chosen(NamedTuple):
+    """The images to evaluate on: `part` of `source`, which is of a kind of `open_data`; with the split file, if any."""
+
+    source: Source
+    kind: str
+    split: Split | None
+    part: Source
+    others: dict[str, np.ndarray]
+
+
+def choose(args: argparse.Namespace) -> Chosen:
+    """The images of one data set and the other metrics' scores of them. Raises UserError."""
     source, kind = open_data(args, args.data)
+    import numpy as np
+
     from driqa_jax.data.splits import select
-    from driqa_jax.evaluation.tables import check_table
 
     source, split = assign_split(source, args.split_file)
     with user_errors():
         part = select(source, args.split, args.seed)
-    if args.table:
-        check_table(args.table)
-    import numpy as np
-
     missing = int((~np.isfinite(part.column("mos"))).sum())
     if missing:
         raise UserError(f"{args.data}: {missing} images have no score to compare with")
-    if args.probes:
-        from driqa_jax.cli.probes import probe
+    return Chosen(source, kind, split, part, {} if args.probes else _other_scores(args, part))
 
-        return probe(args, part)
-    others = _other_scores(args, part)
+
+def scorer_of(args: argparse.Namespace) -> Scorer | None:
+    """The scorer; None for `--model none`."""
     if args.model == _NO_MODEL:
+        return None
+    from driqa_jax.inference.scorer import load
+
+    return load(args.model, **loading(args))
+
+
+def evaluate(args: argparse.Namespace, chosen: Chosen, scorer: Scorer | None) -> tuple[Report, np.ndarray]:
+    """The report of one data set, and the score of each image, NaN for a failed one. Raises UserError."""
+    others = dict(chosen.others)
+    if scorer is None:
         name = next(iter(others))
         predictions = Predictions(others.pop(name), {}, {"model": name}, None)
     else:
-        predictions = _score(args, part)
-    report = _report(args, source, kind, split, part, predictions, others)
-    _write(args, part, report, predictions.score)
-    return report_failures((failure["path"], failure["error"]) for failure in report.failed)
+        predictions = _score(args, chosen.part, scorer)
+    return _report(args, chosen, predictions, others), predictions.score
 
 
 def _check_options(args: argparse.Namespace) -> None:
     for path in (args.output, args.per_image):
         if path:
             require_writable(path)
+    for option in ("probes", "per_image", "figures") if len(args.data) > 1 else ():
+        if getattr(args, option):
+            raise UserError(f"--{option.replace('_', '-')}: works with one --data at a time")
     others = args.scores or args.scores_lower
     if args.probes and (args.model == _NO_MODEL or others):
         raise UserError("--probes: needs a model, and cannot be combined with --scores or --scores-lower")
@@ -133,8 +190,9 @@ def _check_options(args: argparse.Namespace) -> None:
         raise UserError("--model none: give the scores to evaluate with --scores or --scores-lower")
 
 
-def _report(args: argparse.Namespace, source, kind: str, split, part, predictions: Predictions, others: dict):
+def _report(args: argparse.Namespace, chosen: Chosen, predictions: Predictions, others: dict) -> Report:
     """The report on the images that have a score."""
+    source, kind, split, part, _ = chosen
     import numpy as np
 
     from driqa_jax.data.source import labels_sha256
@@ -197,16 +255,14 @@ def _write(args: argparse.Namespace, part, report, score) -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(table, digits=4))
 
 
-def _score(args: argparse.Namespace, part) -> Predictions:
+def _score(args: argparse.Namespace, part, scorer: Scorer) -> Predictions:
     """The model's predictions for the images of `part`. Raises UserError if no image can be scored."""
     import numpy as np
 
     from driqa_jax.evaluation.report import coverage
     from driqa_jax.inference.provenance import describe
-    from driqa_jax.inference.scorer import load
     from driqa_jax.progress import Progress
 
-    scorer = load(args.model, **loading(args))
     score, half, failed = np.full(len(part), np.nan), np.full(len(part), np.nan), {}
     with Progress() as progress:
         for row, result in enumerate(scorer.stream(part.images(), names=part.column("image_id").tolist())):
@@ -230,12 +286,14 @@ def _other_scores(args: argparse.Namespace, part) -> dict[str, np.ndarray]:
     """The scores of other metrics by file stem, (N,) float, negated if lower is better. Raises UserError."""
     from driqa_jax.data.csv_source import read_scores
 
-    scores = {}
+    scores, name = {}, pathlib.Path(args.data).stem
     for sign, paths in ((1, args.scores), (-1, args.scores_lower)):
         for path in map(pathlib.Path, paths):
-            if path.stem in scores:
-                raise UserError(f"{path}: another file of scores has the name {path.stem}; rename one of them")
-            scores[path.stem] = sign * read_scores(path, part.column("image_id").tolist())
+            stem = path.stem.replace("{set}", "").strip("_-. ") or path.parent.name
+            if stem in scores:
+                raise UserError(f"{path}: another file of scores has the name {stem}; rename one of them")
+            file = pathlib.Path(str(path).replace("{set}", name))
+            scores[stem] = sign * read_scores(file, part.column("image_id").tolist())
     return scores
 
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
                 gallery.fail(path, reason(error, path))
                 print(f"{path}: {reason(error, path)}".encode(errors="replace").decode(), file=sys.stderr)
                 continue
-            named = [f"{one.label} {one.probability:.2f}" for one in explanation.named(args.threshold)]
+            named = [f"{one.label} {one.prominence:.2f}" for one in explanation.named(args.threshold)]
             print(f"{explanation.score:6.2f}  {path}  {', '.join(named) or 'none stands out'}", flush=True)
     seconds = time.monotonic() - began
     page = os.path.join(args.output, "index.html")

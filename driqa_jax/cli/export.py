@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
     about = "training workdir; for .stablehlo also a bundled model or a .safetensors file"
     add("--model", required=True, metavar="NAME|FILE|WORKDIR", help=about)
     add("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="output file")
-    add("--licence", metavar="TEXT", help="licence of a training's weights (default: not stated)")
+    add("--licence", "--license", metavar="TEXT", help="licence of a training's weights (default: not stated)")
     about = "for .safetensors: current path of the run's data (default: the recorded path)"
     add("--data-path", metavar="P", help=about)
     about = "for .safetensors: write the mean of the parameters of --model and of this training, for example the one"

@@ -3,6 +3,7 @@
 example:
   driqa info
   driqa info --variant s
+  driqa info --model lite                  the model card: data, terms, results, known failures
 """
 
 import argparse
@@ -15,10 +16,16 @@ def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "info", "versions, devices, bundled models", __doc__, run=run)
     parser.add_argument("--variant", default="lite", metavar="NAME", help="variant to show (default: lite)")
+    parser.add_argument("--model", metavar="NAME|FILE|WORKDIR", help="print only the short card of this model")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print; returns 0. Raises UserError for an unknown variant."""
+    """Print; returns 0. Raises UserError for an unknown variant or model."""
+    if args.model:
+        from driqa_jax.reports.model_card import card_lines
+
+        print(*card_lines(args.model), sep="\n")
+        return 0
     import jax
 
     from driqa_jax.checkpoints.weights import bundled_files, file_sha256, flatten, load_weights

@@ -21,6 +21,7 @@ from driqa_jax.version import VERSION
 COMMANDS = (
     "score",
     "explain",
+    "cull",
     "serve",
     "evaluate",
     "examine",

@@ -68,10 +68,10 @@ def labels(args: Namespace) -> dict[str, Any]:
     return {"mos_range": mos_range, "score_column": args.score_column, "split_column": args.split_column}
 
 
-def add_split_file_option(parser: ArgumentParser) -> None:
-    """`--split-file`; see `driqa_jax.cli.sources.assign_split`."""
+def add_split_file_option(parser: ArgumentParser, **keywords: Any) -> None:
+    """`--split-file`; see `driqa_jax.cli.sources.assign_split`. `keywords` are those of `add_argument`."""
     about = "split written by `driqa data split`; replaces the data set's own split"
-    parser.add_argument("--split-file", metavar="S.json", help=about)
+    parser.add_argument("--split-file", metavar="S.json", help=about, **keywords)
 
 
 def add_paths(parser: ArgumentParser, metavar: str = "PATH", about: str = "file, folder or glob") -> None:
@@ -96,5 +96,6 @@ def _number(kind: Callable[[str], Any], low: float, high: float, expected: str) 
 
 positive = _number(int, 1, math.inf, "a whole number of at least 1")
 pixels = _number(float, 1, sys.float_info.max, "a number of pixels, such as 300e6")
+points = _number(float, 0, 100, "a number of points from 0 to 100")
 share = _number(float, 0, 1, "a number from 0 to 1")
 port = _number(int, 0, 65535, "a port: a number from 0 to 65535")

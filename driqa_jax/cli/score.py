@@ -5,12 +5,14 @@ examples:
   driqa score photos/ -o scores.csv
   driqa score photos/ -o scores.csv --resume      the same command resumes an interrupted run
   driqa score 'photos/**/*.png' --model runs/mine | sort -t, -k2 -n
+  driqa score photos/ -o scores.csv --percentile --bands stars
+  driqa score photos/ -o scores.csv --xmp darktable --dry-run
   find photos -name '*.jpg' -newer yesterday | driqa score -
   find photos -name '*.jpg' -print0 | driqa score -0 -          for names with newlines
 
 A score is 100 * MOS on the scale of the training data; higher is better. Rows are in input order: a table on a
 terminal, otherwise CSV: path,score,uncertainty,error. Score +- uncertainty is calibrated to contain the human score of
-nine in ten images like those of the training set. A file given by name is always tried. In folders, files with the
+nine in ten images like those of the validation set. A file given by name is always tried. In folders, files with the
 usual image extensions are scored; hidden files, pipes, sockets and devices are skipped.
 
 The path - reads standard input: one path per line, or JSON Lines, {"path": ..., other keys}. Each row is written as
@@ -27,6 +29,7 @@ import itertools
 import sys
 import time
 
+from driqa_jax.cli.meaning import add_meaning_options, add_sidecar_options, check_options, meaning_of, sidecars_for
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading
 from driqa_jax.errors import UserError
 from driqa_jax.io import require_writable
@@ -43,10 +46,12 @@ def add_parser(subparsers: Subparsers) -> None:
     about = "write one page: histogram, worst and best images with quality maps and degradations"
     add("--report", metavar="F.html", help=about)
     add("--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images")
+    add_meaning_options(parser)
+    add_sidecar_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Score; returns 0, or 1 if an image failed."""
+    """Score; returns 0, or 1 if an image or a sidecar failed."""
     from driqa_jax.reports import score_file
     from driqa_jax.reports.html import EXTENSIONS, Report
 
@@ -56,39 +61,62 @@ def run(args: argparse.Namespace) -> int:
         raise UserError("--resume needs the file to resume; give it with -o")
     if args.report:
         require_writable(args.report, EXTENSIONS)
+    bands = check_options(args)
     images = _images(args.paths, args.null)
     # These imports take a second; a wrong path fails before them.
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
 
     scorer = load(args.model, **loading(args))
+    meaning = meaning_of(args, bands, scorer)
+    provenance = {**describe(scorer), **meaning.describe()}
     with contextlib.ExitStack() as stack:
         progress = _Progress()
         stack.callback(progress.summarize)
-        report = None
+        report, sidecars = None, sidecars_for(args, meaning, scorer, progress.say) if args.xmp else None
         if args.report:  # outermost: the rows are saved before the report explains images
-            report = stack.enter_context(Report(args.report, scorer, describe(scorer), progress.explaining))
+            report = stack.enter_context(Report(args.report, scorer, provenance, progress.explaining, meaning))
+        if meaning.by_folder:
+            stack.push(_ranking(meaning, args.output, sidecars))  # once the file of the scores is whole
+        written_now = [each for each in (report, None if meaning.by_folder else sidecars) if each]
         if args.output:
-            sink = stack.enter_context(score_file.ScoreFile(args.output, describe(scorer), args.resume))
+            sink = stack.enter_context(score_file.ScoreFile(args.output, provenance, args.resume, meaning.columns))
             progress.keep(sink.kept, sink.failed)
-            for row in sink.kept_rows() if report else ():
-                report.write(row)
+            for row in sink.kept_rows() if written_now else ():
+                for each in written_now:
+                    each.write(row)
             images = sink.rest(images)
         elif sys.stdout.isatty() and args.paths != ["-"]:
-            sink = stack.enter_context(_Table())
+            sink = stack.enter_context(_Table(meaning.columns))
         else:
-            sink, images = _to_stdout(images)
+            sink, images = _to_stdout(images, meaning.columns)
         stack.callback(progress.stop)  # before the table is printed in place of the live line
         progress.start()
         waiting = collections.deque()
         for result in scorer.stream(_sources(images, waiting)):
-            sink.write(result, waiting.popleft())
-            if report:
-                report.write(result)
+            sink.write(meaning.annotate(result), waiting.popleft())
+            for each in written_now:
+                each.write(result)
             progress.count(result, loud=not isinstance(sink, _Table))
     if not progress.total:
         raise UserError("standard input contains no path")
-    return 1 if progress.failed else 0
+    if sidecars:
+        progress.say(sidecars.summary())
+    return 1 if progress.failed or (sidecars and sidecars.failed) else 0
+
+
+def _ranking(meaning, path, sidecars):
+    """An exit of a stack: gives the bands by folder to the score file, and to the sidecars if there are any."""
+
+    def finish(kind, error, trace):
+        if kind is None:
+            from driqa_jax.reports.meaning import scored_rows
+
+            meaning.rank_folder(path)
+            for row in scored_rows(path) if sidecars else ():
+                sidecars.write(row)
+
+    return finish
 
 
 def _images(paths, null):
@@ -115,23 +143,27 @@ def _sources(images, waiting):
         yield image
 
 
-def _to_stdout(images):
+def _to_stdout(images, columns):
     """Rows in the format of the input: JSON Lines if its first line was JSON, otherwise CSV."""
     from driqa_jax.inference.stream import PAUSE
     from driqa_jax.reports import score_file
 
     first = next((image for image in images if image is not PAUSE), None)
     kind = score_file.JSONLRows if first is not None and first.json else score_file.CSVRows
-    return kind(sys.stdout), itertools.chain([first] if first is not None else [], images)
+    return kind(sys.stdout, columns=columns), itertools.chain([first] if first is not None else [], images)
 
 
 class _Table:
     """Rows for a terminal, printed at the end or on Ctrl-C."""
 
+    def __init__(self, columns):
+        self._columns = columns
+
     def __enter__(self):
         from rich.table import Column, Table
 
-        self._table = Table("path", *(Column(head, justify="right") for head in ("score", "uncertainty")))
+        heads = ("score", "uncertainty", *self._columns)
+        self._table = Table("path", *(Column(head, justify="right") for head in heads))
         return self
 
     def write(self, result, others=None) -> None:
@@ -139,7 +171,8 @@ class _Table:
 
         score = Text(result.error, style="red") if result.score is None else Text(f"{result.score:.2f}")
         uncertainty = "" if result.uncertainty is None else f"{result.uncertainty:.2f}"
-        self._table.add_row(Text(result.path.encode(errors="replace").decode()), score, uncertainty)
+        extra = ("" if result.extra[name] is None else str(result.extra[name]) for name in self._columns)
+        self._table.add_row(Text(result.path.encode(errors="replace").decode()), score, uncertainty, *extra)
 
     def __exit__(self, *unused) -> None:
         from rich.console import Console
@@ -162,7 +195,7 @@ class _Progress:
         """Count `rows` of an earlier run, `failed` of them without a score."""
         self.total, self.failed, self._kept = rows, failed, rows
         if rows:
-            self._print(f"{rows} rows kept")
+            self.say(f"{rows} rows kept")
 
     def start(self) -> None:
         self._began = time.monotonic()
@@ -173,13 +206,13 @@ class _Progress:
         self.total += 1
         self.failed += result.error is not None
         if loud and result.error is not None:
-            self._print(f"{result.path}: {result.error}")
+            self.say(f"{result.path}: {result.error}")
         if self._status:
             self._status.update(f"{self._counts()}, {self._rate():.1f} images/s")
 
     def explaining(self, task: str, done: int, count: int) -> None:
         if done == 0:
-            self._print(f"explaining {count} images for the report")
+            self.say(f"explaining {count} images for the report")
 
     def stop(self) -> None:
         if self._status:
@@ -188,7 +221,7 @@ class _Progress:
     def summarize(self) -> None:
         if self.total:
             seconds = time.monotonic() - self._began
-            self._print(f"{self._counts()}, {seconds:.1f} s, {self._rate():.1f} images/s")
+            self.say(f"{self._counts()}, {seconds:.1f} s, {self._rate():.1f} images/s")
 
     def _counts(self) -> str:
         return f"{self.total - self.failed} scored, {self.failed} failed"
@@ -196,6 +229,6 @@ class _Progress:
     def _rate(self) -> float:
         return (self.total - self._kept) / max(time.monotonic() - self._began, 1e-9)
 
-    def _print(self, text: str) -> None:
+    def say(self, text: str) -> None:
         safe = text.encode(errors="replace").decode()
         self._console.print(safe, markup=False, highlight=False, soft_wrap=True)

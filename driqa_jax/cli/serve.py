@@ -15,6 +15,7 @@ exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish firs
 import argparse
 import sys
 
+from driqa_jax.cli.meaning import add_meaning_options, check_meaning, meaning_of
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, loading, port, positive
 from driqa_jax.errors import UserError
 from driqa_jax.serving.limits import OPTIONS, Limits
@@ -26,6 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=port, default=8000, metavar="N", help="0 selects a free port (default: 8000)")
     add_model_options(parser, max_pixels=Limits().pixels)
+    add_meaning_options(parser, bases=("score", "percentile"))
     limits = parser.add_argument_group("limits")
     for field in OPTIONS:
         option, about = field.metadata["option"], field.metadata["help"]
@@ -41,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
             raise
         missing = error.name.partition(".")[0]
         raise UserError(f"needs {missing}, which is not installed: pip install 'driqa_jax[serve]'") from None
+    bands = check_meaning(args)
     with bound_socket(args.host, args.port) as listener:
         _say(f"{url(listener)} will listen soon; the first start compiles the model. Ctrl-C stops the server.")
         if not is_loopback(listener):
@@ -49,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
         from driqa_jax.inference.scorer import load
 
         limits = Limits(pixels=args.max_pixels, **{field.name: getattr(args, field.name) for field in OPTIONS})
-        serve(load(args.model, **loading(args)), limits, listener)
+        scorer = load(args.model, **loading(args))
+        meaning = meaning_of(args, bands, scorer) if bands or args.percentile else None
+        serve(scorer, limits, listener, meaning)
     return 0
 
 

@@ -194,13 +194,13 @@ def _name_hint(path: pathlib.Path, option: Spelling) -> str:
 
 
 def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
-    """The scores of these pictures, (N,) float64, from a CSV with a header and a line for each picture.
+    """The scores of these images, (N,) float64, from a CSV with a header and a line for each image.
 
-    The columns are found by name, see `driqa_jax.data.label_tables` (`image` or `path`; `score` or `prediction`); that
-    is how `driqa score` and `driqa evaluate --per-image` write. A picture is known by its id, or by the last part of
-    its path where that is unique. The file may hold other pictures too.
+    The columns are found by name, see `driqa_jax.data.label_tables` (`image` or `path`; `score` or `prediction`), as
+    `driqa score` and `driqa evaluate --per-image` write them. An image is found by its id, or by the last part of its
+    path if that is unique. The file may contain other images.
 
-    Raises DataError, naming file and line: a score that is no finite number, a picture twice, or one that is absent.
+    Raises DataError with file and line if a score is not a finite number, or an image is repeated or absent.
     """
     delimiter, lines = read_table(file)
     if not lines:
@@ -219,7 +219,7 @@ def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
             continue
         name = cells[image]
         if row in seen:
-            raise DataError(file, line, f"{name!r} stands on line {seen[row]} already; keep one score a picture")
+            raise DataError(file, line, f"{name!r} is already on line {seen[row]}; keep one score per image")
         seen[row], value = line, number(cells[score], delimiter)
         if value is None:
             raise DataError(file, line, f"the score {cells[score]!r} of {name!r} is not a number")

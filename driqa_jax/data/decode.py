@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-from driqa_jax.data import png_chunks, signatures, tiff
+from driqa_jax.data import png_chunks, raw, signatures, tiff
 from driqa_jax.data.srgb import from_array, require_image_shape, to_srgb
 from driqa_jax.errors import UnreadableImage
 
@@ -43,7 +43,8 @@ def decode(source: ImageSource, max_pixels: float = MAX_PIXELS, name: str | None
 
     Applies the orientation, composites alpha over white, converts an ICC profile to sRGB (an unusable one is ignored)
     and scales 16 bits to 8. Of several images in a file it takes the first, of a HEIC the primary one, of a TIFF the
-    first that is not a preview. A PIL image is read at its current frame, which does not change.
+    first that is not a preview. A PIL image is read at its current frame, which does not change. A raw photo needs the
+    extra `raw`, see `driqa_jax.data.raw`.
 
     Args:
       source: encoded bytes, a path, an open binary file, a PIL image, or a NumPy or JAX array: (H, W), (H, W, 1),
@@ -94,24 +95,35 @@ def stored_size(source: bytes, name: str = "bytes") -> tuple[int, int]:
     """
     file = io.BytesIO(source)
     head = file.read(signatures.HEAD)
-    # Without the orientation, for which Pillow would decode a whole PNG.
-    with _unreadable(name, signatures.decoded_format(head)), _open(file, head, name, MAX_PIXELS) as image:
-        return image.height, image.width
+    with _unreadable(name, signatures.decoded_format(head)):
+        try:  # without the orientation, for which Pillow would decode a whole PNG
+            with _open(file, head, name, MAX_PIXELS) as image:
+                return image.height, image.width
+        except signatures.RawPhoto as photo:
+            return raw.stored_size(file, photo)
 
 
 def _from_file(file: IO[bytes], max_pixels: float, name: str, use: Use) -> Any:
     head = file.read(signatures.HEAD)
     if not head:
         raise UnreadableImage(name, "the file is empty (zero bytes)")
-    with _unreadable(name, signatures.decoded_format(head)), _open(file, head, name, max_pixels) as image:
-        return _finish(image, max_pixels, name, use)
+    with _unreadable(name, signatures.decoded_format(head)):
+        try:
+            with _open(file, head, name, max_pixels) as image:
+                return _finish(image, max_pixels, name, use)
+        except signatures.RawPhoto as photo:
+            with _large:  # LibRaw needs many times the memory of the image
+                image = raw.open_raw(file, photo, lambda height, width: _check_size(height, width, max_pixels, name))
+            return _finish(image, max_pixels, name, use)
 
 
 def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.Image:
     """The image of a file that `decode` reads.
 
-    Raises UnreadableImage for a known unsupported format, even if Pillow could open it.
+    Raises RawPhoto for a raw photo and UnreadableImage for a known unsupported format, even if Pillow could open it.
     """
+    if camera := signatures.raw_format(head):
+        raise signatures.RawPhoto(name, camera)
     if reason := signatures.refusal(head):
         raise UnreadableImage(name, reason)
     kind, page, profile = signatures.decoded_format(head), 0, None
@@ -176,6 +188,8 @@ def _finish(image: Image.Image, max_pixels: float, name: str, use: Use) -> Any:
     with _large if image.height * image.width > LARGE else contextlib.nullcontext():
         with _pillow_limit.set_to(max_pixels):
             rgb = to_srgb(image, name)
+        if raw.DECODED in image.info:
+            rgb.info[raw.DECODED] = image.info[raw.DECODED]
         return (use or np.array)(rgb)
 
 

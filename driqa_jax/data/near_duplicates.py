@@ -22,8 +22,9 @@ SIDE, FREQUENCIES = 32, 12
 # .55 unrelated images chain, and the largest cluster grows from 24 images to 140.
 THRESHOLD = 0.65
 LARGEST = 40
+Required = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _FLAT = 1.0  # weighted energy below which a thumbnail contains only rounding errors
-_ROWS = 2048
+_ROWS = 512  # the similarities to 10,000 images then take 20 MB
 # Mirroring an image negates its odd horizontal frequencies.
 _MIRROR = (-1.0) ** np.arange(FREQUENCIES, dtype=np.float32)
 
@@ -32,8 +33,12 @@ def describe(encoded: bytes) -> np.ndarray:
     """The descriptor of an encoded image: float32 (144,) of unit length (zeros for a flat image)."""
     with Image.open(io.BytesIO(encoded)) as image:
         image.draft("L", (2 * SIDE, 2 * SIDE))  # decodes a JPEG at reduced size
-        grey = ImageOps.exif_transpose(image).convert("L")
-        small = np.asarray(grey.resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
+        return describe_image(ImageOps.exif_transpose(image))
+
+
+def describe_image(image: Image.Image) -> np.ndarray:
+    """The descriptor of an upright image, as `describe` gives it."""
+    small = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32)
     waves = dctn(small, norm="ortho")[:FREQUENCIES, :FREQUENCIES] * _weights()
     length = np.linalg.norm(waves)
     return (waves / length if length > _FLAT else np.zeros_like(waves)).astype(np.float32).ravel()
@@ -61,15 +66,28 @@ def describe_all(
     return np.stack(rows)
 
 
-def clusters(descriptions: Iterable[np.ndarray], threshold: float = THRESHOLD, largest: int = LARGEST) -> np.ndarray:
+def clusters(
+    descriptions: Iterable[np.ndarray],
+    threshold: float = THRESHOLD,
+    largest: int = LARGEST,
+    required: Required | None = None,
+    alternatives: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
     """Cluster of each image, int64 (N,): the smallest row among the connected images.
 
     Two images are connected if one correlates with the other, or its mirror image, at `threshold` or more. Clusters
     larger than `largest` are split at increasing thresholds, so that chains of weak similarity cannot absorb the set.
+
+    Args:
+      descriptions: N descriptors, (144,) each.
+      threshold, largest: see above.
+      required: maps rows (n,) and rows (m,) to the similarities (n, m) that their pairs need besides `threshold`.
+      alternatives: other descriptors of the same images, (N, 144) each; the best of them counts. None: mirror images.
     """
     rows = np.stack(list(descriptions))
+    compared = [rows, *([_mirrored(rows)] if alternatives is None else alternatives)]
     labels = np.empty(len(rows), np.int64)
-    _label(rows, np.arange(len(rows)), threshold, largest, labels)
+    _label(compared, np.arange(len(rows)), threshold, largest, required, labels)
     return labels
 
 
@@ -85,28 +103,50 @@ def pairs(
     return i[order], j[order], similarity[order]
 
 
-def _label(rows, members, threshold, largest, labels):
-    i, j, _ = _similar(rows[members], rows[members], threshold)
-    graph = coo_matrix((np.ones(len(i), np.int8), (i, j)), shape=(len(members), len(members)))
-    _, components = connected_components(graph, directed=False)
+def _label(compared, members, threshold, largest, required, labels):
+    components = _components(compared, members, threshold, required)
     order = np.argsort(components, kind="stable")
     for cluster in np.split(members[order], np.flatnonzero(np.diff(components[order])) + 1):
         if len(cluster) > largest and threshold < 0.99:
-            _label(rows, cluster, min(threshold + 0.05, 0.99), largest, labels)
+            _label(compared, cluster, min(threshold + 0.05, 0.99), largest, required, labels)
         else:
             labels[cluster] = cluster.min()
 
 
+def _components(compared, members, threshold, required):
+    """Component of each member. Each block's pairs are merged at once: those of all blocks may not fit the memory."""
+    components = np.arange(len(members))
+    whole = len(members) == len(compared[0])
+    rights = compared if whole else [rows[members] for rows in compared]
+    for start, similarity in _blocks(rights[0], rights):
+        needed = threshold
+        if required is not None:
+            needed = np.maximum(threshold, required(members[start : start + len(similarity)], members))
+        i, j = np.nonzero(similarity >= needed)
+        ends = components[i + start], components[j]
+        graph = coo_matrix((np.ones(len(i), np.int8), ends), shape=(len(members), len(members)))
+        _, merged = connected_components(graph, directed=False)
+        components = merged[components]
+    return components
+
+
 def _similar(left, right, threshold):
-    """Rows i and j, and the similarities, of pairs at or above the threshold, computed in blocks of rows."""
-    blocks = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
-    mirrored = _mirrored(right)
+    """Rows i and j, and the similarities, of pairs at or above the threshold."""
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+    for start, similarity in _blocks(left, [right, _mirrored(right)]):
+        i, j = np.nonzero(similarity >= threshold)
+        found.append((i + start, j, similarity[i, j]))
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+
+
+def _blocks(left, rights):
+    """The first row of each block of `left`, and the best similarities of its rows to the rows of all `rights`."""
     for start in range(0, len(left), _ROWS):
         block = left[start : start + _ROWS]
-        similarity = np.maximum(block @ right.T, block @ mirrored.T)
-        i, j = np.nonzero(similarity >= threshold)
-        blocks.append((i + start, j, similarity[i, j]))
-    return tuple(np.concatenate(column) for column in zip(*blocks, strict=True))
+        similarity = block @ rights[0].T
+        for right in rights[1:]:
+            np.maximum(similarity, block @ right.T, out=similarity)
+        yield start, similarity
 
 
 def _mirrored(rows):

@@ -1,7 +1,14 @@
 """Identify a file by its first bytes, so that an error names the actual format and what to do."""
 
+import os
+
+from driqa_jax.errors import UnreadableImage
+
 HEAD = 4096  # bytes of a file that these functions inspect
-RAW_PHOTO = "a raw photo{}: sensor data, not yet an image; develop it first and score the JPEG, PNG or TIFF"
+_RAW_PHOTO = (
+    "a raw photo{}: sensor data, not yet an image; develop it first and score the JPEG, PNG or TIFF, or "
+    "pip install 'driqa_jax[raw]'"
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
@@ -35,7 +42,6 @@ _RAW_PHOTOS = (
     (8, b"IIII", "Phase One IIQ"), (8, b"MMMM", "Phase One IIQ"),
 )
 _REFUSED = {
-    RAW_PHOTO.format(" ({})"): _RAW_PHOTOS,
     "a PNG in Apple's iOS form ({}), which is not supported; convert it to plain PNG": ((4, b"CgBI", "CgBI"),),
     _CONVERT: (
         (0, b"\xff\x0a", "a JPEG XL picture"), (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
@@ -62,6 +68,24 @@ _REFUSED = {
     "a Git LFS pointer, not the picture; run git lfs pull": ((0, b"version https://git-lfs", ""),),
 }
 # fmt: on
+
+
+class RawPhoto(UnreadableImage):
+    """A raw photo, which needs the extra `raw`; `camera` is its make or format in parentheses, or ""."""
+
+    def __init__(self, path: str | os.PathLike, camera: str = ""):
+        self.camera = f" ({camera})" if camera else ""
+        super().__init__(path, _RAW_PHOTO.format(self.camera))
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.path, self.camera[2:-1])
+
+
+def raw_format(head: bytes) -> str | None:
+    """The raw format that `head` begins, such as "Canon CR2", or None. Formats on the basis of TIFF need its tags."""
+    if b"crx " in _brands(head):
+        return "Canon CR3"
+    return next((kind for offset, start, kind in _RAW_PHOTOS if head[offset : offset + len(start)] == start), None)
 
 
 def decoded_format(head: bytes) -> str | None:
@@ -106,8 +130,6 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def _media_refusal(brands: set[bytes]) -> str | None:
-    if b"crx " in brands:
-        return RAW_PHOTO.format(" (Canon CR3)")
     if brands & (HEIF_BRANDS | _AVIF_BRANDS):
         return None
     if brands & {b"mif1", b"msf1", b"miaf"}:

@@ -5,7 +5,7 @@ from typing import IO, Any
 
 from PIL import Image, ImagePalette, TiffImagePlugin
 
-from driqa_jax.data.signatures import RAW_PHOTO
+from driqa_jax.data.signatures import RawPhoto
 from driqa_jax.errors import UnreadableImage
 
 # Tags (TIFF 6.0, TIFF/EP, DNG).
@@ -26,7 +26,7 @@ Tags = TiffImagePlugin.ImageFileDirectory_v2
 def page_to_read(file: IO[bytes], name: str) -> int:
     """The index of the first page that is not a preview.
 
-    Raises UnreadableImage for a raw photo, or if all pages are previews.
+    Raises RawPhoto for a raw photo, UnreadableImage if all pages are previews.
     """
     try:
         directories = list(_directories(file))
@@ -36,7 +36,7 @@ def page_to_read(file: IO[bytes], name: str) -> int:
     pages, hidden = ([tags for tags, is_sub in directories if is_sub == kind] for kind in (False, True))
     if is_raw:
         make = str(pages[0].get(MAKE, "")).strip("\0 ")
-        raise UnreadableImage(name, RAW_PHOTO.format(f" ({make})" if make.isprintable() and make else ""))
+        raise RawPhoto(name, make if make.isprintable() else "")
     if not pages or not _is_preview(pages[0]):
         return 0
     whole = [number for number, tags in enumerate(pages) if not _is_preview(tags)]
@@ -46,7 +46,7 @@ def page_to_read(file: IO[bytes], name: str) -> int:
 
 
 def refuse_raw(image: Image.Image, name: str) -> None:
-    """Raises UnreadableImage if a TIFF that the caller opened with Pillow is a raw photo."""
+    """Raises RawPhoto if a TIFF that the caller opened with Pillow is one."""
     file = getattr(image, "_fp", None) or getattr(image, "fp", None)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and hasattr(file, "seek"):
         position = file.tell()

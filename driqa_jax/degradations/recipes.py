@@ -1,4 +1,4 @@
-"""Recipes: the distributions of degradation chains. `sampling` draws from them."""
+"""Recipes: the distributions of degradation chains. `chains.sample_chain` draws from them."""
 
 import dataclasses
 import itertools

@@ -22,6 +22,7 @@ from driqa_jax.evaluation.figures import blank_figure
 from driqa_jax.evaluation.full_reference import psnr, ssim
 from driqa_jax.io import to_csv
 from driqa_jax.models.degradation_encoder import Degradation
+from driqa_jax.models.restoration import require_restorer
 from driqa_jax.progress import ProgressFn, silent
 
 PLAIN_LEVELS = (0.2, 0.4, 0.6, 0.8, 1.0)  # of types without KADID-10k levels
@@ -79,12 +80,14 @@ class Examiner:
 
     `model` has the methods `encode_degradation` and `restore` of `DRIQA`; of its `params`, only those of the
     degradation encoder and the restorer are used. `names` are the degradations of its head, in order. `photos` (P, S,
-    S, 3) uint8 are pristine, P at least 2, S divisible by 32; another shape raises ValueError.
+    S, 3) uint8 are pristine, P at least 2, S divisible by 32; another shape raises ValueError, and a model
+    without a restorer UserError.
     """
 
     def __init__(self, model: nn.Module, params: dict, names: Sequence[str], photos: np.ndarray, seed: int = 0):
         if photos.ndim != 4 or photos.shape[0] < 2 or photos.shape[-1] != 3:
             raise ValueError(f"photos must be (P, S, S, 3) with P of at least 2; got {photos.shape}")
+        require_restorer(params)
         self.names = tuple(names)
         self._photos = jnp.asarray(photos, jnp.float32) / 255.0
         self._key = jax.random.key(seed)

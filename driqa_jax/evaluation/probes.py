@@ -240,7 +240,7 @@ def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.nd
 
 
 def _out_of_fold(x, y, folds, fit, error, strengths):
-    """The next fold selects the strength of a fit without it; then all folds but the own one are fitted."""
+    """Predict each fold from the others. The fold after it selects the regularization of a fit to the rest."""
     x, count, predicted = np.asarray(x, np.float64), folds.max() + 1, []
     for fold in range(count):
         held, inner = folds == fold, folds == (fold + 1) % count

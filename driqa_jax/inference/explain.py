@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import os
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from driqa_jax.data.decode import ImageSource, decode
-from driqa_jax.data.views import STRIDE, make_view
+from driqa_jax.data.views import STRIDE, ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.labels import STANDS_OUT, label
 from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
@@ -24,23 +25,37 @@ if TYPE_CHECKING:
 
 SHOWN_PIXELS = 1_500_000  # about 70 tiles; larger images are reduced before they are restored and shown
 _BATCH = 16  # tiles, on accelerators
+NO_RESTORER = "This model has no restoration network, so there is no restored image."
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """A degradation of `driqa_jax.degradations.NAMES`: its probability and its severity if present, both in [0, 1].
 
-    The severity is meaningless if the probability is small.
+    The severity is meaningless if the probability is small. `visibility`: the probability that a person sees it, from
+    models that estimate visible drops, else None.
     """
 
     name: str
     probability: float
     severity: float
+    visibility: float | None = None
 
     @property
     def label(self) -> str:
         """The display name."""
         return label(self.name)
+
+    @property
+    def prominence(self) -> float:
+        """What findings are ordered and named by: the visibility, or the probability if there is none."""
+        return self.probability if self.visibility is None else self.visibility
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `visibility` only if there is one."""
+        shown = {"probability": self.probability, "severity": self.severity, "visibility": self.visibility}
+        rounded = {key: round(value, 4) for key, value in shown.items() if value is not None}
+        return {"name": self.name, "label": self.label, **rounded}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,12 +68,14 @@ class Explanation:
       uncertainty: points, as in `Result`; None if the model has no interval.
       size: (height, width) of the image, pixels.
       picture: (H, W, 3) uint8, sRGB; the image, reduced to at most `SHOWN_PIXELS` pixels.
-      restored: (H, W, 3) uint8, `picture` restored in blended overlapping tiles; None with `restore=False`.
+      restored: (H, W, 3) uint8, `picture` restored in blended overlapping tiles; None with `restore=False` and for a
+        model without a restoration network.
       quality_map: (rows, columns) float32, calibrated, 0 to 100; a cell covers about 32 pixels of the reduced view.
       weights: (rows, columns) float32, weights of the cells, sum 1. The weighted mean of the uncalibrated cells is the
-        model's prediction.
-      degradations: all types, most probable first.
-      d, q: (C,) float32, degradation vector and quality vector.
+        model's prediction, except in the form "deduction", whose score is no mean of cells.
+      degradations: all types, most prominent first.
+      d, q: (C,) and (Q,) float32, degradation vector and quality vector.
+      not_restored: the reason why the model cannot restore; "" if it can.
     """
 
     name: str
@@ -72,6 +89,7 @@ class Explanation:
     degradations: tuple[Finding, ...]
     d: np.ndarray
     q: np.ndarray
+    not_restored: str = ""
 
     @property
     def reduced(self) -> bool:
@@ -79,8 +97,8 @@ class Explanation:
         return self.picture.shape[:2] != self.size
 
     def named(self, threshold: float = STANDS_OUT) -> tuple[Finding, ...]:
-        """The degradations of at least this probability, most probable first; possibly none."""
-        return tuple(finding for finding in self.degradations if finding.probability >= threshold)
+        """The degradations of at least this prominence, most prominent first; possibly none."""
+        return tuple(finding for finding in self.degradations if finding.prominence >= threshold)
 
     def to_dict(self, threshold: float = STANDS_OUT) -> dict[str, Any]:
         """Everything except pixels and vectors as JSON values; `named` holds the names of `named(threshold)`."""
@@ -94,15 +112,7 @@ class Explanation:
             "quality_map": [[round(float(x), 2) for x in row] for row in self.quality_map],
             "weights": [[round(float(x), 6) for x in row] for row in self.weights],
             "named": [finding.name for finding in self.named(threshold)],
-            "degradations": [
-                {
-                    "name": finding.name,
-                    "label": finding.label,
-                    "probability": round(finding.probability, 4),
-                    "severity": round(finding.severity, 4),
-                }
-                for finding in self.degradations
-            ],
+            "degradations": [finding.to_dict() for finding in self.degradations],
         }
 
 
@@ -115,11 +125,17 @@ class Explainer:
         self._scorer.own_scale = None
         # On a CPU batches are not faster than single images or tiles, and the last batch would be padded.
         self._rows, self._tiles = (1, 1) if scorer.device.platform == "cpu" else (scorer.batch_size, _BATCH)
+        self._not_restored = "" if getattr(scorer.model, "restores", True) else NO_RESTORER
+        self._rule = scorer.rule
+        if scorer.rule.kind != "crop":  # a crop has one tile by definition
+            tiles = max(scorer.rule.tiles, getattr(scorer.model, "explained_tiles", 1))
+            self._rule = dataclasses.replace(scorer.rule, tiles=tiles)
         self._program = jax.jit(self._intermediates)
         self._restore = jax.jit(self._restored_tiles)
 
     def __call__(self, source: ImageSource, name: str | None, shown_pixels: float, restore: bool) -> Explanation:
         """See `Scorer.explain`."""
+        restore = restore and not self._not_restored
         name = name or _name(source)
         image = decode(_plain(source), self._scorer.max_pixels, name)
         (result,) = self._scorer.stream([image], names=[name])
@@ -142,31 +158,51 @@ class Explainer:
             restored=restored,
             quality_map=np.clip(calibrated, 0, 100).astype(np.float32),
             weights=(weights / weights.sum()).astype(np.float32),
-            degradations=self._findings(out["probabilities"], out["severities"]),
+            degradations=self._findings(out["probabilities"], out["severities"], out.get("visibility")),
             d=out["d"],
             q=out["q"],
+            not_restored=self._not_restored,
         )
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
         """See `Scorer.features`."""
+        widths: list[int] = []
 
         def run(batch):
             out = self._run(batch)
-            return np.stack([out["d"], out["q"]], axis=1)
+            widths.append(out["d"].shape[1])
+            return np.concatenate([out["d"], out["q"]], axis=1)
 
-        named = ((_name(image, i), image) for i, image in enumerate(images))
-        views = views_in_order(named, self._view, self._scorer.workers)
         rows = []
-        for _, row in predictions_in_order(views, run, self._rows):
+        for row in self._stream(images, run, self._scorer.rule):
             if isinstance(row, Exception):
                 raise row
             rows.append(row)
         if not rows:
             raise ValueError("features need at least one image, got none")
-        return dict(zip(("d", "q"), np.stack(rows, axis=1), strict=True))
+        return dict(zip(("d", "q"), np.split(np.stack(rows), widths[:1], axis=1), strict=True))
 
-    def _view(self, name: str, source: ImageSource) -> View:
-        return make_view(decode(_plain(source), self._scorer.max_pixels, name), self._scorer.rule)
+    def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
+        """See `Scorer.findings`."""
+
+        def run(batch):
+            out = self._run(batch)
+            columns = [out["probabilities"], out["severities"]]
+            return np.stack(columns + ([out["visibility"]] if "visibility" in out else []), axis=1)
+
+        for row in self._stream(images, run, self._rule):
+            yield row if isinstance(row, Exception) else self._findings(*row)
+
+    def _stream(self, images: Iterable[ImageSource], run: Callable, rule: ViewRule) -> Iterator[np.ndarray | Exception]:
+        """The row that `run(batch)` computes for each image seen by `rule`, or the exception, in input order."""
+
+        def view(name: str, source: ImageSource) -> View:
+            return make_view(decode(_plain(source), self._scorer.max_pixels, name), rule)
+
+        named = ((_name(image, i), image) for i, image in enumerate(images))
+        views = views_in_order(named, view, self._scorer.workers)
+        for _, row in predictions_in_order(views, run, self._rows):
+            yield row
 
     def _run(self, batch: View) -> dict[str, np.ndarray]:
         out = self._program(self._scorer.params, jax.device_put(batch, self._scorer.device))
@@ -174,13 +210,15 @@ class Explainer:
 
     def _run_one(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """Intermediates of one image, without a batch axis."""
-        batch = stack_views([make_view(image, self._scorer.rule)], self._rows)
+        batch = stack_views([make_view(image, self._rule)], self._rows)
         return {key: value[0] for key, value in self._run(batch).items()}
 
     def _intermediates(self, params, batch):
         whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
         _, out = self._scorer.model.apply({"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"])
+        visibility = {"visibility": out["visibility"]} if "visibility" in out else {}
         return {
+            **visibility,
             "scores": out["patch_scores"],
             "weights": out["patch_weights"],
             "probabilities": jax.nn.sigmoid(out["degradation_logits"]),
@@ -202,11 +240,13 @@ class Explainer:
         tiles = tiles.astype(jnp.float32) / 255.0
         return self._scorer.model.apply({"params": params}, tiles, d, method="restore")
 
-    def _findings(self, probabilities: np.ndarray, severities: np.ndarray) -> tuple[Finding, ...]:
+    def _findings(
+        self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None = None
+    ) -> tuple[Finding, ...]:
         names = self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
-        rows = zip(names, probabilities, severities, strict=True)
-        findings = [Finding(name, float(probability), float(severity)) for name, probability, severity in rows]
-        return tuple(sorted(findings, key=lambda finding: -finding.probability))
+        columns = [probabilities, severities] if visibility is None else [probabilities, severities, visibility]
+        findings = [Finding(name, *map(float, row)) for name, *row in zip(names, *columns, strict=True)]
+        return tuple(sorted(findings, key=lambda finding: -finding.prominence))
 
 
 def _reduced(image: np.ndarray, most: float) -> np.ndarray:

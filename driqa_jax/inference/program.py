@@ -1,6 +1,6 @@
 """The inference program: a batch of views to predictions, bitwise independent of the rest of the batch.
 
-A model whose parts can run alone (`driqa_jax.models.driqa.DRIQA`) gets a stage per part. Stages compile in parallel,
+A model with `stages` (see `driqa_jax.models.driqa.DRIQA`) gets a program per stage. They compile in parallel,
 each with its fastest options; XLA generates slower code for the whole model.
 """
 
@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.driqa import TileReading
-from driqa_jax.models.quality_encoder import Quality
 from driqa_jax.models.vit import ViT
 
 Views = dict[str, jax.Array]
 PREDICTIONS = "predictions"
-_QUALITY, _TILES = "quality_", "tiles_"
+VIEWS = ("whole", "valid", "tiles", "tile_boxes")
+QUALITY = "read_quality"  # the stage that runs the quality backbone
+_READ = "read_"
 # Scoring several images in parallel uses the cores better than multi-threaded matrix products.
 _CPU = {"xla_cpu_multi_thread_eigen": False}
 _CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
@@ -43,45 +43,30 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
     """
     looks = 2 if mirror else 1
 
-    def seen(views):
+    def inputs(views):
+        """Views as floats and outputs of earlier stages, of all images and then of all mirror images."""
         whole, tiles = (views[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
-        once = (whole, views["valid"], tiles, views["tile_boxes"])
-        return tuple(jnp.concatenate(pair) for pair in zip(once, mirrored(*once), strict=True)) if mirror else once
+        seen = (whole, views["valid"], tiles, views["tile_boxes"])
+        if mirror:
+            seen = tuple(jnp.concatenate(pair) for pair in zip(seen, mirrored(*seen), strict=True))
+        read = {key.removeprefix(_READ): value for key, value in views.items() if key.startswith(_READ)}
+        joined = {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in read.items()}
+        return {**dict(zip(VIEWS, seen, strict=True)), **joined}
 
-    def split_views(arrays, prefix):
-        """Rows (looks * B, ...) as rows of images (B, looks, ...)."""
-        split = {key: value.reshape(looks, -1, *value.shape[1:]) for key, value in arrays.items()}
-        return {prefix + key: value.swapaxes(0, 1) for key, value in split.items()}
+    def part(method):
+        def run(params, views):
+            arrays = model.apply({"params": params}, inputs(views), method=method)
+            # Rows of images (B, looks, ...), because stages run row by row.
+            split = {key: value.reshape(looks, -1, *value.shape[1:]) for key, value in arrays.items()}
+            return {_READ + key: value.swapaxes(0, 1) for key, value in split.items()}
 
-    def join_views(views, prefix):
-        """The inverse of `split_views`."""
-        split = {key.removeprefix(prefix): value for key, value in views.items() if key.startswith(prefix)}
-        return {key: value.swapaxes(0, 1).reshape(-1, *value.shape[2:]) for key, value in split.items()}
+        return run
 
-    def degradation(params, views):
-        _, _, tiles, boxes = seen(views)
-        encoded = model.apply({"params": params}, tiles.reshape(-1, *tiles.shape[2:]), method="encode_degradation")
-        return split_views(_by_tile({"vector": encoded.vector, "tokens": encoded.tokens}, boxes), _TILES)
-
-    def restoration(params, views):
-        _, _, tiles, boxes = seen(views)
-        vector = join_views(views, _TILES)["vector"]
-        flat = vector.reshape(-1, vector.shape[-1])
-        tokens = model.apply({"params": params}, tiles, flat, method="read_restoration")
-        return split_views(_by_tile({"restoration": tokens}, boxes), _TILES)
-
-    def quality(params, views):
-        whole, valid, *_ = seen(views)
-        return split_views(model.apply({"params": params}, whole, valid, method="encode_quality")._asdict(), _QUALITY)
-
-    def combine(params, views):
-        whole, valid, _, boxes = seen(views)
-        tiles = {key: value.reshape(-1, *value.shape[2:]) for key, value in join_views(views, _TILES).items()}
-        parts = TileReading(**tiles), boxes, Quality(**join_views(views, _QUALITY)), valid, whole.shape[1:3], True
-        return finished(*model.apply({"params": params}, *parts, method="combine"))
+    def score(params, views):
+        return finished(*model.apply({"params": params}, inputs(views), method=model.stages[-1]))
 
     def at_once(params, views):
-        return finished(*model.apply({"params": params}, *seen(views), per_tile=True))
+        return finished(*model.apply({"params": params}, *inputs(views).values(), per_tile=True))
 
     def finished(mos, out):
         found = jnp.concatenate([mos[:, None], out["per_tile_mos"]], axis=1)
@@ -90,16 +75,12 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
             found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
         return {PREDICTIONS: found}
 
-    if not hasattr(model, "combine"):
+    if not hasattr(model, "stages"):
         return (_stage(at_once, cpu),)
     # The options for convolutions make a ViT 1.6 times slower.
-    options = _CPU if isinstance(model.quality_encoder.backbone, ViT) else _CPU_CONVOLUTIONS
-    parts = _stage(degradation, cpu), _stage(restoration, cpu), _stage(quality, cpu, options)
-    return *parts, _stage(combine, cpu)
-
-
-def _by_tile(arrays, boxes):
-    return {key: value.reshape(*boxes.shape[:2], *value.shape[1:]) for key, value in arrays.items()}
+    convolutional = not isinstance(model.quality_encoder.backbone, ViT)
+    options = {QUALITY: _CPU_CONVOLUTIONS} if convolutional else {}
+    return *(_stage(part(each), cpu, options.get(each, _CPU)) for each in model.stages[:-1]), _stage(score, cpu)
 
 
 def _stage(function, cpu, options=_CPU):

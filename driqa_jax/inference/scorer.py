@@ -8,7 +8,7 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,13 +19,14 @@ from driqa_jax.checkpoints.load import require_params
 from driqa_jax.checkpoints.weights import Params, bundled_files, file_sha256, params_sha256
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
+from driqa_jax.data.raw import DECODED
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UnreadableImage, reason
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.executables import Program
-from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation
+from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
 from driqa_jax.inference.functional import loss_of, plain_config, predict
 from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
@@ -44,7 +45,7 @@ class Result:
     `uncertainty`: half-width, in points, of the interval that covers the human score of nine in ten images like those
     of the validation set. It is wider when per-tile scores disagree, and for images smaller than the tiles. None if
     the model has no interval (`driqa export` fits one). `internal`: the program or the machine caused the error, not
-    the image.
+    the image. `decoded`: "preview" or "developed" for a raw photo, see `driqa_jax.data.raw`.
     """
 
     path: str
@@ -52,6 +53,14 @@ class Result:
     error: str | None = None
     uncertainty: float | None = None
     internal: bool = False
+    decoded: str | None = None
+
+
+class _Shown(NamedTuple):
+    """What is kept of an image beside its view."""
+
+    evidence: Evidence
+    decoded: str | None
 
 
 class Scorer:
@@ -138,7 +147,7 @@ class Scorer:
     def predict_parts(self, images: Iterable[ImageSource]) -> Iterator[tuple[np.ndarray, Evidence]]:
         """Per image, (1 + K,) float32: the MOS as in `predict`, then the per-tile MOS; and the evidence."""
         for _, shown, predictions in self._predictions(images):
-            yield predictions, shown
+            yield predictions, shown.evidence
 
     def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
         """A copy of this scorer that scores on the user's scale.
@@ -204,6 +213,10 @@ class Scorer:
             images = np.asarray(images)
         return self._explainer.features(images if _is_several(images) else [images])
 
+    def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
+        """The degradations of each image as in `explain`, in input order; an exception for an unreadable image."""
+        return self._explainer.findings(images)
+
     def apply(self, images: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Uncalibrated MOS and intermediates of images in JAX, for `jax.jit` and `jax.grad`.
 
@@ -240,19 +253,20 @@ class Scorer:
             yield name, shown, outcome
 
     def _outcomes(self, named: Iterable[tuple[str, ImageSource] | Pause]) -> Iterator[tuple[str, Any, Any]]:
-        """(name, evidence, predictions) or (name, None, exception) per image."""
+        """(name, `_Shown`, predictions) or (name, None, exception) per image."""
         views: Any = map(_with_evidence, views_in_order(named, self._view, self.workers))
         outcomes: Any = predictions_in_order(views, self._run, self.batch_size, self.parallel)
         for (name, shown), outcome in outcomes:
             yield name, shown, outcome
 
     def _view(self, name: str, source: ImageSource) -> Any:
-        """(views, evidence) of one image."""
+        """(views, `_Shown`) of one image."""
         if isinstance(source, Exception):
             raise source
 
-        def view(image: Image.Image) -> tuple[View, Evidence]:
-            return make_view(image, self.rule), evidence(image.height, image.width, self.rule)
+        def view(image: Image.Image) -> tuple[View, _Shown]:
+            shown = _Shown(evidence(image.height, image.width, self.rule), image.info.get(DECODED))
+            return make_view(image, self.rule), shown
 
         return decode(source, self.max_pixels, name, use=view)
 
@@ -261,17 +275,17 @@ class Scorer:
         # On other devices the thread can launch the next program while this one runs.
         return jax.block_until_ready(predictions) if self.device.platform == "cpu" else predictions
 
-    def _result(self, name: str, shown: Evidence, predictions: np.ndarray) -> Result:
+    def _result(self, name: str, shown: _Shown, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
             raise ValueError(f"{name}: the model gave {predictions[0]}")
         points = np.clip(self.calibration(predictions.astype(np.float64)) * 100.0, 0.0, 100.0)
-        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0), shown)
+        half = 0.0 if self.interval is None else 100.0 * self.interval(tile_spread(points[1:] / 100.0), shown.evidence)
         low, score, high = points[0] + half * np.array([-1.0, 0.0, 1.0])
         if self.own_scale is not None:
             low, score, high = self.own_scale(np.array([low, score, high]))
         # A user scale is nonlinear and bounded, so the two sides differ; report the wider one.
         uncertainty = None if self.interval is None else round(float(max(score - low, high - score)), 2)
-        return Result(name, round(float(score), 2), uncertainty=uncertainty)
+        return Result(name, round(float(score), 2), uncertainty=uncertainty, decoded=shown.decoded)
 
 
 def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
@@ -306,7 +320,7 @@ def _is_several(images: Any) -> bool:
 
 
 def _with_evidence(item: Any) -> Any:
-    """An item of `views_in_order` with the evidence moved beside the name, since the device does not read it."""
+    """An item of `views_in_order` with `_Shown` moved beside the name, since the device does not read it."""
     if item is PAUSE:
         return item
     name, outcome = item

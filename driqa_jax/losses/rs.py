@@ -1,7 +1,8 @@
 """The Representation-based Semantic (RS) loss: degradation and quality vectors agree on meaning.
 
 The paper's abstract (arXiv 2411.17390) names such a loss and its purpose, an effective interaction between the two
-representations. Its formula is not public. All three forms here are our reconstructions; `RS_LOSSES` lists them.
+representations. Its formula is not public. All three forms here are our reconstructions; `RS_LOSSES`
+lists them. `train/auxiliary/rs_terms.py` says which stage reads what for them.
 """
 
 import jax

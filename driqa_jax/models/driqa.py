@@ -7,7 +7,7 @@ this project's.
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,14 +15,17 @@ import jax.numpy as jnp
 import ml_collections
 
 from driqa_jax.models.ablations import parts
+from driqa_jax.models.deduction import DeductionModel, assemble_deduction
 from driqa_jax.models.degradation_encoder import Degradation, DegradationEncoder
 from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.models.interaction import Interaction
-from driqa_jax.models.layers import Dense, grid_coordinates, sincos_positions
+from driqa_jax.models.layers import Dense, cell_coordinates, grid_coordinates, sincos_positions
 from driqa_jax.models.predictor import MOSPredictor
 from driqa_jax.models.quality_encoder import STRIDE, Quality, QualityEncoder
 from driqa_jax.models.restoration import RestorationNet, pooled
 from driqa_jax.models.vit import ViT
+
+_QUALITY = "quality_"  # begins the names of the fields of `Quality` among the outputs of stages
 
 
 class TileReading(NamedTuple):
@@ -52,7 +55,12 @@ class Features(NamedTuple):
 
 
 class DRIQA(nn.Module):
-    """The whole model; a module with the same signature can replace any part."""
+    """The whole model in the form "interaction"; a module with the same signature can replace any part.
+
+    Every form has three constants beside `__call__`. `stages`: methods that together score; each takes the views and
+    the outputs of earlier ones, by name, and the last gives `(mos, out)`. `restores`: whether there is a method
+    `restore`. `explained_tiles`: the least number of tiles for an explanation.
+    """
 
     degradation_encoder: nn.Module
     degradation_read: nn.Module
@@ -63,6 +71,10 @@ class DRIQA(nn.Module):
     predictor: nn.Module
     rs_projection_d: nn.Module
     rs_projection_q: nn.Module
+
+    stages = ("read_degradation", "read_restoration", "read_quality", "read_score")
+    restores = True
+    explained_tiles = 1  # the map comes from the whole image
 
     def encode_degradation(self, tiles: jax.Array) -> Degradation:
         """Run `E_d` on `tiles` (M, H, W, 3) float in [0, 1]."""
@@ -152,13 +164,30 @@ class DRIQA(nn.Module):
             "mos_aux": quality.mos_aux,
         }
 
-    def encode_quality(self, whole: jax.Array, valid: jax.Array) -> Quality:
-        """Run `E_q` without dropout on `whole` (B, H, W, 3) float in [0, 1] and `valid` (B, 2) int32."""
-        return self.quality_encoder(whole, valid)
+    def read_degradation(self, views: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """`vector` (B, K, C) and `tokens` (B, K, N, C) of the tiles."""
+        tiles = views["tiles"]
+        encoded = self.encode_degradation(tiles.reshape(-1, *tiles.shape[2:]))
+        arrays = {"vector": encoded.vector, "tokens": encoded.tokens}
+        return {name: x.reshape(*tiles.shape[:2], *x.shape[1:]) for name, x in arrays.items()}
 
-    def read_restoration(self, tiles: jax.Array, vector: jax.Array) -> jax.Array:
-        """The tokens of `R`, (B * K, N, C), from `tiles` (B, K, S, S, 3) and their vectors (B * K, C)."""
-        return self.restoration_tokens(self._restored(tiles, vector)[1], tiles.shape[2] // STRIDE)
+    def read_restoration(self, views: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The tokens of `R`, (B, K, N, C)."""
+        tiles, vector = views["tiles"], views["vector"]
+        levels = self._restored(tiles, vector.reshape(-1, vector.shape[-1]))[1]
+        tokens = self.restoration_tokens(levels, tiles.shape[2] // STRIDE)
+        return {"restoration": tokens.reshape(*tiles.shape[:2], *tokens.shape[1:])}
+
+    def read_quality(self, views: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The fields of `Quality`, by names that begin with "quality_"; without dropout."""
+        found = self.quality_encoder(views["whole"], views["valid"])
+        return {_QUALITY + name: value for name, value in found._asdict().items()}
+
+    def read_score(self, views: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """`combine` with `per_tile`, from the views and the outputs of the other stages."""
+        read = TileReading(*(views[name].reshape(-1, *views[name].shape[2:]) for name in TileReading._fields))
+        quality = Quality(*(views[_QUALITY + name] for name in Quality._fields))
+        return self.combine(read, views["tile_boxes"], quality, views["valid"], views["whole"].shape[1:3], True)
 
     def combine(
         self,
@@ -186,10 +215,7 @@ class DRIQA(nn.Module):
         tokens_t = read.restoration.reshape(places.shape) + places
 
         rows, cols = canvas[0] // STRIDE, canvas[1] // STRIDE
-        # The canvas as a box in fractions of the image; its end exceeds 1 where it is padded.
-        end = jnp.asarray(canvas, jnp.float32)[None, :] / valid
-        box = jnp.concatenate([jnp.zeros_like(end), end], axis=-1)
-        tokens_q = quality.tokens + sincos_positions(grid_coordinates(box, rows, cols), d.shape[-1])
+        tokens_q = quality.tokens + sincos_positions(cell_coordinates(valid, rows, cols, STRIDE), d.shape[-1])
 
         d_tilde, tokens_d_tilde, q_tilde, tokens_q_tilde = self.interaction(
             d, tokens_d, quality.vector, tokens_q, quality.mask
@@ -253,14 +279,21 @@ class Size(NamedTuple):
 OLDER = {"statistics": False, "median": False}
 
 
-def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
+def assemble(size: Size, config: ml_collections.ConfigDict) -> nn.Module:
     """The whole model at a size; `config` as for `build_model`. Raises ValueError for an unknown switch value."""
+    form = config.get("form", "interaction")
+    if form not in FORMS:
+        raise ValueError(f"model.form must be one of {', '.join(FORMS)}, got {form!r}")
+    return FORMS[form](size, config)
+
+
+def _interaction(size, config) -> DRIQA:
     part = parts(config)
-    reads = {key: config.get(key, value) for key, value in OLDER.items()}
+    median = config.get("median", OLDER["median"])
     return DRIQA(
-        degradation_encoder=DegradationEncoder(size.width, count_types(config), reads["statistics"], size.channels),
+        degradation_encoder=_degradation_encoder(size, config),
         degradation_read=part["degradation"](),
-        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"], median=reads["median"]),
+        restoration=size.restoration.clone(inject=part["inject"], condition=part["condition"], median=median),
         restoration_tokens=part["restoration"](size.width),
         quality_encoder=QualityEncoder(part["quality"](size.backbone), size.width, config.dropout),
         interaction=Interaction(size.heads, size.layers, part["interaction"]),
@@ -270,6 +303,17 @@ def assemble(size: Size, config: ml_collections.ConfigDict) -> DRIQA:
     )
 
 
+def _deduction(size, config) -> DeductionModel:
+    quality = QualityEncoder(size.backbone.clone(), size.width)
+    return assemble_deduction(_degradation_encoder(size, config), quality, config)
+
+
+def _degradation_encoder(size, config):
+    statistics = config.get("statistics", OLDER["statistics"])
+    return DegradationEncoder(size.width, count_types(config), statistics, size.channels)
+
+
+FORMS: dict[str, Callable] = {"interaction": _interaction, "deduction": _deduction}
 SIZES = {
     "lite": Size(EfficientNetLite0(), 128, 4, (16, 32, 64, 96, 128), RestorationNet(24, (1, 1), middle=3)),
     "s": Size(ViT(384, heads=6), 256, 8, (24, 48, 96, 160, 224), RestorationNet(32, (1, 1, 2), middle=4)),
@@ -278,14 +322,15 @@ SIZES = {
 VARIANTS: dict[str, Callable] = {name: functools.partial(assemble, size) for name, size in SIZES.items()}
 
 
-def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA:
-    """The model of `config.variant`.
+def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> Any:
+    """The model of `config.variant` in the form `config.form`.
 
     Args:
       config: `variant`; `types`, the names or the number of the degradations of the naming head; `dropout`, the rate
         on the pooled features of the quality encoder in training; `statistics`, whether `E_d` reads signal statistics,
         and `median`, whether `R` reads the median (both false if absent, as in older weights); the switches of
-        `ablations`.
+        `ablations`; `form`, "interaction" if absent, which is `DRIQA`, or "deduction", which is `DeductionModel`.
+        The latter needs names in `types` and reads `head`: the arguments of `DeductionHead` with names as `types`.
       remat: whether backbone and restorer recompute each block in the backward pass: less memory, about a third more
         work.
 
@@ -300,4 +345,5 @@ def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> DRIQA
     encoder = model.quality_encoder
     if hasattr(encoder.backbone, "remat"):  # learned maps have no blocks to recompute
         encoder = encoder.clone(backbone=encoder.backbone.clone(remat=True))
-    return model.clone(quality_encoder=encoder, restoration=model.restoration.clone(remat=True))
+    remade = {"restoration": model.restoration.clone(remat=True)} if model.restores else {}
+    return model.clone(quality_encoder=encoder, **remade)

@@ -124,6 +124,16 @@ def grid_coordinates(boxes: jax.Array, height: int, width: int) -> jax.Array:
     return start + cells * (end - start)
 
 
+def cell_coordinates(valid: jax.Array, rows: int, columns: int, stride: int) -> jax.Array:
+    """Centers of the cells of a canvas of `rows` x `columns` cells with sides of `stride` pixels.
+
+    `valid` (B, 2), rows and columns of pixels that the image covers -> (B, rows * columns, 2) float, row and column as
+    fractions of the image; above 1 where the canvas is padded.
+    """
+    end = jnp.asarray((rows * stride, columns * stride), jnp.float32)[None, :] / valid
+    return grid_coordinates(jnp.concatenate([jnp.zeros_like(end), end], axis=-1), rows, columns)
+
+
 def dropout(x: jax.Array, keys: jax.Array | None, rate: float) -> jax.Array:
     """Dropout with one random key per example, so that the result does not depend on the number of devices.
 

@@ -5,12 +5,14 @@ than all other parts together. The degradation vector modulates every decoder le
 and learns where to mix it in, which removes impulse noise after few training steps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.errors import UserError
 from driqa_jax.models.layers import Dense, FiLM, average_pool
 from driqa_jax.models.ops import depthwise_conv, median3
 from driqa_jax.models.precision import Conv
@@ -118,3 +120,9 @@ class RestorationTokens(nn.Module):
         cells = [nn.LayerNorm(name=f"norm{i}")(x) for i, x in enumerate(pooled(levels, grid))]
         cells = jnp.concatenate(cells, axis=-1)
         return Dense(self.width, name="project")(cells.reshape(cells.shape[0], grid * grid, -1))
+
+
+def require_restorer(params: Mapping[str, Any], name: str = "the model") -> None:
+    """Raises UserError unless the parameters of a model hold a restoration network."""
+    if "restoration" not in params:
+        raise UserError(f"{name} has no restoration network; give a model of the form 'interaction'")

@@ -18,7 +18,7 @@ _REPEATS = 5
 
 
 class Part(NamedTuple):
-    """One part on one 224x224 image: `parameters`, `multiply_adds` (both counts), `milliseconds` (median) or None."""
+    """One part on one photo: `parameters`, `multiply_adds` (both counts), `milliseconds` (median) or None."""
 
     name: str
     parameters: int
@@ -101,6 +101,18 @@ def summarize(variant: str, measure: bool = True) -> list[Part]:
         size = sum(leaf.size for leaf in jax.tree.leaves(own))
         parts.append(Part(name, size, multiply_adds(run, params), _milliseconds(run, params) if measure else None))
     return parts
+
+
+def cost(model: Any, whole: tuple[int, int], tile: int, tiles: int) -> Part:
+    """A whole model of any form on one photo, "all", without a time; nothing is allocated.
+
+    `whole`: rows and columns of the canvas; `tile`: side of each of the `tiles` tiles, pixels.
+    """
+    shapes = ((1, *whole, 3), jnp.float32), ((1, 2), jnp.int32), ((1, tiles, tile, tile, 3), jnp.float32)
+    views = [jax.ShapeDtypeStruct(*each) for each in (*shapes, ((1, tiles, 4), jnp.float32))]
+    params = jax.eval_shape(model.init, jax.random.key(0), *views)["params"]
+    count = multiply_adds(lambda p, *x: model.apply({"params": p}, *x)[0], params, *views)
+    return Part("all", sum(leaf.size for leaf in jax.tree.leaves(params)), count, None)
 
 
 def _milliseconds(run, params) -> float:

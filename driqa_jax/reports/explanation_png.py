@@ -14,22 +14,24 @@ _PANEL = 520  # px, the longest side of a panel
 _DPI = 100
 _INK, _QUIET, _TRACK, _ACCENT = "#1b1d20", "#6a6f76", "#e7e9ec", "#3b6ea5"
 _LONGEST_NAME = 80  # characters
+_RESTORED = "The restored image shows what the model reads as damage.\nIt is not an improved version of the image."
 
 
 def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     """A PNG on white; equal explanations give equal bytes.
 
-    threshold: probability in [0, 1] from which a degradation is named. Raises ValueError if the explanation has no
-    restored image, that is, if it was made with `restore=False`.
+    threshold: probability in [0, 1] from which a degradation is named. A model without a restoration network leaves the
+    place of the restored image empty. Raises ValueError if the explanation was made with `restore=False`.
     """
-    if explanation.restored is None:
+    if explanation.restored is None and not explanation.not_restored:
         raise ValueError(f"{explanation.name}: the sheet shows the restored image; explain with restore=True")
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     named = explanation.named(threshold)[:MOST_ROWS]
-    panels = [fitted(image, _PANEL) for image in (explanation.picture, overlay(explanation), explanation.restored)]
+    images = (explanation.picture, overlay(explanation), explanation.restored)
+    panels = [fitted(image, _PANEL) for image in images if image is not None]
     height, width = panels[0].shape[:2]
     # A tall or tiny image still leaves room for captions below it.
     panel, below = (max(width, 400) / _DPI, max(height, 120) / _DPI), 0.7 + 0.3 * max(len(named), 1)
@@ -42,7 +44,7 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
         _draw_heading(figure.add_subplot(grid[0, :]), explanation)
         lowest, highest = explanation.quality_map.min(), explanation.quality_map.max()
         captions = ("Image", f"Quality map, from {lowest:.1f} to {highest:.1f}", "Restored by the model")
-        for column, (caption, image) in enumerate(zip(captions, panels, strict=True)):
+        for column, (caption, image) in enumerate(zip(captions, panels, strict=False)):
             axes = figure.add_subplot(grid[1, column])
             axes.imshow(image, interpolation="lanczos")
             axes.set_title(caption, loc="left", color=_QUIET, fontsize=9.5)
@@ -51,8 +53,7 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
         _draw_scale(figure.add_subplot(grid[2, 1]), lowest, highest)
         note = figure.add_subplot(grid[2, 2])
         note.set_axis_off()
-        words = "The restored image shows what the model reads as damage.\nIt is not an improved version of the image."
-        note.text(0, 1, words, va="top", color=_QUIET)
+        note.text(0, 1, explanation.not_restored or _RESTORED, va="top", color=_QUIET)
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
@@ -62,7 +63,8 @@ def _draw_heading(axes, explanation: Explanation) -> None:
     axes.set_axis_off()
     height, width = explanation.size
     shown = explanation.picture.shape
-    reduced = f", shown and restored at {shown[1]} x {shown[0]}" if explanation.reduced else ""
+    verb = "shown" if explanation.not_restored else "shown and restored"
+    reduced = f", {verb} at {shown[1]} x {shown[0]}" if explanation.reduced else ""
     # The bundled fonts by file: a name would be looked up among the fonts of the machine.
     axes.text(0, 1, _drawable_name(explanation.name), font=_font(bold=True), fontsize=15, va="top")
     axes.text(0, 0, f"{width} x {height} pixels{reduced}", color=_QUIET, va="bottom")
@@ -82,7 +84,7 @@ def _draw_degradations(axes, named, threshold: float) -> None:
         axes.text(left, -0.3, words, color=_QUIET)
     for row, degradation in enumerate(named, start=1):
         axes.text(0, row - 0.4, degradation.label, va="center")
-        for left, value, color in ((0.5, degradation.probability, _ACCENT), (0.77, degradation.severity, _QUIET)):
+        for left, value, color in ((0.5, degradation.prominence, _ACCENT), (0.77, degradation.severity, _QUIET)):
             axes.barh(row - 0.4, 0.16, 0.3, left, color=_TRACK)
             axes.barh(row - 0.4, 0.16 * value, 0.3, left, color=color)
             axes.text(left + 0.17, row - 0.4, f"{value:.2f}", color=_QUIET, va="center")

@@ -7,6 +7,7 @@ import bisect
 import functools
 import hashlib
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,14 @@ import numpy as np
 
 from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import require_writable, write_bytes
+from driqa_jax.io import replacing, require_writable, write_bytes
 from driqa_jax.progress import ProgressFn, silent
 from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
     from driqa_jax.inference.scorer import Result, Scorer
+    from driqa_jax.reports.meaning import Meaning
     from driqa_jax.reports.score_file import WrittenRow
 
 EXTENSIONS = (".html", ".htm")
@@ -44,12 +46,34 @@ def page(template: str, provenance: Mapping[str, Any], **values: Any) -> bytes:
 
     `provenance` comes from `driqa_jax.inference.provenance.describe`.
     """
+    return _environment().get_template(template).render(**_shared(provenance, _SCRIPT), **values).encode()
+
+
+def write_page(
+    path: str | os.PathLike, template: str, provenance: Mapping[str, Any], script: str, **values: Any
+) -> None:
+    """`page` with another script, into a file. It is written as it is rendered, so values may be generators.
+
+    Raises UserError if it cannot be written; the file then stays as it was.
+    """
+    pieces = _environment().get_template(template).generate(**_shared(provenance, script), **values)
+    with replacing(path) as part, open(part, "wb") as file:
+        for piece in pieces:
+            file.write(piece.encode())
+
+
+def script_file(name: str) -> str:
+    """The text of a script in `driqa_jax/reports/templates`."""
+    return pathlib.Path(__file__).with_name("templates").joinpath(name).read_text()
+
+
+def _shared(provenance: Mapping[str, Any], script: str) -> dict[str, Any]:
+    """The values that every page gets."""
     # Second line of defense after escaping: the browser runs this script only and loads nothing.
-    digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     rows = [(key, _as_text(provenance[key])) for key in _PROVENANCE if key in provenance]
-    shared = {"policy": policy, "script": _SCRIPT, "stops": color_stops(), "provenance": rows}
-    return _environment().get_template(template).render(**shared, **values).encode()
+    return {"policy": policy, "script": script, "stops": color_stops(), "provenance": rows}
 
 
 def explanation_values(
@@ -58,15 +82,17 @@ def explanation_values(
     """Template values of one explanation. Images are WebP with at most `side`, maps `map_side`, pixels a side."""
     height, width = explanation.size
     shown = explanation.picture.shape
-    reduced = f", restored at {shown[1]} × {shown[0]}" if explanation.reduced else ""
+    verb = "shown" if explanation.not_restored else "restored"
+    reduced = f", {verb} at {shown[1]} × {shown[0]}" if explanation.reduced else ""
     restored = explanation.restored
     return {
         **name_values(explanation.name),
         "score": explanation.score,
         "facts": f"{width} × {height} pixels{reduced}",
-        "before": _inline(explanation.picture, side),
-        "after": None if restored is None else _inline(restored, side),
-        "map": _inline(overlay(explanation), map_side),
+        "before": inline(explanation.picture, side),
+        "after": None if restored is None else inline(restored, side),
+        "not_restored": explanation.not_restored,
+        "map": inline(overlay(explanation), map_side),
         "lowest": round(float(explanation.quality_map.min()), 1),
         "highest": round(float(explanation.quality_map.max()), 1),
         "named": explanation.named(threshold),
@@ -93,15 +119,20 @@ class Report:
     SIGTERM the page has the counts and names so far, without images. After any other exception no page is written.
 
     scorer: explains the images. provenance: from `driqa_jax.inference.provenance.describe`. progress: counts the images
-    to explain. Raises UserError if the extension of `path` is not one of `EXTENSIONS`, it is a folder, or its folder
-    does not exist.
+    to explain. meaning: adds percentiles and bands. Raises UserError if the extension of `path` is not one of
+    `EXTENSIONS`, it is a folder, or its folder does not exist.
     """
 
     def __init__(
-        self, path: str | os.PathLike, scorer: Scorer, provenance: dict[str, Any], progress: ProgressFn = silent
+        self,
+        path: str | os.PathLike,
+        scorer: Scorer,
+        provenance: dict[str, Any],
+        progress: ProgressFn = silent,
+        meaning: Meaning | None = None,
     ):
         self.path = require_writable(path, EXTENSIONS)
-        self._scorer, self._provenance, self._progress = scorer, provenance, progress
+        self._scorer, self._provenance, self._progress, self._meaning = scorer, provenance, progress, meaning
         # Scores have two decimals, so one count per value gives exact quantiles.
         self._counts = np.zeros(10001, np.int64)
         # Score (for the best, its negative), row number, name; sorted, so among equal scores the first row wins.
@@ -149,6 +180,7 @@ class Report:
         for heading, rows in (("The worst" if best else "The picture", worst), ("The best", best)):
             images = [
                 {**name_values(name), "source": name, "score": abs(score), "map": None, "reason": "not explained"}
+                | {"meaning": self._meaning.words(abs(score)) if self._meaning else ""}
                 for score, _, name in rows
             ]
             groups += [(heading, images)] if images else []
@@ -185,6 +217,8 @@ class Report:
             bins=_bins(self._counts),
             median_x=round(median * 10, 1),
             groups=groups,
+            bands=self._meaning.band_counts(self._counts) if self._meaning else [],
+            reference=self._meaning.about() if self._meaning else "",
             threshold=STANDS_OUT,
             reasons=[(reason, count, names) for reason, (count, names) in reasons],
         )
@@ -204,7 +238,8 @@ def _bins(counts: np.ndarray) -> list[dict[str, Any]]:
     return bins
 
 
-def _inline(image: np.ndarray, side: int) -> dict[str, Any]:
+def inline(image: np.ndarray, side: int) -> dict[str, Any]:
+    """Template values of a uint8 (H, W, 3) image, as WebP with at most `side` pixels a side."""
     small = fitted(image, side)
     return {"uri": data_url(small, "webp", quality=_QUALITY), "width": small.shape[1], "height": small.shape[0]}
 

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any, NamedTuple
 
+from driqa_jax.data import raw
 from driqa_jax.data.decode import EXTENSIONS
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference.stream import PAUSE, Pause
@@ -36,6 +37,8 @@ def list_pictures(arguments: Sequence[str]) -> Iterator[str]:
     - A folder stands for all regular files below it that have an image extension, sorted by name within each folder.
       Names that begin with a dot are skipped. An unreadable subfolder is listed itself, so that its error is reported.
     - A glob (`**` crosses folders) stands for the regular files it matches, sorted.
+
+    In folders and globs, a raw photo with a JPEG or HEIF of the same name beside it is left out: both are one photo.
 
     At the end one line on standard error tells of skipped pipes, sockets and devices. Folders are read lazily, so
     memory does not grow with the list.
@@ -65,6 +68,7 @@ def _expand(argument: str, skipped: list[str]) -> Iterator[str]:
         names = sorted(glob.glob(argument, recursive=True))
         if not names:
             raise UserError(f"{argument}: matches nothing")
+        names = _without_pairs(names, names)
         parts = (_below(name, skipped) if os.path.isdir(name) else _regular(name, skipped) for name in names)
         paths = itertools.chain.from_iterable(parts)
     else:
@@ -95,12 +99,22 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
     except OSError:
         yield folder
         return
-    for entry in entries:
+    for entry in _without_pairs(entries, [entry.name for entry in entries]):
         # Links to folders are not followed: they can form a loop.
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, skipped)
-        elif os.path.splitext(entry.name)[1].lower() in EXTENSIONS:
+        elif raw.extension(entry.name) in EXTENSIONS | raw.EXTENSIONS:
             yield from _regular(entry.path, skipped)
+
+
+def _without_pairs(items: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    """The items without those whose name is that of a raw photo beside its JPEG or HEIF."""
+    companions = {os.path.splitext(name)[0] for name in names if raw.extension(name) in raw.COMPANIONS}
+    return [
+        item
+        for item, name in zip(items, names, strict=True)
+        if raw.extension(name) not in raw.EXTENSIONS or os.path.splitext(name)[0] not in companions
+    ]
 
 
 def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:

@@ -9,7 +9,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from driqa_jax.errors import UserError
@@ -19,10 +19,11 @@ from driqa_jax.reports.inputs import Listed
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Result
+    from driqa_jax.reports.meaning import AnnotatedRow
 
 COLUMNS = ("path", "score", "uncertainty", "error")
 # What a score depends on besides its image. Runs that differ in it must not share a file.
-DECISIVE = ("sha256", "effort", "view", "calibration", "own_scale")
+DECISIVE = ("sha256", "effort", "view", "calibration", "own_scale", "columns", "reference", "bands")
 
 
 class WrittenRow(NamedTuple):
@@ -35,7 +36,7 @@ class WrittenRow(NamedTuple):
 
 
 def csv_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
-    """Rows of a CSV file up to the first incomplete row; none if the header is not `COLUMNS`."""
+    """Rows of a CSV file up to the first incomplete row; none if the header does not begin with `COLUMNS`."""
     end = 0
 
     def lines():
@@ -48,10 +49,11 @@ def csv_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
 
     reader = csv.reader(lines(), strict=True)  # strict: an unclosed quote is an error
     try:
-        if next(reader, None) != list(COLUMNS):
+        header = next(reader, [])
+        if header[: len(COLUMNS)] != list(COLUMNS):
             return
         for row in reader:
-            if len(row) != len(COLUMNS) or bool(row[1]) == bool(row[3]):
+            if len(row) != len(header) or bool(row[1]) == bool(row[3]):
                 return
             yield WrittenRow(row[0], float(row[1]) if row[1] else None, row[3] or None, end)
     except (csv.Error, ValueError):
@@ -74,34 +76,40 @@ def jsonl_rows(file: IO[bytes]) -> Iterator[WrittenRow]:
 
 
 class CSVRows:
-    """Writes CSV with a header; a failed image has empty numbers and its reason in `error`."""
+    """Writes CSV with a header; a failed image has empty numbers and its reason in `error`.
+
+    columns: further columns, whose values rows have in `extra`.
+    """
 
     rows_of = staticmethod(csv_rows)
 
-    def __init__(self, file: IO[str], header: bool = True):
-        self._file = file
+    def __init__(self, file: IO[str], header: bool = True, columns: Sequence[str] = ()):
+        self._file, self._columns = file, columns
         if header:
-            file.write(csv_line(COLUMNS))
+            file.write(csv_line([*COLUMNS, *columns]))
             file.flush()
 
-    def write(self, row: Result, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row, so that readers see it at once; CSV has no column for `others`."""
+        # The scorer has rounded the numbers; here they get two places.
         numbers = ("" if value is None else f"{value:.2f}" for value in (row.score, row.uncertainty))
-        self._file.write(csv_line([row.path, *numbers, row.error or ""]))
+        extra = getattr(row, "extra", {})
+        values = ("" if (value := extra.get(name)) is None else value for name in self._columns)
+        self._file.write(csv_line([row.path, *numbers, row.error or "", *values]))
         self._file.flush()
 
 
 class JSONLRows:
-    """Writes JSON Lines: an object per line with the keys of `COLUMNS` (null if absent) and any other keys."""
+    """Writes JSON Lines: an object per line with `COLUMNS` (null if absent), the row's `extra` and any other keys."""
 
     rows_of = staticmethod(jsonl_rows)
 
-    def __init__(self, file: IO[str], header: bool = True):
+    def __init__(self, file: IO[str], header: bool = True, columns: Sequence[str] = ()):
         self._file = file
 
-    def write(self, row: Result, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Write and flush one row; keys of `others` that are columns are dropped."""
-        own = {key: getattr(row, key) for key in COLUMNS}
+        own = {**{key: getattr(row, key) for key in COLUMNS}, **getattr(row, "extra", {})}
         self._file.write(json.dumps({**own, **{k: v for k, v in (others or {}).items() if k not in own}}) + "\n")
         self._file.flush()
 
@@ -127,17 +135,20 @@ class ScoreFile:
     or if the process is killed, the part stays and the previous file is untouched.
 
     With `resume`, the complete rows of the part (or else of the file) are kept and new rows are appended. `rows` and
-    `failed` include the kept rows.
+    `failed` include the kept rows. `columns` are further columns of a CSV.
 
     Raises UserError if the file cannot be written, if another process is writing it, or if the kept rows come from
     another model, view, effort or calibration.
     """
 
-    def __init__(self, path: str | os.PathLike, provenance: Mapping[str, Any], resume: bool = False):
+    def __init__(
+        self, path: str | os.PathLike, provenance: Mapping[str, Any], resume: bool = False, columns: Sequence[str] = ()
+    ):
         self.path, self._provenance, self._resume = check_output(path), dict(provenance), resume
         self._part = self.path.with_name(f".{self.path.name}.part")
         self._part_meta = self.path.with_name(f".{self.path.name}.part.meta.json")
         self._kind = WRITERS[self.path.suffix.lower()]
+        self._columns = columns
         self.rows, self.failed, self.kept = 0, 0, 0
 
     def __enter__(self) -> ScoreFile:
@@ -152,7 +163,7 @@ class ScoreFile:
                 self._file.truncate(0)
             write_json(self._part_meta, self._provenance)
             self._file.seek(0, os.SEEK_END)
-            self._writer = self._kind(self._file, header=not resumed)
+            self._writer = self._kind(self._file, header=not resumed, columns=self._columns)
         except BaseException:
             self._file.close()
             raise
@@ -178,7 +189,7 @@ class ScoreFile:
         with open(self._part, "rb") as file:
             yield from itertools.islice(self._kind.rows_of(file), self.kept)
 
-    def write(self, row: Result, others: Mapping[str, Any] | None = None) -> None:
+    def write(self, row: Result | AnnotatedRow, others: Mapping[str, Any] | None = None) -> None:
         """Append one row. Raises UserError if the disk is full."""
         with write_errors(self.path, f"{self.rows} rows are in {self._part}; continue with --resume"):
             self._writer.write(row, others)

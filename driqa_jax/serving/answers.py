@@ -13,6 +13,7 @@ from driqa_jax.reports.colormap import data_url, overlay
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
     from driqa_jax.inference.scorer import Result
+    from driqa_jax.reports.meaning import Meaning
 
 ImageFormat = Literal["webp", "png"]
 _WEBP_SIDE = 16383
@@ -34,6 +35,8 @@ class Scored(BaseModel):
     score: float | None = Field(description="0 to 100, higher is better; null after an error")
     uncertainty: float | None = Field(None, description="half width of the 90 % interval around the score, in points")
     error: str | None = None
+    percentile: float | None = Field(None, description="share of reference photos below, with `--percentile` only")
+    band: str | None = Field(None, description="with `--bands` only")
 
 
 class Scores(BaseModel):
@@ -50,13 +53,14 @@ class Degradation(BaseModel):
     label: str = Field(description="readable name")
     probability: float
     severity: float
+    visibility: float | None = Field(None, description="probability that a person sees it, if the model estimates it")
 
 
 class Images(BaseModel):
     """data: URLs."""
 
     picture: str = Field(description="the decoded image, reduced if large")
-    restored: str = Field(description="the restored image, same size")
+    restored: str | None = Field(description="the restored image, same size; null if the model has no restorer")
     quality_map: str = Field(description="the quality map in color over the image in gray, same size")
 
 
@@ -109,15 +113,18 @@ def failure(name: str, reason: str) -> dict[str, Any]:
     return {"name": name, "score": None, "uncertainty": None, "error": reason}
 
 
-def score(name: str, result: Result) -> dict[str, Any]:
-    """The entry of a scored image."""
-    return {"name": name, "score": result.score, "uncertainty": result.uncertainty, "error": None}
+def score(name: str, result: Result, meaning: Meaning | None = None) -> dict[str, Any]:
+    """The entry of a scored image, with percentile and band if `meaning` has them."""
+    entry = {"name": name, "score": result.score, "uncertainty": result.uncertainty, "error": None}
+    return {**entry, **(meaning.values(result.score) if meaning else {})}
 
 
-def explanation(name: str, explained: Explanation, kind: ImageFormat) -> dict[str, Any]:
+def explanation(name: str, explained: Explanation, kind: ImageFormat, meaning: Meaning | None = None) -> dict[str, Any]:
     """The entry of an explained image. Slow: encodes three images, as PNG if a side is too long for WebP."""
     kind = "png" if max(explained.picture.shape[:2]) > _WEBP_SIDE else kind
     images = {"picture": explained.picture, "restored": explained.restored, "quality_map": overlay(explained)}
-    urls = {key: data_url(image, kind, **_SAVING[kind]) for key, image in images.items()}
+    saving = _SAVING[kind]
+    urls = {key: None if image is None else data_url(image, kind, **saving) for key, image in images.items()}
     values = {**explained.to_dict(), "name": name, "error": None, "images": urls}
-    return {field: values[field] for field in Explained.model_fields}
+    meant = meaning.values(explained.score) if meaning else {}
+    return {**{field: values[field] for field in Explained.model_fields if field in values}, **meant}

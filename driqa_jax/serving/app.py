@@ -95,10 +95,13 @@ class Service:
         return answers.JSON({"model": self.model, "results": entries}, status)
 
 
-def create_app(scorer: Any, limits: Limits, on_failure: Callable[[], None] = lambda: None) -> FastAPI:
+def create_app(
+    scorer: Any, limits: Limits, on_failure: Callable[[], None] = lambda: None, meaning: Any = None
+) -> FastAPI:
     """The ASGI application of one `driqa_jax.Scorer`. Its lifespan starts and stops the worker thread.
 
-    `app.state.service` is the `Service`. on_failure: called if the worker ends with an error.
+    `app.state.service` is the `Service`. on_failure: called if the worker ends with an error. meaning: adds percentiles
+    and bands to the answers.
     """
     service = Service(scorer, limits, SHOWN_PIXELS, on_failure)
 
@@ -123,12 +126,12 @@ def create_app(scorer: Any, limits: Limits, on_failure: Callable[[], None] = lam
     @app.post("/v1/score", response_model=answers.Scores, responses=problems, openapi_extra=_BODY)
     async def score(request: Request):
         """A score for each image."""
-        return await service.answer(request, "score", answers.score)
+        return await service.answer(request, "score", functools.partial(answers.score, meaning=meaning))
 
     @app.post("/v1/explain", response_model=answers.Explanations, responses=problems, openapi_extra=_BODY)
     async def explain(request: Request, image_format: answers.ImageFormat = "webp"):
         """A score for each image, with prominent degradations, quality map and restored image."""
-        describe = functools.partial(answers.explanation, kind=image_format)
+        describe = functools.partial(answers.explanation, kind=image_format, meaning=meaning)
         return await service.answer(request, "explain", describe)
 
     @app.head("/healthz", include_in_schema=False)

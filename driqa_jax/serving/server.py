@@ -58,12 +58,12 @@ def server_config(app: FastAPI, limits: Limits) -> uvicorn.Config:
     )
 
 
-def serve(scorer: Any, limits: Limits, listener: socket.socket) -> None:
+def serve(scorer: Any, limits: Limits, listener: socket.socket, meaning: Any = None) -> None:
     """Serve until SIGTERM or SIGINT, finish running requests within `limits.grace_seconds`, re-raise the signal.
 
-    A second SIGINT stops at once. Raises UserError if the worker ends with an error.
+    A second SIGINT stops at once. `meaning`: see `create_app`. Raises UserError if the worker ends with an error.
     """
-    app = create_app(scorer, limits, on_failure=lambda: setattr(server, "should_exit", True))
+    app = create_app(scorer, limits, on_failure=lambda: setattr(server, "should_exit", True), meaning=meaning)
     worker = app.state.service.worker
     server = uvicorn.Server(server_config(app, limits))
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # otherwise it logs every invalid request

@@ -39,7 +39,7 @@ class Key:
     """A key of the configuration.
 
     default: its type is the key's type; None: set by another key. before: the value of runs from before the key
-    existed; None: the default. Whoever changes the default of a later key must set `before` to the old one.
+    existed; None: the default. A change of an existing key's default must set `before` to the old one.
     """
 
     default: Any

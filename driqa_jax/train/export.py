@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from driqa_jax.checkpoints.load import load as load_model
 from driqa_jax.checkpoints.load import model_config
 from driqa_jax.checkpoints.weights import bundled_files, file_sha256, save_weights
+from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.inference.calibration import FEWEST as FEWEST_TO_CALIBRATE
@@ -21,6 +22,7 @@ from driqa_jax.inference.calibration import IDENTITY, fit_calibration
 from driqa_jax.inference.conformal import FEWEST, Evidence, fit_interval, lacking, tile_spread
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.scorer import Scorer, load
+from driqa_jax.models.driqa import build_model
 from driqa_jax.progress import ProgressFn, silent
 from driqa_jax.train.config import migrate_config
 
@@ -61,7 +63,6 @@ def export(
             f"{workdir}: this is already a calibrated weights file with a licence; copy it. A .safetensors file is "
             f"made from a training's workdir, a .stablehlo file from any model"
         )
-    from driqa_jax.models.driqa import build_model
     from driqa_jax.train.loop import sources
 
     params, metadata, run = _load_run(workdir)
@@ -74,18 +75,34 @@ def export(
     if data_path:
         run.data.path = data_path
     validation = sources(run)[1]
-    rounded = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)
+    fitted, values = fit_on(params, metadata, validation, progress, warn, str(workdir))
+    provenance = {**_without_paths(metadata["provenance"]), "validation": values}
+    header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
+    return {"sha256": save_weights(out, params, header), **values}
+
+
+def fit_on(
+    params: dict,
+    metadata: dict,
+    validation: Source,
+    progress: ProgressFn = silent,
+    warn=lambda text: None,
+    name: str = "",
+) -> tuple[dict, dict]:
+    """Calibration and interval of a model, for its header, and what was measured; from its scores of `validation`.
+
+    `metadata`: of the model, without calibration. The rest is as for `export`, which returns the same measures.
+    """
     plain = {**metadata, "calibration": {}}
-    scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=str(workdir))
+    # As the file stores them.
+    rounded = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)
+    scorer = Scorer(build_model(model_config(plain)), rounded, plain, name=name)
     predictions, mos = [], validation.column("mos").astype(np.float64)
     for each in scorer.predict_parts(validation.images()):
         predictions.append(each)
         progress("validation", len(predictions), len(validation))
     parts, seen = zip(*predictions, strict=True)
-    fitted, values = _fit(np.asarray(parts, np.float64), seen, mos, warn)
-    provenance = {**_without_paths(metadata["provenance"]), "validation": values}
-    header = {**metadata, **fitted, "provenance": provenance, "licence": licence}
-    return {"sha256": save_weights(out, params, header), **values}
+    return _fit(np.asarray(parts, np.float64), seen, mos, warn)
 
 
 def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ConfigDict]:

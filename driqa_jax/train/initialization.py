@@ -22,6 +22,7 @@ from driqa_jax.models.ablations import chosen
 from driqa_jax.models.driqa import DRIQA, OLDER
 from driqa_jax.models.pretrained import WHERE, imagenet_weights, read_vit
 from driqa_jax.models.quality_encoder import STRIDE
+from driqa_jax.models.restoration import require_restorer
 from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.vit import ViT
 from driqa_jax.train import rng
@@ -37,11 +38,13 @@ MEASURED_IMAGES = 192
 
 
 def load_init(config: ConfigDict) -> LoadedModel:
-    """The model of `config.init`, which a run loads once. Raises UserError if it cannot be loaded."""
+    """The model of `config.init`, which a run loads once. Raises UserError if it cannot be loaded or has no `R`."""
     path = pathlib.Path(config.init)
     files = sorted(path.glob("checkpoints/*")) if path.is_dir() else [path] if path.is_file() else []
     version = tuple((file.name, file.stat().st_mtime_ns) for file in files)
-    return _load_init(config.init, config.model.variant, version)
+    loaded = _load_init(config.init, config.model.variant, version)
+    require_restorer(loaded.params, config.init)
+    return loaded
 
 
 @functools.lru_cache(maxsize=1)

@@ -5,80 +5,82 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from driqa_jax.checkpoints.load import LoadedModel
 from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.views import ViewRule, make_view
-from driqa_jax.models.pretrained import imagenet_weights
+from driqa_jax.inference.program import make_stages
+from driqa_jax.models.deduction import DeductionModel
 from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.fit import Degraded
 from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, degraded, drop
 
 # The short side of a 512x384 photograph at its own size; tiles half as costly as those of 224 pixels.
-RULE = ViewRule(short=384, long=608, tile=160, canvases=((608, 608),))
+RULE = ViewRule(short=384, long=608, tile=160, canvases=((384, 384), (384, 608), (608, 384)))
 RESIZED, ENCODED_AGAIN = 0.8, 0.7  # shares of ordinary images
 SMALLEST, QUALITIES = 0.4, (80, 98)
 CHUNK = 50
+# The arrays of an image, (F,) and (K, C), each with the stage of the model and the encoder that give it.
+ARRAYS = {"moments": ("read_quality", "quality_encoder"), "vector": ("read_degradation", "degradation_encoder")}
 
 
 class Encoders:
-    """ImageNet's backbone and a model's `E_d`: images, (H, W, 3) uint8, to `moments` and `vectors`.
+    """The frozen encoders of a model: images, (H, W, 3) uint8, to the arrays of `ARRAYS`.
 
-    `folder`: where features are kept, by name; None: nowhere.
+    They run as the scorer runs them. Images are not batched, which is no faster on a CPU, but seen in parallel.
+    `params`: those of both encoders. `rule`: of the views. `folder`: where features are kept, by name; None: nowhere.
     """
 
-    def __init__(self, loaded: LoadedModel, model, folder: str | os.PathLike | None = None, rule: ViewRule = RULE):
-        backbone = {"quality_encoder": {"backbone": imagenet_weights()[0]}}
-        self._params = {**backbone, "degradation_encoder": loaded.params["degradation_encoder"]}
-        self._rule, self._folder = rule, folder
-        self._key = {"format": 1, "view": rule.to_dict(), "params": params_sha256(self._params)}
+    def __init__(self, model: DeductionModel, params: dict, rule: ViewRule, folder: str | os.PathLike | None = None):
+        self._params, self._rule, self._folder = params, rule, folder
+        stages = dict(zip(model.stages, make_stages(model, False, jax.default_backend() == "cpu"), strict=True))
+        self._run = {
+            name: jax.jit(stages[stage].function, compiler_options=dict(stages[stage].options))
+            for name, (stage, _) in ARRAYS.items()
+        }
 
-        @jax.jit
-        def see(params, whole, valid, tiles):
-            moments, _ = model.apply({"params": params}, whole / 255.0, valid, method="look_at_quality")
-            seen = model.apply({"params": params}, tiles / 255.0, method="encode_degradation")
-            return moments[0].astype(jnp.float16), seen.vector.astype(jnp.float16)
-
-        self._see = see
-
-    def __call__(self, image: np.ndarray | Image.Image) -> tuple[np.ndarray, np.ndarray]:
-        """`moments` (F,) and `vectors` (K, C) float16 of one image."""
+    def __call__(self, image: np.ndarray | Image.Image, names: Sequence[str] = tuple(ARRAYS)) -> dict[str, np.ndarray]:
+        """The named arrays of one image, float16. Only the encoders that give them run."""
         height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
         # The canvas is the image's own size: padding would cost time and change nothing.
         view = make_view(image, self._rule, self._rule.size_in(height, width))
-        whole, tiles = (np.asarray(view[name], np.float32) for name in ("whole", "tiles"))
-        return jax.device_get(self._see(self._params, whole[None], view["valid"][None], tiles))
+        batch = {key: array[None] for key, array in view.items()}
+        found = {}
+        for name in names:
+            # A stage gives rows of images and of their mirror images, here one of each.
+            (array,) = self._run[name](self._params, batch).values()
+            found[name] = np.asarray(array[0, 0], np.float16)
+        return found
 
     def kept(
         self,
         kind: str,
         groups: Mapping[str, Callable[[], Sequence[np.ndarray]]],
         encoded: Callable[[str], bytes],
+        names: Sequence[str] = tuple(ARRAYS),
         progress: ProgressFn = silent,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Features of groups of G images each: (N, G, F) and (N, G, K, C); computed only where none are kept.
+    ) -> dict[str, np.ndarray]:
+        """The named arrays of groups of G images each, (N, G, ...); computed only where none are kept.
 
         `groups`: makes a group's images, by name. `encoded`: bytes that say what a group was made from.
         """
-        store = FeatureStore(self._folder, kind, self._key)
+        used = {encoder: self._params[encoder] for encoder in (ARRAYS[name][1] for name in names)}
+        key = {"format": 2, "view": self._rule.to_dict(), "arrays": list(names), "params": params_sha256(used)}
+        store = FeatureStore(self._folder, kind, key)
         missing = [name for name in groups if name not in store]
-        for start in range(0, len(missing), CHUNK):
-            part = missing[start : start + CHUNK]
-            seen = [[self(image) for image in groups[name]()] for name in part]
-            arrays = {
-                key: np.stack([np.stack([each[i] for each in group]) for group in seen])
-                for i, key in enumerate(("moments", "vectors"))
-            }
-            store.add(part, [encoded(name) for name in part], arrays)
-            progress(f"features of {kind} images", min(start + CHUNK, len(missing)), len(missing))
-        found = store.read(list(groups))
-        return found["moments"], found["vectors"]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for start in range(0, len(missing), CHUNK):
+                part = missing[start : start + CHUNK]
+                seen = list(pool.map(lambda name: [self(image, names) for image in groups[name]()], part))
+                arrays = {key: np.stack([np.stack([each[key] for each in group]) for group in seen]) for key in names}
+                store.add(part, [encoded(name) for name in part], arrays)
+                progress(f"features of {kind} images", min(start + CHUNK, len(missing)), len(missing))
+        return store.read(list(groups))
 
 
 def learned_cells(seed: int) -> list[tuple[str, int]]:

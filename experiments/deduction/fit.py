@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.deduction.head import FLOOR, DeductionHead
+from driqa_jax.models.deduction import FLOOR, DeductionHead
 
 
 class Rated(NamedTuple):
@@ -99,7 +99,12 @@ def _wide(x: np.ndarray) -> np.ndarray:
 def _standard(x: np.ndarray) -> dict[str, jax.Array]:
     # float64: sums over float16 rows overflow.
     mean, deviation = x.mean(axis=0, dtype=np.float64), x.astype(np.float32).std(axis=0)
-    return {"shift": jnp.asarray(mean, jnp.float32), "scale": jnp.asarray(1 / (deviation + 1e-6), jnp.float32)}
+    # As a weights file rounds them, because the rest learns on top. The constant bounds the scale, which is float16.
+    return {"shift": _stored(mean), "scale": _stored(1 / (deviation + 1e-4))}
+
+
+def _stored(x: np.ndarray) -> jax.Array:
+    return jnp.asarray(x.astype(np.float16), jnp.float32)
 
 
 def _trainer(loss, rate: float, decay: float, steps: int, trained: tuple[str, ...]):

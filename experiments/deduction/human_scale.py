@@ -98,7 +98,19 @@ def examine_human_scale(
 def agreement(cells: np.ndarray, fidelity: bool = True, draws: int = 1000, seed: int = 0) -> Estimate:
     """SRCC of cells (P, 25, 5) with the means, with an interval over photographs.
 
-    `fidelity`: whether colour and tone types count. Equal P and seed give equal resamples.
+    `fidelity`: whether colour and tone types count.
+    """
+    value, drawn = resampled_agreement(cells, fidelity, draws, seed)
+    interval = intervals({"": drawn})[""] if len(cells) > 1 else None
+    return Estimate(None if np.isnan(value) else value, interval, len(cells))
+
+
+def resampled_agreement(
+    cells: np.ndarray, fidelity: bool = True, draws: int = 1000, seed: int = 0
+) -> tuple[float, np.ndarray]:
+    """The SRCC of `agreement`, and that of resampled photographs (draws,); NaN where it is undefined.
+
+    Equal P and seed give equal resamples, so that differences between models are paired.
     """
     used = [i for i, name in enumerate(MEANS) if name not in UNMATCHED and (fidelity or name not in FIDELITY)]
     truth = np.broadcast_to(np.array(list(MEANS.values()))[used], (len(cells), len(used), LEVELS))
@@ -108,9 +120,7 @@ def agreement(cells: np.ndarray, fidelity: bool = True, draws: int = 1000, seed:
         value = srcc(cells[rows][:, used].ravel(), truth[rows].ravel())
         return np.nan if value is None else value
 
-    value = figure(np.arange(len(cells)))
-    interval = intervals({"": np.array([figure(rows) for rows in chosen])})[""] if len(cells) > 1 else None
-    return Estimate(None if np.isnan(value) else value, interval, len(cells))
+    return figure(np.arange(len(cells))), np.array([figure(rows) for rows in chosen])
 
 
 @jax.jit

@@ -1,4 +1,4 @@
-"""`python -m experiments.restored_images --config configs/protocols/restored.py --workdir D [--config.KEY=VALUE]`."""
+"""`python -m experiments.restored_images --config F.py --workdir D [--config.KEY=VALUE]`; see `config.py`."""
 
 import argparse
 import sys

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from driqa_jax.errors import UserError
+from driqa_jax.models.restoration import require_restorer
 
 PATCH, SEARCH = 5, 6  # px: side of a patch, search radius
 WINDOW, SPATIAL_SIGMA = 9, 3.0  # px, of the bilateral filter
@@ -67,7 +68,8 @@ NETWORK = "network"
 
 
 def network(model, params: dict) -> Restorer:
-    """The restoration net of a model; strength: factor of its residual, 1 as trained."""
+    """The restoration net of a model; strength: factor of its residual, 1 as trained. Raises UserError without one."""
+    require_restorer(params)
     variables = {"params": {name: params[name] for name in ("degradation_encoder", "restoration")}}
 
     @jax.jit

@@ -1,6 +1,7 @@
 """TID2013 as its authors distribute it: `distorted_images/iRR_TT_L.bmp`, `mos_with_names.txt`, `mos_std.txt`.
 
-Traps: the score precedes the name, and letter case differs between names and files.
+Traps: the score precedes the name; letter case differs between names and files; the reference photographs, all but one
+from Kodak's set, are also in LIVE and elsewhere (`driqa data leaks` compares two sets).
 """
 
 import pathlib

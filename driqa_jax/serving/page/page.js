@@ -74,6 +74,7 @@ async function work() {
 
 function finish(item, result) {
   Object.assign(item, { done: true, score: result.score ?? null, uncertainty: result.uncertainty ?? null, error: result.error ?? null });
+  Object.assign(item, { band: result.band ?? null, percentile: result.percentile ?? null }); // if the server gives them
   const row = item.node;
   row.classList.remove("waiting");
   row.classList.toggle("failed", item.score === null);
@@ -82,6 +83,7 @@ function finish(item, result) {
   row.querySelector(".error").textContent = item.error ?? "";
   if (item.score !== null) {
     row.querySelector(".score").textContent = item.score.toFixed(1);
+    row.querySelector(".meaning").textContent = [item.band && `band ${item.band}`, item.percentile !== null && `percentile ${item.percentile}`].filter(Boolean).join(", ");
     row.querySelector(".meter i").style.width = `${item.score}%`;
     button.setAttribute("aria-label", `${item.name}: ${item.score.toFixed(1)}, show why`);
   }
@@ -198,13 +200,18 @@ function explanation(item, found) {
   const view = $("explanation").content.cloneNode(true);
   const set = (selector, url, alt) => Object.assign(view.querySelector(selector), { src: url, alt });
   set(".before", found.images.picture, `${item.name}, original`);
-  set(".after", found.images.restored, `${item.name}, restored by the model`);
   set(".map", found.images.quality_map, `quality map over ${item.name}`);
   for (const image of view.querySelectorAll(".before, .map")) image.addEventListener("load", fit, { once: true });
   const compare = view.querySelector(".compare");
   const slider = compare.querySelector("input");
   slider.setAttribute("aria-label", `divider between the original ${item.name} on the left and the restored image on the right`);
   slider.addEventListener("input", () => compare.style.setProperty("--at", `${slider.value}%`));
+  if (found.images.restored) set(".after", found.images.restored, `${item.name}, restored by the model`);
+  else {
+    for (const part of [view.querySelector(".after"), slider]) part.remove();
+    compare.classList.remove("compare");
+    view.querySelector(".below").textContent = "This model has no restoration network, so there is no restored image.";
+  }
   const cells = found.quality_map.flat();
   const [low, high] = [Math.min(...cells), Math.max(...cells)];
   const spread = found.uncertainty === null ? "" : ` ± ${found.uncertainty.toFixed(1)} (90 % interval)`;
@@ -217,7 +224,7 @@ function explanation(item, found) {
     const head = row.appendChild(document.createElement("th"));
     head.scope = "row";
     head.textContent = one.label;
-    row.append(share(one.probability, "probability"), share(one.severity, "severity"));
+    row.append(share(one.visibility ?? one.probability, "probability"), share(one.severity, "severity"));
   }
   return view;
 }
@@ -271,11 +278,12 @@ async function dropped(transfer) {
 }
 
 function csv() {
+  const more = ["percentile", "band"].filter((key) => items.some((item) => (item[key] ?? null) !== null));
   const quoted = (value) => (/[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
   const lines = ordered()
     .filter((item) => item.done)
-    .map((item) => [item.name, item.score?.toFixed(2) ?? "", item.uncertainty?.toFixed(2) ?? "", item.error ?? ""]);
-  return [["name", "score", "uncertainty", "error"], ...lines].map((line) => `${line.map(quoted).join(",")}\n`).join("");
+    .map((item) => [item.name, item.score?.toFixed(2) ?? "", item.uncertainty?.toFixed(2) ?? "", item.error ?? "", ...more.map((key) => `${item[key] ?? ""}`)]);
+  return [["name", "score", "uncertainty", "error", ...more], ...lines].map((line) => `${line.map(quoted).join(",")}\n`).join("");
 }
 
 function download() {

@@ -1,5 +1,7 @@
 """The auxiliary losses of stage 2, on images that are made from the batch and have no human score.
 
+`rs_terms.py` beside them chooses the RS loss, which compares representations of the batch itself.
+
 To add one, write a file like `ranking.py` and add it to `AUXILIARY` under the key of its weight in `config.loss`.
 """
 

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from driqa_jax import losses
 from driqa_jax.errors import UserError, require_choice
+from driqa_jax.inference import program
 
 Arrays = dict[str, jax.Array]
 CHOICES = (*losses.RS_LOSSES, "none")
@@ -81,10 +82,5 @@ def selected(config: ConfigDict, terms: dict[str, RSTerm]) -> RSTerm:
 
 def mirrored(batch: Arrays) -> Arrays:
     """A batch of `pipeline.finetune_batches` with every image mirrored left to right and the labels unchanged."""
-    whole, width = batch["whole"], batch["whole"].shape[2]
-    columns = batch["valid"][:, 1:] - 1 - jnp.arange(width)[None, :]
-    # Columns beyond the image are masked, so any source column will do.
-    flipped = jnp.take_along_axis(whole, jnp.maximum(columns, 0)[:, None, :, None], axis=2)
-    y0, x0, y1, x1 = jnp.moveaxis(batch["tile_boxes"], -1, 0)
-    boxes = jnp.stack([y0, 1 - x1, y1, 1 - x0], axis=-1)
-    return {**batch, "whole": flipped, "tiles": batch["tiles"][:, :, :, ::-1], "tile_boxes": boxes}
+    names = ("whole", "valid", "tiles", "tile_boxes")
+    return {**batch, **dict(zip(names, program.mirrored(*(batch[name] for name in names)), strict=True))}

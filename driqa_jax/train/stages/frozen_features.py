@@ -1,4 +1,4 @@
-"""Stage 2 on kept features: the read-outs, the interaction and the predictor learn; the rest is frozen.
+"""The stage "heads", stage 2 on kept features: read-outs, interaction and predictor learn; the rest is frozen.
 
 Modules, losses and checkpoints are those of the stage "finetune", and a checkpoint holds a whole model. A run takes
 minutes on two CPU cores, which makes a table of ablations over several splits affordable. The trade-off: the backbone

@@ -19,7 +19,7 @@ from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import initialization
 from driqa_jax.train.stages import finetune, frozen_features, pretrain
 
-VALIDATION_BATCHES, BATCH = 8, 16  # of a pretraining
+VALIDATION_BATCHES, BATCH = 8, 16  # of the validation of a pretraining
 
 
 class Stage(NamedTuple):
