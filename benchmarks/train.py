@@ -12,8 +12,8 @@ step             ms   one call of the compiled step on a synthetic batch, from d
 images/s         1/s  batch_size / median step, of all devices together and per device
 model FLOPs      GF   2 x multiply-adds of all matrix products and convolutions of one step on one device, forward and
                       backward, counted in its jaxpr (without what frozen parts save, what remat or accumulation repeat,
-                      and the backward pass of depthwise convolutions, so the utilisation is a lower bound)
-utilisation      %    model FLOPs / (median step x peak of a device); the peak is --peak-tflops, or measured: the best
+                      and the backward pass of depthwise convolutions, so the utilization is a lower bound)
+utilization      %    model FLOPs / (median step x peak of a device); the peak is --peak-tflops, or measured: the best
                       of ten square matrix products in the step's own dtype (on a CPU all devices share one peak)
 peak memory      MiB  of the fullest device if it reports it, else the compiler's estimate for the step (arguments,
                       results and temporaries of one device); and of this process
@@ -141,7 +141,7 @@ def _seconds(action) -> float:
 
 
 def step_figures(config, params, mesh, batch, steps: int, peak_tflops: float | None) -> tuple[dict, Bare]:
-    """Figures of compilation, step, utilisation and memory, and the step itself."""
+    """Figures of compilation, step, utilization and memory, and the step itself."""
     _, _, _, cold = compiled_step(config, params, mesh, batch)
     jax.clear_caches()
     compiled, run, placed, warm = compiled_step(config, params, mesh, batch)
@@ -163,7 +163,7 @@ def step_figures(config, params, mesh, batch, steps: int, peak_tflops: float | N
         "model_gflops_per_device": flops / 1e9,
         "peak_tflops_per_device": peak / 1e12,
         "peak_is": "given" if peak_tflops else "measured",
-        "utilisation": flops / median / peak,
+        "utilization": flops / median / peak,
         "planned_mib_per_device": planned / MIB,
     }
     if all(on_device):
@@ -244,7 +244,7 @@ def table(found: dict) -> list[tuple[str, str]]:
             ("images/s", f"{step['images_per_second']:.2f}"),
             ("images/s a device", f"{step['images_per_second_per_device']:.2f}"),
             ("model FLOPs of a step, a device", f"{step['model_gflops_per_device']:.1f} G"),
-            ("model-FLOPs utilisation", f"{100 * step['utilisation']:.1f} % of {peak}"),
+            ("model-FLOPs utilization", f"{100 * step['utilization']:.1f} % of {peak}"),
             ("peak memory of a device", f"{memory:.0f} MiB" + ("" if "peak_mib_per_device" in step else ", planned")),
             ("peak memory of the process", f"{found['process_peak_mib']:.0f} MiB"),
         ]

@@ -26,7 +26,7 @@ from driqa_jax.reports.inputs import list_pictures
 from experiments.deduction.human_scale import examine_human_scale, resampled_agreement
 
 SIZE = (512, 384)  # of the photographs that the human scores of degradations belong to
-HUMAN = {"human scale, without colour and tone": False, "human scale": True}
+HUMAN = {"human scale, without color and tone": False, "human scale": True}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ driqa train --config configs/biq2021_lite_more.py --config.data.path=BIQ2021/tfd
     --config.init=runs/biq2021_lite --workdir runs/biq2021_lite_more
 
 After two epochs the validation result still improved, and the training error was only slightly below the validation
-error. Colour shift and diffusion, which were ranked worst, are drawn more often in rank pairs. The RS loss has less
+error. Color shift and diffusion, which were ranked worst, are drawn more often in rank pairs. The RS loss has less
 weight, because it does not help on a held-out source of BIQ2021 (docs/PROTOCOL_RESULTS.md). Half of the photos are
 re-encoded at invisible loss to make the score stable under encoding; it did not, so omit it in later runs.
 """

@@ -2,8 +2,8 @@
 
 driqa degrade corpus --config configs/corpus_example.py --config.data.path=photos -o corpus
 
-The photographs must have sides of at least 224 pixels and few JPEG artefacts (with --config.data.halve=True, sides of
-at least 448: averaging 2x2 pixels removes most artefacts). The output is ArrayRecord files of lossless WebP, which
+The photographs must have sides of at least 224 pixels and few JPEG artifacts (with --config.data.halve=True, sides of
+at least 448: averaging 2x2 pixels removes most artifacts). The output is ArrayRecord files of lossless WebP, which
 tensorflow_datasets reads without TensorFlow:
 
     import tensorflow_datasets as tfds

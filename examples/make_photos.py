@@ -44,7 +44,7 @@ def sensor_noise(light: np.ndarray, electrons: float, read: float, rng: np.rando
 
 
 def jpeg8(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Compressed by JPEG at quality 8, with halved colour resolution."""
+    """Compressed by JPEG at quality 8, with halved color resolution."""
     buffer = io.BytesIO()
     to_picture(image).save(buffer, "JPEG", quality=8, subsampling=2)
     return to_array(Image.open(buffer))
@@ -105,7 +105,7 @@ def to_picture(image: np.ndarray) -> Image.Image:
 
 
 def save(image: np.ndarray, path: pathlib.Path, quality: int) -> None:
-    """Write JPEG (full colour resolution from quality 90, else halved) or WebP, by the ending."""
+    """Write JPEG (full color resolution from quality 90, else halved) or WebP, by the ending."""
     jpeg = {"subsampling": 0 if quality >= 90 else 2, "optimize": True, "progressive": True}
     options = {"method": 6} if path.suffix == ".webp" else jpeg
     to_picture(image).save(path, quality=quality, **options)

@@ -15,7 +15,7 @@ A photo is blurred, and the blurred one is changed so that `quality_loss` falls.
 
 The lesson: let the loss choose among pictures that are all plausible (few parameters, or a trained restorer), keep
 a term that holds the result to the input, and report a distance to a reference beside the score, as here. PSNR and
-SSIM are measured to the sharp original, which the optimisation never sees. About a minute on 2 CPU cores.
+SSIM are measured to the sharp original, which the optimization never sees. About a minute on 2 CPU cores.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ set -euo pipefail
 # ends a moment before the others must not have them killed while they save; of a dead one they learn by themselves.
 step=(srun --gpu-bind=none --kill-on-bad-exit=0)
 if [ "${1-}" = --dry-run ]; then
-  # Sourced only here: what Slurm runs is a copy of this file, which has no neighbours.
+  # Sourced only here: what Slurm runs is a copy of this file, which has no neighbors.
   . "$(dirname "$0")/dry_run.sh"
   shift
   quoted "${step[@]}" "$@"

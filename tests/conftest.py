@@ -3,7 +3,7 @@
 import os
 import pathlib
 
-# Tests compile much and run little: a quarter of their time went into optimising machine code. Processes that they
+# Tests compile much and run little: a quarter of their time went into optimizing machine code. Processes that they
 # start inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 

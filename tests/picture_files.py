@@ -24,7 +24,7 @@ class Case(NamedTuple):
     source: str
 
 
-COLOURS = {"rgb": 3, "grey": 1, "palette": 1, "cmyk": 4, "white is zero": 1}
+COLORS = {"rgb": 3, "gray": 1, "palette": 1, "cmyk": 4, "white is zero": 1}
 # EXIF, tag 0x0112: how the stored rows and columns are seen.
 SEEN = {
     1: lambda a: a,
@@ -45,7 +45,7 @@ def samples(case: Case) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | Non
         levels = np.array([0, 1 if case.photometric == "palette" else 255], np.uint8)
     elif case.photometric == "palette":
         levels = np.arange(6, dtype=np.uint8)
-    blocks = random.choice(levels, (4, 6, COLOURS[case.photometric]))
+    blocks = random.choice(levels, (4, 6, COLORS[case.photometric]))
     palette = None
     if case.photometric == "palette":
         palette = np.column_stack([random.permutation(256)[:18].reshape(6, 3), np.full(6, 255)])
@@ -127,7 +127,7 @@ def write_avif(case: Case) -> bytes:
 
 
 def write_gif(case: Case) -> bytes:
-    """One colour may be transparent; "zero": it is the only one."""
+    """One color may be transparent; "zero": it is the only one."""
     pixels, alpha, palette = samples(case)
     if palette is None:
         indices = pixels[..., 0] // 51 if case.depth == "8" else pixels[..., 0] // 255
@@ -181,8 +181,8 @@ def write_png(case: Case) -> bytes:
         return chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, width, height, 0, 0, 1, 10, 0, 0))
 
     pixels, alpha, palette = samples(case)
-    (height, width), colour = pixels.shape[:2], {"grey": 0, "rgb": 2, "palette": 3}[case.photometric]
-    head = struct.pack(">IIBBBBB", width, height, int(case.depth), colour | 4 * (alpha is not None), 0, 0, 0)
+    (height, width), color = pixels.shape[:2], {"gray": 0, "rgb": 2, "palette": 3}[case.photometric]
+    head = struct.pack(">IIBBBBB", width, height, int(case.depth), color | 4 * (alpha is not None), 0, 0, 0)
     out = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)
     if case.frame != "first":
         out += chunk(b"acTL", struct.pack(">II", 2, 0))
@@ -208,15 +208,15 @@ def write_bmp(case: Case) -> bytes:
     elif palette is None:
         step = 255 if case.depth == "1" else 1
         palette = np.repeat(np.arange(0, 256, step)[:, None], 3, axis=1)
-    colours = b"" if palette is None else np.pad(palette[:, 2::-1], ((0, 0), (0, 1))).astype(np.uint8).tobytes()
+    colors = b"" if palette is None else np.pad(palette[:, 2::-1], ((0, 0), (0, 1))).astype(np.uint8).tobytes()
     data = b"".join(row + bytes(-len(row) % 4) for row in reversed(rows))
     header = 124 if alpha is not None else 40
     size = struct.pack(
-        "<iiHHIIiiII", *pixels.shape[1::-1], 1, bits, 3 * (header > 40), len(data), 0, 0, len(colours) // 4, 0
+        "<iiHHIIiiII", *pixels.shape[1::-1], 1, bits, 3 * (header > 40), len(data), 0, 0, len(colors) // 4, 0
     )
     masks = struct.pack("<4I4s", 0xFF0000, 0xFF00, 0xFF, 0xFF000000, b"BGRs").ljust(84, b"\0") if header > 40 else b""
-    start = 14 + header + len(colours)
-    return b"BM" + struct.pack("<IHHII", start + len(data), 0, 0, start, header) + size + masks + colours + data
+    start = 14 + header + len(colors)
+    return b"BM" + struct.pack("<IHHII", start + len(data), 0, 0, start, header) + size + masks + colors + data
 
 
 def tiff_page(case: Case, other: bool) -> tuple[dict, list[bytes]]:
@@ -226,7 +226,7 @@ def tiff_page(case: Case, other: bool) -> tuple[dict, list[bytes]]:
     height, width, count = values.shape
     planes = np.moveaxis(values, 2, 0)[..., None] if case.layout == "planar" else values[None]
     strips = [b"".join(rows_of(plane, case)) for plane in planes]
-    colour = {"white is zero": 0, "grey": 1, "rgb": 2, "palette": 3, "cmyk": 5}[case.photometric]
+    color = {"white is zero": 0, "gray": 1, "rgb": 2, "palette": 3, "cmyk": 5}[case.photometric]
     bits = {"float": 32}.get(case.depth) or int(case.depth)
     tags = {
         254: ("I", [int(other and case.frame == "primary")]),
@@ -234,7 +234,7 @@ def tiff_page(case: Case, other: bool) -> tuple[dict, list[bytes]]:
         257: ("I", [height]),
         258: ("H", [bits] * count),
         259: ("H", [8 if case.packed else 1]),
-        262: ("H", [colour]),
+        262: ("H", [color]),
         274: ("H", [case.orientation]),
         277: ("H", [count]),
         278: ("I", [height]),

@@ -40,7 +40,7 @@ def test_every_figure_is_there_and_its_parts_agree(monkeypatch, params, tmp_path
     assert 0 < step["step_median_ms"] <= step["step_p95_ms"]
     assert step["images_per_second"] == pytest.approx(8e3 / step["step_median_ms"])
     assert step["images_per_second_per_device"] == pytest.approx(step["images_per_second"] / jax.device_count())
-    assert step["utilisation"] == pytest.approx(
+    assert step["utilization"] == pytest.approx(
         step["model_gflops_per_device"] / step["step_median_ms"] / step["peak_tflops_per_device"]
     )
     assert step["peak_tflops_per_device"] == 0.5 and step["peak_is"] == "given"

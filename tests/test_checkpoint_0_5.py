@@ -1,7 +1,7 @@
 """A workdir that version 0.5 saved loads, scores and resumes.
 
 `workdir.tar.xz` holds a training of 3 steps that SIGTERM stopped after 2, saved by commit 40d6d98, before the package
-was reorganised, without the array files that Orbax no longer refers to. `outputs.npz` holds what that commit computed.
+was reorganized, without the array files that Orbax no longer refers to. `outputs.npz` holds what that commit computed.
 """
 
 import tarfile

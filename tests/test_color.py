@@ -19,7 +19,7 @@ once = jax.jit(apply, static_argnums=0)
 
 
 def assert_is_lab(ours: np.ndarray, lab: np.ndarray) -> None:
-    """The picture is scikit-image's of this CIELAB, where that has Z >= 0 (it moves other colours first)."""
+    """The picture is scikit-image's of this CIELAB, where that has Z >= 0 (it moves other colors first)."""
     real = (lab[..., 0] + 16) / 116 - lab[..., 2] / 200 >= 0
     assert real.mean() > 0.8
     with warnings.catch_warnings():
@@ -38,12 +38,12 @@ def degrade(name: str, severity: float, key: jax.Array = KEY) -> np.ndarray:
 
 
 def test_transfer_curves_are_scikit_images():
-    grey = np.linspace(0, 1, 1001)[None, :, None] * np.ones((1, 1, 3))
-    # scikit-image has no public curve; luminance of a grey picture in XYZ is that curve.
-    light = color.rgb2xyz(grey)[0, :, 1]
-    ours = srgb_to_linear(jnp.asarray(grey[0, :, 0], jnp.float32))
+    gray = np.linspace(0, 1, 1001)[None, :, None] * np.ones((1, 1, 3))
+    # scikit-image has no public curve; luminance of a gray picture in XYZ is that curve.
+    light = color.rgb2xyz(gray)[0, :, 1]
+    ours = srgb_to_linear(jnp.asarray(gray[0, :, 0], jnp.float32))
     np.testing.assert_allclose(ours, light, atol=1e-6)
-    np.testing.assert_allclose(linear_to_srgb(ours), grey[0, :, 0], atol=1e-6)
+    np.testing.assert_allclose(linear_to_srgb(ours), gray[0, :, 0], atol=1e-6)
 
 
 def test_lab_is_scikit_images():

@@ -76,8 +76,8 @@ def facts_of(image, taken=None, camera=CAMERA):
     return Facts(thumbnail, taken, camera, 0.0, 0.0, 1.0)
 
 
-def photo(path, score, highlights=0.0, sharpness=1.0, grey=120, **findings):
-    facts = Facts(np.full((48, 48), grey, np.uint8), None, "", highlights, 0.0, sharpness)
+def photo(path, score, highlights=0.0, sharpness=1.0, gray=120, **findings):
+    facts = Facts(np.full((48, 48), gray, np.uint8), None, "", highlights, 0.0, sharpness)
     return Photo(path, score, facts, {name: (1.0, severity) for name, severity in findings.items()})
 
 
@@ -207,7 +207,7 @@ def test_a_single_photo_is_kept_unless_its_score_is_very_low():
 
 def test_reasons_compare_with_the_best_and_the_best_with_the_others():
     best, soft = photo("best", 80), photo("soft", 60, lens_blur=0.6, white_noise=0.5)
-    burnt = photo("burnt", 78, highlights=0.2, grey=180, brighten=0.1)
+    burnt = photo("burnt", 78, highlights=0.2, gray=180, brighten=0.1)
     rows = {row.path: row for row in choose([soft, burnt, best], 1, Rule())}
     assert rows["soft"].reasons == ("less sharp", "more noise") and rows["soft"].choice == "reject"
     assert rows["burnt"].reasons == ("highlights lost", "overexposed")

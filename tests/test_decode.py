@@ -16,8 +16,8 @@ from driqa_jax.data.decode import decode, stored_size
 from driqa_jax.data.srgb import ORIENTATION
 from driqa_jax.errors import UnreadableImage, UserError
 
-# Two rows, three columns, every pixel another colour: a turn or a swap of channels cannot go unseen.
-COLOURS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)
+# Two rows, three columns, every pixel another color: a turn or a swap of channels cannot go unseen.
+COLORS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[10, 20, 30], [200, 100, 50], [255, 255, 255]]], np.uint8)
 
 
 def encoded(image, kind="PNG", **options) -> bytes:
@@ -26,31 +26,31 @@ def encoded(image, kind="PNG", **options) -> bytes:
     return file.getvalue()
 
 
-def png_chunks(width, height, depth, colour, rows: bytes, *extra) -> bytes:
+def png_chunks(width, height, depth, color, rows: bytes, *extra) -> bytes:
     """A PNG written by hand, for what Pillow cannot write."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
     body = b"".join(chunk(kind, data) for kind, data in extra) + chunk(b"IDAT", zlib.compress(rows))
     return b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b"")
 
 
-def test_grey():
-    grey = np.array([[0, 128, 255]], np.uint8)
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(grey))), np.stack([grey] * 3, axis=-1))
+def test_gray():
+    gray = np.array([[0, 128, 255]], np.uint8)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(gray))), np.stack([gray] * 3, axis=-1))
 
 
 def test_rgb_from_bytes_path_file_image_and_array(tmp_path):
-    path = tmp_path / "colours.png"
-    Image.fromarray(COLOURS).save(path)
+    path = tmp_path / "colors.png"
+    Image.fromarray(COLORS).save(path)
     with open(path, "rb") as file:
-        sources = [path.read_bytes(), path, str(path), file, Image.open(path), COLOURS]
+        sources = [path.read_bytes(), path, str(path), file, Image.open(path), COLORS]
         for source in sources:
             found = decode(source)
             assert found.dtype == np.uint8 and found.flags.writeable
-            np.testing.assert_array_equal(found, COLOURS)
+            np.testing.assert_array_equal(found, COLORS)
 
 
 def palette_image():
@@ -67,7 +67,7 @@ def test_palette():
 
 
 @pytest.mark.parametrize(
-    "transparency, blue", [(1, 255), (bytes([255, 51, 255]), 255)], ids=["one colour", "alpha of each colour"]
+    "transparency, blue", [(1, 255), (bytes([255, 51, 255]), 255)], ids=["one color", "alpha of each color"]
 )
 def test_palette_with_transparency_lies_over_white(transparency, blue):
     found = decode(encoded(palette_image(), transparency=transparency))
@@ -80,14 +80,14 @@ def test_alpha_lies_over_white():
     expected = [[[0, 100, 200], [255, 255, 255], [204, 204, 255]]]
     np.testing.assert_array_equal(decode(encoded(Image.fromarray(rgba))), expected)
     np.testing.assert_array_equal(decode(rgba), expected)
-    grey = np.array([[[0, 255], [0, 0], [0, 51]]], np.uint8)
+    gray = np.array([[[0, 255], [0, 0], [0, 51]]], np.uint8)
     expected = np.repeat([[[0], [255], [204]]], 3, axis=2)
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(grey, "LA"))), expected)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(gray, "LA"))), expected)
 
 
-def test_the_transparent_colour_of_an_rgb_png_is_white():
-    found = decode(encoded(Image.fromarray(COLOURS), transparency=(0, 255, 0)))
-    expected = COLOURS.copy()
+def test_the_transparent_color_of_an_rgb_png_is_white():
+    found = decode(encoded(Image.fromarray(COLORS), transparency=(0, 255, 0)))
+    expected = COLORS.copy()
     expected[0, 1] = 255
     np.testing.assert_array_equal(found, expected)
 
@@ -101,24 +101,24 @@ def test_cmyk_jpeg():
     assert cyan[..., 0].max() <= 5 and cyan[..., 1:].min() >= 250
 
 
-def test_16_bits_grey_are_scaled_not_clipped():
+def test_16_bits_gray_are_scaled_not_clipped():
     values = np.array([[0, 257, 128 * 257, 65535, 250]], np.uint16)
     found = decode(encoded(Image.fromarray(values)))
     np.testing.assert_array_equal(found[..., 0], np.rint(values / 257))
     np.testing.assert_array_equal(decode(values)[..., 0], found[..., 0])
 
 
-def test_16_bits_grey_with_a_transparent_value():
+def test_16_bits_gray_with_a_transparent_value():
     row = b"\0" + np.array([0, 30000, 65535], ">u2").tobytes()
     found = decode(png_chunks(3, 1, 16, 0, row, (b"tRNS", struct.pack(">H", 30000))))
     np.testing.assert_array_equal(found[..., 0], [[0, 255, 255]])
 
 
-@pytest.mark.parametrize("colour, channels", [(2, 3), (6, 4)], ids=["RGB", "RGBA"])
-def test_16_bits_colour(colour, channels):
+@pytest.mark.parametrize("color, channels", [(2, 3), (6, 4)], ids=["RGB", "RGBA"])
+def test_16_bits_color(color, channels):
     values = np.array([[0, 257 * 100, 65535, 65535], [257 * 30, 257 * 20, 257 * 10, 65535]], ">u2")
     row = b"\0" + values[:, :channels].tobytes()
-    np.testing.assert_array_equal(decode(png_chunks(2, 1, 16, colour, row)), [[[0, 100, 255], [30, 20, 10]]])
+    np.testing.assert_array_equal(decode(png_chunks(2, 1, 16, color, row)), [[[0, 100, 255], [30, 20, 10]]])
 
 
 def test_one_bit():
@@ -128,7 +128,7 @@ def test_one_bit():
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
 def test_the_first_frame_of_an_animation(kind):
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0))]
+    frames = [Image.new("RGB", (8, 6), color) for color in ((255, 0, 0), (0, 0, 255), (0, 255, 0))]
     options = {"lossless": True} if kind == "WEBP" else {}
     data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50, **options)
     with Image.open(io.BytesIO(data)) as image:
@@ -139,19 +139,19 @@ def test_the_first_frame_of_an_animation(kind):
 def oriented(value, kind, **options):
     exif = Image.Exif()
     exif[ORIENTATION] = value
-    return encoded(Image.fromarray(COLOURS), kind, exif=exif, **options)
+    return encoded(Image.fromarray(COLORS), kind, exif=exif, **options)
 
 
 # EXIF 2.3, tag 0x0112: where row 0 and column 0 of the stored picture are seen.
 SEEN = {
-    1: COLOURS,
-    2: COLOURS[:, ::-1],
-    3: COLOURS[::-1, ::-1],
-    4: COLOURS[::-1],
-    5: COLOURS.transpose(1, 0, 2),
-    6: COLOURS.transpose(1, 0, 2)[:, ::-1],
-    7: COLOURS.transpose(1, 0, 2)[::-1, ::-1],
-    8: COLOURS.transpose(1, 0, 2)[::-1],
+    1: COLORS,
+    2: COLORS[:, ::-1],
+    3: COLORS[::-1, ::-1],
+    4: COLORS[::-1],
+    5: COLORS.transpose(1, 0, 2),
+    6: COLORS.transpose(1, 0, 2)[:, ::-1],
+    7: COLORS.transpose(1, 0, 2)[::-1, ::-1],
+    8: COLORS.transpose(1, 0, 2)[::-1],
 }
 
 
@@ -179,8 +179,8 @@ def test_a_mangled_exif_block_does_not_cost_the_picture():
 
 def test_a_misnamed_extension(tmp_path):
     path = tmp_path / "really_a_png.jpg"
-    path.write_bytes(encoded(Image.fromarray(COLOURS)))
-    np.testing.assert_array_equal(decode(path), COLOURS)
+    path.write_bytes(encoded(Image.fromarray(COLORS)))
+    np.testing.assert_array_equal(decode(path), COLORS)
 
 
 def test_mpo_gives_its_first_picture():
@@ -204,27 +204,27 @@ def swapped_profile() -> bytes:
 
 
 def test_an_icc_profile_is_converted_to_srgb():
-    found = decode(encoded(Image.fromarray(COLOURS), icc_profile=swapped_profile()))
-    assert np.abs(found.astype(int) - COLOURS[..., ::-1]).max() <= 2
+    found = decode(encoded(Image.fromarray(COLORS), icc_profile=swapped_profile()))
+    assert np.abs(found.astype(int) - COLORS[..., ::-1]).max() <= 2
 
 
 def test_an_icc_profile_under_alpha():
-    rgba = np.dstack([COLOURS, np.full((2, 3), 255, np.uint8)])
+    rgba = np.dstack([COLORS, np.full((2, 3), 255, np.uint8)])
     rgba[0, 0, 3] = 0
     found = decode(encoded(Image.fromarray(rgba), icc_profile=swapped_profile()))
-    expected = COLOURS[..., ::-1].copy()
+    expected = COLORS[..., ::-1].copy()
     expected[0, 0] = 255
     assert np.abs(found.astype(int) - expected).max() <= 2
 
 
 @pytest.mark.parametrize("profile", [b"nonsense", b""])
 def test_a_profile_that_cannot_be_read_is_ignored(profile):
-    np.testing.assert_array_equal(decode(encoded(Image.fromarray(COLOURS), icc_profile=profile)), COLOURS)
+    np.testing.assert_array_equal(decode(encoded(Image.fromarray(COLORS), icc_profile=profile)), COLORS)
 
 
-def test_a_profile_of_another_colour_space_is_ignored():
-    grey = Image.new("L", (2, 2), 77)
-    assert (decode(encoded(grey, icc_profile=swapped_profile())) == 77).all()
+def test_a_profile_of_another_color_space_is_ignored():
+    gray = Image.new("L", (2, 2), 77)
+    assert (decode(encoded(gray, icc_profile=swapped_profile())) == 77).all()
 
 
 def test_one_pixel():
@@ -265,12 +265,12 @@ def test_the_error_survives_a_process_boundary():
 
 
 def test_what_is_made_of_the_picture_comes_back_instead_of_the_array():
-    for source in (encoded(Image.fromarray(COLOURS)), COLOURS, Image.fromarray(COLOURS)):
+    for source in (encoded(Image.fromarray(COLORS)), COLORS, Image.fromarray(COLORS)):
         assert decode(source, use=lambda image: (image.mode, image.size)) == ("RGB", (3, 2))
 
 
 def test_of_large_pictures_one_is_in_memory_at_a_time(monkeypatch):
-    most, busy, data = 0, 0, encoded(Image.fromarray(COLOURS))
+    most, busy, data = 0, 0, encoded(Image.fromarray(COLORS))
 
     def use(image):
         nonlocal most, busy
@@ -322,7 +322,7 @@ def test_heic_without_the_extra_names_it(monkeypatch):
 def test_a_named_pipe_is_read(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    writer = threading.Thread(target=lambda: path.write_bytes(encoded(Image.fromarray(COLOURS))))
+    writer = threading.Thread(target=lambda: path.write_bytes(encoded(Image.fromarray(COLORS))))
     writer.start()
-    np.testing.assert_array_equal(decode(path), COLOURS)
+    np.testing.assert_array_equal(decode(path), COLORS)
     writer.join()

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from picture_files import chunk
 from PIL import Image, ImageCms
-from test_decode import COLOURS, encoded, png_chunks, swapped_profile
+from test_decode import COLORS, encoded, png_chunks, swapped_profile
 
 from driqa_jax.data.decode import decode
 from driqa_jax.errors import UnreadableImage
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "AVIF", "JPEG2000", "PPM", "ICO")
-PICTURE = Image.fromarray(np.kron(COLOURS, np.ones((16, 16, 1), np.uint8)))
+PICTURE = Image.fromarray(np.kron(COLORS, np.ones((16, 16, 1), np.uint8)))
 
 
-def png(*extra: bytes, colour=2, rows=None, palette=b"") -> bytes:
-    """COLOURS as a PNG (or `rows` of another colour type, 3x2), with chunks before its pixels."""
-    rows = b"".join(b"\0" + row.tobytes() for row in COLOURS) if rows is None else rows
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 8, colour, 0, 0, 0)) + palette
+def png(*extra: bytes, color=2, rows=None, palette=b"") -> bytes:
+    """COLORS as a PNG (or `rows` of another color type, 3x2), with chunks before its pixels."""
+    rows = b"".join(b"\0" + row.tobytes() for row in COLORS) if rows is None else rows
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 3, 2, 8, color, 0, 0, 0)) + palette
     end = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(extra) + end
 
@@ -57,8 +57,8 @@ def test_too_many_pixels_are_refused_by_name_before_they_are_decoded():
     with pytest.raises(UnreadableImage, match=r"^huge: 40000x30000 is 1200\.0 megapixels.*--max-pixels 1200000000"):
         decode(huge, name="huge")
     with pytest.raises(UnreadableImage, match="limit of 5e-06"):
-        decode(COLOURS, max_pixels=5)
-    assert decode(COLOURS, max_pixels=6).shape == (2, 3, 3)
+        decode(COLORS, max_pixels=5)
+    assert decode(COLORS, max_pixels=6).shape == (2, 3, 3)
 
 
 def test_a_larger_picture_inside_an_icon_is_refused_too():
@@ -117,7 +117,7 @@ TEXT = b'{"nodes": [1, 2, 3]},' * 150_000  # 3 MB
     ids=lambda data: f"{data[4:8].decode()}-{len(data)}",
 )
 def test_no_ancillary_chunk_costs_the_picture(extra):
-    np.testing.assert_array_equal(decode(png(extra)), COLOURS)
+    np.testing.assert_array_equal(decode(png(extra)), COLORS)
 
 
 def test_packed_metadata_does_not_grow_in_memory():
@@ -125,7 +125,7 @@ def test_packed_metadata_does_not_grow_in_memory():
     texts = (b"zTXt", b"Raw profile type exif\0\0"), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0"), (b"iCCP", b"name\0\0")
     data = png(*(chunk(kind, start + bomb) for kind, start in texts))
     tracemalloc.start()
-    np.testing.assert_array_equal(decode(data), COLOURS)
+    np.testing.assert_array_equal(decode(data), COLORS)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 60e6
@@ -135,7 +135,7 @@ def test_a_profile_of_three_megabytes_is_applied():
     profile = swapped_profile() + bytes(3_000_000)
     profile = struct.pack(">I", len(profile)) + profile[4:]
     found = decode(png(chunk(b"iCCP", b"monitor\0\0" + zlib.compress(profile))))
-    assert np.abs(found.astype(int) - COLOURS[..., ::-1]).max() <= 2
+    assert np.abs(found.astype(int) - COLORS[..., ::-1]).max() <= 2
 
 
 def test_an_orientation_written_as_text_is_kept():
@@ -147,7 +147,7 @@ def test_an_orientation_written_as_text_is_kept():
         chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(text)),
         chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
     ):
-        np.testing.assert_array_equal(decode(png(extra)), COLOURS[::-1, ::-1])
+        np.testing.assert_array_equal(decode(png(extra)), COLORS[::-1, ::-1])
 
 
 def test_a_wrong_checksum_of_what_the_pixels_need_is_damage():
@@ -157,18 +157,18 @@ def test_a_wrong_checksum_of_what_the_pixels_need_is_damage():
         decode(bytes(broken))
     palette = chunk(b"PLTE", bytes(range(18)), wrong=1)
     with pytest.raises(UnreadableImage, match="damaged or truncated PNG file.*PLTE"):
-        decode(png(colour=3, rows=b"\0\0\1\2\0\3\4\5", palette=palette))
+        decode(png(color=3, rows=b"\0\0\1\2\0\3\4\5", palette=palette))
 
 
 @pytest.mark.parametrize(
     "bits, row, hidden, right", [(2, b"\x1b", 1, (0, 255, 170, 255)), (4, b"\x03\x71", 3, (0, 255, 119, 17))]
 )
-def test_a_transparent_value_of_a_grey_png_of_few_bits(bits, row, hidden, right):
+def test_a_transparent_value_of_a_gray_png_of_few_bits(bits, row, hidden, right):
     found = decode(png_chunks(4, 1, bits, 0, b"\0" + row, (b"tRNS", struct.pack(">H", hidden))))
     np.testing.assert_array_equal(found[0, :, 0], right)
 
 
-def test_a_transparent_colour_of_a_16_bit_png():
+def test_a_transparent_color_of_a_16_bit_png():
     row = b"\0" + np.array([1000, 2000, 3000, 40000, 50000, 60000], ">u2").tobytes()
     found = decode(png_chunks(2, 1, 16, 2, row, (b"tRNS", struct.pack(">HHH", 1000, 2000, 3000))))
     assert np.abs(found.astype(int) - [[[255] * 3, [156, 195, 233]]]).max() <= 1
@@ -179,11 +179,11 @@ def without(profile: bytes, tag: bytes) -> bytes:
     return profile.replace(tag, b"zTRC")
 
 
-def grey_profile() -> bytes:
-    """A grey profile of gamma 1: what is stored as 128 is seen as about 188."""
+def gray_profile() -> bytes:
+    """A gray profile of gamma 1: what is stored as 128 is seen as about 188."""
     white = struct.pack(">3i", *(round(value * 65536) for value in (0.9642, 1.0, 0.8249)))
     tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"grey\0" + bytes(79),
+        b"desc": b"desc\0\0\0\0" + struct.pack(">I", 5) + b"gray\0" + bytes(79),
         b"wtpt": b"XYZ \0\0\0\0" + white,
         b"kTRC": b"curv\0\0\0\0" + struct.pack(">I", 0),
     }
@@ -198,12 +198,12 @@ def grey_profile() -> bytes:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
 def test_a_profile_without_a_transform_is_passed_over(kind):
-    grey = Image.new("L", (16, 16), 128)
-    colour = Image.new("RGB", (16, 16), (200, 30, 90))
+    gray = Image.new("L", (16, 16), 128)
+    color = Image.new("RGB", (16, 16), (200, 30, 90))
     options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
-    for image, profile, tag in ((colour, swapped_profile(), b"rTRC"), (grey, grey_profile(), b"kTRC")):
-        if kind == "WEBP" and image is grey:
-            continue  # it holds no grey
+    for image, profile, tag in ((color, swapped_profile(), b"rTRC"), (gray, gray_profile(), b"kTRC")):
+        if kind == "WEBP" and image is gray:
+            continue  # it holds no gray
         plain = decode(encoded(image, kind, **options))
         assert not np.array_equal(decode(encoded(image, kind, icc_profile=profile, **options)), plain)
         spoiled = encoded(image, kind, icc_profile=without(profile, tag), **options)

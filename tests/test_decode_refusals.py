@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from picture_files import Case, stored, tiff_file, tiff_page
 from PIL import Image
-from test_decode import COLOURS, encoded
+from test_decode import COLORS, encoded
 
 from driqa_jax.data import raw, signatures, tiff
 from driqa_jax.data.decode import decode, stored_size
@@ -222,7 +222,7 @@ def test_twelve_bits_are_scaled_by_their_own_white():
         np.testing.assert_array_equal(found[..., 0], np.rint(values * 255 / 4095))
 
 
-def test_a_colour_map_of_8_bit_values_is_read_as_such():
+def test_a_color_map_of_8_bit_values_is_read_as_such():
     indices, table = np.array([[[0], [1]]], np.uint8), np.zeros((3, 256), int)
     table[:, :2] = [[200, 10], [100, 20], [50, 30]]
     found = decode(tiff_file([page(indices, 3, t320=("H", table.ravel().tolist()))]))
@@ -256,6 +256,6 @@ def test_an_image_is_read_at_its_frame_and_stays_there(kind):
 
 
 def test_an_icon_whose_alpha_is_zero_everywhere_is_opaque():
-    image = Image.fromarray(np.dstack([np.kron(COLOURS, np.ones((8, 8, 1), np.uint8)), np.zeros((16, 24), np.uint8)]))
+    image = Image.fromarray(np.dstack([np.kron(COLORS, np.ones((8, 8, 1), np.uint8)), np.zeros((16, 24), np.uint8)]))
     data = encoded(image, "ICO", bitmap_format="bmp", sizes=[(24, 16)])
     np.testing.assert_array_equal(decode(data), np.asarray(image)[..., :3])

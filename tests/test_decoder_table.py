@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 import pytest
-from picture_files import COLOURS, WRITE, Case, expected
+from picture_files import COLORS, WRITE, Case, expected
 from PIL import Image
 
 from driqa_jax.data.decode import decode
@@ -28,7 +28,7 @@ AXES = Case(
     frame=("first", "default", "animated", "primary"),
     alpha=("none", "straight", "zero"),
     depth=("1", "8", "16", "float"),
-    photometric=("rgb", "grey", "palette", "cmyk", "white is zero"),
+    photometric=("rgb", "gray", "palette", "cmyk", "white is zero"),
     layout=("chunky", "planar"),
     packed=(False, True),
     order=("<", ">"),
@@ -36,13 +36,13 @@ AXES = Case(
 )
 # What a format can hold; an axis that is not named has the first value alone.
 HOLDS = {
-    "JPEG": {"orientation": AXES.orientation, "frame": ("first", "animated"), "photometric": ("rgb", "grey", "cmyk")},
+    "JPEG": {"orientation": AXES.orientation, "frame": ("first", "animated"), "photometric": ("rgb", "gray", "cmyk")},
     "PNG": {
         "orientation": AXES.orientation,
         "frame": ("first", "default", "animated"),
         "alpha": AXES.alpha,
         "depth": ("1", "8", "16"),
-        "photometric": ("rgb", "grey", "palette"),
+        "photometric": ("rgb", "gray", "palette"),
     },
     "TIFF": {
         "orientation": AXES.orientation,
@@ -54,25 +54,25 @@ HOLDS = {
         "packed": AXES.packed,
         "order": AXES.order,
     },
-    "BMP": {"alpha": AXES.alpha, "depth": ("1", "8"), "photometric": ("rgb", "grey", "palette")},
+    "BMP": {"alpha": AXES.alpha, "depth": ("1", "8"), "photometric": ("rgb", "gray", "palette")},
     "WEBP": {"orientation": AXES.orientation, "frame": ("first", "animated"), "alpha": AXES.alpha},
     "GIF": {
         "frame": ("first", "animated"),
         "alpha": AXES.alpha,
         "depth": ("1", "8"),
-        "photometric": ("grey", "palette"),
+        "photometric": ("gray", "palette"),
     },
     "HEIC": {
         "orientation": AXES.orientation,
         "frame": ("first", "primary"),
         "alpha": AXES.alpha,
-        "photometric": ("rgb", "grey"),
+        "photometric": ("rgb", "gray"),
     },
     "AVIF": {
         "orientation": AXES.orientation,
         "frame": ("first", "animated"),
         "alpha": AXES.alpha,
-        "photometric": ("rgb", "grey"),
+        "photometric": ("rgb", "gray"),
     },
 }
 USUAL = {"orientation": (1,), "frame": ("first",), "alpha": ("none",), "depth": ("8",), "photometric": ("rgb",)} | {
@@ -89,8 +89,8 @@ REFUSED = (
     (lambda c: c.depth == "float" and (c.photometric == "rgb" or c.alpha != "none"), "float samples"),
     (lambda c: c.depth == "float" and c.packed and c.order == ">", "float samples"),
     (lambda c: c.depth == "16" and c.layout == "planar" and not c.packed, "separate planes"),
-    (lambda c: c.photometric == "grey" and c.layout == "planar", "separate planes"),
-    (lambda c: c.depth == "16" and c.photometric == "grey" and c.alpha != "none", "16-bit"),
+    (lambda c: c.photometric == "gray" and c.layout == "planar", "separate planes"),
+    (lambda c: c.depth == "16" and c.photometric == "gray" and c.alpha != "none", "16-bit"),
     (lambda c: c.depth == "16" and c.photometric == "white is zero" and c.order == ">", "16-bit"),
 )
 
@@ -101,11 +101,11 @@ def refusal(case: Case) -> str | None:
 
 def possible(case: Case) -> bool:
     """Whether the format, which holds each value, holds them together."""
-    deep = {"1": ("grey", "palette", "white is zero"), "16": ("rgb", "grey", "cmyk", "white is zero")}
-    deep["float"] = ("rgb", "grey", "white is zero")
+    deep = {"1": ("gray", "palette", "white is zero"), "16": ("rgb", "gray", "cmyk", "white is zero")}
+    deep["float"] = ("rgb", "gray", "white is zero")
     if case.photometric not in deep.get(case.depth, AXES.photometric):
         return False
-    if case.layout == "planar" and COLOURS[case.photometric] + (case.alpha != "none") == 1:
+    if case.layout == "planar" and COLORS[case.photometric] + (case.alpha != "none") == 1:
         return False
     if case.format == "AVIF" and case.frame == "animated" and case.orientation != 1:
         return False  # Pillow 13.0 crashes while it writes one

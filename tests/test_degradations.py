@@ -132,8 +132,8 @@ def test_motion_blur_smears_along_one_drawn_line():
 
 
 def test_white_noise_has_its_moments_and_is_white():
-    grey = jnp.full((256, 256, 3), 0.5)
-    noise = np.asarray(once("white_noise", KEY, grey, 0.5), np.float64) - 0.5
+    gray = jnp.full((256, 256, 3), 0.5)
+    noise = np.asarray(once("white_noise", KEY, gray, 0.5), np.float64) - 0.5
     sigma, count = 0.075, noise.size
     assert abs(noise.mean()) < 4 * sigma / count**0.5
     assert noise.std() == pytest.approx(sigma, rel=4 / (2 * count) ** 0.5)
@@ -144,8 +144,8 @@ def test_white_noise_has_its_moments_and_is_white():
 
 
 def test_impulse_noise_hits_its_share_half_black_half_white():
-    grey = jnp.full((256, 256, 3), 0.5)
-    out = np.asarray(once("impulse_noise", KEY, grey, 0.4))
+    gray = jnp.full((256, 256, 3), 0.5)
+    out = np.asarray(once("impulse_noise", KEY, gray, 0.4))
     count = out.size
     for value in (0.0, 1.0):
         share = (out == value).mean()

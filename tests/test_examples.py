@@ -20,7 +20,7 @@ def test_each_faulty_photo_scores_below_its_original(root, scorer):
         assert scores[name] < scores[original], (name, scores[name], original, scores[original])
 
 
-def test_the_same_photo_gets_the_same_bytes_among_any_neighbours(root, scorer):
+def test_the_same_photo_gets_the_same_bytes_among_any_neighbors(root, scorer):
     photos = root / "examples" / "photos"
     alone = scorer(photos / "dog.jpg")
     forwards = scorer([photos / name for name in ("city.jpg", "dog.jpg", "nyc_shake.jpg")])

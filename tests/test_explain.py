@@ -156,7 +156,7 @@ def test_tiles_cover_a_side_evenly():
         assert all(224 - (b - a) >= 64 for a, b in zip(starts, starts[1:], strict=False))
 
 
-def test_colours_rise_in_lightness_and_the_overlay_shows_the_photo(found):
+def test_colors_rise_in_lightness_and_the_overlay_shows_the_photo(found):
     luma = colors(np.arange(0, 101, 10)) @ np.array([0.2126, 0.7152, 0.0722])
     assert (np.diff(luma) > 0).all()
     assert len(color_stops(5)) == 5 and all(len(stop) == 7 and stop[0] == "#" for stop in color_stops(5))

@@ -47,7 +47,7 @@ def as_float16(value):
     return value.astype(np.float16).astype(np.float32)
 
 
-def test_pretrained_parts_and_imagenet_are_taken_and_features_standardised(config, written, monkeypatch):
+def test_pretrained_parts_and_imagenet_are_taken_and_features_standardized(config, written, monkeypatch):
     model = driqa.build_model(config.model)
     given = random_params(model, seed=5)
     backbone = given["quality_encoder"]["backbone"]
@@ -99,7 +99,7 @@ def test_pretraining_starts_with_the_two_parts_alone(config):
     params = initialization.pretraining_params(config, model, source)
     assert set(params) == {"degradation_encoder", "restoration"}
 
-    # The constants are those of degraded pictures: standardised, others of the kind have no mean and unit deviation.
+    # The constants are those of degraded pictures: standardized, others of the kind have no mean and unit deviation.
     photos = next(pretrain_batches(source, 32, PICTURES, seed=7))
     pictures, *_ = pretrain.degrade(config, photos["photo"] / np.float32(255), photos["index"], 0)
     known = signal_statistics(pictures.reshape(-1, 32, 32, 3))

@@ -1,4 +1,4 @@
-"""Linear probes against closed forms and another optimiser, CKA against its definition and its invariances."""
+"""Linear probes against closed forms and another optimizer, CKA against its definition and its invariances."""
 
 from itertools import permutations
 
@@ -15,22 +15,22 @@ def rng():
     return np.random.default_rng(0)
 
 
-def standardised(x):
+def standardized(x):
     return (x - x.mean(axis=0)) / x.std(axis=0)
 
 
 def test_ridge_is_least_squares_with_rows_for_the_penalty(rng):
     x, y = rng.normal(3, 2, (40, 5)), rng.random(40)
     # The penalty as five more pictures, each of one feature alone, whose answer is zero.
-    rows = np.concatenate([standardised(x), np.sqrt(0.3 * 40) * np.eye(5)])
+    rows = np.concatenate([standardized(x), np.sqrt(0.3 * 40) * np.eye(5)])
     w = np.linalg.lstsq(rows, np.concatenate([y - y.mean(), np.zeros(5)]), rcond=None)[0]
-    assert fit_ridge(x, y, 0.3)(x) == pytest.approx(standardised(x) @ w + y.mean())
+    assert fit_ridge(x, y, 0.3)(x) == pytest.approx(standardized(x) @ w + y.mean())
     assert fit_ridge(x, y, 1e9)(x) == pytest.approx(y.mean())
 
 
-def test_logistic_is_what_another_optimiser_finds(rng):
+def test_logistic_is_what_another_optimizer_finds(rng):
     x, labels = rng.normal(1, 3, (60, 3)), rng.integers(0, 3, 60)
-    z = standardised(x)
+    z = standardized(x)
 
     def loss(flat):
         w, b = flat[:9].reshape(3, 3), flat[9:]

@@ -215,7 +215,7 @@ def test_masked_moments_are_numpys_over_the_valid_pixels():
 
 
 def test_a_place_has_the_same_position_in_every_box():
-    # The second cell of a row of four over [0, 1] is centred at 3/8, as is the only cell of [1/4, 1/2].
+    # The second cell of a row of four over [0, 1] is centered at 3/8, as is the only cell of [1/4, 1/2].
     wide = grid_coordinates(jnp.array([[0.0, 0.0, 1.0, 1.0]]), 4, 4)
     narrow = grid_coordinates(jnp.array([[0.25, 0.25, 0.5, 0.5]]), 1, 1)
     np.testing.assert_allclose(narrow[0, 0], [0.375, 0.375])

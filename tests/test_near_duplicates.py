@@ -59,9 +59,9 @@ def test_strangers_stay_apart():
     assert groups(*(encoded(scene(seed)) for seed in range(8))) == list(range(8))
 
 
-def test_flat_pictures_are_no_neighbours_of_anything():
-    grey, white = (encoded(Image.new("RGB", (64, 64), (value,) * 3)) for value in (90, 255))
-    assert groups(grey, white, grey, encoded(scene(0))) == [0, 1, 2, 3]
+def test_flat_pictures_are_no_neighbors_of_anything():
+    gray, white = (encoded(Image.new("RGB", (64, 64), (value,) * 3)) for value in (90, 255))
+    assert groups(gray, white, gray, encoded(scene(0))) == [0, 1, 2, 3]
 
 
 def test_exposures_of_one_scene_are_found_and_horizons_are_not():
@@ -76,7 +76,7 @@ def test_exposures_of_one_scene_are_found_and_horizons_are_not():
 
 
 def chain(step, count, size=144):
-    """Unit vectors on an arc, neighbours `step` degrees apart, that no mirroring changes; two strangers."""
+    """Unit vectors on an arc, neighbors `step` degrees apart, that no mirroring changes; two strangers."""
     base = np.linalg.qr(np.random.default_rng(0).standard_normal((size // 2, 4)))[0].T
     even = np.zeros((4, 12, 12))
     even[:, :, ::2] = base.reshape(4, 12, 6)

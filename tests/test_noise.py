@@ -19,12 +19,12 @@ once = jax.jit(apply, static_argnums=0)
 to_linear = jax.jit(srgb_to_linear)
 
 
-def noisy_grey(name: str, level: float, severity: float) -> np.ndarray:
+def noisy_gray(name: str, level: float, severity: float) -> np.ndarray:
     return np.asarray(once(name, KEY, jnp.full((SIDE, SIDE, 3), level), severity), np.float64)
 
 
 def check_white(field: np.ndarray, sigma: float) -> None:
-    """Mean 0, deviation sigma and no correlation of neighbours, each within four standard errors."""
+    """Mean 0, deviation sigma and no correlation of neighbors, each within four standard errors."""
     count = field.size
     assert abs(field.mean()) < 4 * sigma / count**0.5
     kurtosis = (field**4).mean() / (field**2).mean() ** 2
@@ -66,7 +66,7 @@ def test_a_flat_draw_is_the_draw_in_the_images_shape():
 
 
 def test_component_noise_is_white_in_ycbcr():
-    out = noisy_grey("white_noise_color_component", 0.5, 0.5)
+    out = noisy_gray("white_noise_color_component", 0.5, 0.5)
     # scikit-image's Y'CbCr has Y in 16..235, as MATLAB's, in units of 255.
     found = (sk_color.rgb2ycbcr(out) - sk_color.rgb2ycbcr(np.full_like(out, 0.5))) / 255
     sigma = 0.5 * noise.COMPONENT_SIGMA
@@ -84,7 +84,7 @@ def test_component_noise_is_white_in_ycbcr():
 
 @pytest.mark.parametrize("level", [0.2, 0.6])
 def test_speckle_is_uniform_and_in_proportion(level):
-    factor = noisy_grey("multiplicative_noise", level, 0.6) / level - 1
+    factor = noisy_gray("multiplicative_noise", level, 0.6) / level - 1
     sigma = 0.6 * noise.SPECKLE_SIGMA
     check_white(factor, sigma)
     assert kurtosis_of(factor) == pytest.approx(1.8, abs=0.02)
@@ -93,7 +93,7 @@ def test_speckle_is_uniform_and_in_proportion(level):
 
 @pytest.mark.parametrize("level", [0.3, 0.6])
 def test_sensor_noise_is_affine_in_light_and_spread_by_the_mosaic(level):
-    out = np.asarray(to_linear(noisy_grey("sensor_noise", level, 0.2).astype(np.float32)), np.float64)
+    out = np.asarray(to_linear(noisy_gray("sensor_noise", level, 0.2).astype(np.float32)), np.float64)
     light = ((level + 0.055) / 1.055) ** 2.4
     variance = 0.2**2 * (camera.SHOT_GAIN * light + camera.READ_SIGMA**2)
     field = out - light
@@ -141,7 +141,7 @@ def test_sensor_noise_adds_a_share_of_the_demosaicking_residue():
 @pytest.mark.parametrize("level", [0.5, 0.8])
 def test_low_light_is_poisson_gaussian_after_a_gain(level):
     severity = 0.5
-    out = np.asarray(to_linear(noisy_grey("low_light", level, severity).astype(np.float32)), np.float64)
+    out = np.asarray(to_linear(noisy_gray("low_light", level, severity).astype(np.float32)), np.float64)
     light = ((level + 0.055) / 1.055) ** 2.4
     electrons, gain = 300 * 2 ** (-4 * severity), 2 ** (-2 * severity)
     native = out[::2, ::2, 0]

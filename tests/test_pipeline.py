@@ -203,12 +203,12 @@ def test_halving_averages_two_by_two_of_the_sets_named():
     mean = round((102 + 51 + 51) / 4)
     both = Joined([OfPictures([picture], "fine"), OfPictures([picture], "coarse")])
 
-    def grey(halve):
+    def gray(halve):
         batch = next(pretrain_batches(both, 24, 8, seed=0, halve=halve))
         return [np.unique(photo).tolist() == [mean] for photo in batch["photo"]]
 
-    assert all(grey(True)) and not any(grey(False))
-    assert sum(grey(("coarse",))) == 4  # every other picture
+    assert all(gray(True)) and not any(gray(False))
+    assert sum(gray(("coarse",))) == 4  # every other picture
 
 
 def test_a_photo_smaller_than_the_crop_is_named():

@@ -67,7 +67,7 @@ def test_the_reader_gives_what_the_model_says():
 
 
 class StubExaminer:
-    """Its pictures are of one colour, that of their type and photograph."""
+    """Its pictures are of one color, that of their type and photograph."""
 
     def __init__(self, model, params, names, photos, seed):
         self.names, self.count, self.shape = names, len(photos), photos.shape[1:]

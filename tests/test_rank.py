@@ -113,7 +113,7 @@ def test_the_worse_lies_further_from_the_crop_and_devices_make_the_same_pairs(ma
         better, worse = (np.sqrt(np.square(x - crops).mean(axis=(1, 2, 3))) for x in np.split(pictures, 2))
         right.extend(worse > better)
     assert len(right) == 16 and np.mean(right) > 0.9
-    # A pair hangs on its photo alone: another device, with other neighbours, makes the same.
+    # A pair hangs on its photo alone: another device, with other neighbors, makes the same.
     moved = {name: np.roll(x, 4, axis=0) for name, x in batch.items()}
     pairs, swapped = (np.asarray(make(x, 0)["tiles"]) for x in (batch, moved))
     np.testing.assert_array_equal(swapped, pairs[[1, 0, 3, 2]])

@@ -199,7 +199,7 @@ def test_a_clean_chain_is_the_identity():
     chains = Chain(chains.types.at[0].set(CLEAN), chains.severities.at[0].set(0.0))
     out = np.asarray(apply_jit(KEY, photos, chains, jnp.arange(8), eight_bit=False))
     np.testing.assert_array_equal(out[0], photos)
-    # One of the crops is flat and black, where no displacement and no scale of colours shows.
+    # One of the crops is flat and black, where no displacement and no scale of colors shows.
     assert ((np.abs(out[1:] - photos).max(axis=(2, 3, 4)) > 0.02).mean(axis=1) >= 0.75).all()
 
 

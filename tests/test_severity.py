@@ -29,7 +29,7 @@ WORST_PSNR = {"chroma_subsampling": 40.0}
 
 @functools.cache
 def crops() -> np.ndarray:
-    """Twenty crops of ten colour photographs in the public domain, at half size; float32 (20, 64, 64, 3)."""
+    """Twenty crops of ten color photographs in the public domain, at half size; float32 (20, 64, 64, 3)."""
     pictures = [
         *(data.astronaut(), data.chelsea(), data.coffee(), data.rocket()),
         *(np.asarray(Image.open(PHOTOS / name).convert("RGB")) for name in

@@ -23,7 +23,7 @@ def write_blocks(page: pathlib.Path, blocks: dict[str, str]) -> None:
 
 
 def save_palette(image: Image.Image, path: pathlib.Path) -> None:
-    """Save a plot as a PNG of 64 colours, a quarter of the bytes."""
+    """Save a plot as a PNG of 64 colors, a quarter of the bytes."""
     image.convert("RGB").quantize(64).save(path, optimize=True)
 
 

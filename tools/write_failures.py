@@ -2,7 +2,7 @@
 
 python -m tools.write_failures
 
-Each photograph is degraded at two severities by every type whose quality falls with severity, and by the artefacts of
+Each photograph is degraded at two severities by every type whose quality falls with severity, and by the artifacts of
 excessive restoration. Of the images that score no lower than their photograph, the page lists the worst of each type.
 """
 

@@ -4,7 +4,7 @@ python -m tools.write_protocols ablations=protocol_ablations subsets=protocol_su
     restored=restored order=order orders=orders cross=cross
 
 Each NAME=FOLDER is the output of the command above that block. Tables (.md) become the block; `runs.csv` and reports
-are copied to docs/results/NAME; figures are saved with fewer colours.
+are copied to docs/results/NAME; figures are saved with fewer colors.
 """
 
 import csv

@@ -35,16 +35,16 @@ def probe(args: argparse.Namespace, part: Source) -> int:
     stack = np.stack(list(photos.values()))
     examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)
     with Progress() as progress:
-        labelled, good, failed = _labelled(args, reader, part, progress)
+        labeled, good, failed = _labeled(args, reader, part, progress)
         degraded, labels, owners = probes.read_degraded(examiner, reader, len(photos), progress)
         restoration = examiner.restoration(progress, KADID)
     groups, mos = part.column("group")[good], part.column("mos")[good]
     results = probes.ProbeResults(
-        probes.probe_mos(labelled, mos, groups, args.bootstrap, args.seed),
+        probes.probe_mos(labeled, mos, groups, args.bootstrap, args.seed),
         probes.probe_types(degraded, labels, owners, args.seed),
         int(labels.max()) + 1,
         {
-            "scored pictures": probes.compare(labelled, groups, args.seed),
+            "scored pictures": probes.compare(labeled, groups, args.seed),
             "degraded photographs": probes.compare(degraded, owners, args.seed),
         },
         probes.gains(restoration, args.seed),
@@ -79,7 +79,7 @@ def _pristine(args: argparse.Namespace, part: Source) -> tuple[str, dict[str, np
     return source.name, photos, failed
 
 
-def _labelled(args: argparse.Namespace, reader: Reader, part: Source, progress: ProgressFn):
+def _labeled(args: argparse.Namespace, reader: Reader, part: Source, progress: ProgressFn):
     """Representations of the images, which images have them, (N,) bool, and the reason of each failure by id.
 
     Raises UserError if fewer than `FOLDS` scenes remain.

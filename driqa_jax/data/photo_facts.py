@@ -14,7 +14,7 @@ from PIL import Image
 from driqa_jax.data.decode import MAX_PIXELS, decode
 
 THUMBNAIL = 48
-WHITE, BLACK = 250, 5  # grey levels from which a pixel counts as clipped
+WHITE, BLACK = 250, 5  # gray levels from which a pixel counts as clipped
 _SIDE = 1600  # px of the long side at which pixels are measured; larger photos are averaged down by whole factors
 _STEEP = 99.0  # percentile of the steps between neighboring pixels; a photo in focus has some steep edges
 _EXIF = 0x8769
@@ -27,7 +27,7 @@ _SERIAL = 0xA431
 class Facts:
     """Facts of one photo.
 
-    thumbnail: (THUMBNAIL, THUMBNAIL) uint8, the whole photo in grey.
+    thumbnail: (THUMBNAIL, THUMBNAIL) uint8, the whole photo in gray.
     taken: seconds since 1970 on the camera's clock, or None without EXIF.
     camera: make, model and serial number, as far as the EXIF has them.
     highlights, shadows: shares of white and of black pixels, in [0, 1].
@@ -59,24 +59,24 @@ def measure(path: str | os.PathLike, max_pixels: float = MAX_PIXELS) -> Facts:
     taken, camera = _exif(path)
 
     def pixels(image: Image.Image) -> Facts:
-        grey = image.convert("L").reduce(max(-(-max(image.size) // _SIDE), 1))
-        levels = np.asarray(grey)
-        counts = grey.histogram()
+        gray = image.convert("L").reduce(max(-(-max(image.size) // _SIDE), 1))
+        levels = np.asarray(gray)
+        counts = gray.histogram()
         return Facts(
-            thumbnail=np.asarray(grey.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)),
+            thumbnail=np.asarray(gray.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)),
             taken=taken,
             camera=camera,
             highlights=round(sum(counts[WHITE:]) / levels.size, 5),
             shadows=round(sum(counts[: BLACK + 1]) / levels.size, 5),
-            sharpness=round(_sharpness(grey), 4),
+            sharpness=round(_sharpness(gray), 4),
         )
 
     return decode(path, max_pixels, use=pixels)
 
 
-def _sharpness(grey: Image.Image) -> float:
+def _sharpness(gray: Image.Image) -> float:
     # Half the size: single-pixel noise would count as edges.
-    levels = np.asarray(grey.reduce(2), np.float32)
+    levels = np.asarray(gray.reduce(2), np.float32)
     contrast = float(levels.std())
     if min(levels.shape) < 2 or contrast < 1:
         return 0.0

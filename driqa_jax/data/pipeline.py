@@ -84,7 +84,7 @@ def finetune_batches(
             twin = twins.twin(image, np.random.default_rng([seed, _TWIN, position]))
             return original | {PREFIX + name: x for name, x in make_view(twin, rule, canvas, same_tiles).items()}
 
-        return {**labelled(source, codes, row, position), **_decoded(source, row, view)}
+        return {**labeled(source, codes, row, position), **_decoded(source, row, view)}
 
     return _stream(load, FOREVER, batch_size, place)
 
@@ -107,7 +107,7 @@ def evaluation_batches(
     def load(position: int) -> Batch:
         row = min(position, count - 1)
         view = _decoded(source, row, lambda image: make_view(image, rule, canvas))
-        return {**labelled(source, codes, row, row), **view, "real": np.float32(position < count)}
+        return {**labeled(source, codes, row, row), **view, "real": np.float32(position < count)}
 
     return _stream(load, padded, batch_size, place)
 
@@ -222,7 +222,7 @@ def dataset_codes(source: Source) -> np.ndarray:
     return np.argsort(np.argsort(first))[codes].astype(np.int32)
 
 
-def labelled(source: Source, codes: np.ndarray, row: int, position: int) -> Batch:
+def labeled(source: Source, codes: np.ndarray, row: int, position: int) -> Batch:
     """The labels of one image in a batch; `codes` from `dataset_codes`, `position` in the stream."""
     return {
         "mos": np.float32(source.column("mos")[row]),

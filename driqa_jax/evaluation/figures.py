@@ -85,8 +85,8 @@ def save_figure(figure: Figure, path: str | os.PathLike) -> None:
     write_bytes(path, file.getvalue())
 
 
-def blank_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure of this size in inches, without a display, and its axes."""
+def blank_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
+    """An empty figure of this size in inches, without a display, and its Axes: an array of them if it has several."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.add_subplot()
+    return figure, figure.subplots(rows, columns)

@@ -112,7 +112,7 @@ def _region(photos, group, side, max_pixels):
         return None
     # At the pixels of the best photo if it is large enough.
     share = min(side / readable[0][0], 1 / _MOST_ZOOMED)
-    return differing_region([grey for _, grey in readable], share)
+    return differing_region([gray for _, gray in readable], share)
 
 
 def _read(photo, path, max_pixels, use):

@@ -105,12 +105,12 @@ def _family(name: str) -> Callable[[Photo], float]:
 
 
 def _level(photo: Photo) -> float:
-    """The mean grey level, 0 to 255."""
+    """The mean gray level, 0 to 255."""
     return float(photo.facts.thumbnail.mean())
 
 
 def _contrast(photo: Photo) -> float:
-    """The standard deviation of the grey levels."""
+    """The standard deviation of the gray levels."""
     return float(photo.facts.thumbnail.std())
 
 

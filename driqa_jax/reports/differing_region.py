@@ -12,7 +12,7 @@ COMPARED = 512  # px of the long side at which shots are compared
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-    """The grey image to compare, float32, at most `COMPARED` pixels a side."""
+    """The gray image to compare, float32, at most `COMPARED` pixels a side."""
     small = image.convert("L")
     small.thumbnail((COMPARED, COMPARED), Image.Resampling.BOX)
     return np.asarray(small, np.float32)
@@ -22,7 +22,7 @@ def differing_region(thumbnails: Sequence[np.ndarray], share: float) -> tuple[fl
     """Left, top, right and bottom, in [0, 1], of the square region in which the shots differ most.
 
     Args:
-      thumbnails: (H, W) float32 grey images from `thumbnail`; others are resized to the size of the first.
+      thumbnails: (H, W) float32 gray images from `thumbnail`; others are resized to the size of the first.
       share: side of the square as a share of the short side, in (0, 1].
 
     Brightness and contrast of a whole shot do not count. Of equal images the region is the center.
@@ -38,11 +38,11 @@ def differing_region(thumbnails: Sequence[np.ndarray], share: float) -> tuple[fl
     return x / width, y / height, (x + side) / width, (y + side) / height
 
 
-def _resized(grey: np.ndarray, width: int, height: int) -> np.ndarray:
-    if grey.shape == (height, width):
-        return grey
-    return np.asarray(Image.fromarray(grey).resize((width, height), Image.Resampling.BILINEAR))
+def _resized(gray: np.ndarray, width: int, height: int) -> np.ndarray:
+    if gray.shape == (height, width):
+        return gray
+    return np.asarray(Image.fromarray(gray).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _standard(grey: np.ndarray) -> np.ndarray:
-    return (grey - grey.mean()) / max(float(grey.std()), 1.0)
+def _standard(gray: np.ndarray) -> np.ndarray:
+    return (gray - gray.mean()) / max(float(gray.std()), 1.0)

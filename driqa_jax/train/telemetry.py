@@ -196,8 +196,8 @@ def draw_curves(metrics: pathlib.Path) -> Figure:
     names = sorted(series, key=lambda name: (name.startswith("val_"), name))
     columns = 3
     rows = max(1, -(-len(names) // columns))
-    figure = blank_figure(4 * columns, 2.6 * rows)
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    figure, panels = blank_figure(4 * columns, 2.6 * rows, rows, columns)
+    panels = panels.ravel()
     for axes, name in zip(panels, names, strict=False):
         _draw_panel(axes, name, *np.array(series[name]).T)
     for axes in panels[len(names) :]:

@@ -2,7 +2,7 @@
 
 `MEANS` are means over 81 photographs of the scores that KADID-10k (Lin, Hosu and Saupe, QoMEX 2019) publishes, from 1
 to 5, higher is better. The bank makes these types and levels, so any pristine photograph of about 512x384 pixels
-serves. Raters compared each image with its reference, so colour and tone types also measure fidelity and are reported
+serves. Raters compared each image with its reference, so color and tone types also measure fidelity and are reported
 apart.
 """
 
@@ -98,7 +98,7 @@ def examine_human_scale(
 def agreement(cells: np.ndarray, fidelity: bool = True, draws: int = 1000, seed: int = 0) -> Estimate:
     """SRCC of cells (P, 25, 5) with the means, with an interval over photographs.
 
-    `fidelity`: whether colour and tone types count.
+    `fidelity`: whether color and tone types count.
     """
     value, drawn = resampled_agreement(cells, fidelity, draws, seed)
     interval = intervals({"": drawn})[""] if len(cells) > 1 else None

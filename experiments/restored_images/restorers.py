@@ -30,7 +30,7 @@ def non_local_means(image: np.ndarray, strength: float) -> np.ndarray:
 
 
 def bilateral(image: np.ndarray, strength: float) -> np.ndarray:
-    """Bilateral filter; strength: sigma in colour in units of full scale."""
+    """Bilateral filter; strength: sigma in color in units of full scale."""
     return _skimage().denoise_bilateral(
         image, win_size=WINDOW, sigma_color=strength, sigma_spatial=SPATIAL_SIGMA, mode="symmetric", channel_axis=-1
     )
@@ -41,7 +41,7 @@ def unsharp(image: np.ndarray, strength: float) -> np.ndarray:
     _skimage()
     from skimage.filters import unsharp_mask
 
-    # Not channel_axis=-1: scikit-image 0.26 then sharpens three rows and leaves the rest uninitialised.
+    # Not channel_axis=-1: scikit-image 0.26 then sharpens three rows and leaves the rest uninitialized.
     return unsharp_mask(image, radius=UNSHARP_SIGMA, amount=strength, channel_axis=2)
 
 

@@ -57,7 +57,7 @@ def run(config: ml_collections.ConfigDict, workdir: str) -> int:
             progress("measuring photographs", number + 1, len(photos))
     if not rows:
         raise UserError(f"{workdir}: no photograph could be measured; the first: {next(iter(failed.values()))}")
-    _summarise(folder, config, rows, failed, {name: describe(scorer) for name, scorer in scorers.items()})
+    _summarize(folder, config, rows, failed, {name: describe(scorer) for name, scorer in scorers.items()})
     _draw(folder, config, contents, photos, rows)
     for name, reason in failed.items():
         print(f"{name}: {reason}", file=sys.stderr)
@@ -122,7 +122,7 @@ def _measured(folder, key, contents, photo, number, name):
     return rows
 
 
-def _summarise(folder, config, rows, failed, described) -> None:
+def _summarize(folder, config, rows, failed, described) -> None:
     measured = [summary.Content.of(each) for each in rows.values()]
     # The agreement among metrics is the reference for that of a score.
     metrics = list(METRICS)

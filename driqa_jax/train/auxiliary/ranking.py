@@ -1,7 +1,7 @@
 """The ranking loss of stage 2: of two degraded versions of a crop, the worse must score lower.
 
 A pair is a crop at two levels of an ordered degradation, or a crop as it is and badly restored. It keeps the score
-ordered by degradation where the labelled set has few examples. The crops are tiles of the batch, each treated as an
+ordered by degradation where the labeled set has few examples. The crops are tiles of the batch, each treated as an
 image and degraded on the device. They have no part in the losses of human scores.
 """
 

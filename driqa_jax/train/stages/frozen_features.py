@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from driqa_jax import distributed
 from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
-from driqa_jax.data.pipeline import Order, Place, dataset_codes, evaluation_batches, labelled
+from driqa_jax.data.pipeline import Order, Place, dataset_codes, evaluation_batches, labeled
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import UserError, require_choice
 from driqa_jax.models.ablations import chosen
@@ -63,7 +63,7 @@ def batches(
         first = step * config.batch_size + process_index * share
         positions = range(first, first + share)
         rows = [order(position) for position in positions]
-        labels = [labelled(source, codes, row, position) for row, position in zip(rows, positions, strict=True)]
+        labels = [labeled(source, codes, row, position) for row, position in zip(rows, positions, strict=True)]
         yield {**kept.read(rows), **{key: np.stack([each[key] for each in labels]) for key in labels[0]}}
 
 
