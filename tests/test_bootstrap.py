@@ -9,10 +9,10 @@ import pytest
 import scipy.stats
 
 from driqa_jax.cli import main as cli
+from driqa_jax.data.csv_source import read_scores
 from driqa_jax.errors import DataError, UserError
 from driqa_jax.evaluation import bootstrap, correlations, tables
 from driqa_jax.evaluation.figures import draw_bars, draw_scatter, save_figure
-from driqa_jax.evaluation.other_scores import read_scores
 from driqa_jax.evaluation.report import METRICS, Report, difference, make_report, measure
 
 

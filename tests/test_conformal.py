@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driqa_jax.data.views import ViewRule
-from driqa_jax.evaluation.figures import draw_coverage, wilson
+from driqa_jax.evaluation.figures import draw_coverage
 from driqa_jax.evaluation.report import coverage, coverage_line
 from driqa_jax.inference.conformal import FULL, Evidence, Interval, evidence, fit_interval, tile_spread
 from driqa_jax.inference.effort import EFFORTS, look
@@ -59,13 +59,6 @@ def test_coverage_counts_scores_inside_the_interval():
     )
     (axes,) = draw_coverage(found, "a title").axes
     assert axes.get_title() == "a title"
-
-
-def test_wilson_agrees_with_scipy():
-    from scipy.stats import binomtest
-
-    known = binomtest(45, 50).proportion_ci(0.95, method="wilson")
-    np.testing.assert_allclose(wilson(0.9, 50, 1.959964), [known.low, known.high], rtol=1e-6)
 
 
 def test_the_spread_is_over_tiles():

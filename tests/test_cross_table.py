@@ -11,8 +11,7 @@ from test_cli import driqa
 
 from driqa_jax.checkpoints.weights import bundled, file_sha256, save_weights
 from driqa_jax.evaluation.correlations import srcc
-from driqa_jax.evaluation.cross import cross_table
-from driqa_jax.evaluation.report import make_report
+from driqa_jax.evaluation.report import cross_table, make_report
 from driqa_jax.reports.model_card import card_path
 from tools import write_card
 

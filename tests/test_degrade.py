@@ -8,8 +8,8 @@ from skimage import data
 
 from driqa_jax.cli import main as cli
 from driqa_jax.corpus.files import SEVERITIES, contact_sheet, severity_grid
+from driqa_jax.data.pipeline import center_square
 from driqa_jax.degradations import DEGRADATIONS, NAMES, apply
-from driqa_jax.evaluation.pristine import center_square
 
 
 @pytest.fixture

@@ -55,9 +55,9 @@ def test_cached_executables_are_not_traced_again(kept):
     again = program(folder, traced)
     for _ in range(2):
         np.testing.assert_array_equal(again(PARAMS, views), found)
-    assert traced == [] and len(again) == 1
+    assert traced == [] and len(again._compiled) == 1
     again(PARAMS, {"x": np.ones((1, 3), np.float32)})
-    assert len(again) == 2 and sorted(traced) == ["first", "last"]
+    assert len(again._compiled) == 2 and sorted(traced) == ["first", "last"]
 
 
 def test_each_model_shape_and_option_has_its_own_file(kept):

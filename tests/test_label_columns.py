@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from driqa_jax.data.csv_source import read_scores
 from driqa_jax.data.label_tables import in_command, in_config, number, read_table, score_name
 from driqa_jax.data.open import LABEL_OPTIONS, open_configured, open_source
 from driqa_jax.errors import DataError
-from driqa_jax.evaluation.other_scores import read_scores
 
 NAMES = ("a.png", "b.png", "c.png")
 

@@ -9,7 +9,7 @@ from joined_source import Joined
 from PIL import Image
 
 from driqa_jax.data.decode import decode
-from driqa_jax.data.pipeline import evaluation_batches, finetune_batches, pretrain_batches
+from driqa_jax.data.pipeline import Place, evaluation_batches, finetune_batches, pretrain_batches
 from driqa_jax.data.source import Source
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule, make_view
@@ -25,12 +25,12 @@ def source():
     return Joined([FakeSource(6, size=80), FakeSource(4, size=70, seed=1, name="other")])
 
 
-def train_stream(source, batch_size=4, **options):
-    return finetune_batches(source, RULE, CANVAS, batch_size, seed=3, **options)
+def train_stream(source, batch_size=4, **place):
+    return finetune_batches(source, RULE, CANVAS, batch_size, seed=3, place=Place(**place))
 
 
-def crop_stream(source, batch_size=4, **options):
-    return pretrain_batches(source, 24, batch_size, seed=3, **options)
+def crop_stream(source, batch_size=4, **place):
+    return pretrain_batches(source, 24, batch_size, seed=3, place=Place(**place))
 
 
 def take(stream, count):
@@ -46,7 +46,7 @@ def assert_same(first, second):
 
 STREAMS = pytest.mark.parametrize(
     "stream",
-    [train_stream, crop_stream, lambda s, b=4, **o: evaluation_batches(s, RULE, CANVAS, b, **o)],
+    [train_stream, crop_stream, lambda s, b=4, **place: evaluation_batches(s, RULE, CANVAS, b, Place(**place))],
     ids=["finetune", "pretrain", "evaluation"],
 )
 

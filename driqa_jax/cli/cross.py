@@ -42,7 +42,7 @@ def cross_evaluate(
     """
     from rich.console import Console
 
-    from driqa_jax.evaluation.cross import cross_table
+    from driqa_jax.evaluation.report import cross_table
     from driqa_jax.evaluation.tables import save_table, to_terminal
 
     reports: dict[str, Report] = {}

@@ -118,8 +118,8 @@ def _sheet(args: argparse.Namespace) -> int:
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.corpus import files
     from driqa_jax.data.decode import decode
+    from driqa_jax.data.pipeline import center_square
     from driqa_jax.degradations import NAMES
-    from driqa_jax.evaluation.pristine import center_square
 
     names = [files.known(name.strip()).name for name in args.names.split(",")] if args.names else NAMES
     target = pathlib.Path(args.output)

@@ -284,7 +284,7 @@ def _score(args: argparse.Namespace, part, scorer: Scorer) -> Predictions:
 
 def _other_scores(args: argparse.Namespace, part) -> dict[str, np.ndarray]:
     """The scores of other metrics by file stem, (N,) float, negated if lower is better. Raises UserError."""
-    from driqa_jax.evaluation.other_scores import read_scores
+    from driqa_jax.data.csv_source import read_scores
 
     scores, name = {}, pathlib.Path(args.data).stem
     for sign, paths in ((1, args.scores), (-1, args.scores_lower)):

@@ -112,9 +112,9 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     """Examine the score."""
     import dataclasses
 
+    from driqa_jax.data.pipeline import photographs
     from driqa_jax.evaluation import order
     from driqa_jax.evaluation.figures import save_figure
-    from driqa_jax.evaluation.pristine import photographs
     from driqa_jax.evaluation.tables import Table
     from driqa_jax.inference.scorer import load
 

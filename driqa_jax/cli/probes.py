@@ -8,12 +8,12 @@ import numpy as np
 from driqa_jax.cli.options import loading
 from driqa_jax.cli.sources import write_results
 from driqa_jax.data.open import open_source
+from driqa_jax.data.pipeline import photographs
 from driqa_jax.data.source import Source
 from driqa_jax.data.splits import select
 from driqa_jax.degradations.recipes import KADID
 from driqa_jax.errors import UnreadableImage, UserError, user_errors
 from driqa_jax.evaluation import examination, probes
-from driqa_jax.evaluation.pristine import photographs
 from driqa_jax.evaluation.probes import FOLDS, Reader, stacked
 from driqa_jax.evaluation.tables import Table
 from driqa_jax.inference import scorer as scoring

@@ -1,17 +1,22 @@
-"""The user's own images with a CSV of scores, or with an unchanged IQA-PyTorch meta_info file."""
+"""The user's own images with a CSV of scores, or an IQA-PyTorch meta_info file; another metric's scores from a CSV."""
 
 import math
 import os
 import pathlib
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
 
 from driqa_jax.data.datasets._layout import Rating
-from driqa_jax.data.label_tables import Spelling, Table, in_python, number, read_table, score_name
+from driqa_jax.data.label_tables import SCORE_NAMES, Spelling, Table, in_python, number, read_table, score_name
 from driqa_jax.data.source import Source
 from driqa_jax.errors import DataError
 from driqa_jax.io import file_sha256
 
 # IQA-PyTorch writes splits as numbers, or in the words of the set's authors (KonIQ-10k: training, ...).
 _SPLIT_WORDS = {"0": "train", "1": "val", "2": "test", "training": "train", "validation": "val"}
+_METRIC_NAMES = ("score", "prediction", "pred", *(name for name in SCORE_NAMES if name != "score"))
 
 
 class FolderSource(Source):
@@ -97,8 +102,10 @@ def _ratings(
         cells["group"] = cells.get("group") or row[image]
         name = os.path.normpath(row[image]).replace(os.sep, "/")
         mos = _score(file, line, row[score], table.delimiter)
-        part = "train" if split is None else _split_word(file, line, row[split])
-        return Rating(name, name, mos, file, line, split=part, **cells)
+        if split is not None and not row[split]:
+            raise DataError(file, line, "has no split; write train, val or test")
+        part = "train" if split is None else row[split].lower()
+        return Rating(name, name, mos, file, line, split=_SPLIT_WORDS.get(part, part), **cells)
 
     return head[score], [rating(line, row) for line, row in table.lines]
 
@@ -168,12 +175,6 @@ def _split_column(table: Table, chosen: str | None, option: Spelling) -> int | N
     return matches[0] if matches else None
 
 
-def _split_word(file: pathlib.Path, line: int, cell: str) -> str:
-    if not cell:
-        raise DataError(file, line, "has no split; write train, val or test")
-    return _SPLIT_WORDS.get(cell.lower(), cell.lower())
-
-
 def _score(file: pathlib.Path, line: int, cell: str, delimiter: str) -> float:
     value = number(cell, delimiter)
     if value is None:
@@ -190,3 +191,48 @@ def _name_hint(path: pathlib.Path, option: Spelling) -> str:
             if other.name.lower() == path.name.lower():
                 return f" (there is {other.name}: upper and lower case differ)"
     return f"; correct the name, or set the image folder with {option('images', 'FOLDER')}"
+
+
+def read_scores(file: pathlib.Path, image_ids: Sequence[str]) -> np.ndarray:
+    """The scores of these images, (N,) float64, from a CSV with a header and a line for each image.
+
+    The columns are found by name, see `driqa_jax.data.label_tables` (`image` or `path`; `score` or `prediction`), as
+    `driqa score` and `driqa evaluate --per-image` write them. An image is found by its id, or by the last part of its
+    path if that is unique. The file may contain other images.
+
+    Raises DataError with file and line if a score is not a finite number, or an image is repeated or absent.
+    """
+    delimiter, lines = read_table(file)
+    if not lines:
+        raise DataError(file, 1, "is empty; expected a header image,score and a line for each picture")
+    (head_line, head), *lines = lines
+    table = Table.of(file, delimiter, head_line, head, lines)
+    score = table.score_column(lambda *unused: "a header that calls it score", names=_METRIC_NAMES)
+    image, _ = table.image_columns(score)
+    wanted = {name: row for row, name in enumerate(image_ids)}
+    short = Counter(_last(name) for name in image_ids)
+    wanted |= {_last(name): row for row, name in enumerate(image_ids) if short[_last(name)] == 1}
+    found, seen = np.full(len(image_ids), np.nan), {}
+    for line, cells in table.lines:
+        row = wanted.get(cells[image], wanted.get(_last(cells[image])))
+        if row is None:
+            continue
+        name = cells[image]
+        if row in seen:
+            raise DataError(file, line, f"{name!r} is already on line {seen[row]}; keep one score per image")
+        seen[row], value = line, number(cells[score], delimiter)
+        if value is None:
+            raise DataError(file, line, f"the score {cells[score]!r} of {name!r} is not a number")
+        if not math.isfinite(value):
+            fix = "leave the picture out of the split, or score it"
+            raise DataError(file, line, f"the score of {name!r} is {cells[score]}; {fix}")
+        found[row] = value
+    absent = np.flatnonzero(np.isnan(found))
+    if len(absent):
+        first = image_ids[absent[0]]
+        raise DataError(file, None, f"has no score of {first!r}, nor of {len(absent) - 1} others of {len(image_ids)}")
+    return found
+
+
+def _last(path: str) -> str:
+    return path.replace("\\", "/").rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Batches of numpy arrays from a source, addressed by position.
+"""Batches of numpy arrays from a source, addressed by position; and photographs for examinations.
 
 Everything about example `p` of the stream (image, flip, tiles) follows from (seed, p). So step n does not depend on
 where the stream starts or on the number of hosts: each host takes its contiguous share of every global batch.
@@ -7,7 +7,7 @@ where the stream starts or on the number of hosts: each host takes its contiguou
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -23,6 +23,20 @@ Batch = dict[str, np.ndarray]
 FOREVER = 2**31 - 1  # positions are int32
 PREFETCHED_BATCHES = 3
 _SHUFFLE, _AUGMENT, _TWIN = 1, 2, 3
+LEAST, MOST = 224, 512  # px, of `photographs`: one tile of the degradation encoder; the usual size in data sets
+STEP = 32  # the restorer needs sides that are multiples of it
+
+
+class Place(NamedTuple):
+    """Where a stream starts, which host reads it, and with how many threads (0: without any)."""
+
+    start_step: int = 0
+    process_index: int = 0
+    process_count: int = 1
+    threads: int = 2
+
+
+ALONE = Place()
 
 
 def finetune_batches(
@@ -31,13 +45,10 @@ def finetune_batches(
     canvas: tuple[int, int],
     batch_size: int,
     seed: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
     shrink: float = 1.0,
     quality: int = 100,
     twins: Twins | None = None,
+    place: Place = ALONE,
 ) -> Iterator[Batch]:
     """Endless views with scores, shuffled in each epoch, with random horizontal flips and tile positions.
 
@@ -75,7 +86,7 @@ def finetune_batches(
 
         return {**labeled(source, codes, row, position), **_decoded(source, row, view)}
 
-    return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
+    return _stream(load, FOREVER, batch_size, place)
 
 
 def evaluation_batches(
@@ -83,10 +94,7 @@ def evaluation_batches(
     rule: ViewRule,
     canvas: tuple[int, int],
     batch_size: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
+    place: Place = ALONE,
 ) -> Iterator[Batch]:
     """One deterministic pass over the source in its order; keys as in `finetune_batches`, and `real`.
 
@@ -101,7 +109,7 @@ def evaluation_batches(
         view = _decoded(source, row, lambda image: make_view(image, rule, canvas))
         return {**labeled(source, codes, row, row), **view, "real": np.float32(position < count)}
 
-    return _stream(load, padded, batch_size, start_step, process_index, process_count, threads)
+    return _stream(load, padded, batch_size, place)
 
 
 def pretrain_batches(
@@ -109,11 +117,8 @@ def pretrain_batches(
     crop: int,
     batch_size: int,
     seed: int,
-    start_step: int = 0,
-    process_index: int = 0,
-    process_count: int = 1,
-    threads: int = 2,
     halve: bool | tuple[str, ...] = False,
+    place: Place = ALONE,
 ) -> Iterator[Batch]:
     """Endless random crops of photographs: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
 
@@ -133,7 +138,7 @@ def pretrain_batches(
         image = image[:, ::-1] if rng.random() < 0.5 else image
         return {"photo": np.ascontiguousarray(image), "index": np.int32(position)}
 
-    return _stream(load, FOREVER, batch_size, start_step, process_index, process_count, threads)
+    return _stream(load, FOREVER, batch_size, place)
 
 
 class Order:
@@ -150,15 +155,44 @@ class Order:
         return int(self._permutation(epoch)[offset])
 
 
-def _stream(
-    load: Callable[[int], Batch],
-    end: int,
-    batch_size: int,
-    start_step: int,
-    process_index: int,
-    process_count: int,
-    threads: int,
-) -> Iterator[Batch]:
+def photographs(
+    source: Source, count: int, seed: int = 0, halve: bool = False, side: int | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Center squares of `count` images, drawn with `seed` in the same order as in pretraining.
+
+    halve: average 2x2 pixels first, which removes JPEG artifacts. side: px; None: the largest that every image of at
+    least 224 allows, at most 512. Returns images, (S, S, 3) uint8, and the reasons for the omitted ones, by image id.
+    """
+    order = Order(len(source), seed)
+    images, failed = {}, {}
+    for row in map(order, range(min(count, len(source)))):
+        name = str(source.column("image_id")[row])
+        try:
+            image = decode(source.read(row), name=name)
+        except (UnreadableImage, OSError) as error:
+            failed[name] = " ".join(str(error).split())
+            continue
+        if halve:
+            image = np.asarray(Image.fromarray(image).reduce(2))
+        least = side or LEAST
+        if min(image.shape[:2]) < least:
+            failed[name] = f"{image.shape[1]}x{image.shape[0]} is smaller than {least} pixels"
+            continue
+        images[name] = image
+    if images and side is None:
+        side = min(MOST, min(min(image.shape[:2]) for image in images.values())) // STEP * STEP
+    return {name: center_square(image, side) for name, image in images.items()}, failed
+
+
+def center_square(image: np.ndarray, side: int) -> np.ndarray:
+    """The center of (H, W, 3) without scaling: (S, S, 3), S = min(side, H, W)."""
+    side = min(side, *image.shape[:2])
+    y, x = ((length - side) // 2 for length in image.shape[:2])
+    return np.ascontiguousarray(image[y : y + side, x : x + side])
+
+
+def _stream(load: Callable[[int], Batch], end: int, batch_size: int, place: Place) -> Iterator[Batch]:
+    start_step, process_index, process_count, threads = place
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(f"a global batch of {batch_size} does not divide evenly among {process_count} hosts")
     if not 0 <= process_index < process_count:

@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
 from driqa_jax.evaluation.correlations import fit_logistic, logistic
 from driqa_jax.evaluation.report import DEGRADATION, Report
@@ -65,19 +66,13 @@ def draw_coverage(values: Mapping[str, Any], title: str) -> Figure:
     """Coverage of each width group with its 95 % Wilson interval, and the nominal level."""
     figure, axes = blank_figure(5, 3.2)
     for group in values["groups"]:
-        axes.plot([100 * group["half_width"]] * 2, wilson(group["held"], group["n"]), color=INK, linewidth=1.2)
+        ends = binomtest(round(group["held"] * group["n"]), group["n"]).proportion_ci(method="wilson")
+        axes.plot([100 * group["half_width"]] * 2, ends, color=INK, linewidth=1.2)
         axes.plot(100 * group["half_width"], group["held"], "o", color=INK)
     axes.axhline(values["level"], color=LINE, linestyle="--", label="promised")
     axes.set(xlabel="half of the interval's width, points", ylabel="share of MOS held", title=title, ylim=(0.5, 1.0))
     axes.legend(frameon=False, loc="lower right")
     return figure
-
-
-def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The confidence interval of a share observed in n trials (Wilson, 1927)."""
-    center, shrunk = share + z * z / (2 * n), 1 + z * z / n
-    reach = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return float((center - reach) / shrunk), float((center + reach) / shrunk)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike) -> None:

@@ -23,6 +23,7 @@ from driqa_jax.degradations.registry import find
 from driqa_jax.evaluation.bootstrap import Estimate, estimate
 from driqa_jax.evaluation.examination import single_steps
 from driqa_jax.evaluation.figures import INK, LINE, blank_figure, draw_bar
+from driqa_jax.io import image_bytes
 from driqa_jax.progress import ProgressFn, silent
 
 ORDERED: tuple[str, ...] = tuple(entry.name for entry in DEGRADATIONS if entry.ordered and entry.name in KADID)
@@ -141,9 +142,8 @@ def _changed(photo: np.ndarray) -> Iterator[np.ndarray]:
     yield np.ascontiguousarray(photo[:, ::-1])
     yield photo[:-SHIFT, :-SHIFT]
     yield photo[SHIFT:, SHIFT:]
-    image, file = Image.fromarray(photo), io.BytesIO()
-    image.save(file, "JPEG", quality=JPEG_QUALITY)
-    yield np.asarray(Image.open(file))
+    image = Image.fromarray(photo)
+    yield np.asarray(Image.open(io.BytesIO(image_bytes(image, "JPEG", quality=JPEG_QUALITY))))
     size = tuple(round(SCALE * side) for side in image.size)
     yield np.asarray(image.resize(size, Image.Resampling.LANCZOS))
 

@@ -226,11 +226,7 @@ def grouped_folds(groups: Sequence[str], folds: int = FOLDS, seed: int = 0) -> n
 
 def predict_mos(x: np.ndarray, mos: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Out-of-fold MOS (N,) of ridge regressions on x (N, C)."""
-
-    def error(predicted: np.ndarray, y: np.ndarray) -> float:
-        return np.mean((predicted - y) ** 2)
-
-    return _out_of_fold(np.asarray(x, np.float64), mos, folds, fit_ridge, error, RIDGES)
+    return _out_of_fold(x, mos, folds, fit_ridge, lambda predicted, y: np.mean((predicted - y) ** 2), RIDGES)
 
 
 def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
@@ -240,12 +236,12 @@ def predict_types(x: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.nd
     def error(logits: np.ndarray, y: np.ndarray) -> float:
         return -log_softmax(logits, axis=1)[np.arange(len(y)), y].mean()
 
-    return _out_of_fold(np.asarray(x, np.float64), labels, folds, fit, error, LOGISTICS)
+    return _out_of_fold(x, labels, folds, fit, error, LOGISTICS)
 
 
 def _out_of_fold(x, y, folds, fit, error, strengths):
     """Predict each fold from the others. The fold after it selects the regularization of a fit to the rest."""
-    count, predicted = folds.max() + 1, []
+    x, count, predicted = np.asarray(x, np.float64), folds.max() + 1, []
     for fold in range(count):
         held, inner = folds == fold, folds == (fold + 1) % count
         rest = ~(held | inner)

@@ -2,19 +2,20 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from driqa_jax.evaluation import bootstrap
 from driqa_jax.evaluation.correlations import krcc, plcc, plcc_fitted, rmse, srcc
-from driqa_jax.evaluation.tables import UNDEFINED_INTERVAL, RunEstimate, Table
+from driqa_jax.evaluation.tables import UNDEFINED_INTERVAL, Cell, RunEstimate, Table
 from driqa_jax.io import to_json, write_text
 
 METRICS = {metric.__name__: metric for metric in (srcc, krcc, plcc, plcc_fitted, rmse)}
 HEADS = {name: name.upper().replace("_FITTED", ", fitted") for name in METRICS}
 Interval = tuple[float, float]
+CROSS_METRICS = ("srcc", "plcc_fitted")  # of `cross_table`
 GROUPS = 5  # of images in `coverage`
 DEGRADATION = "degradation: "  # prefix of a part's name that holds one degradation
 
@@ -118,6 +119,30 @@ def report_table(data: str, split: str, rows: Iterable[tuple[str, str, Part]]) -
     cells = [[scores, images, part.n, *map(part.cell, METRICS)] for scores, images, part in rows]
     constants = {"data": data, "split": split}
     return Table(f"{data}, split {split}", (*first, *HEADS.values()), cells, (*first, *METRICS), constants)
+
+
+def cross_table(reports: Mapping[str, Report], metrics: Sequence[str] = CROSS_METRICS) -> Table:
+    """One row per source of scores and metric, one column per set, and the mean over the sets.
+
+    The mean weighs sets equally and has no interval, because the sets are no sample; it is undefined if a set's figure
+    is. Sources are the model, then other metrics by name; one that a set lacks is undefined there.
+    """
+    columns = {name: _sources(report) for name, report in reports.items()}
+    sources = list(dict.fromkeys(source for parts in columns.values() for source in parts))
+    rows: list[list[Cell]] = []
+    for metric in metrics:
+        for source in sources:
+            cells = [parts[source].cell(metric) if source in parts else RunEstimate(None) for parts in columns.values()]
+            values = [cell.value for cell in cells]
+            mean = None if None in values else float(np.mean([value for value in values if value is not None]))
+            rows.append([HEADS[metric], source, *cells, RunEstimate(mean)])
+    heads = ["", "scores", *(f"{name} ({report.n})" for name, report in reports.items()), "mean"]
+    return Table("agreement with human scores", heads, rows, ["metric", "scores", *reports, "mean"])
+
+
+def _sources(report: Report) -> dict[str, Part]:
+    model = str(report.provenance.get("model", "model"))
+    return {model: report.whole, **{name: parts["all"] for name, parts in report.others.items()}}
 
 
 def measure(prediction: np.ndarray, mos: np.ndarray, draws: int = 0, seed: int = 0, scaled: bool = True) -> Part:

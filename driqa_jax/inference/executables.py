@@ -20,7 +20,8 @@ import jax
 from jax.experimental import serialize_executable
 
 from driqa_jax.inference.program import PREDICTIONS, Stage
-from driqa_jax.inference.workers import Workers
+from driqa_jax.inference.stream import Workers
+from driqa_jax.io import write_bytes
 
 _SOURCES = ("models/*.py", "inference/program.py", "inference/executables.py")
 
@@ -121,11 +122,8 @@ def _read(file: pathlib.Path, device: jax.Device) -> Callable | None:
 
 
 def _write(file: pathlib.Path, compiled) -> None:
-    part = file.with_suffix(f".{os.getpid()}.part")
-    # Failing to write the cache costs only time.
-    with contextlib.suppress(Exception):
-        part.write_bytes(pickle.dumps(serialize_executable.serialize(compiled)))
-        os.replace(part, file)
+    with contextlib.suppress(Exception):  # without the file, the next start compiles again
+        write_bytes(file, pickle.dumps(serialize_executable.serialize(compiled)))
 
 
 def _sources() -> bytes:

@@ -1,8 +1,8 @@
-"""The functional interface: parameters and images to MOS in JAX, for `jax.jit` and `jax.grad`."""
+"""The functional interface for `jax.jit` and `jax.grad`: images to MOS, and the model as a loss on pixels."""
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import jax
@@ -37,8 +37,7 @@ def apply(
       mos (B,) float32 on the training scale (0 to 1, higher is better; `Scorer.calibration` maps it to scores), and
       `out`, see `driqa_jax.models.driqa.DRIQA`.
 
-    Raises:
-      ValueError: images have another shape or dtype, `config` is given without `rule`, or params do not fit.
+    Raises ValueError if images have another shape or dtype, `config` is given without `rule`, or params do not fit.
     """
     model, rule = resolve(params, config, rule)
     return predict(model, params, images, rule)
@@ -84,6 +83,44 @@ def calibrated(mos: jax.Array, calibration: Calibration) -> jax.Array:
     return calibration.low + calibration.span * jax.nn.sigmoid((mos - calibration.centre) / calibration.width)
 
 
+def quality_loss(
+    params: Mapping[str, Any],
+    calibration: Calibration | None = None,
+    config: Config | None = None,
+    rule: ViewRule | None = None,
+) -> Callable[[jax.Array], jax.Array]:
+    """A pure `loss(images)`, 1 minus the mean MOS, for `jax.jit`, `jax.grad` and `jax.vmap`.
+
+    An optimizer can exploit it: descent on free pixels raises the score and ruins the image. Add a term that keeps the
+    result near its input, or optimize the parameters of a restorer, and inspect the result. `examples/quality_loss.py`
+    shows both. `Scorer.quality_loss` is this function for a loaded model.
+
+    Args:
+      params: model parameters (`Scorer.params`).
+      calibration: `Scorer.calibration` gives 1 - score / 100, before clipping and rounding; None uses the
+        uncalibrated MOS.
+      config, rule: as for `driqa_jax.apply`; None for the bundled model.
+
+    Returns:
+      A function from images (B, H, W, 3) float in [0, 1], sRGB, to a scalar float32, about 0 (best) to 1 (worst). It
+      does not check the range of pixels; clip what you optimize. It raises ValueError for another shape or dtype.
+
+    Raises ValueError if `config` is given without `rule`, or params do not fit the configuration.
+    """
+    model, rule = resolve(params, config, rule)
+    return loss_of(lambda images: predict(model, params, images, rule), calibration)
+
+
+def loss_of(apply: Callable[[jax.Array], tuple], calibration: Calibration | None) -> Callable[[jax.Array], jax.Array]:
+    """The loss from `apply(images) -> (mos, out)`; `calibration` as in `quality_loss`."""
+    curve = Calibration() if calibration is None else calibration
+
+    def loss(images: jax.Array) -> jax.Array:
+        return 1.0 - calibrated(apply(images)[0], curve).mean()
+
+    return loss
+
+
 def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None = None) -> dict[str, jax.Array]:
     """`driqa_jax.data.views.make_view` in JAX: views as float32 in [0, 1], multiples of 1 / 255.
 
@@ -95,8 +132,7 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
       rule: the view rule.
       canvas: (height, width) of `whole`; None uses `rule.canvas_for`.
 
-    Raises:
-      ValueError: images have another shape or dtype, or the canvas does not hold a crop.
+    Raises ValueError if images have another shape or dtype, or the canvas does not hold a crop.
     """
     images = jnp.asarray(images)
     if images.ndim != 4 or images.shape[-1] != 3 or 0 in images.shape:

@@ -27,7 +27,7 @@ from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spr
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
-from driqa_jax.inference.functional import plain_config, predict
+from driqa_jax.inference.functional import loss_of, plain_config, predict
 from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
 from driqa_jax.models.driqa import build_model
@@ -235,8 +235,6 @@ class Scorer:
 
     def quality_loss(self) -> Callable[[jax.Array], jax.Array]:
         """`driqa_jax.losses.quality_loss` for this model and calibration: `loss(images)`, 1 - mean score / 100."""
-        from driqa_jax.inference.quality_loss import loss_of
-
         return loss_of(self.apply, self.calibration)
 
     @functools.cached_property

@@ -1,7 +1,7 @@
 """Apply a tile network to a large image: overlapping tiles, blended without visible seams."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,7 +35,9 @@ def through_tiles(image: np.ndarray, run: Callable[[np.ndarray], np.ndarray], ti
     window = (ramp[:, None] * ramp[None, :])[:, :, None]
     total = np.zeros(padded.shape, np.float32)
     weight = np.zeros((*padded.shape[:2], 1), np.float32)
-    for corners in _chunks(itertools.product(rows, columns), batch):
+    every = list(itertools.product(rows, columns))
+    for start in range(0, len(every), batch):
+        corners = every[start : start + batch]
         tiles = [padded[y : y + tile, x : x + tile] for y, x in corners]
         outputs = run(np.stack(tiles + tiles[-1:] * (batch - len(tiles))))
         for (y, x), part in zip(corners, np.asarray(outputs, np.float32), strict=False):
@@ -43,8 +45,3 @@ def through_tiles(image: np.ndarray, run: Callable[[np.ndarray], np.ndarray], ti
             weight[y : y + tile, x : x + tile] += window
     blended = np.clip(total / weight, 0.0, 1.0)[:height, :width]
     return np.rint(blended * 255).astype(np.uint8)
-
-
-def _chunks(items: Iterator, size: int) -> Iterator[list]:
-    while chunk := list(itertools.islice(items, size)):
-        yield chunk

@@ -31,7 +31,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """`quality_loss` needs the whole model, which losses must not import; it loads on first use."""
     if name == "quality_loss":
-        from driqa_jax.inference.quality_loss import quality_loss
+        from driqa_jax.inference.functional import quality_loss
 
         return quality_loss
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

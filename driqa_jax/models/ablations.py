@@ -125,8 +125,7 @@ DEFAULTS = {key: next(iter(choices)) for key, choices in SWITCHES.items()}
 def chosen(config: Mapping[str, Any]) -> dict[str, Any]:
     """The value of every switch in `config`; the default if the key is absent, as in older weights.
 
-    Raises:
-      ValueError: an unknown value; the message names the key and the choices.
+    Raises ValueError, which names the key and the choices, for an unknown value.
     """
     values = {key: config.get(key, default) for key, default in DEFAULTS.items()}
     for key, value in values.items():

@@ -11,14 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def _pads(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Padding before and after one axis, as in TensorFlow's 'SAME'."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
+def _pads(shape: tuple[int, ...], kernel: int, stride: int) -> list[tuple[int, int]]:
+    return lax.padtype_to_pads(shape[1:3], (kernel, kernel), (stride, stride), "SAME")
 
 
 def _pad(x: jax.Array, kernel: int, stride: int) -> jax.Array:
-    return jnp.pad(x, ((0, 0), _pads(x.shape[1], kernel, stride), _pads(x.shape[2], kernel, stride), (0, 0)))
+    return jnp.pad(x, ((0, 0), *_pads(x.shape, kernel, stride), (0, 0)))
 
 
 def _shifted_sum(padded: jax.Array, w: jax.Array, stride: int, height: int, width: int) -> jax.Array:
@@ -60,8 +58,8 @@ def _input_gradient(shape, w, stride, dy):
     """The shifted form with a flipped kernel, over `dy` dilated to the grid of the input."""
     kernel = w.shape[0]
     pads = []
-    for size, out in zip(shape[1:3], dy.shape[1:3], strict=True):
-        low = kernel - 1 - _pads(size, kernel, stride)[0]
+    for size, out, (before, _) in zip(shape[1:3], dy.shape[1:3], _pads(shape, kernel, stride), strict=True):
+        low = kernel - 1 - before
         spread = (out - 1) * stride + 1
         pads.append((low, size + kernel - 1 - low - spread, stride - 1))
     padded = lax.pad(dy, jnp.zeros((), dy.dtype), ((0, 0, 0), *pads, (0, 0, 0)))

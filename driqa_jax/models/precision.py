@@ -20,12 +20,10 @@ FLOAT32 = ("*/standardize_*", "*/mos_aux/*", "predictor/score/*", "predictor/wei
 def cast(params: dict[str, jax.Array], compute: str) -> dict[str, jax.Array]:
     """Flat parameters `{path: array}` in their compute dtype; gradients come back in float32.
 
-    Raises:
-      ValueError: `compute` is not a key of COMPUTE.
+    Raises ValueError if `compute` is not a key of COMPUTE.
     """
     if compute not in COMPUTE:
         raise ValueError(f"compute must be one of {', '.join(COMPUTE)}, got {compute!r}")
-
     kept = {path for path in params for pattern in FLOAT32 if fnmatch.fnmatchcase(path, pattern)}
     return {path: value.astype(jnp.float32 if path in kept else COMPUTE[compute]) for path, value in params.items()}
 

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from driqa_jax.checkpoints.load import LoadedModel, example_inputs, load
 from driqa_jax.checkpoints.weights import flatten, unflatten
-from driqa_jax.data.pipeline import evaluation_batches, pretrain_batches
+from driqa_jax.data.pipeline import Place, evaluation_batches, pretrain_batches
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.data.splits import select
 from driqa_jax.degradations import NAMES
@@ -116,9 +116,8 @@ def pretraining_params(config: ConfigDict, model: DRIQA, source: Source) -> dict
     if "standardize_statistics" not in params["degradation_encoder"]:
         return params
     data = config.data
-    photos = pretrain_batches(
-        source, config.pretrain.crop, config.batch_size, config.seed, halve=data.halve, threads=data.threads
-    )
+    place = Place(threads=data.threads)
+    photos = pretrain_batches(source, config.pretrain.crop, config.batch_size, config.seed, data.halve, place)
 
     @jax.jit
     def statistics(photo, index, number):

@@ -16,11 +16,11 @@ import ml_collections
 from rich.console import Console
 
 from driqa_jax.data.open import open_source
+from driqa_jax.data.pipeline import STEP, photographs
 from driqa_jax.data.splits import select
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.figures import save_figure
-from driqa_jax.evaluation.pristine import STEP, photographs
 from driqa_jax.evaluation.tables import Table, save_table, to_terminal
 from driqa_jax.inference.provenance import describe
 from driqa_jax.inference.scorer import load

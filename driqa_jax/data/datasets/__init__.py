@@ -4,10 +4,14 @@ To add a data set, add one file `NAME.py` that defines `LAYOUT`; the command lin
 find it by its name. Files that start with an underscore hold what the data sets share.
 """
 
+from __future__ import annotations
+
 import importlib
 import pkgutil
+from typing import TYPE_CHECKING
 
-from driqa_jax.data.datasets._layout import Layout
+if TYPE_CHECKING:  # the help of a command shows NAMES, and must not wait for numpy
+    from driqa_jax.data.datasets._layout import Layout
 
 NAMES = tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 

@@ -7,8 +7,7 @@ name in the CSV. Subsets: ss01, images of a camera archive; ss02, taken for the 
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, rated
-from driqa_jax.data.datasets._tables import csv_rows
+from driqa_jax.data.datasets._layout import Layout, Rating, csv_rows, rated
 
 TITLE = "BIQ2021"
 SPLITS = {"train": "Train (Images and MOS).csv", "test": "Test (Images and MOS).csv"}

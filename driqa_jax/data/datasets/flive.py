@@ -8,8 +8,7 @@ are read; patches have separate scores (`labels_patch.csv`).
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, rated
-from driqa_jax.data.datasets._tables import csv_rows
+from driqa_jax.data.datasets._layout import Layout, Rating, csv_rows, rated
 from driqa_jax.errors import DataError
 
 TITLE = "FLIVE"

@@ -8,8 +8,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
-from driqa_jax.data.datasets._tables import csv_rows
+from driqa_jax.data.datasets._layout import Layout, Rating, csv_rows, number, rated
 from driqa_jax.errors import DataError
 
 TITLE = "KADID-10k"

@@ -7,8 +7,7 @@ are the realigned ones (`dmos_realigned.mat`, not `dmos.mat`), and 24 of them li
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating
-from driqa_jax.data.datasets._tables import mat_vector
+from driqa_jax.data.datasets._layout import Layout, Rating, mat_vector
 
 TITLE = "LIVE release 2"
 FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading": 174}  # in the order of the rows

@@ -6,8 +6,7 @@ Traps: the first seven rows are the observers' training images, stored in a sepa
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating
-from driqa_jax.data.datasets._tables import mat_vector
+from driqa_jax.data.datasets._layout import Layout, Rating, mat_vector
 from driqa_jax.errors import DataError
 
 TITLE = "LIVE In the Wild"

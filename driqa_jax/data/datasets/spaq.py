@@ -3,8 +3,7 @@
 import pathlib
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, rated
-from driqa_jax.data.datasets._tables import xlsx_rows
+from driqa_jax.data.datasets._layout import Layout, Rating, rated, xlsx_rows
 
 TITLE = "SPAQ"
 SCORES = "Annotations/MOS and Image attribute scores.xlsx"

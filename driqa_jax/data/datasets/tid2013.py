@@ -8,8 +8,7 @@ import pathlib
 import re
 from collections.abc import Iterator
 
-from driqa_jax.data.datasets._layout import Layout, Rating, number, rated
-from driqa_jax.data.datasets._tables import word_lines
+from driqa_jax.data.datasets._layout import Layout, Rating, number, rated, word_lines
 from driqa_jax.errors import DataError
 
 TITLE = "TID2013"

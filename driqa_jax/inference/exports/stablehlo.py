@@ -23,7 +23,6 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 METADATA, PROGRAM = "metadata.json", "scorer.jax_export"
 # Canvas sides are multiples of this. Equal to `driqa_jax.data.views.STRIDE`, whose module needs Pillow.
 CELL = 32
-_NEEDS = "jax.export needs flatbuffers, a dependency of driqa_jax; pip install flatbuffers"
 
 Views = Mapping[str, np.ndarray]
 
@@ -55,8 +54,7 @@ class Program:
           probabilities of `metadata["degradations"]`; `severity` (B, T), 0 to 1; `patch_scores` and `patch_weights`
           (B, H / 32, W / 32), the quality map (MOS) and the patch weights, 0 outside the image.
 
-        Raises:
-          ValueError: an input is missing or has another shape or dtype; the message names it.
+        Raises ValueError, which names the input, if one is missing or has another shape or dtype.
         """
         self._check(views)
         outputs = self._call(*(views[name] for name in self.metadata["inputs"]))
@@ -99,8 +97,6 @@ def load(path: str | os.PathLike) -> Program:
         raise UserError(f"{path}: format {actual!r}, expected {FORMAT!r}; export the model again with this version")
     try:
         exported = jax.export.deserialize(bytearray(data))
-    except ImportError:
-        raise UserError(_NEEDS) from None
     except Exception as error:
         raise UserError(
             f"{path}: JAX {jax.__version__} cannot read the program, which JAX {metadata.get('jax')} wrote ({error})"
@@ -123,10 +119,6 @@ def save(path: str | os.PathLike, scorer: Any) -> None:
         for spec in inputs.values()
     ]
     exported = jax.export.export(program, platforms=PLATFORMS)(*arguments)
-    try:
-        data = exported.serialize()
-    except ImportError:
-        raise UserError(_NEEDS) from None
     metadata = {
         **scorer.metadata,
         "format": FORMAT,
@@ -139,7 +131,7 @@ def save(path: str | os.PathLike, scorer: Any) -> None:
     }
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in ((METADATA, json.dumps(metadata, indent=2).encode()), (PROGRAM, bytes(data))):
+        for name, content in ((METADATA, json.dumps(metadata, indent=2)), (PROGRAM, bytes(exported.serialize()))):
             archive.writestr(zipfile.ZipInfo(name), content)  # fixed date, so equal models give equal bytes
     write_bytes(path, buffer.getvalue())
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from driqa_jax import distributed, losses
 from driqa_jax.data.perturbed_pairs import FINEST
-from driqa_jax.data.pipeline import Batch, evaluation_batches, finetune_batches
+from driqa_jax.data.pipeline import Batch, Place, evaluation_batches, finetune_batches
 from driqa_jax.data.source import Source
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError, user_errors
@@ -48,9 +48,8 @@ def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
     require_scores(source)
     rule, canvas = view_rule(config, config.view.tiles), tuple(config.view.canvas)
     changes = {"shrink": config.view.shrink, "quality": quality, "twins": consistency.configured_twins(config)}
-    return finetune_batches(
-        source, rule, canvas, config.batch_size, config.seed, *place, config.data.threads, **changes
-    )
+    where = Place(*place, config.data.threads)
+    return finetune_batches(source, rule, canvas, config.batch_size, config.seed, place=where, **changes)
 
 
 def require_scores(source: Source) -> None:
@@ -138,8 +137,8 @@ def predict(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Callab
 
     def run(params, source):
         outputs = []
-        host, hosts, threads = jax.process_index(), jax.process_count(), config.data.threads
-        for batch in evaluation_batches(source, rule, tuple(config.view.canvas), size, 0, host, hosts, threads):
+        place = Place(0, jax.process_index(), jax.process_count(), config.data.threads)
+        for batch in evaluation_batches(source, rule, tuple(config.view.canvas), size, place):
             placed = distributed.place_batch(batch, mesh)
             outputs.append([*map(distributed.to_host, (forward(params, placed), placed["mos"], placed["real"]))])
         mos, label, real = map(np.concatenate, zip(*outputs, strict=True))

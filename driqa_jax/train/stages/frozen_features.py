@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from driqa_jax import distributed
 from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
-from driqa_jax.data.pipeline import Order, dataset_codes, evaluation_batches, labeled
+from driqa_jax.data.pipeline import Order, Place, dataset_codes, evaluation_batches, labeled
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import UserError, require_choice
 from driqa_jax.models.ablations import chosen
@@ -219,7 +219,7 @@ def _fill(config, look, params, kept: FeatureStore, source: Source, label: str) 
         for start in range(0, len(missing), CHUNK):
             part = Subset(source, missing[start : start + CHUNK], source.name)
             batches = []
-            for batch in evaluation_batches(part, rule, canvas, size, threads=config.data.threads):
+            for batch in evaluation_batches(part, rule, canvas, size, Place(threads=config.data.threads)):
                 real = int(batch["real"].sum())
                 arrays = look(placed_params, distributed.place_batch(batch, mesh))
                 batches.append({name: np.asarray(x)[:real] for name, x in arrays.items()})

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from driqa_jax import degradations, distributed, losses
-from driqa_jax.data.pipeline import Batch, pretrain_batches
+from driqa_jax.data.pipeline import Batch, Place, pretrain_batches
 from driqa_jax.data.source import Source
 from driqa_jax.errors import UserError, require_choice, user_errors
 from driqa_jax.models.driqa import DRIQA
@@ -20,9 +20,8 @@ from driqa_jax.train.step import Loss
 def batches(config: ConfigDict, source: Source, *place: int) -> Iterator[Batch]:
     """The endless stream of batches; `place`: start_step, process_index, process_count."""
     data = config.data
-    return pretrain_batches(
-        source, config.pretrain.crop, config.batch_size, config.seed, *place, data.threads, data.halve
-    )
+    where = Place(*place, data.threads)
+    return pretrain_batches(source, config.pretrain.crop, config.batch_size, config.seed, data.halve, where)
 
 
 def recipe(config: ConfigDict) -> degradations.Recipe | degradations.Mixture:

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from driqa_jax import degradations
-from driqa_jax.data.pipeline import pretrain_batches
+from driqa_jax.data.pipeline import Place, pretrain_batches
 from driqa_jax.evaluation.correlations import plcc, srcc
 from driqa_jax.models.driqa import DRIQA
 from driqa_jax.train import initialization
@@ -68,7 +68,7 @@ def pretraining(config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh) -> Ca
     def measure(params, source):
         params = jax.tree.map(np.asarray, params)
         data = config.data
-        stream = pretrain_batches(source, config.pretrain.crop, BATCH, 0, halve=data.halve, threads=data.threads)
+        stream = pretrain_batches(source, config.pretrain.crop, BATCH, 0, data.halve, Place(threads=data.threads))
         host, hosts = jax.process_index(), jax.process_count()
         rounds = -(-VALIDATION_BATCHES // hosts)
         # Steps beyond those of any run, so that validation draws other chains.
