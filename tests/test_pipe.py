@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import types
@@ -120,3 +121,13 @@ def test_invalid_standard_input_is_a_usage_error(photos, monkeypatch, capsys, wo
     assert cli.main(["score", *words]) == 2
     assert said in capsys.readouterr().err
     empty.close()
+
+
+def test_a_refused_pipe_that_stays_open_ends_with_one_line():
+    """The reader is then blocked in a read, which the end of the interpreter must not wait for."""
+    command = [sys.executable, "-m", "driqa_jax", "score", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write(b"a.png\0b.png\n")
+        process.stdin.flush()
+        assert process.wait(timeout=120) == 2
+        assert process.stderr.read().count(b"\n") == 1 and process.stdout.read() == b""

@@ -1,5 +1,6 @@
 """Image paths from the command line (files, folders, globs) or from a pipe, as streams."""
 
+import contextlib
 import glob
 import itertools
 import json
@@ -127,6 +128,9 @@ def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
     or if its first line holds NUL although `nul` is not set.
     """
     lines: queue.Queue = queue.Queue(_AHEAD)
+    # A second file object: at its end the interpreter takes the lock of `sys.stdin`, and aborts if a read holds it.
+    with contextlib.suppress(OSError):  # of files without a descriptor
+        file = open(file.fileno(), "rb", closefd=False)
 
     def read():
         # A daemon thread: a read can block forever and must not keep the process alive.
