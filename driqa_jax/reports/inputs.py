@@ -130,7 +130,7 @@ def read_list(file: IO[bytes], nul: bool = False) -> Iterator[Listed | Pause]:
     lines: queue.Queue = queue.Queue(_AHEAD)
     # A second file object: at its end the interpreter takes the lock of `sys.stdin`, and aborts if a read holds it.
     with contextlib.suppress(OSError):  # of files without a descriptor
-        file = open(file.fileno(), "rb", closefd=False)
+        file = open(file.fileno(), "rb", closefd=False)  # noqa: SIM115
 
     def read():
         # A daemon thread: a read can block forever and must not keep the process alive.
