@@ -123,6 +123,12 @@ def test_invalid_standard_input_is_a_usage_error(photos, monkeypatch, capsys, wo
     empty.close()
 
 
+def test_a_closed_standard_input_is_a_usage_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["score", "-"]) == 2
+    assert capsys.readouterr().err == "driqa score: standard input is closed\n"
+
+
 def test_a_refused_pipe_that_stays_open_ends_with_one_line():
     """The reader is then blocked in a read, which the end of the interpreter must not wait for."""
     command = [sys.executable, "-m", "driqa_jax", "score", "-"]
