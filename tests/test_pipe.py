@@ -1,5 +1,6 @@
 """`driqa score -`: a list through a pipe, each row as soon as its picture is scored."""
 
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from fake_model import fake_scorer, picture
 from PIL import Image
 
 from driqa_jax.cli import main as cli
+from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.stream import PAUSE
 from driqa_jax.reports.inputs import read_list
 
@@ -112,6 +114,11 @@ def test_a_list_pauses_only_without_input():
                 found.append(item.path)
         os.close(writing)
         assert found == ["a", "b"] and all(item is PAUSE for item in items)
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_of_its_line():
+    first, second = [item for item in read_list(io.BytesIO(b'{"a":' + b"[" * 200_000 + b"\nb\n")) if item is not PAUSE]
+    assert isinstance(first.source, UnreadableImage) and second.path == "b"
 
 
 @pytest.mark.parametrize("words, said", [(["-", "x.png"], "only path"), (["-"], "no path")])
