@@ -289,7 +289,9 @@ def _other_scores(args: argparse.Namespace, part) -> dict[str, np.ndarray]:
     scores, name = {}, pathlib.Path(args.data).stem
     for sign, paths in ((1, args.scores), (-1, args.scores_lower)):
         for path in map(pathlib.Path, paths):
-            stem = path.stem.replace("{set}", "").strip("_-. ") or path.parent.name
+            stem = path.stem
+            if "{set}" in stem:
+                stem = stem.replace("{set}", "").strip("_-. ") or path.parent.name or stem
             if stem in scores:
                 raise UserError(f"{path}: another file of scores has the name {stem}; rename one of them")
             file = pathlib.Path(str(path).replace("{set}", name))

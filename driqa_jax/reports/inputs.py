@@ -178,7 +178,7 @@ def _listed(line: bytes) -> Listed:
         return Listed(path, path)
     try:
         others = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Listed(path, UnreadableImage(path, f"neither a path nor JSON ({error})"), json=True)
     name = others.pop("path", None)
     if not isinstance(name, str) or not name:
