@@ -213,6 +213,12 @@ def test_reasons_compare_with_the_best_and_the_best_with_the_others():
     assert rows["burnt"].reasons == ("highlights lost", "overexposed")
     assert rows["burnt"].rank == 2
     assert rows["best"].reasons[:3] == ("sharper", "less noise", "highlights kept")
+def test_a_margin_of_zero_rejects_neither_the_best_nor_a_single_photo():
+    rule = Rule(margin=0)
+    assert [row.choice for row in choose([photo("a", 55)], None, rule)] == ["keep"]
+    assert [row.choice for row in choose([photo("a", 55), photo("b", 50)], 1, rule)] == ["keep", "reject"]
+
+
 
 
 def test_exposure_findings_outweigh_a_slightly_higher_score():
