@@ -15,7 +15,7 @@ from tiny_scorer import tiny_scorer
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data import bursts
-from driqa_jax.data.decode import decode
+from driqa_jax.data.decode import decode, register_heif
 from driqa_jax.data.photo_facts import Facts, measure
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference import scorer as scorer_module
@@ -126,6 +126,14 @@ def test_time_camera_and_pixels_are_measured(tmp_path):
         facts.camera,
         facts.sharpness,
     ]
+
+
+@pytest.mark.skipif(not register_heif(), reason="the extra heif is not installed")
+def test_the_first_heic_of_a_process_has_a_time(tmp_path, monkeypatch):
+    path = save(scene(1), tmp_path / "a.heic", "2024:05:06 07:08:09")
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    facts = measure(path)
+    assert facts.taken is not None and facts.camera == "Maker Model 7"
 
 
 @pytest.mark.parametrize("time", ["0000:00:00 00:00:00", "yesterday", "    :  :     :  :  "])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from driqa_jax.errors import UserError
+from driqa_jax.data.decode import register_heif
 from driqa_jax.reports import xmp
 from driqa_jax.reports.sidecars import embedded_rating, sidecars_of
 from driqa_jax.reports.xmp_packet import escaped, parse
@@ -277,6 +278,12 @@ def test_exiftool_reads_what_we_wrote_and_keeps_it(tmp_path, before):
         assert found[key] == earlier[key], key
 
     # a person changes the rating with exiftool, which rewrites the file in its own form
+    if register_heif():
+        image.resize((64, 64)).save(tmp_path / "a.heic", xmp=LIGHTROOM)
+        assert embedded_rating(tmp_path / "a.heic") == 4
+    (tmp_path / "a.cr3").write_bytes(bytes(5000) + LIGHTROOM + bytes(900))
+    (tmp_path / "b.raf").write_bytes(bytes(5000))
+    assert [embedded_rating(tmp_path / name) for name in ("a.cr3", "b.raf", "c.nef")] == [4, None, None]
     subprocess.run(["exiftool", "-q", "-overwrite_original", "-XMP-xmp:Rating=4", str(path)], check=True)
     outcome = xmp.rate(path, 3, ["noise"])
     assert outcome.refused
