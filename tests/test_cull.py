@@ -364,6 +364,15 @@ def test_rejects_are_rated_in_sidecars_unless_a_person_rated_them(folder, tmp_pa
     assert "rating 4 -> -1" in capsys.readouterr().err
     assert cli.main([*command, "--xmp", "darktable"]) == 1  # broken.jpg fails
     assert f"{rated}: the rating 4 is kept" in capsys.readouterr().err
+def test_a_raw_photo_and_its_jpeg_are_one_photo_even_by_name(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer_module, "load", lambda model, **options: tiny_scorer())
+    moved(4).save(folder / "d.jpg")
+    (folder / "d.CR2").write_bytes(b"raw")
+    assert cli.main(["cull", str(folder / "d.CR2"), str(folder / "d.jpg"), "-o", str(tmp_path / "out")]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "choices.csv").read_text().splitlines())
+    assert row["path"] == str(folder / "d.jpg")
+
+
     with open(tmp_path / "out" / "choices.csv", newline="") as file:
         rejected = [row["path"] for row in csv.DictReader(file) if row["choice"] == "reject"]
     assert len(rejected) > 2
