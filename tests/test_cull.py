@@ -213,6 +213,12 @@ def test_a_single_photo_is_kept_unless_its_score_is_very_low():
     assert (row.choice, row.reasons) == ("reject", ("very low score",))
 
 
+def test_a_margin_of_zero_rejects_neither_the_best_nor_a_single_photo():
+    rule = Rule(margin=0)
+    assert [row.choice for row in choose([photo("a", 55)], None, rule)] == ["keep"]
+    assert [row.choice for row in choose([photo("a", 55), photo("b", 50)], 1, rule)] == ["keep", "reject"]
+
+
 def test_reasons_compare_with_the_best_and_the_best_with_the_others():
     best, soft = photo("best", 80), photo("soft", 60, lens_blur=0.6, white_noise=0.5)
     burnt = photo("burnt", 78, highlights=0.2, gray=180, brighten=0.1)
@@ -221,12 +227,6 @@ def test_reasons_compare_with_the_best_and_the_best_with_the_others():
     assert rows["burnt"].reasons == ("highlights lost", "overexposed")
     assert rows["burnt"].rank == 2
     assert rows["best"].reasons[:3] == ("sharper", "less noise", "highlights kept")
-def test_a_margin_of_zero_rejects_neither_the_best_nor_a_single_photo():
-    rule = Rule(margin=0)
-    assert [row.choice for row in choose([photo("a", 55)], None, rule)] == ["keep"]
-    assert [row.choice for row in choose([photo("a", 55), photo("b", 50)], 1, rule)] == ["keep", "reject"]
-
-
 
 
 def test_exposure_findings_outweigh_a_slightly_higher_score():
@@ -281,6 +281,16 @@ def test_a_resumed_run_refuses_other_photos(folder, tmp_path):
     moved(9).save(folder / "a0.png")
     with pytest.raises(UserError, match="the input has changed"):
         cull(folder, tmp_path / "out", FakeScorer(), resume=True)
+
+
+def test_photos_may_be_added_at_the_end_of_a_resumed_run(folder, tmp_path):
+    out, again = tmp_path / "out", FakeScorer()
+    cull(folder, out, FakeScorer())
+    moved(3, 5).save(folder / "d.png")  # makes a group with c.png
+    moved(1, 5).save(folder / "e.png")
+    rows, _ = cull(folder, out, again, resume=True)
+    assert [pathlib.Path(path).name for path in again.scored] == ["d.png", "e.png"]
+    assert [len(group) for group in rows] == [3, 2, 2] and all(row.reasons for group in rows for row in group)
 
 
 def test_a_photo_that_vanishes_keeps_its_score(folder, tmp_path):
@@ -354,6 +364,15 @@ def test_the_command_writes_everything_and_changes_no_photo(folder, tmp_path, mo
         cli.main(["cull", str(folder), "-o", str(out), "--keep", "0"])
 
 
+def test_a_raw_photo_and_its_jpeg_are_one_photo_even_by_name(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer_module, "load", lambda model, **options: tiny_scorer())
+    moved(4).save(folder / "d.jpg")
+    (folder / "d.CR2").write_bytes(b"raw")
+    assert cli.main(["cull", str(folder / "d.CR2"), str(folder / "d.jpg"), "-o", str(tmp_path / "out")]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "choices.csv").read_text().splitlines())
+    assert row["path"] == str(folder / "d.jpg")
+
+
 def test_rejects_are_rated_in_sidecars_unless_a_person_rated_them(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(scorer_module, "load", lambda model, **options: tiny_scorer())
     command = ["cull", str(folder), "-o", str(tmp_path / "out"), "--resume", "--reject-below", "100"]
@@ -364,15 +383,6 @@ def test_rejects_are_rated_in_sidecars_unless_a_person_rated_them(folder, tmp_pa
     assert "rating 4 -> -1" in capsys.readouterr().err
     assert cli.main([*command, "--xmp", "darktable"]) == 1  # broken.jpg fails
     assert f"{rated}: the rating 4 is kept" in capsys.readouterr().err
-def test_a_raw_photo_and_its_jpeg_are_one_photo_even_by_name(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(scorer_module, "load", lambda model, **options: tiny_scorer())
-    moved(4).save(folder / "d.jpg")
-    (folder / "d.CR2").write_bytes(b"raw")
-    assert cli.main(["cull", str(folder / "d.CR2"), str(folder / "d.jpg"), "-o", str(tmp_path / "out")]) == 0
-    (row,) = csv.DictReader((tmp_path / "out" / "choices.csv").read_text().splitlines())
-    assert row["path"] == str(folder / "d.jpg")
-
-
     with open(tmp_path / "out" / "choices.csv", newline="") as file:
         rejected = [row["path"] for row in csv.DictReader(file) if row["choice"] == "reject"]
     assert len(rejected) > 2

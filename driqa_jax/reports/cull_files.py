@@ -61,6 +61,7 @@ def write_findings(
 
     A photo that cannot be read any more has an error.
     """
+    resume = resume and _kept_fit(folder, photos, provenance)
     with ScoreFile(folder / FINDINGS, provenance, resume) as file:
         by_path = {photo.path: photo for photo in photos}
         rest = [image.path for image in file.rest(Listed(photo.path, photo.path) for photo in photos)]
@@ -71,6 +72,12 @@ def write_findings(
                 result, others = Result(path, by_path[path].score), {"findings": _plain(found)}
             file.write(result, others)
             tell(result, file.rows)
+
+
+def _kept_fit(folder: pathlib.Path, photos: Sequence[Photo], provenance: Mapping[str, Any]) -> bool:
+    """Whether the kept findings are those of the first photos. Photos that were added since may change the groups."""
+    with ScoreFile(folder / FINDINGS, provenance, resume=True) as file:
+        return [row.path for row in file.kept_rows()] == [photo.path for photo in photos[: file.kept]]
 
 
 def read_scores(folder: pathlib.Path) -> tuple[list[Photo], list[Choice]]:
