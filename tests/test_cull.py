@@ -283,6 +283,14 @@ def test_a_resumed_run_refuses_other_photos(folder, tmp_path):
         cull(folder, tmp_path / "out", FakeScorer(), resume=True)
 
 
+def test_scores_of_another_command_are_not_resumed(folder, tmp_path):
+    cull(folder, tmp_path, FakeScorer())
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text(re.sub(r', "facts": {.*?}', "", scores.read_text()))
+    with pytest.raises(UserError, match=r"scores.jsonl: was not written by this command; start without --resume"):
+        cull(folder, tmp_path, FakeScorer(), resume=True)
+
+
 def test_photos_may_be_added_at_the_end_of_a_resumed_run(folder, tmp_path):
     out, again = tmp_path / "out", FakeScorer()
     cull(folder, out, FakeScorer())

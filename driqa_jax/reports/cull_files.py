@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from driqa_jax.data.photo_facts import Facts, measure
-from driqa_jax.errors import UnreadableImage, reason
+from driqa_jax.errors import UnreadableImage, UserError, reason
 from driqa_jax.inference.scorer import Result
 from driqa_jax.inference.stream import views_in_order
 from driqa_jax.io import to_csv, write_bytes, write_text
@@ -81,13 +81,19 @@ def _kept_fit(folder: pathlib.Path, photos: Sequence[Photo], provenance: Mapping
 
 
 def read_scores(folder: pathlib.Path) -> tuple[list[Photo], list[Choice]]:
-    """The photos that have a score, and the rows of those that failed."""
+    """The photos that have a score, and the rows of those that failed.
+
+    Raises UserError if a row has no facts of this format.
+    """
     photos, failed = [], []
     for row in _rows(folder / SCORES):
-        if row["error"] is None:
-            photos.append(Photo(row["path"], row["score"], Facts.from_dict(row["facts"])))
-        else:
+        if row["error"] is not None:
             failed.append(Choice(row["path"], None, None, None, "", error=row["error"]))
+            continue
+        try:
+            photos.append(Photo(row["path"], row["score"], Facts.from_dict(row["facts"])))
+        except (KeyError, TypeError, ValueError):  # of `driqa score -o`, or of another version
+            raise UserError(f"{folder / SCORES}: was not written by this command; start without --resume") from None
     return photos, failed
 
 
