@@ -79,6 +79,7 @@ def test_options_of_several_sets_are_checked_before_the_first_image(sets, monkey
         (["--split", "all", "--split", "all", "--split", "all"], "--split: given 3 times for 2 --data"),
         (["--split", "all", "--scores", sets / "none_{set}.csv"], "none_one.csv"),
         (["--split", "all", "--data", sets / "three.csv"], "three.csv"),
+        (["--data", "more/two.csv", "--scores", sets / "rival_{set}.csv"], "{set} is the same name for several"),
     ):
         code, _, err = driqa("evaluate", *data, *words, capsys=capsys)
         assert code == 2 and said in err.splitlines()[-1]
