@@ -128,6 +128,12 @@ def test_time_camera_and_pixels_are_measured(tmp_path):
     ]
 
 
+def test_time_and_camera_of_a_photo_above_pillows_own_limit_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    facts = measure(save(scene(1), tmp_path / "a.jpg", "2024:05:06 07:08:09"))
+    assert facts.camera == "Maker Model 7" and facts.taken
+
+
 @pytest.mark.parametrize("time", ["0000:00:00 00:00:00", "yesterday", "    :  :     :  :  "])
 def test_a_wrong_time_counts_as_none(tmp_path, time):
     facts = measure(save(scene(1), tmp_path / "a.jpg", time))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from driqa_jax.data import raw
-from driqa_jax.data.decode import EXTENSIONS, FORMATS
+from driqa_jax.data.decode import EXTENSIONS, FORMATS, MAX_PIXELS, pillow_limit
 from driqa_jax.errors import UserError, reason
 from driqa_jax.reports.meaning import Meaning
 from driqa_jax.reports.xmp import Outcome, fields_of, rate, sidecar_path
@@ -122,7 +122,7 @@ def _by_stem(folder: str) -> dict[str, tuple[str, ...]]:
 def embedded_rating(image: str | os.PathLike) -> int | None:
     """The rating inside an image file (XMP, else EXIF), read from its header; None if there is none to be found."""
     try:
-        with Image.open(image, formats=FORMATS) as opened:
+        with pillow_limit.set_to(MAX_PIXELS), Image.open(image, formats=FORMATS) as opened:
             packet = opened.info.get("xmp") or opened.info.get("XML:com.adobe.xmp")  # the latter in PNG, as text
             packet = packet.encode() if isinstance(packet, str) else packet
             rating = fields_of(packet.rstrip(b"\0")).rating if isinstance(packet, bytes) else None
