@@ -208,7 +208,7 @@ def test_other_scores_are_found_by_id_or_by_the_last_part_of_the_path(tmp_path):
     [
         ("image,score\na.png,nan\n", 2, "the score of 'a.png' is nan"),
         ("image,score\na.png,\n", 2, "the score '' of 'a.png' is not a number"),
-        ("image,score\na.png,1\nz/a.png,2\n", 3, "'z/a.png' stands on line 2 already"),
+        ("image,score\na.png,1\nz/a.png,2\n", 3, "'z/a.png' is already on line 2"),
         ("image,score\na.png,1\n", None, "has no score of 'b.png'"),
         ("", 1, "is empty"),
     ],
