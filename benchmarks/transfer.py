@@ -110,9 +110,9 @@ def _reduced(path) -> np.ndarray:
 
 
 def _means(rows):
-    columns = zip(*(row[2:] for row in rows), strict=True)
+    columns = [[each.value for each in column] for column in zip(*(row[2:] for row in rows), strict=True)]
     return [
         "mean",
         sum(row[1] for row in rows),
-        *(Estimate(float(np.mean([e.value for e in each]))) for each in columns),
+        *(Estimate(None if None in values else float(np.mean(values))) for values in columns),
     ]

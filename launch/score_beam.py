@@ -11,9 +11,9 @@ of the images that failed, and scores.meta.json with versions and settings. Each
 
 Flags not listed below are Beam's own. Tested here: one process, and several (`multi_processing`), on one machine.
 Beam spawns these processes; it does not fork, which JAX would not survive. One process already uses every core.
-Without --runner, Beam's FnApiRunner in Python is taken; its DirectRunner would fetch another runner from the network.
+Without --runner, Beam's FnApiRunner in Python runs; its DirectRunner would fetch another runner from the network.
 
-Not tested here, after Beam's documentation:
+Not tested here; these lines follow Beam's documentation:
 
   Dataflow   pip install 'apache-beam[gcp]'; a container image made FROM apache/beam_python3.11_sdk with this package
              installed, then: launch/score_beam.py --input 'gs://BUCKET/photos/**.jpg' --output gs://BUCKET/scores.csv
@@ -23,8 +23,8 @@ Not tested here, after Beam's documentation:
   Spark      --runner=SparkRunner --spark_master_url=spark://HOST:7077 --environment_type=DOCKER
              --environment_config=IMAGE
 
-On a cluster input and output lie on a shared file system (gs://, s3://, hdfs://), and so does --model unless it is a
-bundled name: it is a path that every worker can read.
+On a cluster, input and output must be on a shared file system (gs://, s3://, hdfs://), and so must --model unless it is
+a bundled name, because every worker reads it.
 
 exit codes: 0 all scored, 1 some failed, 2 nothing ran
 """
@@ -53,7 +53,7 @@ def parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         help="files; * within a folder, ** across; repeatable",
     )
     parser.add_argument(
-        "--paths-from", action="append", default=[], metavar="FILE", help="a text file, a path a line; repeatable"
+        "--paths-from", action="append", default=[], metavar="FILE", help="a text file, one path per line; repeatable"
     )
     parser.add_argument("--output", "-o", required=True, metavar="F.csv|F.jsonl", help="shards are named after it")
     parser.add_argument(
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
         raise UserError("nothing to score; give --input PATTERN or --paths-from FILE")
     for pattern in (*args.input, *args.paths_from):
         check_pattern(pattern)
-    about = load(args.model, **loading(args))  # a wrong model is told before any worker starts
+    about = load(args.model, **loading(args))  # so that a wrong model fails before any worker starts
     options = PipelineOptions(beams)
     runner = options.view_as(StandardOptions).runner
     local = runner is None or runner.lower() in ("direct", "directrunner")

@@ -56,6 +56,13 @@ def test_several_sets_give_one_table(sets, capsys):
     assert float(rival["mean"]) == pytest.approx((float(rival["one"]) + float(rival["two"])) / 2)
 
 
+def test_scores_have_the_name_of_their_file(sets, capsys):
+    (sets / "rival_one.csv").rename(sets / "rival_.csv")
+    words = ["evaluate", "--data", sets / "one/one.csv", "--split", "all", "--model", "none", "--bootstrap", "0"]
+    code, out, _ = driqa(*words, "--scores", sets / "rival_.csv", capsys=capsys)
+    assert code == 0 and "rival_" in out
+
+
 def test_a_set_that_cannot_be_scored_does_not_stop_the_others(sets, capsys):
     for path in (sets / "one").glob("*.png"):
         path.write_bytes(b"broken")
@@ -72,6 +79,7 @@ def test_options_of_several_sets_are_checked_before_the_first_image(sets, monkey
         (["--split", "all", "--split", "all", "--split", "all"], "--split: given 3 times for 2 --data"),
         (["--split", "all", "--scores", sets / "none_{set}.csv"], "none_one.csv"),
         (["--split", "all", "--data", sets / "three.csv"], "three.csv"),
+        (["--data", "more/two.csv", "--scores", sets / "rival_{set}.csv"], "{set} is the same name for several"),
     ):
         code, _, err = driqa("evaluate", *data, *words, capsys=capsys)
         assert code == 2 and said in err.splitlines()[-1]

@@ -15,7 +15,7 @@ from tiny_scorer import tiny_scorer
 
 from driqa_jax.cli import main as cli
 from driqa_jax.data import bursts
-from driqa_jax.data.decode import decode
+from driqa_jax.data.decode import decode, register_heif
 from driqa_jax.data.photo_facts import Facts, measure
 from driqa_jax.errors import UnreadableImage, UserError
 from driqa_jax.inference import scorer as scorer_module
@@ -134,6 +134,14 @@ def test_time_and_camera_of_a_photo_above_pillows_own_limit_are_read(tmp_path, m
     assert facts.camera == "Maker Model 7" and facts.taken
 
 
+@pytest.mark.skipif(not register_heif(), reason="the extra heif is not installed")
+def test_the_first_heic_of_a_process_has_a_time(tmp_path, monkeypatch):
+    path = save(scene(1), tmp_path / "a.heic", "2024:05:06 07:08:09")
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    facts = measure(path)
+    assert facts.taken is not None and facts.camera == "Maker Model 7"
+
+
 @pytest.mark.parametrize("time", ["0000:00:00 00:00:00", "yesterday", "    :  :     :  :  "])
 def test_a_wrong_time_counts_as_none(tmp_path, time):
     facts = measure(save(scene(1), tmp_path / "a.jpg", time))
@@ -211,6 +219,12 @@ def test_a_single_photo_is_kept_unless_its_score_is_very_low():
     assert (row.choice, row.reasons) == ("reject", ("very low score",))
 
 
+def test_a_margin_of_zero_rejects_neither_the_best_nor_a_single_photo():
+    rule = Rule(margin=0)
+    assert [row.choice for row in choose([photo("a", 55)], None, rule)] == ["keep"]
+    assert [row.choice for row in choose([photo("a", 55), photo("b", 50)], 1, rule)] == ["keep", "reject"]
+
+
 def test_reasons_compare_with_the_best_and_the_best_with_the_others():
     best, soft = photo("best", 80), photo("soft", 60, lens_blur=0.6, white_noise=0.5)
     burnt = photo("burnt", 78, highlights=0.2, gray=180, brighten=0.1)
@@ -273,6 +287,24 @@ def test_a_resumed_run_refuses_other_photos(folder, tmp_path):
     moved(9).save(folder / "a0.png")
     with pytest.raises(UserError, match="the input has changed"):
         cull(folder, tmp_path / "out", FakeScorer(), resume=True)
+
+
+def test_scores_of_another_command_are_not_resumed(folder, tmp_path):
+    cull(folder, tmp_path, FakeScorer())
+    scores = tmp_path / "scores.jsonl"
+    scores.write_text(re.sub(r', "facts": {.*?}', "", scores.read_text()))
+    with pytest.raises(UserError, match=r"scores.jsonl: was not written by this command; start without --resume"):
+        cull(folder, tmp_path, FakeScorer(), resume=True)
+
+
+def test_photos_may_be_added_at_the_end_of_a_resumed_run(folder, tmp_path):
+    out, again = tmp_path / "out", FakeScorer()
+    cull(folder, out, FakeScorer())
+    moved(3, 5).save(folder / "d.png")  # makes a group with c.png
+    moved(1, 5).save(folder / "e.png")
+    rows, _ = cull(folder, out, again, resume=True)
+    assert [pathlib.Path(path).name for path in again.scored] == ["d.png", "e.png"]
+    assert [len(group) for group in rows] == [3, 2, 2] and all(row.reasons for group in rows for row in group)
 
 
 def test_a_photo_that_vanishes_keeps_its_score(folder, tmp_path):
@@ -344,6 +376,15 @@ def test_the_command_writes_everything_and_changes_no_photo(folder, tmp_path, mo
     assert cli.main(["cull", str(folder), "-o", str(folder / "c.png")]) == 2
     with pytest.raises(SystemExit):
         cli.main(["cull", str(folder), "-o", str(out), "--keep", "0"])
+
+
+def test_a_raw_photo_and_its_jpeg_are_one_photo_even_by_name(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer_module, "load", lambda model, **options: tiny_scorer())
+    moved(4).save(folder / "d.jpg")
+    (folder / "d.CR2").write_bytes(b"raw")
+    assert cli.main(["cull", str(folder / "d.CR2"), str(folder / "d.jpg"), "-o", str(tmp_path / "out")]) == 0
+    (row,) = csv.DictReader((tmp_path / "out" / "choices.csv").read_text().splitlines())
+    assert row["path"] == str(folder / "d.jpg")
 
 
 def test_rejects_are_rated_in_sidecars_unless_a_person_rated_them(folder, tmp_path, monkeypatch, capsys):

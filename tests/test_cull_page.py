@@ -94,6 +94,17 @@ def test_images_get_smaller_as_they_get_more():
     assert 160 <= cull_page._side(10_000) < 180 and cull_page._side(10**6) == 160
 
 
+def test_few_shots_of_a_time_lapse_are_compared(tmp_path, monkeypatch):
+    """Each compared shot needs a megabyte or more."""
+    rows = [Choice(str(tmp_path / f"{number}.png"), 1, number + 1, 90.0, "") for number in range(60)]
+    for row in rows:
+        scene(1, 64).save(row.path)
+    compared = []
+    monkeypatch.setattr(cull_page, "differing_region", lambda shots, share: compared.append(len(shots)) or (0, 0, 1, 1))
+    write_cull_page(tmp_path / "p.html", [rows], [], PROVENANCE, 1e6)
+    assert compared == [40] and len(Page(tmp_path / "p.html").every("img")) == 2 * 60
+
+
 def test_a_page_of_no_group_is_written(tmp_path):
     write_cull_page(tmp_path / "p.html", [], [], PROVENANCE, 1e6)
     assert data_of(tmp_path / "p.html")["rows"] == []

@@ -1,5 +1,6 @@
 """`driqa score -`: a list through a pipe, each row as soon as its picture is scored."""
 
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from fake_model import fake_scorer, picture
 from PIL import Image
 
 from driqa_jax.cli import main as cli
+from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.stream import PAUSE
 from driqa_jax.reports.inputs import read_list
 
@@ -114,6 +116,11 @@ def test_a_list_pauses_only_without_input():
         assert found == ["a", "b"] and all(item is PAUSE for item in items)
 
 
+def test_json_that_is_nested_too_deeply_is_an_error_of_its_line():
+    first, second = [item for item in read_list(io.BytesIO(b'{"a":' + b"[" * 200_000 + b"\nb\n")) if item is not PAUSE]
+    assert isinstance(first.source, UnreadableImage) and second.path == "b"
+
+
 @pytest.mark.parametrize("words, said", [(["-", "x.png"], "only path"), (["-"], "no path")])
 def test_invalid_standard_input_is_a_usage_error(photos, monkeypatch, capsys, words, said):
     empty = open(os.devnull, "rb")  # noqa: SIM115
@@ -121,6 +128,12 @@ def test_invalid_standard_input_is_a_usage_error(photos, monkeypatch, capsys, wo
     assert cli.main(["score", *words]) == 2
     assert said in capsys.readouterr().err
     empty.close()
+
+
+def test_a_closed_standard_input_is_a_usage_error(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["score", "-"]) == 2
+    assert capsys.readouterr().err == "driqa score: standard input is closed\n"
 
 
 def test_a_refused_pipe_that_stays_open_ends_with_one_line():

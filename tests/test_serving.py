@@ -1,6 +1,7 @@
 """The server scores what `driqa score` scores, refuses what is too much, and goes on."""
 
 import base64
+import gc
 import http.client
 import io
 import json
@@ -20,6 +21,7 @@ pytest.importorskip("prometheus_client", reason="needs the extra serve")
 
 from fake_model import pictures  # noqa: E402
 from PIL import Image  # noqa: E402
+from python_multipart import FormParser  # noqa: E402
 from running_server import encoded, form, running, small_scorer, within  # noqa: E402
 from starlette.exceptions import HTTPException  # noqa: E402
 
@@ -435,3 +437,17 @@ def test_forms_are_parsed_with_any_bytes_in_the_files():
     assert len(long) == 255 and long.endswith("…")
     with pytest.raises(HTTPException, match="413"):
         uploads_in(form([("a", b"x")] * 3), MULTIPART, 2)
+    with pytest.raises(HTTPException, match="400: the form is damaged"):
+        uploads_in(form([("a", b"x")]), "multipart/form-data; boundary=" + "X" * 300, 2)
+
+
+def test_the_images_of_a_form_leave_memory_with_the_request():
+    gc.collect()
+    gc.disable()
+    try:
+        uploads_in(form([("a", b"x")]), MULTIPART, 1)
+        with pytest.raises(HTTPException):
+            uploads_in(form([("a", b"x")] * 2), MULTIPART, 1)
+        assert not [one for one in gc.get_objects() if isinstance(one, FormParser)]
+    finally:
+        gc.enable()

@@ -3,12 +3,14 @@
 import json
 import shutil
 import subprocess
+import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
+from driqa_jax.data.decode import register_heif
 from driqa_jax.errors import UserError
 from driqa_jax.reports import xmp
 from driqa_jax.reports.sidecars import embedded_rating, sidecars_of
@@ -172,6 +174,10 @@ def test_forms_of_a_rating_element_an_empty_list_and_another_prefix(tmp_path):
         (b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><a/>', "document type"),
         (b"<a>" * 200 + b"</a>" * 200, "100 elements deep"),
         (DARKTABLE.replace(b'xmp:Rating="1"', b'lr:hierarchicalSubject="x"'), "in an attribute"),
+        (
+            LIGHTROOM.replace(b"<rdf:Bag><rdf:li>Alice</rdf:li><rdf:li>noise</rdf:li></rdf:Bag>", b"Alice"),
+            "than a list",
+        ),
     ],
 )
 def test_what_is_no_sidecar_is_refused_and_kept(tmp_path, data, problem):
@@ -193,10 +199,34 @@ def test_ratings_out_of_range_are_refused(tmp_path):
             xmp.rate(tmp_path / "p.xmp", rating)
 
 
+def test_a_person_may_edit_the_sidecar_while_the_image_is_explained(tmp_path):
+    path = tmp_path / "p.jpg.xmp"
+
+    def findings():
+        path.write_bytes(LIGHTROOM)  # rated 4
+        return ["noise"]
+
+    outcome = xmp.rate(path, 2, findings, made_from="m 50.00")
+    assert outcome.refused and xmp.read_sidecar(path).rating == 4 and "Alice" in xmp.read_sidecar(path).subject
+
+
+def test_permissions_stay_and_a_read_only_sidecar_is_refused(tmp_path):
+    path = tmp_path / "p.xmp"
+    path.write_bytes(LIGHTROOM)
+    path.chmod(0o660)
+    assert xmp.rate(path, 5).changed and path.stat().st_mode & 0o777 == 0o660
+    path.chmod(0o440)
+    with pytest.raises(UserError, match="p.xmp: is read-only"):
+        xmp.rate(path, 3)
+    assert xmp.read_sidecar(path).rating == 5
+
+
 @given(st.text())
+@example("no\xa0break, \u5bb6\u3000\u65cf, \U0001f468\u200d\U0001f469")
 def test_any_text_survives_in_every_position(text):
     data = xmp.edited(DARKTABLE, {xmp._MADE_FROM: text}, [text], "x")
-    expected = "".join(character for character in text if character.isprintable())
+    forbidden = {"Cc", "Cs"}
+    expected = "".join(c for c in text if unicodedata.category(c) not in forbidden and c not in "\ufffe\uffff")
     assert parse(data, "x") is not None
     fields = xmp.fields_of(data)
     assert fields.made_from == expected
@@ -249,6 +279,12 @@ def test_a_rating_inside_the_image_counts(tmp_path, monkeypatch):
     image.save(tmp_path / "c.jpg")
     (tmp_path / "d.jpg").write_bytes(b"no image")
     assert [embedded_rating(tmp_path / f"{name}.jpg") for name in "abcd"] == [4, 3, None, None]
+    if register_heif():
+        image.resize((64, 64)).save(tmp_path / "a.heic", xmp=LIGHTROOM)
+        assert embedded_rating(tmp_path / "a.heic") == 4
+    (tmp_path / "a.cr3").write_bytes(bytes(5000) + LIGHTROOM + bytes(900))
+    (tmp_path / "b.raf").write_bytes(bytes(5000))
+    assert [embedded_rating(tmp_path / name) for name in ("a.cr3", "b.raf", "c.nef")] == [4, None, None]
     outcome = xmp.rate(tmp_path / "a.xmp", 2, ["noise"], embedded=4)
     assert outcome.refused and xmp.read_sidecar(tmp_path / "a.xmp").rating is None
 

@@ -64,13 +64,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Cull; returns 0, or 1 if a photo or a sidecar failed."""
-    from driqa_jax.reports.inputs import list_pictures
+    from driqa_jax.reports.inputs import list_pictures, without_pairs
 
     if not args.xmp and (args.overwrite or args.dry_run):
         raise UserError("--overwrite and --dry-run need --xmp")
 
     # Sorted, so that the rows and the groups do not depend on the order of the arguments.
     paths = sorted(set(list_pictures(args.paths)))
+    paths = without_pairs(paths, paths)  # also of files given by name: a pair has the sidecars of one photo
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
     from driqa_jax.io import make_folder

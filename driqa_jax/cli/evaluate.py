@@ -6,7 +6,7 @@ examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val --probes probes
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --scores other.csv --scores-lower niqe.csv \\
       --table table.tex --figures figures
-  driqa evaluate --data ratings.csv --data others/ratings.csv --split all --scores 'brisque_{set}.csv' \\
+  driqa evaluate --data phones.csv --data others/livec.csv --split all --scores 'brisque_{set}.csv' \\
       -o cross.json --table cross.md
 
 Prints and writes SRCC, KRCC, PLCC (raw, and after the usual 4-parameter logistic) and RMSE of MOS in [0, 1]. Rows are
@@ -183,7 +183,10 @@ def _check_options(args: argparse.Namespace) -> None:
     for option in ("probes", "per_image", "figures") if len(args.data) > 1 else ():
         if getattr(args, option):
             raise UserError(f"--{option.replace('_', '-')}: works with one --data at a time")
-    others = args.scores or args.scores_lower
+    others = args.scores + args.scores_lower
+    sets = {pathlib.Path(data).stem for data in args.data}
+    if len(sets) < len(set(args.data)) and any("{set}" in path for path in others):
+        raise UserError("--scores: {set} is the same name for several --data; rename a CSV")
     if args.probes and (args.model == _NO_MODEL or others):
         raise UserError("--probes: needs a model, and cannot be combined with --scores or --scores-lower")
     if args.model == _NO_MODEL and not others:
@@ -289,7 +292,9 @@ def _other_scores(args: argparse.Namespace, part) -> dict[str, np.ndarray]:
     scores, name = {}, pathlib.Path(args.data).stem
     for sign, paths in ((1, args.scores), (-1, args.scores_lower)):
         for path in map(pathlib.Path, paths):
-            stem = path.stem.replace("{set}", "").strip("_-. ") or path.parent.name
+            stem = path.stem
+            if "{set}" in stem:
+                stem = stem.replace("{set}", "").strip("_-. ") or path.parent.name or stem
             if stem in scores:
                 raise UserError(f"{path}: another file of scores has the name {stem}; rename one of them")
             file = pathlib.Path(str(path).replace("{set}", name))

@@ -52,7 +52,7 @@ def check_meaning(args: argparse.Namespace, default: str | None = None) -> Bands
     chosen = args.bands or default
     if not chosen:
         if args.bands_by != "score":
-            raise UserError("--bands-by needs --bands or --xmp")
+            raise UserError(f"--bands-by needs --bands{' or --xmp' if hasattr(args, 'xmp') else ''}")
         return None
     from driqa_jax.reports.meaning import parse_bands
 

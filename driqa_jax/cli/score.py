@@ -124,6 +124,8 @@ def _images(paths, null):
     from driqa_jax.reports.inputs import Listed, list_pictures, read_list
 
     if paths == ["-"]:
+        if sys.stdin is None:
+            raise UserError("standard input is closed")
         return read_list(sys.stdin.buffer, null)
     if null:
         raise UserError("-0 applies to names on standard input: driqa score -0 -")

@@ -127,7 +127,7 @@ def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.I
     if reason := signatures.refusal(head):
         raise UnreadableImage(name, reason)
     kind, page, profile = signatures.decoded_format(head), 0, None
-    if kind == "HEIC" and not _register_heif():
+    if kind == "HEIC" and not register_heif():
         raise UnreadableImage(name, "a HEIC image; to decode it, pip install 'driqa_jax[heif]'")
     if kind == "PNG":
         file, profile = png_chunks.first_image(file)
@@ -173,7 +173,8 @@ def _why_not_opened(file: IO[bytes], head: bytes, kind: str | None) -> str:
     return f"damaged or truncated {kind} file"
 
 
-def _register_heif() -> bool:
+def register_heif() -> bool:
+    """Make Pillow open HEIC; returns False without the extra `heif`."""
     if "HEIF" not in Image.OPEN:
         if importlib.util.find_spec("pillow_heif") is None:
             return False

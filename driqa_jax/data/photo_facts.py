@@ -56,9 +56,9 @@ class Facts:
 
 def measure(path: str | os.PathLike, max_pixels: float = MAX_PIXELS) -> Facts:
     """The facts of a photo file. Raises UnreadableImage as `decode` does."""
-    taken, camera = _exif(path, max_pixels)
 
     def pixels(image: Image.Image) -> Facts:
+        taken, camera = _exif(path, max_pixels)  # here, since Pillow opens no HEIC before `decode` has
         gray = image.convert("L").reduce(max(-(-max(image.size) // _SIDE), 1))
         levels = np.asarray(gray)
         counts = gray.histogram()

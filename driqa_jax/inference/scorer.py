@@ -205,7 +205,7 @@ class Scorer:
         return self._explainer(image, name, shown_pixels, restore)
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
-        """Degradation vectors `d` and quality vectors `q`, (N, C) float32 each, of images as in a call.
+        """Degradation vectors `d` (N, C) and quality vectors `q` (N, Q), float32, of images as in a call.
 
         Raises as a call does, and ValueError for no image.
         """

@@ -24,6 +24,7 @@ from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from driqa_jax.inference.scorer import Result, Scorer, load
 from driqa_jax.io import csv_line
+from driqa_jax.reports.meaning import Meaning
 from driqa_jax.reports.score_file import WRITERS
 
 COUNTERS = "driqa"  # the namespace of the counters `scored` and `failed`
@@ -92,7 +93,8 @@ def matched(pattern: str) -> Iterator[bytes]:
 def row_of(result: Result, suffix: str) -> bytes:
     """The row of `driqa score` for a result of `ScoreFiles`, without the newline."""
     file = io.StringIO()
-    WRITERS[suffix](file, header=False).write(dataclasses.replace(result, path=os.fsdecode(result.path)))
+    row = Meaning().annotate(dataclasses.replace(result, path=os.fsdecode(result.path)))
+    WRITERS[suffix](file, header=False).write(row)
     return file.getvalue().removesuffix("\n").encode("utf-8", "surrogateescape")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from driqa_jax.data.photo_facts import Facts, measure
-from driqa_jax.errors import UnreadableImage, reason
+from driqa_jax.errors import UnreadableImage, UserError, reason
 from driqa_jax.inference.scorer import Result
 from driqa_jax.inference.stream import views_in_order
 from driqa_jax.io import to_csv, write_bytes, write_text
@@ -61,6 +61,7 @@ def write_findings(
 
     A photo that cannot be read any more has an error.
     """
+    resume = resume and _kept_fit(folder, photos, provenance)
     with ScoreFile(folder / FINDINGS, provenance, resume) as file:
         by_path = {photo.path: photo for photo in photos}
         rest = [image.path for image in file.rest(Listed(photo.path, photo.path) for photo in photos)]
@@ -73,14 +74,26 @@ def write_findings(
             tell(result, file.rows)
 
 
+def _kept_fit(folder: pathlib.Path, photos: Sequence[Photo], provenance: Mapping[str, Any]) -> bool:
+    """Whether the kept findings are those of the first photos. Photos that were added since may change the groups."""
+    with ScoreFile(folder / FINDINGS, provenance, resume=True) as file:
+        return [row.path for row in file.kept_rows()] == [photo.path for photo in photos[: file.kept]]
+
+
 def read_scores(folder: pathlib.Path) -> tuple[list[Photo], list[Choice]]:
-    """The photos that have a score, and the rows of those that failed."""
+    """The photos that have a score, and the rows of those that failed.
+
+    Raises UserError if a row has no facts of this format.
+    """
     photos, failed = [], []
     for row in _rows(folder / SCORES):
-        if row["error"] is None:
-            photos.append(Photo(row["path"], row["score"], Facts.from_dict(row["facts"])))
-        else:
+        if row["error"] is not None:
             failed.append(Choice(row["path"], None, None, None, "", error=row["error"]))
+            continue
+        try:
+            photos.append(Photo(row["path"], row["score"], Facts.from_dict(row["facts"])))
+        except (KeyError, TypeError, ValueError):  # of `driqa score -o`, or of another version
+            raise UserError(f"{folder / SCORES}: was not written by this command; start without --resume") from None
     return photos, failed
 
 

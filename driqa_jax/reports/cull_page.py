@@ -23,6 +23,7 @@ from driqa_jax.reports.html import inline, name_values, script_file, write_page
 _LARGEST_SIDE, _SMALLEST_SIDE = 480, 160
 _FULL_SIZE = 1300  # photos that a page shows at the largest side; more photos are shown smaller
 _MOST_ZOOMED = 3  # the region is at most a third of the short side
+_MOST_COMPARED = 40  # shots of a group, the best ones; a time lapse has thousands
 _TEMPLATE, _SCRIPT = "cull.html.j2", "cull.js"
 
 
@@ -99,14 +100,15 @@ def _words(row: Choice) -> dict[str, Any]:
 
 
 def _region(photos, group, side, max_pixels):
-    """The region in which the photos of a group differ most; None for a single photo."""
+    """The region in which the best photos of a group differ most; None for a single photo."""
     if len(group) < 2:
         return None
 
     def small(image: Image.Image):
         return min(image.size), thumbnail(image)
 
-    found = [_read(photo, row.path, max_pixels, small) for photo, row in zip(photos, group, strict=True)]
+    compared = list(zip(photos, group, strict=True))[:_MOST_COMPARED]
+    found = [_read(photo, row.path, max_pixels, small) for photo, row in compared]
     readable = [one for one in found if one is not None]
     if len(readable) < 2:
         return None

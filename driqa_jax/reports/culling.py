@@ -176,7 +176,7 @@ def choose(group: Sequence[Photo], number: int | None, rule: Rule) -> list[Choic
     ranked = rank(group)
     rows = []
     for place, photo in enumerate(ranked, 1):
-        if photo.score < rule.floor or ranked[0].score - photo.score >= rule.margin:
+        if photo.score < rule.floor or (place > 1 and ranked[0].score - photo.score >= rule.margin):
             choice = REJECT
         else:
             choice = KEEP if place <= rule.keep else OPEN

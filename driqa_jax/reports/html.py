@@ -64,7 +64,7 @@ def write_page(
 
 def script_file(name: str) -> str:
     """The text of a script in `driqa_jax/reports/templates`."""
-    return pathlib.Path(__file__).with_name("templates").joinpath(name).read_text()
+    return pathlib.Path(__file__).with_name("templates").joinpath(name).read_text("utf-8")
 
 
 def _shared(provenance: Mapping[str, Any], script: str) -> dict[str, Any]:

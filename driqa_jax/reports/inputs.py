@@ -69,7 +69,7 @@ def _expand(argument: str, skipped: list[str]) -> Iterator[str]:
         names = sorted(glob.glob(argument, recursive=True))
         if not names:
             raise UserError(f"{argument}: matches nothing")
-        names = _without_pairs(names, names)
+        names = without_pairs(names, names)
         parts = (_below(name, skipped) if os.path.isdir(name) else _regular(name, skipped) for name in names)
         paths = itertools.chain.from_iterable(parts)
     else:
@@ -100,7 +100,7 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
     except OSError:
         yield folder
         return
-    for entry in _without_pairs(entries, [entry.name for entry in entries]):
+    for entry in without_pairs(entries, [entry.name for entry in entries]):
         # Links to folders are not followed: they can form a loop.
         if entry.is_dir(follow_symlinks=False):
             yield from _below(entry.path, skipped)
@@ -108,7 +108,7 @@ def _below(folder: str, skipped: list[str]) -> Iterator[str]:
             yield from _regular(entry.path, skipped)
 
 
-def _without_pairs(items: Sequence[Any], names: Sequence[str]) -> list[Any]:
+def without_pairs(items: Sequence[Any], names: Sequence[str]) -> list[Any]:
     """The items without those whose name is that of a raw photo beside its JPEG or HEIF."""
     companions = {os.path.splitext(name)[0] for name in names if raw.extension(name) in raw.COMPANIONS}
     return [
@@ -178,7 +178,7 @@ def _listed(line: bytes) -> Listed:
         return Listed(path, path)
     try:
         others = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Listed(path, UnreadableImage(path, f"neither a path nor JSON ({error})"), json=True)
     name = others.pop("path", None)
     if not isinstance(name, str) or not name:

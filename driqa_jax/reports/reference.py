@@ -100,7 +100,8 @@ def from_scores(
 
 def reference_path(weights: str | os.PathLike) -> pathlib.Path:
     """The reference distribution beside `NAME.safetensors`: `NAME.reference.json`."""
-    return pathlib.Path(weights).with_suffix(".reference.json")
+    path = pathlib.Path(weights)
+    return path.with_name(f"{path.stem}.reference.json") if path.name else path / ".reference.json"
 
 
 def reference_of(scorer: Scorer, path: str | os.PathLike | None = None) -> Reference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import mmap
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from driqa_jax.data import raw
-from driqa_jax.data.decode import EXTENSIONS, FORMATS, MAX_PIXELS, pillow_limit
+from driqa_jax.data.decode import EXTENSIONS, FORMATS, MAX_PIXELS, pillow_limit, register_heif
 from driqa_jax.errors import UserError, reason
 from driqa_jax.reports.meaning import Meaning
 from driqa_jax.reports.xmp import Outcome, fields_of, rate, sidecar_path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from driqa_jax.reports.score_file import WrittenRow
 
 _WINDOWS_RATING = 0x4746  # the EXIF tag that Windows and some cameras write
+_END_OF_PACKET = b"</x:xmpmeta>"
 
 
 class Sidecars:
@@ -120,13 +122,23 @@ def _by_stem(folder: str) -> dict[str, tuple[str, ...]]:
 
 
 def embedded_rating(image: str | os.PathLike) -> int | None:
-    """The rating inside an image file (XMP, else EXIF), read from its header; None if there is none to be found."""
+    """The rating inside an image file (XMP, else EXIF); None if there is none to be found."""
     try:
-        with pillow_limit.set_to(MAX_PIXELS), Image.open(image, formats=FORMATS) as opened:
+        if raw.extension(os.fspath(image)) in raw.EXTENSIONS and (found := _packet_rating(image)) is not None:
+            return found
+        formats = (*FORMATS, "HEIF") if register_heif() else FORMATS
+        with pillow_limit.set_to(MAX_PIXELS), Image.open(image, formats=formats) as opened:
             packet = opened.info.get("xmp") or opened.info.get("XML:com.adobe.xmp")  # the latter in PNG, as text
             packet = packet.encode() if isinstance(packet, str) else packet
             rating = fields_of(packet.rstrip(b"\0")).rating if isinstance(packet, bytes) else None
             exif = opened.getexif().get(_WINDOWS_RATING)
-    except Exception:  # raw photos and damaged metadata; scoring reports unreadable images
+    except Exception:  # damaged metadata, and raw photos without XMP; scoring reports unreadable images
         return None
     return rating if rating is not None or not isinstance(exif, int) else min(max(exif, 0), 5)
+
+
+def _packet_rating(image: str | os.PathLike) -> int | None:
+    """The rating in the first XMP packet of a file, wherever its format holds it."""
+    with open(image, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start, end = data.find(b"<x:xmpmeta"), data.find(_END_OF_PACKET)
+        return fields_of(data[start : end + len(_END_OF_PACKET)]).rating if 0 <= start < end else None

@@ -8,8 +8,10 @@ with the separator | (Lightroom, darktable), `digiKam:TagsList` with / (digiKam,
 `dc:subject`. The namespace `OWN` holds what this package wrote, so that it can be told from what a person wrote.
 """
 
+import contextlib
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -116,6 +118,8 @@ def rate(
     if isinstance(rating, bool) or not LOWEST <= rating <= HIGHEST:
         raise ValueError(f"a rating is from {LOWEST} to {HIGHEST}, got {rating}")
     path = pathlib.Path(path)
+    if callable(findings):  # first: they take seconds, in which a person may edit the sidecar
+        findings = None if made_from and read_sidecar(path).made_from == made_from else findings()
     data = _read(path)
     fields = Fields() if data is None else fields_of(data, str(path))
     current, person = (embedded, embedded) if fields.rating is None else (fields.rating, fields.person)
@@ -129,9 +133,9 @@ def rate(
     if made_from and fields.made_from == made_from:
         findings = None  # they follow from the model and the image
     before = data or _EMPTY
-    result = edited(before, values, findings() if callable(findings) else findings, str(path))
+    result = edited(before, values, findings, str(path))
     if result != before and not dry_run:
-        write_bytes(os.path.realpath(path), result)
+        _write(os.path.realpath(path), result, None if data is None else os.stat(path).st_mode)
     return Outcome(path, current, after, result != before, refused)
 
 
@@ -142,6 +146,8 @@ def edited(data: bytes, values: Mapping[Name, str], findings: Sequence[str] | No
     for key in (_SUBJECT, _OUR_SUBJECT, *(key for key, _, _ in _LISTS)):
         in_attribute = properties.get(key, (rdf, None))[1] is not None
         require(not in_attribute, name, f"has {key[1]} in an attribute, where XMP has no list; repair it")
+        sound = findings is None or key not in properties or _is_list(properties[key])
+        require(sound, name, f"has {key[1]} with other content than a list; repair it")
     missing = {
         key: value for key, value in values.items() if not _replace(splices, properties.get(key), key, value) and value
     }
@@ -161,6 +167,15 @@ def _read(path: pathlib.Path) -> bytes | None:
         raise UserError(f"{path}: cannot be read ({reason(error)})") from None
     require(len(data) <= _LARGEST, str(path), f"is larger than {_LARGEST // 2**20} MiB, so it is no sidecar")
     return data
+
+
+def _write(path: str, data: bytes, mode: int | None) -> None:
+    """Replace a file and keep its permissions, those in `mode`. Raises UserError for a read-only one."""
+    require(mode is None or bool(mode & 0o222), path, "is read-only")
+    write_bytes(path, data)
+    if mode is not None:
+        with contextlib.suppress(OSError):  # of a file of another user
+            os.chmod(path, stat.S_IMODE(mode))
 
 
 def _rdf(data: bytes, name: str) -> Element:
@@ -202,6 +217,11 @@ def _rating(properties: Properties, name: Name) -> int | None:
 def _container_of(found: Property) -> Element | None:
     """The rdf:Bag, Seq or Alt of an array."""
     return next((child for child in found[0].children if child.name in _CONTAINERS), None)
+
+
+def _is_list(found: Property) -> bool:
+    """Whether an element is an array or empty; in any other one, edits would replace what a person wrote."""
+    return _container_of(found) is not None or not (found[0].children or found[0].text.strip())
 
 
 def _items(found: Property | None) -> list[tuple[str, Element]]:

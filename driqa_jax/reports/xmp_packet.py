@@ -13,6 +13,8 @@ _SEPARATOR = "\x1f"  # cannot occur in XML
 _DEEPEST = 100
 _ATTRIBUTE = rb"""([^\s=<>/]+)\s*=\s*("[^"]*"|'[^']*')"""
 _START = re.compile(rb"<[^\s/>]+(?:\s+" + _ATTRIBUTE + rb")*\s*/?>")
+# What XML forbids, and the control characters that it allows.
+_CONTROL = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Name = tuple[str, str]  # namespace, local name
 
 
@@ -126,7 +128,7 @@ def attribute(data: bytes, element: Element, name: Name) -> tuple[int, int]:
 
 def escaped(text: str) -> str:
     """Text for an element or an attribute in ASCII, so that it fits every encoding; control characters are dropped."""
-    clean = "".join(character for character in text if character.isprintable())
+    clean = _CONTROL.sub("", text)
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;"), ("'", "&apos;")):
         clean = clean.replace(character, entity)
     return clean.encode("ascii", "xmlcharrefreplace").decode()

@@ -55,17 +55,20 @@ def uploads_in(body: bytes, content_type: str, most: int) -> list[Upload]:
     def reject(field: object) -> None:
         raise HTTPException(400, "a part of the form has no file name; every part must be an image file")
 
-    parser = FormParser(
-        "multipart/form-data",
-        on_field=reject,
-        on_file=add,
-        on_end=lambda: ends.append(True),
-        boundary=options[b"boundary"],
-        config={"MAX_MEMORY_FILE_SIZE": math.inf},  # the body is limited; its files stay off the disk
-    )
     try:
-        parser.write(body)
-        parser.finalize()
+        parser = FormParser(
+            "multipart/form-data",
+            on_field=reject,
+            on_file=add,
+            on_end=lambda: ends.append(True),
+            boundary=options[b"boundary"],
+            config={"MAX_MEMORY_FILE_SIZE": math.inf},  # the body is limited; its files stay off the disk
+        )
+        try:
+            parser.write(body)
+            parser.finalize()
+        finally:
+            parser.parser = None  # breaks a reference cycle that keeps the images in memory after the answer
     except FormParserError as error:
         raise HTTPException(400, f"the form is damaged: {clean(str(error))}") from None
     if not ends:
