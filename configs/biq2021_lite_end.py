@@ -3,7 +3,7 @@
 driqa train --config configs/biq2021_lite_end.py --config.data.path=BIQ2021/tfds \
     --config.init=runs/biq2021_lite --workdir runs/biq2021_lite_end
 
-A loss penalises score differences between a photo and a slightly resized or re-encoded copy. Rank pairs are twice as
+A loss penalizes score differences between a photo and a slightly resized or re-encoded copy. Rank pairs are twice as
 many with twice the weight, and badly ranked types are drawn more often. The result is a trade-off: color shift and
 diffusion are ranked better, a flip, a shift of a few pixels or a resize changes the score less, and the SRCC on BIQ2021
 is nearly the same; but on AVT, which is not used in training, enlarged images score too high relative to compressed

@@ -44,7 +44,8 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
                 os.fsync(file.fileno())
             os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where nothing can be written, this fails too
+            part.unlink()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:

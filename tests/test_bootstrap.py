@@ -112,6 +112,12 @@ def report():
     return make_report(x.clip(0, 1), y, "set_1", "test", {"model": "lite"}, degradation=kinds, others=others, draws=40)
 
 
+def test_a_report_refuses_arrays_of_other_shapes():
+    x, y = rated(6)
+    with pytest.raises(ValueError, match=r"prediction has the shape \(5,\), mos \(6,\)"):
+        make_report(x[:5], y, "d", "all", {})
+
+
 def test_a_report_holds_degradations_other_metrics_and_differences_and_returns_from_json(report):
     assert {name: part.n for name, part in report.parts.items()} == {
         "degradation: blur": 20,

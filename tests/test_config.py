@@ -147,6 +147,10 @@ def test_what_is_no_config_file_is_refused_naming_it(tmp_path):
     (tmp_path / "empty.py").write_text("x = 1\n")
     with pytest.raises(UserError, match=r"empty.py: a config file must define get_config\(\)"):
         read(tmp_path / "empty.py")
+    for body in ("pass", "return {'seed': 1}"):
+        (tmp_path / "empty.py").write_text(f"def get_config():\n    {body}\n")
+        with pytest.raises(UserError, match="empty.py: .* which returns a ConfigDict"):
+            read(tmp_path / "empty.py", ["seed=1"])
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(UserError, match="config.yaml: .*Python"):
         read(tmp_path / "config.yaml")

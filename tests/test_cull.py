@@ -128,6 +128,12 @@ def test_time_camera_and_pixels_are_measured(tmp_path):
     ]
 
 
+def test_time_and_camera_of_a_photo_above_pillows_own_limit_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    facts = measure(save(scene(1), tmp_path / "a.jpg", "2024:05:06 07:08:09"))
+    assert facts.camera == "Maker Model 7" and facts.taken
+
+
 @pytest.mark.skipif(not register_heif(), reason="the extra heif is not installed")
 def test_the_first_heic_of_a_process_has_a_time(tmp_path, monkeypatch):
     path = save(scene(1), tmp_path / "a.heic", "2024:05:06 07:08:09")

@@ -149,6 +149,12 @@ def test_a_failed_preparation_gives_the_reason_and_exits_2(authors, tmp_path, ca
     assert code == 2 and out == "" and "Test (Images and MOS).csv, line 3: 'ss03 (6).jpg' is not in Images" in err
 
 
+def test_a_split_below_a_file_cannot_be_written_and_says_so_in_a_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = driqa_data(capsys, "split", "fake", "--hash", "0", "-o", tmp_path / "file" / "s.json")
+    assert code == 2 and err == f"driqa data: {tmp_path}/file/s.json: cannot be written (Not a directory)\n"
+
+
 # Writes the first picture, says so, and waits to be stopped.
 STOPPED = """
 import sys, time

@@ -9,7 +9,7 @@ from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.errors import UserError
 
 KEY = {"view": {"short": 224}, "params": "abc"}
-ODD = "set/with space,\x0b\r\u2028and line ends"  # str.splitlines would break it
+ODD = "set/with space,\x0b\r\u2028and\nline ends"  # str.splitlines would break it
 RNG = np.random.default_rng(0)
 
 

@@ -67,10 +67,14 @@ def test_a_large_preview_is_taken_upright():
 
 
 @needs_rawpy
-def test_limits_and_damage_are_reported(tmp_path):
+def test_limits_and_damage_are_reported(monkeypatch):
     assert stored_size(dng(), "x.dng") == SIDES
     with pytest.raises(UnreadableImage, match="300x200 is 0.1 megapixels, above the limit"):
         decode(dng(), max_pixels=1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # Pillow's own limit is half of ours
+    assert read(dng(preview=(1800, 1200)))[1] == "preview"
+    with pytest.raises(UnreadableImage, match="1800x1200 is 2.2 megapixels, above the limit of 2"):
+        decode(dng(preview=(1800, 1200)), max_pixels=2e6)
     data = dng()
     with pytest.raises(UnreadableImage, match=r"a raw photo \(Canon CR2\) that LibRaw cannot read .*develop it first"):
         decode(b"II*\0\x10\0\0\0CR\2\0" + bytes(200), name="x.cr2")

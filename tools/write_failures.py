@@ -19,7 +19,7 @@ from tools.pages import DOCS, ROOT, write_blocks
 
 PHOTOS = ROOT / "examples" / "photos"
 SEVERITIES = (0.5, 1.0)
-SIDE, CUT, SHOWN = 240, 320, 6  # px of a shown image; px of its centre crop; number of images
+SIDE, CUT, SHOWN = 240, 320, 6  # px of a shown image; px of its center crop; number of images
 
 
 def main() -> None:

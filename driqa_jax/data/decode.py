@@ -112,7 +112,7 @@ def _from_file(file: IO[bytes], max_pixels: float, name: str, use: Use) -> Any:
             with _open(file, head, name, max_pixels) as image:
                 return _finish(image, max_pixels, name, use)
         except signatures.RawPhoto as photo:
-            with _large:  # LibRaw needs many times the memory of the image
+            with _large, pillow_limit.set_to(math.inf):  # LibRaw needs many times the memory of the image
                 image = raw.open_raw(file, photo, lambda height, width: _check_size(height, width, max_pixels, name))
             return _finish(image, max_pixels, name, use)
 
@@ -136,7 +136,7 @@ def _open(file: IO[bytes], head: bytes, name: str, max_pixels: float) -> Image.I
     file.seek(0)
     try:
         # Opening decodes an ICO; the size of the others is checked after they are opened.
-        with _pillow_limit.set_to(max_pixels if kind == "ICO" else math.inf):
+        with pillow_limit.set_to(max_pixels if kind == "ICO" else math.inf):
             image = Image.open(file, formats=("HEIF",) if kind == "HEIC" else FORMATS)
             if page:
                 image.seek(page)
@@ -187,7 +187,7 @@ def register_heif() -> bool:
 def _finish(image: Image.Image, max_pixels: float, name: str, use: Use) -> Any:
     _check_size(image.height, image.width, max_pixels, name)
     with _large if image.height * image.width > LARGE else contextlib.nullcontext():
-        with _pillow_limit.set_to(max_pixels):
+        with pillow_limit.set_to(max_pixels):
             rgb = to_srgb(image, name)
         if raw.DECODED in image.info:
             rgb.info[raw.DECODED] = image.info[raw.DECODED]
@@ -225,7 +225,7 @@ def _described(error: Exception, kind: str | None) -> str:
 
 
 class _PillowLimit:
-    """Raises Pillow's process-wide size limit while we decode; we check `max_pixels` once a size is known.
+    """Raises Pillow's process-wide size limit while we open and decode; we check `max_pixels` once a size is known.
 
     An image that we cannot see before it is decoded (a PNG in an ICO) is refused by Pillow above twice `max_pixels`.
     """
@@ -253,4 +253,4 @@ class _PillowLimit:
         Image.MAX_IMAGE_PIXELS = None if largest == math.inf else largest
 
 
-_pillow_limit = _PillowLimit()
+pillow_limit = _PillowLimit()

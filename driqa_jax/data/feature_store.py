@@ -53,7 +53,9 @@ class FeatureStore:
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise UserError(f"{self.path}: {name} is not finite as {array.dtype}; set config.cache.dtype=float32")
-        lines = [f"{_digest(data)} {image}\n" for image, data in zip(images, encoded, strict=True)]
+        # An id may hold a line end, but no file name holds a zero.
+        ids = [image.replace("\n", "\0") for image in images]
+        lines = [f"{_digest(data)} {image}\n" for image, data in zip(ids, encoded, strict=True)]
         chunk = self.path / hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
         part = part_name(chunk)
         try:
@@ -83,7 +85,7 @@ class FeatureStore:
         lines = (chunk / "ids.txt").read_bytes().decode().removesuffix("\n").split("\n")
         for row, line in enumerate(lines):
             digest, image = line.split(" ", 1)
-            self._stored[image] = digest, arrays, row
+            self._stored[image.replace("\0", "\n")] = digest, arrays, row
 
 
 def _digest(data: bytes) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from driqa_jax.data.decode import MAX_PIXELS, decode
+from driqa_jax.data.decode import MAX_PIXELS, decode, pillow_limit
 
 THUMBNAIL = 48
 WHITE, BLACK = 250, 5  # gray levels from which a pixel counts as clipped
@@ -58,7 +58,7 @@ def measure(path: str | os.PathLike, max_pixels: float = MAX_PIXELS) -> Facts:
     """The facts of a photo file. Raises UnreadableImage as `decode` does."""
 
     def pixels(image: Image.Image) -> Facts:
-        taken, camera = _exif(path)  # here, since Pillow opens no HEIC before `decode` has
+        taken, camera = _exif(path, max_pixels)  # here, since Pillow opens no HEIC before `decode` has
         gray = image.convert("L").reduce(max(-(-max(image.size) // _SIDE), 1))
         levels = np.asarray(gray)
         counts = gray.histogram()
@@ -84,10 +84,10 @@ def _sharpness(gray: Image.Image) -> float:
     return float(np.percentile(np.concatenate([down.ravel(), right.ravel()]), _STEEP)) / contrast
 
 
-def _exif(path: str | os.PathLike) -> tuple[float | None, str]:
+def _exif(path: str | os.PathLike, max_pixels: float) -> tuple[float | None, str]:
     """Time and camera; damaged EXIF counts as none, because the pixels may be intact."""
     try:
-        with Image.open(path) as image:
+        with pillow_limit.set_to(max_pixels), Image.open(path) as image:
             if image.format == "PNG" and "exif" not in image.info:
                 return None, ""  # Pillow would decode the whole image to look for it
             exif = image.getexif()

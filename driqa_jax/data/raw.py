@@ -32,9 +32,10 @@ def open_raw(file: IO[bytes], photo: RawPhoto, check_size: Callable[[int, int], 
     the camera's white balance to sRGB and LibRaw's automatic brightness.
 
     file: the whole file, seekable. photo: the refusal, raised if the extra is not installed. check_size: called with
-    height and width before the sensor data are developed. Raises UnreadableImage if LibRaw cannot read the file.
+    height and width before the preview is decoded or the sensor data developed. Raises UnreadableImage if LibRaw cannot
+    read the file.
     """
-    return _with_libraw(file, photo, lambda raw: _preview(raw) or _developed(raw, check_size))
+    return _with_libraw(file, photo, lambda raw: _preview(raw, check_size) or _developed(raw, check_size))
 
 
 def stored_size(file: IO[bytes], photo: RawPhoto) -> tuple[int, int]:
@@ -72,7 +73,7 @@ def _with_libraw(file: IO[bytes], photo: RawPhoto, use: Callable[[Any], Any]) ->
         ) from error
 
 
-def _preview(raw: Any) -> Image.Image | None:
+def _preview(raw: Any, check_size: Callable[[int, int], None]) -> Image.Image | None:
     """The embedded preview if it is large and sound, upright."""
     import rawpy
 
@@ -86,7 +87,10 @@ def _preview(raw: Any) -> Image.Image | None:
             return None
         if image.height * image.width < PREVIEW_PIXELS:
             return None
+        check_size(image.height, image.width)
         image.load()
+    except UnreadableImage:  # which is a ValueError
+        raise
     except (rawpy.LibRawError, OSError, ValueError, SyntaxError):
         return None
     if _ORIENTATION not in image.getexif() and raw.sizes.flip in _TURNS:

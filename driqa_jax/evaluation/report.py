@@ -196,7 +196,8 @@ def make_report(
     scores of other metrics by name, (N,), on any scale, higher is better. draws, seed: bootstrap resamples (0: no
     intervals) and their seed.
     """
-    prediction, mos = np.asarray(prediction), np.asarray(mos)
+    mos = np.asarray(mos)
+    prediction = _same_shape(prediction, mos, "prediction")
     rows_of = {"all": np.ones(len(mos), bool), **_parts(mos, subset, novel, degradation)}
     parts = {name: measure(prediction[rows], mos[rows], draws, seed) for name, rows in rows_of.items()}
     tables: dict[str, dict[str, Part]] = {}

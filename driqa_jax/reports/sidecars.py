@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from driqa_jax.data import raw
-from driqa_jax.data.decode import EXTENSIONS, FORMATS, register_heif
+from driqa_jax.data.decode import EXTENSIONS, FORMATS, MAX_PIXELS, pillow_limit, register_heif
 from driqa_jax.errors import UserError, reason
 from driqa_jax.reports.meaning import Meaning
 from driqa_jax.reports.xmp import Outcome, fields_of, rate, sidecar_path
@@ -126,7 +126,8 @@ def embedded_rating(image: str | os.PathLike) -> int | None:
     try:
         if raw.extension(os.fspath(image)) in raw.EXTENSIONS and (found := _packet_rating(image)) is not None:
             return found
-        with Image.open(image, formats=(*FORMATS, "HEIF") if register_heif() else FORMATS) as opened:
+        formats = (*FORMATS, "HEIF") if register_heif() else FORMATS
+        with pillow_limit.set_to(MAX_PIXELS), Image.open(image, formats=formats) as opened:
             packet = opened.info.get("xmp") or opened.info.get("XML:com.adobe.xmp")  # the latter in PNG, as text
             packet = packet.encode() if isinstance(packet, str) else packet
             rating = fields_of(packet.rstrip(b"\0")).rating if isinstance(packet, bytes) else None

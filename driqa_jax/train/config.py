@@ -235,11 +235,12 @@ def _from_file(path: str) -> ConfigDict:
         raise UserError(f"{path}: a config file is Python, named *.py")
     try:
         names = runpy.run_path(path)
-        if "get_config" in names:
-            return names["get_config"]()
+        config = names["get_config"]() if "get_config" in names else None
     except Exception as error:  # the file's code may raise anything, and the lock refuses unknown keys
         raise UserError(f"{path}: {type(error).__name__}: {error}") from error
-    raise UserError(f"{path}: a config file must define get_config()")
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: a config file must define get_config(), which returns a ConfigDict")
+    return config
 
 
 def set_key(config: ConfigDict, key: str, text: str) -> None:
