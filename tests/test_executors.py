@@ -29,7 +29,8 @@ def start(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("stage", ["finetune", pytest.param("pretrain", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("stage", ["finetune", "pretrain"])
 def test_pmap_has_the_loss_and_gradients_of_shard_map(stage):
     require_equal(*(first_step(stage, "tiny", 0, 8, executor) for executor in distributed.EXECUTORS))
 

@@ -143,6 +143,7 @@ def imagenet(params, monkeypatch):
     monkeypatch.setattr(initialization, "imagenet_weights", lambda: (params["quality_encoder"]["backbone"], None))
 
 
+@pytest.mark.long
 def test_a_run_trains_the_heads_alone_resumes_and_leaves_a_whole_model(start, imagenet, tmp_path, capsys):
     config = configured(tmp_path, init=start)
     assert loop.train(config, str(tmp_path / "run")) == 0

@@ -80,14 +80,15 @@ def first_step(stage, variant, block, devices, executor="shard_map"):
     return jax.tree.map(np.asarray, (after.opt_state.trace, metrics))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "stage, variant, block",
     [
         ("finetune", "tiny", 0),
-        pytest.param("pretrain", "tiny", 0, marks=pytest.mark.long),
-        pytest.param("pretrain", "tiny", 2, marks=pytest.mark.long),
-        pytest.param("finetune", "lite", 0, marks=pytest.mark.long),
-        pytest.param("pretrain", "lite", 0, marks=pytest.mark.long),
+        ("pretrain", "tiny", 0),
+        ("pretrain", "tiny", 2),
+        ("finetune", "lite", 0),
+        ("pretrain", "lite", 0),
     ],
 )
 def test_one_and_eight_devices_have_the_same_loss_and_gradients(stage, variant, block, monkeypatch):

@@ -90,6 +90,7 @@ def reloaded(file, batches, folder):
         return {tag: {key.split(".")[1]: found[key] for key in found if key.startswith(f"{tag}.")} for tag in batches}
 
 
+@pytest.mark.long
 def test_a_fresh_process_with_jax_alone_agrees_at_any_batch_and_canvas(file, scorer, tmp_path):
     images = [decode(path) for path in photos()]
     wide = [image[:300] for image in images]

@@ -238,6 +238,7 @@ def test_a_run_that_is_not_finite_stops_with_the_last_good_state_and_goes_on_fro
 # ---- the loop
 
 
+@pytest.mark.long
 def test_nothing_is_compiled_after_the_first_step_and_traced_steps_are_on_disk(tmp_path, monkeypatch):
     compiled, at = [], {}
     listen = lambda event, duration, **unused: compiled.append(event) if event == COMPILED else None  # noqa: E731
