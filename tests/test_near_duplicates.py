@@ -98,3 +98,10 @@ def test_a_chain_longer_than_allowed_is_parted_where_its_links_are_weakest():
     links = [*tight, *(chain(6, 10)[0][6 + k] for k in range(4))]  # one weak link of three steps, .951
     assert near_duplicates.clusters(links).tolist() == [0] * 8
     assert near_duplicates.clusters(links, largest=4).tolist() == [0] * 4 + [4] * 4
+
+
+def test_an_image_above_pillows_own_limit_is_described(monkeypatch):
+    image = encoded(scene(1), "PNG")
+    expected = near_duplicates.describe(image)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    np.testing.assert_array_equal(near_duplicates.describe(image), expected)

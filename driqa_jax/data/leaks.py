@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from driqa_jax.data import near_duplicates
+from driqa_jax.data.decode import MAX_PIXELS, pillow_limit
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import DataError
 from driqa_jax.io import to_csv
@@ -122,6 +123,6 @@ def contact_sheet(leaks: Leaks, most: int = 48, columns: int = 3) -> Image.Image
 
 
 def _thumbnail(encoded: bytes) -> Image.Image:
-    with Image.open(io.BytesIO(encoded)) as image:
+    with pillow_limit.set_to(MAX_PIXELS), Image.open(io.BytesIO(encoded)) as image:
         image.draft("RGB", (2 * _THUMBNAIL, 2 * _THUMBNAIL))
         return ImageOps.pad(ImageOps.exif_transpose(image).convert("RGB"), (_THUMBNAIL, _THUMBNAIL), color="#eeeeee")

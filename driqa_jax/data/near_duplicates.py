@@ -17,6 +17,8 @@ from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from driqa_jax.data.decode import MAX_PIXELS, pillow_limit
+
 SIDE, FREQUENCIES = 32, 12
 # Chosen by inspecting pairs of BIQ2021: above .65 nearly all show one scene, except some horizons and single lights; at
 # .55 unrelated images chain, and the largest cluster grows from 24 images to 140.
@@ -31,7 +33,7 @@ _MIRROR = (-1.0) ** np.arange(FREQUENCIES, dtype=np.float32)
 
 def describe(encoded: bytes) -> np.ndarray:
     """The descriptor of an encoded image: float32 (144,) of unit length (zeros for a flat image)."""
-    with Image.open(io.BytesIO(encoded)) as image:
+    with pillow_limit.set_to(MAX_PIXELS), Image.open(io.BytesIO(encoded)) as image:
         image.draft("L", (2 * SIDE, 2 * SIDE))  # decodes a JPEG at reduced size
         return describe_image(ImageOps.exif_transpose(image))
 
