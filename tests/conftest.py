@@ -20,20 +20,9 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 # Files that take 20 s or more. They start first, so that no worker is left with one of them at the end.
 SLOW = (
-    *(
-        "train",
-        "golden",
-        "protocol",
-        "checkpoint_0_5",
-        "steps",
-        "recipes",
-        "quality_loss",
-        "model",
-        "heads",
-        "durability",
-    ),
-    *("executors", "explain", "signal_statistics", "parallel", "examination", "rank", "serve_page", "scale", "wheel"),
-    *("processes", "stablehlo", "deduction"),
+    *("train", "deduction", "golden", "protocol", "recipes", "quality_loss", "model", "rank", "durability"),
+    *("signal_statistics", "heads", "steps", "explain", "examination", "serve_page", "scale", "wheel", "processes"),
+    *("executors", "ablations", "restored", "stablehlo"),
 )
 
 

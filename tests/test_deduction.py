@@ -249,6 +249,7 @@ def test_a_stablehlo_file_scores_as_the_scorer(file, scorer, image, tmp_path):
     assert found["patch_scores"].shape == (1, 2, 3) and found["degradations"].shape == (1, 3)
 
 
+@pytest.mark.long
 def test_the_gradient_reaches_the_pixels_and_the_loss_is_of_the_score(scorer):
     images = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
     gradient = np.asarray(jax.grad(lambda x: scorer.apply(x)[0].sum())(images))
@@ -333,6 +334,7 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
     assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
 
 
+@pytest.mark.long
 def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_path, monkeypatch, capsys):
     base = {"variant": "tiny", "types": list(NAMES), "dropout": 0.0, "statistics": False}
     encoder = tmp_path / "encoder.safetensors"
