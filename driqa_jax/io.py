@@ -76,6 +76,11 @@ def to_json(values: Any, sort_keys: bool = False) -> str:
     return json.dumps(values, indent=1, sort_keys=sort_keys, allow_nan=False) + "\n"
 
 
+def printable(name: str | os.PathLike) -> str:
+    """A file name, or text that holds one, as text that UTF-8 can encode; other characters are replaced."""
+    return os.fspath(name).encode(errors="replace").decode()
+
+
 def to_csv(rows: Iterable[Sequence[Any]]) -> str:
     """CSV text with newline line ends."""
     return "".join(csv_line(row) for row in rows)

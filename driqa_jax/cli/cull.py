@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 
 from driqa_jax.cli.meaning import NAMINGS
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading, points, positive
+from driqa_jax.cli.output import say
 from driqa_jax.errors import UserError
 from driqa_jax.progress import Progress
 
@@ -104,9 +105,6 @@ def _reject(args: argparse.Namespace, scorer: Scorer, groups) -> int:
     """Rates the rejects in their sidecars; returns how many failed."""
     from driqa_jax.reports.sidecars import Sidecars
 
-    def say(text: str) -> None:
-        print(text.encode(errors="replace").decode(), file=sys.stderr)
-
     sidecars = Sidecars(args.xmp, None, scorer, say, overwrite=args.overwrite, dry_run=args.dry_run)
     for row in (row for group in groups for row in group if row.choice == "reject"):
         sidecars.rate(row.path, -1)
@@ -120,7 +118,7 @@ def _tell(progress, task, total):
     def tell(result, rows: int) -> None:
         progress(task, rows, total)
         if result.error is not None:
-            print(f"{result.path}: {result.error}".encode(errors="replace").decode(), file=sys.stderr)
+            say(f"{result.path}: {result.error}")
 
     return tell
 

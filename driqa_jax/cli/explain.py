@@ -19,6 +19,7 @@ import sys
 import time
 
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading, share
+from driqa_jax.cli.output import say
 from driqa_jax.errors import UserError
 
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
                     raise  # the folder cannot be written
                 failed += 1
                 gallery.fail(path, reason(error, path))
-                print(f"{path}: {reason(error, path)}".encode(errors="replace").decode(), file=sys.stderr)
+                say(f"{path}: {reason(error, path)}")
                 continue
             named = [f"{one.label} {one.prominence:.2f}" for one in explanation.named(args.threshold)]
             print(f"{explanation.score:6.2f}  {path}  {', '.join(named) or 'none stands out'}", flush=True)

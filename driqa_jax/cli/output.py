@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Iterator
 
+from driqa_jax.io import printable
+
 _ESCAPED = "driqa_escaped"
 
 
@@ -17,6 +19,11 @@ def _escaped(error: UnicodeError) -> tuple[str | bytes, int]:
     if 0xDC80 <= ord(text) <= 0xDCFF:
         return bytes([ord(text) - 0xDC00]), error.start + 1
     return text.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
+
+
+def say(text: str) -> None:
+    """One line on standard error, whatever names it holds."""
+    print(printable(text), file=sys.stderr)
 
 
 class Unwritable(OSError):

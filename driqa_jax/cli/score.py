@@ -32,7 +32,7 @@ import time
 from driqa_jax.cli.meaning import add_meaning_options, add_sidecar_options, check_options, meaning_of, sidecars_for
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, add_paths, loading
 from driqa_jax.errors import UserError
-from driqa_jax.io import require_writable
+from driqa_jax.io import printable, require_writable
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -110,7 +110,7 @@ def _ranking(meaning, path, sidecars):
 
     def finish(kind, error, trace):
         if kind is None:
-            from driqa_jax.reports.meaning import scored_rows
+            from driqa_jax.reports.score_file import scored_rows
 
             meaning.rank_folder(path)
             for row in scored_rows(path) if sidecars else ():
@@ -174,7 +174,7 @@ class _Table:
         score = Text(result.error, style="red") if result.score is None else Text(f"{result.score:.2f}")
         uncertainty = "" if result.uncertainty is None else f"{result.uncertainty:.2f}"
         extra = ("" if result.extra[name] is None else str(result.extra[name]) for name in self._columns)
-        self._table.add_row(Text(result.path.encode(errors="replace").decode()), score, uncertainty, *extra)
+        self._table.add_row(Text(printable(result.path)), score, uncertainty, *extra)
 
     def __exit__(self, *unused) -> None:
         from rich.console import Console
@@ -232,5 +232,4 @@ class _Progress:
         return (self.total - self._kept) / max(time.monotonic() - self._began, 1e-9)
 
     def say(self, text: str) -> None:
-        safe = text.encode(errors="replace").decode()
-        self._console.print(safe, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)

@@ -7,9 +7,9 @@ from typing import Any, Self
 
 from driqa_jax.inference.explain import Explanation
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import part_name, write_bytes, write_errors
+from driqa_jax.io import part_name, printable, write_bytes, write_errors
 from driqa_jax.reports.explanation_png import sheet
-from driqa_jax.reports.html import explanation_values, page, printable
+from driqa_jax.reports.html import explanation_values, page
 
 PER_PAGE = 40  # images; a page then has about 10 MB
 _SIDE, _MAP_SIDE = 800, 480

@@ -15,7 +15,7 @@ import numpy as np
 
 from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.io import replacing, require_writable, write_bytes
+from driqa_jax.io import printable, replacing, require_writable, write_bytes
 from driqa_jax.progress import ProgressFn, silent
 from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
 
@@ -104,11 +104,6 @@ def name_values(name: str) -> dict[str, str]:
     path = printable(name)
     folder, last = os.path.split(path)
     return {"path": path, "name": last or path, "folder": folder}
-
-
-def printable(name: str) -> str:
-    """A file name as text that UTF-8 can encode; other characters are replaced."""
-    return os.fspath(name).encode(errors="replace").decode()
 
 
 class Report:

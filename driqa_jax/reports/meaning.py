@@ -16,7 +16,7 @@ import numpy as np
 from driqa_jax.errors import UserError
 from driqa_jax.io import csv_line, replacing
 from driqa_jax.reports.reference import Reference, shares
-from driqa_jax.reports.score_file import COLUMNS, WRITERS, WrittenRow
+from driqa_jax.reports.score_file import COLUMNS, scored_rows
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Result
@@ -184,12 +184,6 @@ class Meaning:
                 counts[round(row.score * 100)] += 1
         self._shares = shares(counts)
         _fill_bands(pathlib.Path(path), self)
-
-
-def scored_rows(path: str | os.PathLike) -> Iterator[WrittenRow]:
-    """The rows of a score file, whatever its further columns."""
-    with open(path, "rb") as file:
-        yield from WRITERS[pathlib.Path(path).suffix.lower()].rows_of(file)
 
 
 def _fill_bands(path: pathlib.Path, meaning: Meaning) -> None:

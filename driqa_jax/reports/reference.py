@@ -14,7 +14,7 @@ import numpy as np
 from driqa_jax.checkpoints.weights import bundled_files
 from driqa_jax.errors import UserError
 from driqa_jax.io import write_json
-from driqa_jax.reports.score_file import WRITERS, meta_path
+from driqa_jax.reports.score_file import WRITERS, meta_path, scored_rows
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
@@ -84,8 +84,7 @@ def from_scores(
         raise UserError(f"{path}: the extension must be one of {', '.join(WRITERS)}")
     try:
         meta = json.loads(meta_path(path).read_text())
-        with open(path, "rb") as file:
-            scores = [row.score for row in WRITERS[path.suffix.lower()].rows_of(file) if row.score is not None]
+        scores = [row.score for row in scored_rows(path) if row.score is not None]
         sha256, effort = str(meta["sha256"]), str(meta["effort"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(

@@ -122,6 +122,12 @@ def check_output(path: str | os.PathLike) -> pathlib.Path:
     return require_writable(path, WRITERS)
 
 
+def scored_rows(path: str | os.PathLike) -> Iterator[WrittenRow]:
+    """The rows of a score file, whatever its further columns."""
+    with open(path, "rb") as file:
+        yield from WRITERS[pathlib.Path(path).suffix.lower()].rows_of(file)
+
+
 def meta_path(path: str | os.PathLike) -> pathlib.Path:
     """The metadata file of `scores.csv`: `scores.meta.json`."""
     return pathlib.Path(path).with_suffix(".meta.json")
