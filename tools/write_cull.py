@@ -18,8 +18,8 @@ def main(path: str) -> None:
     write_json(DOCS / "results" / "cull.json", summary)
     made_with = f"{summary['photos']} photos, model `{summary['model']}`, seed {summary['seed']}"
     text = (
-        f"`python -m experiments.cull` on {made_with}. Brackets hold the 95 % interval of a bootstrap over bursts, or over "
-        "photos where n counts photos:\n\n"
+        f"`python -m experiments.cull` on {made_with}. Brackets hold the 95 % interval of a bootstrap over bursts, or "
+        "over photos where n counts photos:\n\n"
     )
     write_blocks(DOCS / "CULL.md", {"cull": text + to_table(summary["shares"])})
 
