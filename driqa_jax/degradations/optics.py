@@ -11,7 +11,7 @@ from driqa_jax.degradations.filters import convolve, offsets
 
 FOCUS_SHARE, FOCUS_LEAST = 0.025, 4.0  # radius at severity 1: of the shorter side, and at least px; ours
 FOCUS_LEVELS = 3  # blurred copies between which the radius is interpolated
-SHAKE_SHARE, SHAKE_LEAST, SHAKE_MOST = 0.04, 8.0, 24.0  # length at severity 1: of the shorter side, and px; ours
+SHAKE_SHARE, SHAKE_LEAST, SHAKE_MOST = 0.04, 8.0, 21.0  # length at severity 1: of the shorter side, and px; ours
 SHAKE_RADIUS = 15  # px: a 31x31 kernel
 SHAKE_POINTS = 64  # more than two per pixel of the longest path
 
@@ -71,7 +71,7 @@ def shake_path(key: jax.Array) -> tuple[jax.Array, jax.Array]:
 def camera_shake(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     """Camera shake: blur along a curved path (`shake_path`, drawn by the key), in linear light.
 
-    The chord at severity 1 is 4 % of the shorter side, at least 8 and at most 24 px. Range: ours; not of KADID-10k.
+    The chord at severity 1 is 4 % of the shorter side, at least 8 and at most 21 px. Range: ours; not of KADID-10k.
     """
     length = min(max(SHAKE_SHARE * min(image.shape[:2]), SHAKE_LEAST), SHAKE_MOST)
     points, time = shake_path(key)
