@@ -81,6 +81,7 @@ class DeductionHead(nn.Module):
         small = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.level_hidden, self.level_out = Dense(self.level_width, small), Dense(1, bias_init=_constant(0.7))
         self.drop_of_cells, self.drop_of_vectors = Dense(self.drop_width), Dense(self.drop_width)
+        self.drop_of_image = Dense(self.drop_width)
         # Training starts with almost no drop.
         self.drop_out = Dense(self.types, bias_init=_constant(-4.0))
 
@@ -119,7 +120,7 @@ class DeductionHead(nn.Module):
         keys: jax.Array | None = None,
     ) -> Deduction:
         """The score of a given `level` (B,) under the drops."""
-        drops = nn.sigmoid(self.drop_logits(cells, vectors, places.near, keys))
+        drops = nn.sigmoid(self.drop_logits(cells, vectors, places, keys))
         lost = _lost(drops)
         shares = jnp.asarray(self.shares or (1.0,) * self.types)
         cell_lost = (lost * shares[None, None, :]).sum(axis=2)
@@ -129,12 +130,19 @@ class DeductionHead(nn.Module):
         return Deduction(mos, level, ceiling, keep, drop, drops, jnp.exp(-cell_lost))
 
     def drop_logits(
-        self, cells: jax.Array, vectors: jax.Array, near: jax.Array, keys: jax.Array | None = None
+        self, cells: jax.Array, vectors: jax.Array, places: Places, keys: jax.Array | None = None
     ) -> jax.Array:
-        """Logits (B, N, T) of the drops. What the content of a cell hides or shows of what the tiles near it hold is
-        read by the common hidden layer: this is the interaction of both representations."""
+        """Logits (B, N, T) of the drops.
+
+        The common hidden layer reads what the content of a cell hides or shows of what the tiles near it hold: this is
+        the interaction of both representations. It also reads the mean of all cells, without which a dark cell could
+        not be told from a dark image.
+        """
         tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
-        hidden = self.drop_of_cells(self.standardize_cells(cells)) + jnp.einsum("bnk,bkw->bnw", near, tiles)
+        cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)
+        mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
+        hidden = self.drop_of_cells(cells) + self.drop_of_image(mean)[:, None, :]
+        hidden = hidden + jnp.einsum("bnk,bkw->bnw", places.near, tiles)
         hidden = nn.gelu(hidden)
         if keys is not None:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
