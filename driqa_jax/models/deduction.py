@@ -258,8 +258,8 @@ def assemble_deduction(
 def pooled(lost: jax.Array, mask: jax.Array) -> jax.Array:
     """`lost` (B, N, C), at least 0, pooled over the cells of `mask` (B, N) bool: (B, C).
 
-    The power mean of order `_WORST`: one everywhere gives the same as the mean, and of a fault in an eighth of the image
-    half is left, because people judge by the worst region.
+    The power mean of order `_WORST`, because people judge by the worst region: of a fault in an eighth of the image
+    half is left, where the mean would leave an eighth.
     """
     weight = mask[..., None].astype(lost.dtype)
     mean = (weight * (lost + 1e-6) ** _WORST).sum(axis=1) / weight.sum(axis=1)

@@ -32,10 +32,16 @@ _OURS: dict[str, tuple[float, ...]] = {
 _TONE = (*FIDELITY, *UNMATCHED, "color_cast", "underexposed", "overexposed", "low_light")
 # Ordinary camera output has been resized, subsampled in color and compressed more than once, and nobody minds.
 TYPES: tuple[str, ...] = tuple(name for name in NAMES if name in _OURS or find(name).kadid_levels)
-# How much of a drop counts for the score: color and tone are partly fidelity to a reference, or the photographer's will.
+# How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended.
 SHARES: tuple[float, ...] = tuple(0.5 if name in _TONE else 1.0 for name in TYPES)
 # Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference.
 WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in FIDELITY else 1.0 for name in TYPES)
+# What cameras and those who hold them do: the types that may be the reason of a low rating.
+CAMERA: tuple[str, ...] = (
+    *("gaussian_blur", "lens_blur", "motion_blur", "out_of_focus", "camera_shake", "over_smoothing", "denoise"),
+    *("white_noise", "sensor_noise", "camera_noise", "low_light", "underexposed", "overexposed", "color_cast"),
+    *("haze", "flare_haze", "jpeg", "high_sharpen", "halo"),
+)
 
 
 def drop_at(name: str, severity: float) -> float:
