@@ -24,6 +24,8 @@ from experiments.deduction.visible import TYPES, drop_at
 SIZE = (512, 384)  # width and height of the photographs that the human means belong to
 PRISTINE_SCORE = 0.8  # of photographs without a rating
 GOOD = 0.72  # least score of a rated photograph that serves as a content
+ENLARGED = 0.25  # share of images that are enlarged, to at most this long side
+LONGEST = 2400
 UNTOUCHED = 0.1  # share of composites without a fault
 SMALLEST, LARGEST = 0.1, 0.6  # share of the image that a composite's fault covers
 _FILTERS = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX
@@ -54,20 +56,30 @@ class Example(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The photographs to draw from: `pristine`, and `rated` in the state in which people rated them."""
+    """The photographs to draw from: `pristine`; `rated`, in the state in which people rated them; `good`, those of them
+    that may serve as contents."""
 
     pristine: Sequence[Photo]
     rated: Sequence[Photo]
+    good: Sequence[Photo]
 
-    @property
-    def good(self) -> list[Photo]:
-        """The rated photographs that may serve as contents."""
-        return [photo for photo in self.rated if (photo.score or 0) >= GOOD]
+    @classmethod
+    def of(cls, pristine: Sequence[Photo], rated: Sequence[Photo]) -> Pool:
+        """A pool whose `good` photographs have a score of at least `GOOD`."""
+        return cls(pristine, rated, [photo for photo in rated if (photo.score or 0) >= GOOD])
 
 
 def draw(kind: str, number: int, pool: Pool, seed: int = 0) -> Example:
     """Example `number` of a kind of `KINDS`; equal arguments give equal pixels on one machine."""
-    return KINDS[kind](np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), pool)
+    rng = np.random.default_rng([seed, zlib.crc32(kind.encode()), number])
+    example = KINDS[kind](rng, pool)
+    if rng.random() >= ENLARGED:
+        return example
+    # What people see of a large photograph is seen in the whole of it, not in pixels.
+    image = Image.fromarray(example.image)
+    scale = min(rng.uniform(1.2, 4.0), LONGEST / max(image.size))
+    image = _resized(image, scale, _FILTERS[rng.integers(3)])
+    return example._replace(image=np.asarray(_encoded(image, rng, 80, 98) if rng.random() < 0.5 else image))
 
 
 def _as_rated(rng, pool):
@@ -94,7 +106,7 @@ def _clean(rng, pool):
 
 
 def _kadid(rng, pool):
-    return _whole(rng, pool._replace(rated=()), tuple(MEANS), "kadid")
+    return _whole(rng, pool._replace(good=()), tuple(MEANS), "kadid")
 
 
 def _camera(rng, pool):
@@ -171,9 +183,8 @@ def _box(rng, y, x):
 
 def _content(rng, pool):
     """A photograph of 512x384 pixels (or upright) and its score."""
-    good = pool.good
-    if good and rng.random() < 0.5:
-        photo = good[rng.integers(len(good))]
+    if pool.good and rng.random() < 0.5:
+        photo = pool.good[rng.integers(len(pool.good))]
         image = photo.open()
         if rng.random() < 0.5:
             image = _resized(image, rng.uniform(0.75, 1.0), Image.Resampling.BICUBIC)
