@@ -43,7 +43,7 @@ HEAD = {"level_width": 384, "drop_width": 256, "shares": list(SHARES), "top": 0.
 RECIPE = deduction.Recipe(models=3)
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 OPEN = 256  # pristine photographs that stay decoded
-COUNTS = {"kadid": 2200, "rated": 1500, "part": 2400, "camera": 1400, "clean": 900}
+COUNTS = {"kadid": 2200, "rated": 1500, "part": 2400, "camera": 1400, "clean": 900, "focus": 600, "bits": 300}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
