@@ -217,3 +217,10 @@ def test_the_cell_is_empty_where_nothing_stands_out_and_absent_from_other_rows()
     assert Meaning().annotate(rows[1]).extra == {}
     with pytest.raises(UserError, match="no names of degradations"):
         fake(names=(), reasons=True)
+
+
+def test_the_page_lists_every_group_and_its_words(root):
+    page = (root / "docs" / "SCORE.md").read_text()
+    for code, kinds in GROUPS.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{code}` |")]
+        assert all(words in row for words in kinds)

@@ -85,7 +85,8 @@ class Scorer:
       device: where to compute; None is the first device.
       effort: "fast", "default" or "accurate", see `driqa_jax.inference.effort.look`.
       cache: folder of compiled programs; requires `metadata["config"]` to describe the model fully. None disables it.
-      reasons: whether results name what stands out, from the tiles that the score reads; it costs a small product.
+      reasons: whether results name what stands out, from the tiles that the score reads; it costs a small product. A
+        model without `stages` must give `degradation_logits` (B, T) in `out`.
 
     Raises ValueError for an argument out of range, and UserError for `reasons` of a model that names no degradation.
     """
