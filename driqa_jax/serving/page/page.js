@@ -224,7 +224,7 @@ function explanation(item, found) {
   view.querySelector(".whole").style.setProperty("--high", `${highest}%`);
   view.querySelector(".none").hidden = found.findings.length > 0;
   for (const one of found.findings) {
-    const [line, words, details] = ["li", "b", "span"].map((tag) => document.createElement(tag));
+    const [line, words, details] = ["p", "b", "span"].map((tag) => document.createElement(tag));
     words.textContent = one.words;
     details.className = "quiet";
     details.textContent = one.where ? `${one.visible}, ${one.where}` : one.visible;
