@@ -1,5 +1,6 @@
 """An explanation is of the very score that the scorer gives, and the same for the same picture."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -17,7 +18,7 @@ from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.explain import Explainer
 from driqa_jax.inference.labels import label
 from driqa_jax.inference.tiling import through_tiles, tile_starts
-from driqa_jax.reports.colormap import color_stops, colors, overlay
+from driqa_jax.reports.colormap import color_stops, colors, map_words, overlay
 from driqa_jax.reports.explanation_png import sheet
 
 
@@ -164,6 +165,32 @@ def test_colors_rise_in_lightness_and_the_overlay_shows_the_photo(found):
     assert over.shape == found.picture.shape and over.dtype == np.uint8
     gray = np.asarray(Image.fromarray(found.picture).convert("L"), float)
     assert np.corrcoef(over.mean(axis=2).ravel(), gray.ravel())[0, 1] > 0.5
+
+
+def mapped(found, cells):
+    """The explanation with another map, over a photo of one gray."""
+    gray = np.full((40, 60, 3), 100, np.uint8)
+    return dataclasses.replace(
+        found, quality_map=np.array(cells, np.float32), picture=gray, size=(40, 60), restored=gray
+    )
+
+
+def test_a_narrow_map_is_drawn_on_its_own_scale_and_an_even_one_in_one_color(found):
+    ends = [[colors(share, 100.0)] for share in (0, 100)]
+    narrow, wide, even = (mapped(found, [[low, low], [high, high]]) for low, high in ((40, 44), (40, 95), (40, 42.9)))
+    np.testing.assert_array_equal(overlay(narrow)[[0, -1], :1], ends)
+    np.testing.assert_array_equal(overlay(wide)[[0, -1], 0], colors(np.array([40, 95]), 100.0))
+    assert len(np.unique(overlay(even).reshape(-1, 3), axis=0)) == 1 and not (overlay(even)[0, 0] == ends[0][0]).all()
+    assert [one.even for one in (narrow, wide, even)] == [False, False, True]
+    assert mapped(found, [[40, 43], [40, 40]]).even is False  # 3 points are a difference
+    assert [map_words(one) for one in (narrow, even)] == [
+        "Quality map, from 40.0 to 44.0",
+        "Quality map: even, from 40.0 to 42.9",
+    ]
+    said = [one.to_dict()["map"] for one in (narrow, wide, even)]
+    assert said[0] == {"lowest": 40.0, "highest": 44.0, "scale": [40.0, 44.0], "even": False, "resolution": 3.0}
+    assert said[1]["scale"] == [0.0, 100.0] and said[2]["even"]
+    assert len({sheet(one) for one in (narrow, wide, even)}) == 3
 
 
 def test_a_sheet_is_deterministic_and_accepts_any_name(scorer, image, found):

@@ -210,8 +210,8 @@ def test_a_failing_explanation_does_not_stop_the_others(photos, tmp_path, capsys
     class Explained:
         name, score = "a", 50.0
 
-        def named(self, threshold):
-            return []
+        def faults(self, threshold):
+            return ()
 
     def explain(self, path):
         if path.endswith("m.png"):

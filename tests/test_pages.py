@@ -166,7 +166,7 @@ def test_the_commands_leave_pages_and_report_what_is_broken(scorer, tmp_path, mo
     assert cli.main(["explain", str(photos), "-o", str(out), "--threshold", "0.999"]) == 1
     said = capsys.readouterr()
     assert f"{photos}/broken.png: the file is empty" in said.err and "3 explained, 1 failed" in said.err
-    assert len(said.out.splitlines()) == 3 and "none stands out" in said.out
+    assert len(said.out.splitlines()) == 3 and "nothing stands out" in said.out
     assert sorted(file.name for file in out.iterdir()) == sorted(
         ["a.png", "a-2.png", "b.png", "explanations.jsonl", "index.html"]
     )

@@ -122,7 +122,8 @@ def test_a_row_opens_by_keyboard_with_an_explanation(window, files):
     within(60, lambda: window.run("return document.querySelector('.compare img')?.naturalWidth > 0"))
     assert window.run("return document.querySelector('.row').getAttribute('aria-expanded')") == "true"
     assert shown(window, ".named tbody").pop().startswith("blur0.88")
-    assert "quality map, from" in shown(window, "figcaption").pop()
+    assert "Quality map, from" in shown(window, "figcaption").pop()
+    assert shown(window, ".findings") == ["blur strong"]  # a type of no group; this model says nothing about tiles
     images = window.run("return [...document.images].map(i => [i.naturalWidth, i.naturalHeight, i.alt])")
     assert [image[:2] for image in images] == [[300, 300]] * 3
     assert [image[2].partition("a.png")[0] for image in images] == ["", "", "quality map over "]

@@ -84,6 +84,9 @@ def test_an_explanation_has_map_images_and_names(server, scorer):
     assert (entry["score"], entry["uncertainty"], entry["named"]) == (found.score, found.uncertainty, ["blur"])
     assert [row["name"] for row in entry["degradations"]] == ["blur", "noise"]
     assert np.shape(entry["quality_map"]) == np.shape(entry["weights"]) == found.quality_map.shape
+    # This model says nothing about single tiles, so there is no place.
+    assert entry["findings"] == [found.faults()[0].to_dict()] and entry["findings"][0]["where"] == ""
+    assert entry["map"] == found.to_dict()["map"]
     shown = {}
     for key, url in entry["images"].items():
         kind, _, data = url.partition(";base64,")

@@ -4,10 +4,10 @@ examples:
   driqa explain photo.jpg -o explained
   driqa explain holiday/ 'scans/*.png' -o explained --threshold .3
 
-Writes to the folder: NAME.png for each image (the image, the quality map over it, the restored image, the prominent
-degradations with probability and severity); index.html, a gallery with a before/after divider; explanations.jsonl, one
-line per image. Images above 1.5 megapixels are reduced before they are restored and shown. Score, map and degradations
-use the whole image.
+Writes to the folder: NAME.png for each image (the image, the quality map over it, the restored image, and what stands
+out, how visible and where); index.html, a gallery with a before/after divider; explanations.jsonl, one line per image
+with all types of degradation. Images above 1.5 megapixels are reduced before they are restored and shown. Score, map
+and degradations use the whole image.
 
 exit codes: 0 all explained, 1 some or all images failed, 2 nothing to explain, 130 Ctrl-C, 143 SIGTERM (page and lines
 then contain the images so far)
@@ -28,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "explain", "explain the scores of images", __doc__, run=run)
     add_paths(parser)
     parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
-    about = "name degradations with at least this probability (default: 0.5)"
+    about = "show what has at least this probability (default: 0.5)"
     parser.add_argument("--threshold", type=share, default=0.5, metavar="P", help=about)
     add_model_options(parser)
 
@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         if os.path.commonpath([os.path.realpath(path), output]) == output:
             raise UserError(f"{args.output}: contains the input {path}; write to another folder")
     from driqa_jax.errors import UnreadableImage, reason
+    from driqa_jax.inference.findings import NOTHING
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
     from driqa_jax.reports.gallery import Gallery
@@ -62,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
                 gallery.fail(path, reason(error, path))
                 say(f"{path}: {reason(error, path)}")
                 continue
-            named = [f"{one.label} {one.prominence:.2f}" for one in explanation.named(args.threshold)]
-            print(f"{explanation.score:6.2f}  {path}  {', '.join(named) or 'none stands out'}", flush=True)
+            found = [f"{fault.words} ({fault.details})" for fault in explanation.faults(args.threshold)]
+            print(f"{explanation.score:6.2f}  {path}  {', '.join(found) or NOTHING.lower()}", flush=True)
     seconds = time.monotonic() - began
     page = os.path.join(args.output, "index.html")
     print(f"{len(paths) - failed} explained, {failed} failed, {seconds:.1f} s: {page}", file=sys.stderr)

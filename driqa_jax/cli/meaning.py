@@ -79,7 +79,8 @@ def meaning_of(args: argparse.Namespace, bands: Bands | None, scorer: Scorer) ->
 
     reference = reference_of(scorer, args.reference) if _needs_reference(args) else None
     show_band = bool(args.bands) or args.bands_by == "folder"
-    return Meaning(reference, bands, args.percentile, show_band, getattr(args, "decoded", False))
+    more = (getattr(args, name, False) for name in ("decoded", "reasons"))  # `driqa serve` lacks them
+    return Meaning(reference, bands, args.percentile, show_band, *more)
 
 
 def sidecars_for(args: argparse.Namespace, meaning: Meaning, scorer: Scorer, say: Callable[[str], None]) -> Sidecars:

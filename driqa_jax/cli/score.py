@@ -6,6 +6,7 @@ examples:
   driqa score photos/ -o scores.csv --resume      the same command resumes an interrupted run
   driqa score 'photos/**/*.png' --model runs/mine | sort -t, -k2 -n
   driqa score photos/ -o scores.csv --percentile --bands stars
+  driqa score photos/ -o scores.csv --reasons
   driqa score photos/ -o scores.csv --xmp darktable --dry-run
   find photos -name '*.jpg' -newer yesterday | driqa score -
   find photos -name '*.jpg' -print0 | driqa score -0 -          for names with newlines
@@ -46,6 +47,8 @@ def add_parser(subparsers: Subparsers) -> None:
     about = "write one page: histogram, worst and best images with quality maps and degradations"
     add("--report", metavar="F.html", help=about)
     add("--resume", action="store_true", help="keep the rows of an interrupted run in -o and score the other images")
+    about = "add a column: codes of what stands out, such as blur;noise, from the tiles that the score reads"
+    add("--reasons", action="store_true", help=about)
     add_meaning_options(parser)
     add_sidecar_options(parser)
 
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from driqa_jax.inference.provenance import describe
     from driqa_jax.inference.scorer import load
 
-    scorer = load(args.model, **loading(args))
+    scorer = load(args.model, **loading(args), **({"reasons": True} if args.reasons else {}))
     meaning = meaning_of(args, bands, scorer)
     provenance = {**describe(scorer), **meaning.describe()}
     with contextlib.ExitStack() as stack:

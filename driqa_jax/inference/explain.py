@@ -16,15 +16,21 @@ from PIL import Image
 from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.views import STRIDE, ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
+from driqa_jax.inference.findings import Fault, Tiles, find_faults
 from driqa_jax.inference.labels import STANDS_OUT, label
+from driqa_jax.inference.program import seen
 from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
 from driqa_jax.inference.tiling import through_tiles
+from driqa_jax.models.degradation_encoder import DegradationEncoder
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
 
 SHOWN_PIXELS = 1_500_000  # about 70 tiles; larger images are reduced before they are restored and shown
+MAP_RESOLUTION = 3.0  # points; a map whose cells differ by less is even: the model does not tell its parts apart
+MAP_WIDE = 50.0  # points; a map that spans less is drawn on a scale of its own, from its lowest cell to its highest
 _BATCH = 16  # tiles, on accelerators
+_KEPT = "intermediates"  # flax's collection of captured outputs
 NO_RESTORER = "This model has no restoration network, so there is no restored image."
 
 
@@ -76,6 +82,8 @@ class Explanation:
       degradations: all types, most prominent first.
       d, q: (C,) and (Q,) float32, degradation vector and quality vector.
       not_restored: the reason why the model cannot restore; "" if it can.
+      tiles: what single tiles show of the types, in the order of `types`; None if the model does not say it.
+      types: names of the types in the order of the model.
     """
 
     name: str
@@ -90,6 +98,19 @@ class Explanation:
     d: np.ndarray
     q: np.ndarray
     not_restored: str = ""
+    tiles: Tiles | None = None
+    types: tuple[str, ...] = ()
+
+    @property
+    def even(self) -> bool:
+        """Whether the cells of the map differ by less than `MAP_RESOLUTION`."""
+        return bool(np.ptp(self.quality_map) < MAP_RESOLUTION)
+
+    @property
+    def map_scale(self) -> tuple[float, float]:
+        """The scores at the ends of the color scale of the map, in [0, 100]."""
+        low, high = float(self.quality_map.min()), float(self.quality_map.max())
+        return (low, high) if high - low < MAP_WIDE else (0.0, 100.0)
 
     @property
     def reduced(self) -> bool:
@@ -100,8 +121,21 @@ class Explanation:
         """The degradations of at least this prominence, most prominent first; possibly none."""
         return tuple(finding for finding in self.degradations if finding.prominence >= threshold)
 
+    def faults(self, threshold: float = STANDS_OUT) -> tuple[Fault, ...]:
+        """What stands out from this prominence on, in groups for people: at most three, most prominent first."""
+        by_name = {one.name: one for one in self.degradations}
+        ordered = [by_name[name] for name in self.types] if self.types else self.degradations
+        prominence, strength = np.array([(one.prominence, one.severity) for one in ordered]).reshape(-1, 2).T
+        return find_faults([one.name for one in ordered], prominence, strength, self.tiles, threshold)
+
     def to_dict(self, threshold: float = STANDS_OUT) -> dict[str, Any]:
-        """Everything except pixels and vectors as JSON values; `named` holds the names of `named(threshold)`."""
+        """Everything except pixels and vectors as JSON values.
+
+        `findings`: the groups of `faults(threshold)`; `named`: the names of `named(threshold)`; `map`: the range of the
+        quality map, the ends of its color scale, and whether it is even.
+        """
+        low, high = (round(float(x), 2) for x in (self.quality_map.min(), self.quality_map.max()))
+        scale = [round(end, 2) for end in self.map_scale]
         return {
             "path": self.name,
             "score": self.score,
@@ -111,6 +145,8 @@ class Explanation:
             "shown": {"height": self.picture.shape[0], "width": self.picture.shape[1], "reduced": self.reduced},
             "quality_map": [[round(float(x), 2) for x in row] for row in self.quality_map],
             "weights": [[round(float(x), 6) for x in row] for row in self.weights],
+            "map": {"lowest": low, "highest": high, "scale": scale, "even": self.even, "resolution": MAP_RESOLUTION},
+            "findings": [fault.to_dict() for fault in self.faults(threshold)],
             "named": [finding.name for finding in self.named(threshold)],
             "degradations": [finding.to_dict() for finding in self.degradations],
         }
@@ -142,6 +178,8 @@ class Explainer:
         if result.score is None:
             raise ModelFailure(result.error) if result.internal else UnreadableImage(name, result.error)
         out = self._run_one(image)
+        names = self._names(out["probabilities"])
+        tiles = Tiles(out["boxes"], out["prominence"], out["strength"]) if "prominence" in out else None
         shown = _reduced(image, shown_pixels)
         # Reducing an image removes noise and blur, so a reduced image needs its own degradation vector.
         d = out["d"] if shown is image or not restore else self._run_one(shown)["d"]
@@ -162,6 +200,8 @@ class Explainer:
             d=out["d"],
             q=out["q"],
             not_restored=self._not_restored,
+            tiles=tiles,
+            types=names,
         )
 
     def features(self, images: Any) -> dict[str, np.ndarray]:
@@ -215,10 +255,21 @@ class Explainer:
 
     def _intermediates(self, params, batch):
         whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
-        _, out = self._scorer.model.apply({"params": params}, whole, batch["valid"], tiles, batch["tile_boxes"])
+        model, views = self._scorer.model, (whole, batch["valid"], tiles, batch["tile_boxes"])
+        if hasattr(model, "stages"):
+            (_, out), kept = model.apply({"params": params}, *views, capture_intermediates=_encoder, mutable=[_KEPT])
+            # Each tile as an image.
+            found = seen(model, params, kept[_KEPT]["degradation_encoder"]["__call__"][0].vector[:, None])
+            by_tile = {
+                k: v.reshape(*tiles.shape[:2], -1) for k, v in zip(("prominence", "strength"), found, strict=True)
+            }
+        else:
+            (_, out), by_tile = model.apply({"params": params}, *views), {}
         visibility = {"visibility": out["visibility"]} if "visibility" in out else {}
         return {
             **visibility,
+            **by_tile,
+            "boxes": batch["tile_boxes"],
             "scores": out["patch_scores"],
             "weights": out["patch_weights"],
             "probabilities": jax.nn.sigmoid(out["degradation_logits"]),
@@ -243,10 +294,18 @@ class Explainer:
     def _findings(
         self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None = None
     ) -> tuple[Finding, ...]:
-        names = self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
+        names = self._names(probabilities)
         columns = [probabilities, severities] if visibility is None else [probabilities, severities, visibility]
         findings = [Finding(name, *map(float, row)) for name, *row in zip(names, *columns, strict=True)]
         return tuple(sorted(findings, key=lambda finding: -finding.prominence))
+
+    def _names(self, probabilities: np.ndarray) -> tuple[str, ...]:
+        return self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
+
+
+def _encoder(module: Any, method: str) -> bool:
+    """Whether the output of a module's method is kept: that of `E_d`, for what single tiles show."""
+    return isinstance(module, DegradationEncoder) and method == "__call__"
 
 
 def _reduced(image: np.ndarray, most: float) -> np.ndarray:

@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.models.deduction import VISIBLE, VISIBLE_WIDTH
+from driqa_jax.models.layers import Dense
 from driqa_jax.models.vit import ViT
 
 Views = dict[str, jax.Array]
 PREDICTIONS = "predictions"
 VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 QUALITY = "read_quality"  # the stage that runs the quality backbone
-_READ = "read_"
+_READ, _NAMED = "read_", "named"
+_MOST = 0.995  # as in `DeductionModel`: a drop of 1 has no logarithm
 # Scoring several images in parallel uses the cores better than multi-threaded matrix products.
 _CPU = {"xla_cpu_multi_thread_eigen": False}
 _CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
@@ -34,12 +37,15 @@ class Stage(NamedTuple):
     options: Mapping[str, Any]
 
 
-def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
+def make_stages(model: Any, mirror: bool, cpu: bool, naming: bool = False) -> tuple[Stage, ...]:
     """The stages for batches of views from `make_view`.
 
     The last stage adds `PREDICTIONS`, (B, 1 + N) float32: the MOS, then the per-tile MOS. N is K, or 2 K with `mirror`,
     which averages the MOS over each image and its mirror image. With `cpu`, rows are computed one by one, because the
     bits of a row may otherwise depend on its place in the batch.
+
+    With `naming`, one more stage appends the prominence of the T types to the predictions, (B, 1 + N + T). It is a
+    program of its own, so that the other columns keep their bits.
     """
     looks = 2 if mirror else 1
 
@@ -66,7 +72,14 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
         return finished(*model.apply({"params": params}, inputs(views), method=model.stages[-1]))
 
     def at_once(params, views):
-        return finished(*model.apply({"params": params}, *inputs(views).values(), per_tile=True))
+        mos, out = model.apply({"params": params}, *inputs(views).values(), per_tile=True)
+        named = {_NAMED: jax.nn.sigmoid(out["degradation_logits"][: len(views["valid"])])} if naming else {}
+        return {**finished(mos, out), **named}
+
+    def name(params, views):
+        # The image itself, not its mirror image.
+        named = views[_NAMED] if _NAMED in views else seen(model, params, views["read_vector"][:, 0])[0]
+        return {PREDICTIONS: jnp.concatenate([views[PREDICTIONS], named], axis=1)}
 
     def finished(mos, out):
         found = jnp.concatenate([mos[:, None], out["per_tile_mos"]], axis=1)
@@ -75,12 +88,33 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
             found = jnp.concatenate([(once[:, :1] + again[:, :1]) / 2, once[:, 1:], again[:, 1:]], axis=1)
         return {PREDICTIONS: found}
 
+    last = (_stage(name, cpu),) if naming else ()
     if not hasattr(model, "stages"):
-        return (_stage(at_once, cpu),)
+        return (_stage(at_once, cpu), *last)
     # The options for convolutions make a ViT 1.6 times slower.
     convolutional = not isinstance(model.quality_encoder.backbone, ViT)
     options = {QUALITY: _CPU_CONVOLUTIONS} if convolutional else {}
-    return *(_stage(part(each), cpu, options.get(each, _CPU)) for each in model.stages[:-1]), _stage(score, cpu)
+    parts = (_stage(part(each), cpu, options.get(each, _CPU)) for each in model.stages[:-1])
+    return *parts, _stage(score, cpu), *last
+
+
+def seen(model: Any, params: Any, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What images show of each type, from the degradation vectors (B, K, C) of K tiles.
+
+    Returns prominence and strength, both (B, T) in [0, 1]. For a type with a visible drop, of a model of the form
+    "deduction": the probability that a person sees it, and the drop. For any other type: its probability and severity.
+    """
+    heads = params["degradation_encoder"]
+    logits, severity = (
+        Dense(heads[name]["bias"].shape[0]).apply({"params": heads[name]}, vector) for name in ("logits", "severity")
+    )
+    logits, strength = logits.mean(axis=1), jax.nn.sigmoid(severity).mean(axis=1)
+    if hasattr(model, "drop_types"):
+        places = jnp.array(model.drop_types)
+        drops = model.apply({"params": params}, vector, method=lambda m, v: m.head.deduct(v[:, 0, 0], v).drops)
+        drop = 1 - jnp.exp(jnp.log1p(-jnp.minimum(drops, _MOST)).mean(axis=1))
+        logits, strength = logits.at[:, places].set((drop - VISIBLE) / VISIBLE_WIDTH), strength.at[:, places].set(drop)
+    return jax.nn.sigmoid(logits), strength
 
 
 def _stage(function, cpu, options=_CPU):

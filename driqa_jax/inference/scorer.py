@@ -21,15 +21,16 @@ from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.raw import DECODED
 from driqa_jax.data.views import ViewRule, make_view
-from driqa_jax.errors import UnreadableImage, reason
+from driqa_jax.errors import UserError, reason
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
+from driqa_jax.inference.findings import codes
 from driqa_jax.inference.functional import loss_of, plain_config, predict
 from driqa_jax.inference.program import make_stages
-from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
+from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, named, predictions_in_order, views_in_order
 from driqa_jax.models.driqa import build_model
 
 # On a CPU batches are not faster than single images, and a single image starts at once.
@@ -45,7 +46,8 @@ class Result:
     `uncertainty`: half-width, in points, of the interval that covers the human score of nine in ten images like those
     of the validation set. It is wider when per-tile scores disagree, and for images smaller than the tiles. None if
     the model has no interval (`driqa export` fits one). `internal`: the program or the machine caused the error, not
-    the image. `decoded`: "preview" or "developed" for a raw photo, see `driqa_jax.data.raw`.
+    the image. `decoded`: "preview" or "developed" for a raw photo, see `driqa_jax.data.raw`. `reasons`: of a scorer
+    with `reasons`, the codes of what stands out, see `driqa_jax.inference.findings.GROUPS`; else None.
     """
 
     path: str
@@ -54,6 +56,7 @@ class Result:
     uncertainty: float | None = None
     internal: bool = False
     decoded: str | None = None
+    reasons: tuple[str, ...] | None = None
 
 
 class _Shown(NamedTuple):
@@ -61,6 +64,7 @@ class _Shown(NamedTuple):
 
     evidence: Evidence
     decoded: str | None
+    prominence: np.ndarray | None = None  # (T,), with `reasons`
 
 
 class Scorer:
@@ -81,6 +85,10 @@ class Scorer:
       device: where to compute; None is the first device.
       effort: "fast", "default" or "accurate", see `driqa_jax.inference.effort.look`.
       cache: folder of compiled programs; requires `metadata["config"]` to describe the model fully. None disables it.
+      reasons: whether results name what stands out, from the tiles that the score reads; it costs a small product. A
+        model without `stages` must give `degradation_logits` (B, T) in `out`.
+
+    Raises ValueError for an argument out of range, and UserError for `reasons` of a model that names no degradation.
     """
 
     def __init__(
@@ -96,6 +104,7 @@ class Scorer:
         device: jax.Device | None = None,
         effort: str = "default",
         cache: pathlib.Path | None = None,
+        reasons: bool = False,
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -109,6 +118,9 @@ class Scorer:
         interval = self.metadata.get("interval")
         self.interval = Interval.from_dict(interval) if interval else None
         self.degradations = tuple(self.metadata.get("degradations") or ())
+        if reasons and not self.degradations:
+            raise UserError(f"{name or 'the model'}: has no names of degradations, so it cannot give reasons")
+        self._count_named = len(self.degradations) if reasons else 0
         self.workers, self.max_pixels = workers, max_pixels
         self.device = jax.devices()[0] if device is None else device
         self.batch_size = batch_size or _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
@@ -117,7 +129,7 @@ class Scorer:
         on_cpu = self.device.platform == "cpu"
         self.parallel = min(_cores(), _MOST_PARALLEL) if on_cpu else 1
         self._program = Program(
-            make_stages(model, looked.mirror, on_cpu),
+            make_stages(model, looked.mirror, on_cpu, naming=reasons),
             self.device,
             cache,
             identity=[plain_config(self.metadata.get("config")), looked.mirror, on_cpu],
@@ -177,7 +189,7 @@ class Scorer:
 
         An image that cannot be scored has the error in its result; the others continue.
         """
-        for name, shown, outcome in self._outcomes(_named(images, names)):
+        for name, shown, outcome in self._outcomes(named(images, names)):
             if not isinstance(outcome, Exception):
                 try:
                     yield self._result(name, shown, outcome)
@@ -247,7 +259,7 @@ class Scorer:
 
     def _predictions(self, images: Iterable[ImageSource]) -> Iterator[tuple[str, Any, Any]]:
         """`_outcomes`, raising at the first exception."""
-        for name, shown, outcome in self._outcomes(_named(images, None)):
+        for name, shown, outcome in self._outcomes(named(images, None)):
             if isinstance(outcome, Exception):
                 raise outcome
             yield name, shown, outcome
@@ -257,6 +269,9 @@ class Scorer:
         views: Any = map(_with_evidence, views_in_order(named, self._view, self.workers))
         outcomes: Any = predictions_in_order(views, self._run, self.batch_size, self.parallel)
         for (name, shown), outcome in outcomes:
+            if self._count_named and shown and not isinstance(outcome, Exception):
+                outcome, prominence = np.split(outcome, [-self._count_named])
+                shown = shown._replace(prominence=prominence)
             yield name, shown, outcome
 
     def _view(self, name: str, source: ImageSource) -> Any:
@@ -285,7 +300,8 @@ class Scorer:
             low, score, high = self.own_scale(np.array([low, score, high]))
         # A user scale is nonlinear and bounded, so the two sides differ; report the wider one.
         uncertainty = None if self.interval is None else round(float(max(score - low, high - score)), 2)
-        return Result(name, round(float(score), 2), uncertainty=uncertainty, decoded=shown.decoded)
+        reasons = None if shown.prominence is None else codes(self.degradations, shown.prominence)
+        return Result(name, round(float(score), 2), uncertainty=uncertainty, decoded=shown.decoded, reasons=reasons)
 
 
 def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
@@ -326,21 +342,3 @@ def _with_evidence(item: Any) -> Any:
     name, outcome = item
     view, shown = (outcome, None) if isinstance(outcome, Exception) else outcome
     return (name, shown), view
-
-
-def _named(
-    images: Iterable[ImageSource | Pause], names: Iterable[str] | None
-) -> Iterator[tuple[str, ImageSource] | Pause]:
-    if names is not None:
-        yield from zip(names, images, strict=True)
-        return
-    count = 0
-    for image in images:
-        if isinstance(image, Pause):
-            yield image
-            continue
-        if isinstance(image, (str, os.PathLike)):
-            yield os.fspath(image), image
-        else:
-            yield image.path if isinstance(image, UnreadableImage) else f"item {count}", image
-        count += 1

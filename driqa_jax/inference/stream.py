@@ -8,6 +8,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from driqa_jax.errors import reason
+from driqa_jax.data.decode import ImageSource
+from driqa_jax.errors import UnreadableImage, reason
 
 View = dict[str, np.ndarray]
 Canvas = tuple[int, int]
@@ -66,6 +68,25 @@ class Pause:
 
 
 PAUSE = Pause()
+
+
+def named(
+    images: Iterable[ImageSource | Pause], names: Iterable[str] | None
+) -> Iterator[tuple[str, ImageSource] | Pause]:
+    """Items with names for `views_in_order`: those given, or else the path or "item i"."""
+    if names is not None:
+        yield from zip(names, images, strict=True)
+        return
+    count = 0
+    for image in images:
+        if isinstance(image, Pause):
+            yield image
+            continue
+        if isinstance(image, (str, os.PathLike)):
+            yield os.fspath(image), image
+        else:
+            yield image.path if isinstance(image, UnreadableImage) else f"item {count}", image
+        count += 1
 
 
 def views_in_order(

@@ -1,4 +1,4 @@
-"""One PNG per explained image: the image, its quality map, the restored image and the named degradations."""
+"""One PNG per explained image: the image, its quality map, the restored image and what stands out."""
 
 import functools
 import io
@@ -6,13 +6,13 @@ import os
 import pathlib
 
 from driqa_jax.inference.explain import Explanation
+from driqa_jax.inference.findings import NOTHING, Fault
 from driqa_jax.inference.labels import STANDS_OUT
-from driqa_jax.reports.colormap import COLOR_MAP, fitted, overlay
+from driqa_jax.reports.colormap import COLOR_MAP, EVEN, EVEN_COLOR, fitted, map_words, overlay
 
-MOST_ROWS = 6  # named degradations; few images have more than two
 _PANEL = 520  # px, the longest side of a panel
 _DPI = 100
-_INK, _QUIET, _TRACK, _ACCENT = "#1b1d20", "#6a6f76", "#e7e9ec", "#3b6ea5"
+_INK, _QUIET, _TRACK = "#1b1d20", "#6a6f76", "#e7e9ec"
 _LONGEST_NAME = 80  # characters
 _RESTORED = "The restored image shows what the model reads as damage.\nIt is not an improved version of the image."
 
@@ -20,7 +20,7 @@ _RESTORED = "The restored image shows what the model reads as damage.\nIt is not
 def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     """A PNG on white; equal explanations give equal bytes.
 
-    threshold: probability in [0, 1] from which a degradation is named. A model without a restoration network leaves the
+    threshold: probability in [0, 1] from which a finding is shown. A model without a restoration network leaves the
     place of the restored image empty. Raises ValueError if the explanation was made with `restore=False`.
     """
     if explanation.restored is None and not explanation.not_restored:
@@ -29,12 +29,12 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    named = explanation.named(threshold)[:MOST_ROWS]
+    faults = explanation.faults(threshold)
     images = (explanation.picture, overlay(explanation), explanation.restored)
     panels = [fitted(image, _PANEL) for image in images if image is not None]
     height, width = panels[0].shape[:2]
     # A tall or tiny image still leaves room for captions below it.
-    panel, below = (max(width, 400) / _DPI, max(height, 120) / _DPI), 0.7 + 0.3 * max(len(named), 1)
+    panel, below = (max(width, 400) / _DPI, max(height, 120) / _DPI), 0.6 + 0.45 * max(len(faults), 1)
     with rc_context({"font.size": 9.5, "text.color": _INK, "text.parse_math": False}):
         # The object interface leaves the caller's figures alone.
         figure = Figure(figsize=(3 * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
@@ -42,15 +42,14 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.08)  # inches
         grid = figure.add_gridspec(3, 3, height_ratios=(0.7, panel[1] + 0.3, below))
         _draw_heading(figure.add_subplot(grid[0, :]), explanation)
-        lowest, highest = explanation.quality_map.min(), explanation.quality_map.max()
-        captions = ("Image", f"Quality map, from {lowest:.1f} to {highest:.1f}", "Restored by the model")
+        captions = ("Image", map_words(explanation), "Restored by the model")
         for column, (caption, image) in enumerate(zip(captions, panels, strict=False)):
             axes = figure.add_subplot(grid[1, column])
             axes.imshow(image, interpolation="lanczos")
             axes.set_title(caption, loc="left", color=_QUIET, fontsize=9.5)
             axes.set_axis_off()
-        _draw_degradations(figure.add_subplot(grid[2, 0]), named, threshold)
-        _draw_scale(figure.add_subplot(grid[2, 1]), lowest, highest)
+        _draw_faults(figure.add_subplot(grid[2, 0]), faults, threshold)
+        _draw_scale(figure.add_subplot(grid[2, 1]), explanation, below)
         note = figure.add_subplot(grid[2, 2])
         note.set_axis_off()
         note.text(0, 1, explanation.not_restored or _RESTORED, va="top", color=_QUIET)
@@ -72,34 +71,42 @@ def _draw_heading(axes, explanation: Explanation) -> None:
     axes.text(1, 1, score, font=_font(bold=True), fontsize=22, va="top", ha="right")
 
 
-def _draw_degradations(axes, named, threshold: float) -> None:
+def _draw_faults(axes, faults: tuple[Fault, ...], threshold: float) -> None:
     axes.set_axis_off()
-    if not named:
-        axes.text(0, 1, "No degradation stands out", fontsize=11, va="top")
-        axes.text(0, 0.6, f"none is at least {threshold:.0%} probable", color=_QUIET, va="top")
-        return
+    rows = [(fault.words, f"{fault.details}; probability {fault.probability:.2f}") for fault in faults]
+    rows = rows or [(NOTHING, f"nothing has a probability of {threshold:.2f} or more")]
     axes.set_xlim(0, 1)
-    axes.set_ylim(len(named) + 0.5, -0.8)
-    for left, words in ((0, "Degradations"), (0.5, "probability"), (0.77, "severity")):
-        axes.text(left, -0.3, words, color=_QUIET)
-    for row, degradation in enumerate(named, start=1):
-        axes.text(0, row - 0.4, degradation.label, va="center")
-        for left, value, color in ((0.5, degradation.prominence, _ACCENT), (0.77, degradation.severity, _QUIET)):
-            axes.barh(row - 0.4, 0.16, 0.3, left, color=_TRACK)
-            axes.barh(row - 0.4, 0.16 * value, 0.3, left, color=color)
-            axes.text(left + 0.17, row - 0.4, f"{value:.2f}", color=_QUIET, va="center")
+    axes.set_ylim(max(len(rows), 1), 0)
+    for row, (words, details) in enumerate(rows):
+        axes.text(0, row, words[:1].upper() + words[1:], fontsize=12, va="top")
+        below = {"xytext": (0, -17), "textcoords": "offset points"}
+        axes.annotate(details, (0, row), **below, color=_QUIET, va="top")
 
 
-def _draw_scale(axes, lowest: float, highest: float) -> None:
-    """The color scale from 0 to 100, with the range of this map marked above it."""
+def _draw_scale(axes, explanation: Explanation, height: float) -> None:
+    """The color scale of the map, and below it the scale from 0 to 100 with the range of the map marked.
+
+    `height`: of the axes, inches.
+    """
     from matplotlib import colormaps
 
-    axes.imshow([list(range(101))], cmap=colormaps[COLOR_MAP], extent=(0, 100, 0, 6), aspect="auto", alpha=0.7)
-    axes.plot((lowest, highest), (9, 9), color=_INK, linewidth=3, marker="|")
-    axes.set(xlim=(0, 100), ylim=(0, 30), yticks=[], xticks=[0, 25, 50, 75, 100])
-    axes.tick_params(colors=_QUIET)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    low, high = explanation.map_scale
+    lowest, highest = explanation.quality_map.min(), explanation.quality_map.max()
+    axes.set_axis_off()
+    if explanation.even:
+        axes.barh(26, 100, 6, color=EVEN_COLOR, alpha=0.7)
+        ends = ((0, EVEN, "left"),)
+    else:
+        axes.imshow([list(range(101))], cmap=colormaps[COLOR_MAP], extent=(0, 100, 23, 29), aspect="auto", alpha=0.7)
+        ends = ((0, f"{low:.1f}", "left"), (50, f"{(low + high) / 2:.1f}", "center"), (100, f"{high:.1f}", "right"))
+    axes.barh(7, 100, 1.5, color=_TRACK)
+    axes.barh(7, max(highest - lowest, 1), 4, lowest, color=_INK)
+    for x, words, side in ends:
+        axes.text(x, 21, words, ha=side, va="top", color=_QUIET)
+    for x, side in ((0, "left"), (50, "center"), (100, "right")):
+        axes.text(x, 3, str(x), ha=side, va="top", color=_QUIET)
+    # Last, because `imshow` and `barh` move the limits. A unit has the same height for any number of findings.
+    axes.set(xlim=(0, 100), ylim=(30 - 34 * height, 30))
 
 
 def _drawable_name(name: str) -> str:

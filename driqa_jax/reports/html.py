@@ -17,7 +17,7 @@ from driqa_jax.errors import reason
 from driqa_jax.inference.labels import STANDS_OUT
 from driqa_jax.io import printable, replacing, require_writable, write_bytes
 from driqa_jax.progress import ProgressFn, silent
-from driqa_jax.reports.colormap import color_stops, data_url, fitted, overlay
+from driqa_jax.reports.colormap import EVEN, EVEN_COLOR, color_stops, data_url, fitted, map_words, overlay
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -73,7 +73,7 @@ def _shared(provenance: Mapping[str, Any], script: str) -> dict[str, Any]:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     rows = [(key, _as_text(provenance[key])) for key in _PROVENANCE if key in provenance]
-    return {"policy": policy, "script": script, "stops": color_stops(), "provenance": rows}
+    return {"policy": policy, "script": script, "stops": color_stops(), "even_color": EVEN_COLOR, "provenance": rows}
 
 
 def explanation_values(
@@ -93,8 +93,12 @@ def explanation_values(
         "after": None if restored is None else inline(restored, side),
         "not_restored": explanation.not_restored,
         "map": inline(overlay(explanation), map_side),
+        "map_words": map_words(explanation),
         "lowest": round(float(explanation.quality_map.min()), 1),
         "highest": round(float(explanation.quality_map.max()), 1),
+        "scale": [round(end, 1) for end in explanation.map_scale],
+        "even": EVEN if explanation.even else "",
+        "faults": explanation.faults(threshold),
         "named": explanation.named(threshold),
     }
 

@@ -89,7 +89,8 @@ class Meaning:
 
     reference: gives the column `percentile`, and bands by percentile need it. bands: give the column `band`.
     show_percentile, show_band: whether the columns are wanted, or serve the bands and the ratings only. show_decoded:
-    adds the column `decoded`, "preview" or "developed" for a raw photo.
+    adds the column `decoded`, "preview" or "developed" for a raw photo. show_reasons: adds the column `reasons`, the
+    codes of what stands out, joined by semicolons, of a scorer with `reasons`.
     """
 
     def __init__(
@@ -99,9 +100,11 @@ class Meaning:
         show_percentile: bool = True,
         show_band: bool = True,
         show_decoded: bool = False,
+        show_reasons: bool = False,
     ):
         self.reference, self.bands = reference, bands
-        wanted = {"percentile": reference and show_percentile, "band": bands and show_band, "decoded": show_decoded}
+        wanted = {"percentile": reference and show_percentile, "band": bands and show_band}
+        wanted |= {"decoded": show_decoded, "reasons": show_reasons}
         self.columns = tuple(name for name, value in wanted.items() if value)
         self._shares: np.ndarray | None = None
 
@@ -122,9 +125,12 @@ class Meaning:
             described["bands"] = {"by": self.bands.by, "from": starts}
         return described
 
-    def values(self, score: float | None, decoded: str | None = None) -> dict[str, Any]:
+    def values(
+        self, score: float | None, decoded: str | None = None, reasons: tuple[str, ...] | None = None
+    ) -> dict[str, Any]:
         """The columns of a score; None where there is none, or where a band by folder is not known yet."""
-        known = {"percentile": None, "band": None, "decoded": decoded}
+        said = None if reasons is None else ";".join(reasons)
+        known: dict[str, Any] = {"percentile": None, "band": None, "decoded": decoded, "reasons": said}
         if score is not None:
             known["percentile"] = self.reference.percentile(score) if self.reference else None
             known["band"] = self.band(score)
@@ -168,7 +174,7 @@ class Meaning:
     def annotate(self, row: Result) -> AnnotatedRow:
         """The row with its further columns; a raw photo always says how it was decoded in JSON Lines."""
         decoded = getattr(row, "decoded", None)
-        extra = self.values(row.score, decoded)
+        extra = self.values(row.score, decoded, row.reasons)
         if decoded:
             extra.setdefault("decoded", decoded)
         return AnnotatedRow(row.path, row.score, row.uncertainty, row.error, extra)

@@ -56,6 +56,27 @@ class Degradation(BaseModel):
     visibility: float | None = Field(None, description="probability that a person sees it, if the model estimates it")
 
 
+class Found(BaseModel):
+    """What stands out: a group of types of degradation in a photographer's words."""
+
+    group: str = Field(description="code, such as blur")
+    words: str = Field(description="such as camera shake")
+    probability: float
+    visible: Literal["faint", "clear", "strong"]
+    where: str = Field(description="part of the photo, everywhere, or in places; empty if unknown")
+    types: list[str] = Field(description="names of its degradations")
+
+
+class Map(BaseModel):
+    """The range of a quality map and of its colors."""
+
+    lowest: float
+    highest: float
+    scale: tuple[float, float] = Field(description="scores at the ends of the color scale")
+    even: bool = Field(description="whether all cells differ by less than `resolution`; the image is then of one color")
+    resolution: float = Field(description="least difference that a map can show, in points")
+
+
 class Images(BaseModel):
     """data: URLs."""
 
@@ -69,10 +90,12 @@ class Explained(Scored):
 
     width: int | None = None
     height: int | None = None
+    findings: list[Found] | None = Field(None, description="what stands out, at most three, most probable first")
     named: list[str] | None = Field(None, description="names of the prominent degradations")
     degradations: list[Degradation] | None = Field(None, description="all types, most probable first")
     quality_map: list[list[float]] | None = Field(None, description="0 to 100, rows of cells from the top")
     weights: list[list[float]] | None = Field(None, description="weight of each cell; the sum is 1")
+    map: Map | None = None
     images: Images | None = None
 
 

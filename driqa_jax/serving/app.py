@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
-from driqa_jax.reports.colormap import color_stops
+from driqa_jax.reports.colormap import EVEN_COLOR, color_stops
 from driqa_jax.serving import answers
 from driqa_jax.serving.limits import Limits
 from driqa_jax.serving.metrics import Metrics, Observed
@@ -150,7 +150,7 @@ def create_app(
 
     @app.post("/v1/explain", response_model=answers.Explanations, responses=problems, openapi_extra=_BODY)
     async def explain(request: Request, image_format: answers.ImageFormat = "webp"):
-        """A score for each image, with prominent degradations, quality map and restored image."""
+        """A score for each image, with what stands out, quality map and restored image."""
         describe = functools.partial(answers.explanation, kind=image_format, meaning=meaning)
         return await service.answer(request, "explain", describe)
 
@@ -176,11 +176,12 @@ def create_app(
 
 
 def _page_routes() -> list[Route]:
-    """The page and the files that it loads. STOPS in a file is replaced by the color bar of the quality maps."""
+    """The page and the files that it loads. STOPS and EVEN in a file are replaced by the colors of the maps."""
     folder = importlib.resources.files("driqa_jax.serving") / "page"
     made = []
     for path, (name, kind) in FILES.items():
-        content = (folder / name).read_text("utf-8").replace("STOPS", ", ".join(color_stops()))
+        content = (folder / name).read_text("utf-8")
+        content = content.replace("STOPS", ", ".join(color_stops())).replace("EVEN", EVEN_COLOR)
         answer = Response(content, media_type=kind, headers={"cache-control": "no-cache"})
         made.append(Route(path, answer, methods=["GET"]))  # a response is an ASGI application
     return made

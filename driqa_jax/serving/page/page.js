@@ -212,13 +212,27 @@ function explanation(item, found) {
     compare.classList.remove("compare");
     view.querySelector(".below").textContent = "This model has no restoration network, so there is no restored image.";
   }
-  const cells = found.quality_map.flat();
-  const [low, high] = [Math.min(...cells), Math.max(...cells)];
-  const spread = found.uncertainty === null ? "" : ` ± ${found.uncertainty.toFixed(1)} (90 % interval)`;
-  view.querySelector("figcaption").textContent = `quality map, from ${low.toFixed(0)} to ${high.toFixed(0)}${spread}`;
+  const { lowest, highest, scale, even, resolution } = found.map;
+  const spread = found.uncertainty === null ? "" : `; score ± ${found.uncertainty.toFixed(1)} (90 % interval)`;
+  const said = even ? `even, from ${lowest.toFixed(1)} to ${highest.toFixed(1)}` : `from ${lowest.toFixed(0)} to ${highest.toFixed(0)}`;
+  view.querySelector("figcaption").textContent = `Quality map${even ? ": " : ", "}${said}${spread}`;
+  view.querySelector("figure").classList.toggle("even", even);
+  const ends = view.querySelectorAll(".scale span");
+  ends[0].textContent = even ? `even: the parts differ by less than ${resolution} points` : scale[0].toFixed(1);
+  ends[1].textContent = even ? "" : scale[1].toFixed(1);
+  view.querySelector(".whole").style.setProperty("--low", `${lowest}%`);
+  view.querySelector(".whole").style.setProperty("--high", `${highest}%`);
+  view.querySelector(".none").hidden = found.findings.length > 0;
+  for (const one of found.findings) {
+    const [line, words, details] = ["p", "b", "span"].map((tag) => document.createElement(tag));
+    words.textContent = one.words;
+    details.className = "quiet";
+    details.textContent = one.where ? `${one.visible}, ${one.where}` : one.visible;
+    line.append(words, " ", details);
+    view.querySelector(".findings").append(line);
+  }
   const named = found.degradations.filter((one) => found.named.includes(one.name));
-  view.querySelector(".named").hidden = !named.length;
-  view.querySelector(".none").hidden = named.length > 0;
+  view.querySelector("details").hidden = !named.length;
   for (const one of named) {
     const row = view.querySelector("tbody").insertRow();
     const head = row.appendChild(document.createElement("th"));
