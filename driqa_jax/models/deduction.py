@@ -2,7 +2,8 @@
 
 The level reads moments of the frozen quality backbone. The degradation vector of each tile gives a visible drop per
 type. The drops multiply to a ceiling, and the score is the soft minimum of level and ceiling. A product of both would
-deduct the same fault twice: the level is already low if the backbone sees the fault.
+deduct the same fault twice: the level is already low if the backbone sees the fault. A model fitted to own ratings
+adds a linear residual to the level, see `driqa_jax.train.residual`.
 """
 
 from typing import NamedTuple
@@ -49,6 +50,7 @@ class DeductionHead(nn.Module):
       top: the ceiling of an image without a visible degradation.
       temperature: of the soft minimum, in units of the score.
       level_dropout, drop_dropout: rates on the hidden units, in training.
+      residual: whether the level has a linear residual of `read`; weights without it have no parameters for it.
     """
 
     types: int
@@ -59,6 +61,7 @@ class DeductionHead(nn.Module):
     temperature: float = 0.03
     level_dropout: float = 0.5
     drop_dropout: float = 0.3
+    residual: bool = False
 
     def setup(self):
         self.standardize_moments, self.standardize_vectors = Standardize(), Standardize()
@@ -70,6 +73,8 @@ class DeductionHead(nn.Module):
         self.level_out = Dense(1, bias_init=nn.initializers.constant(0.7))
         # Training starts with almost no drop.
         self.drop_out = Dense(self.types, bias_init=nn.initializers.constant(-4.0))
+        if self.residual:
+            self.residual_out = Dense(1, nn.initializers.zeros)
 
     def __call__(self, moments: jax.Array, vectors: jax.Array, keys: jax.Array | None = None) -> Deduction:
         """Score images.
@@ -79,14 +84,22 @@ class DeductionHead(nn.Module):
           vectors: (B, K, C) degradation vectors of K tiles.
           keys: (B,) random keys in training, else None.
         """
-        return self.deduct(self.level(moments, keys), vectors, keys)
+        level = self.level(moments, keys)
+        if self.residual:
+            level = level + self.residual_out(self.read(moments, vectors))[:, 0]
+        return self.deduct(level, vectors, keys)
+
+    def read(self, moments: jax.Array, vectors: jax.Array) -> jax.Array:
+        """What a residual is linear in, (B, F + level_width + C): standardized moments, `quality`, mean vector."""
+        vector = self.standardize_vectors(vectors).mean(axis=1)
+        return jnp.concatenate([self.standardize_moments(moments), self.quality(moments), vector], axis=1)
 
     def quality(self, moments: jax.Array) -> jax.Array:
         """The quality vector (B, level_width) of `moments` (B, F): the hidden units of the level."""
         return nn.gelu(self.level_hidden(self.standardize_moments(moments)))
 
     def level(self, moments: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """The quality level (B,) of `moments` (B, F)."""
+        """The quality level (B,) of `moments` (B, F), without a residual."""
         return self.level_out(dropout(self.quality(moments), keys, self.level_dropout))[:, 0]
 
     def deduct(self, level: jax.Array, vectors: jax.Array, keys: jax.Array | None = None) -> Deduction:

@@ -1,0 +1,182 @@
+"""Fits a residual on one's own ratings to a model of the form "deduction", and writes it as a weights file."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from driqa_jax.checkpoints.load import load, require_params
+from driqa_jax.checkpoints.weights import params_sha256, save_weights
+from driqa_jax.data.source import Source
+from driqa_jax.errors import UserError, reason
+from driqa_jax.inference.calibration import FEWEST
+from driqa_jax.inference.scorer import Scorer
+from driqa_jax.models.deduction import DeductionModel
+from driqa_jax.models.driqa import build_model
+from driqa_jax.progress import ProgressFn, silent
+from driqa_jax.train.export import fit_header
+from driqa_jax.train.residual import Gain, Residual, measure
+from driqa_jax.version import VERSION
+
+
+class Rated(NamedTuple):
+    """What a model reads from N rated images.
+
+    level (N,): the quality level. keep (N, K): what each tile leaves of the ceiling. features (N, D): the inputs of a
+    residual, see `DeductionHead.read`. seen (N, 2): the fields of `Evidence`. mos (N,): ratings in [0, 1]. groups (N,).
+    """
+
+    level: np.ndarray
+    keep: np.ndarray
+    features: np.ndarray
+    seen: np.ndarray
+    mos: np.ndarray
+    groups: np.ndarray
+
+    def at(self, rows: np.ndarray) -> Rated:
+        """The images `rows`."""
+        return Rated(*(values[rows] for values in self))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A fit: its gain, and the new model's parameters and metadata. `refusal`: why it is no better; "" if it is."""
+
+    gain: Gain
+    values: dict[str, float]
+    params: dict[str, Any]
+    metadata: dict[str, Any]
+    refusal: str
+
+
+class OwnRatings:
+    """Fits residuals to one model.
+
+    `name`: a bundled model, a weights file or a workdir. Raises UserError if it cannot be loaded, or has another form.
+    """
+
+    def __init__(self, name: str | os.PathLike):
+        self.loaded = load(name)
+        model = build_model(self.loaded.config)
+        if not isinstance(model, DeductionModel):
+            form = self.loaded.config.get("form", "interaction")
+            raise UserError(
+                f"{name}: is a model of the form {form!r}, and a fit needs one of the form 'deduction'; train this one "
+                "on your ratings with `driqa train --config configs/finetune_csv.py`"
+            )
+        require_params(self.loaded, model)
+        self._model, self._name = model, os.fspath(name)
+        head = self.loaded.params["head"]
+        # The blocks of `DeductionHead.read`.
+        parts = head["standardize_moments"]["shift"], head["level_out"]["kernel"], head["standardize_vectors"]["shift"]
+        self.widths = tuple(len(each) for each in parts)
+
+    def read(self, source: Source, progress: ProgressFn = silent) -> tuple[Rated, dict[str, str]]:
+        """What the model reads from each image, and the reason by name for images that cannot be read."""
+        reader = _Reader(*(getattr(self._model, field) for field in _PARTS))
+        scorer = Scorer(reader, self.loaded.params, {**self.loaded.metadata, "calibration": {}}, name=self._name)
+        rows, found, failed = [], [], {}
+        for row, each in enumerate(scorer.attempt_parts(source.images())):
+            name = str(source.column("image_id")[row])
+            if isinstance(each, Exception):
+                failed[name] = reason(each, name)
+            elif not np.isfinite(each[0]).all():
+                failed[name] = "the model gives no finite number"
+            else:
+                rows.append(row)
+                found.append(each)
+            progress("reading rated images", row + 1, len(source))
+        if len(rows) < FEWEST:
+            unread = f", {len(failed)} of them without a readable image" if failed else ""
+            raise UserError(f"{len(source)} ratings{unread}: a fit needs at least {FEWEST}; rate more photos")
+        arrays, seen = zip(*found, strict=True)
+        level, keep, features = np.split(np.stack(arrays), [1, 1 + scorer.rule.tiles], axis=1)
+        mos, groups = (source.column(key)[rows] for key in ("mos", "group"))
+        if np.ptp(mos) == 0:
+            raise UserError(f"all {len(mos)} ratings are equal, so they order no photos; rate better and worse ones")
+        return Rated(level[:, 0], keep, features, np.array(seen), mos, groups), failed
+
+    def scores(self, rated: Rated, residual: np.ndarray | float = 0.0) -> np.ndarray:
+        """Uncalibrated MOS (N, 1 + K), of the image and by its tiles, with a residual (N,) on the level."""
+        keep = np.concatenate([np.exp(np.log(rated.keep).mean(axis=1, keepdims=True)), rated.keep], axis=1)
+        level = np.broadcast_to(rated.level + residual, rated.level.shape)[:, None]
+        return np.asarray(self._model.head.capped(jnp.asarray(level), jnp.asarray(keep)), np.float64)
+
+    def residual(self, rated: Rated) -> Residual:
+        """The regression on all ratings, of which any rows can be fitted."""
+        return Residual(rated.features, self.widths, self.scores(rated)[:, 0], rated.mos)
+
+    def fit(self, rated: Rated, about: dict[str, Any], seed: int = 0) -> Fitted:
+        """Fit on all ratings; gain, calibration and interval are those of fits that did not see the image.
+
+        `about`: of the ratings, for the provenance. `seed`: of folds and bootstrap. Raises UserError if all images
+        belong to one group.
+        """
+        ridge, before = self.residual(rated), self.scores(rated)
+        after = self.scores(rated, ridge.out_of_fold(rated.groups, seed))
+        gain = measure(before[:, 0], after[:, 0], rated.mos, seed)
+        refusal = gain.refusal()
+        if refusal:
+            return Fitted(gain, {}, {}, {}, refusal)
+        fitted, values = fit_header(after, rated.seen, rated.mos, lambda line: None)
+        provenance = {
+            **self.loaded.metadata["provenance"],
+            "validation": values,
+            "residual": {
+                **about,
+                "ratings": len(rated.mos),
+                "model": params_sha256(self.loaded.params),
+                "srcc": {name: dataclasses.asdict(each) for name, each in vars(gain).items()},
+                "seed": seed,
+                "driqa_jax": VERSION,
+            },
+        }
+        config = self.loaded.config.to_dict()
+        config["head"]["residual"] = True
+        metadata = {**self.loaded.metadata, **fitted, "config": config, "provenance": provenance}
+        return Fitted(gain, values, self._with_residual(*ridge.fit()), metadata, "")
+
+    def _with_residual(self, kernel: np.ndarray, bias: float) -> dict[str, Any]:
+        """The model's parameters with a further residual; that of an earlier fit stays, and both add up."""
+        head = self.loaded.params["head"]
+        new = {"kernel": kernel[:, None].astype(np.float32), "bias": np.float32([bias])}
+        if earlier := head.get("residual_out"):
+            new = {name: new[name] + earlier[name] for name in new}
+        return {**self.loaded.params, "head": {**head, "residual_out": new}}
+
+
+_PARTS = ("degradation_encoder", "quality_encoder", "head", "drop_types")
+
+
+class _Reader(DeductionModel):
+    """Gives in place of scores what a residual is fitted on: the level; then per tile what it leaves, and features."""
+
+    def read_score(self, views, keys=None):
+        found = self.head(views["moments"], views["vector"], keys)
+        features = self.head.read(views["moments"], views["vector"])
+        return found.level, {"per_tile_mos": jnp.concatenate([found.tile_keep, features], axis=1)}
+
+
+def fit(
+    model: str | os.PathLike,
+    source: Source,
+    out: str | os.PathLike,
+    about: dict[str, Any],
+    seed: int = 0,
+    progress: ProgressFn = silent,
+) -> tuple[Fitted, dict[str, str], str | None]:
+    """Fit a model to the ratings of `source` and write `out`; nothing is written if the fit is no better.
+
+    Returns the fit, the reason by name for images that cannot be read, and the file's sha256 (None: not written).
+    Raises UserError as `OwnRatings` does, for fewer than `FEWEST` readable images, and for equal ratings. The result is
+    deterministic.
+    """
+    own = OwnRatings(model)
+    rated, failed = own.read(source, progress)
+    fitted = own.fit(rated, about, seed)
+    sha256 = None if fitted.refusal else save_weights(out, fitted.params, fitted.metadata)
+    return fitted, failed, sha256
