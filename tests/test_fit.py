@@ -14,6 +14,7 @@ from driqa_jax.checkpoints.weights import load_weights, save_weights
 from driqa_jax.cli.main import main
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import UserError
+from driqa_jax.inference.scorer import Scorer
 from driqa_jax.train import residual
 from driqa_jax.train.own_ratings import OwnRatings
 from driqa_jax.train.residual import Residual, left, measure
@@ -116,13 +117,22 @@ def model_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    """A folder with pictures whose rating on a scale from 5 (best) to 1 rises with their brightness, and one text."""
+def taste(model_file):
+    """Ratings from 1 to 5 of the pictures of `FakeSource`: what the model says, and something else that it sees."""
+    own = OwnRatings(model_file)
+    rated, _ = own.read(FakeSource(60, size=64))
+    parts = own.scores(rated)[:, 0], rated.features @ np.random.default_rng(2).normal(size=72)
+    both = sum((part - part.mean()) / part.std() for part in parts)
+    return 3 + 2 * both / np.abs(both).max()
+
+
+@pytest.fixture(scope="module")
+def photos(taste, tmp_path_factory):
+    """A folder with pictures, their ratings, and a text that is no picture."""
     folder = tmp_path_factory.mktemp("photos")
-    source = FakeSource(60, size=64)
-    for number, data in enumerate(source.images()):
+    for number, data in enumerate(FakeSource(60, size=64).images()):
         (folder / f"{number}.png").write_bytes(data)
-    write_ratings(folder / "ratings.csv", 1 + 4 * source.column("mos"))
+    write_ratings(folder / "ratings.csv", taste)
     (folder / "text.png").write_text("no image")
     return folder
 
@@ -164,7 +174,7 @@ def test_the_file_is_an_ordinary_model_with_the_residual_of_the_fit(model_file, 
     assert before["provenance"].items() <= metadata["provenance"].items()
 
 
-def test_its_header_says_what_it_was_fitted_on_and_what_that_gained(fitted_file, photos):
+def test_its_header_says_what_it_was_fitted_on_and_what_that_gained(fitted_file, photos, taste):
     path, _ = fitted_file
     metadata = load_weights(path)[1]
     said = metadata["provenance"]["residual"]
@@ -174,8 +184,7 @@ def test_its_header_says_what_it_was_fitted_on_and_what_that_gained(fitted_file,
     assert metadata["interval"]["level"] == 0.9 and metadata["calibration"]["width"] > 0
     # Out of fold, not in sample: the fit itself agrees better with its ratings.
     scores = driqa_jax.load(path, cache=None)(list(FakeSource(60, size=64).images()))
-    mos = FakeSource(60, size=64).column("mos")
-    assert np.corrcoef(scores, mos)[0, 1] > metadata["provenance"]["validation"]["plcc"]
+    assert np.corrcoef(scores, taste)[0, 1] > metadata["provenance"]["validation"]["plcc"]
     assert said["srcc"]["after"]["value"] == pytest.approx(metadata["provenance"]["validation"]["srcc"])
 
 
@@ -190,10 +199,23 @@ def test_equal_input_gives_equal_bytes_and_commands_take_the_file(fitted_file, t
     assert main(["score", photo, "--model", str(path), "-o", str(tmp_path / "s.jsonl")]) == 0
     assert main(["explain", photo, "--model", str(path), "-o", str(tmp_path / "out")]) == 0
     assert main(["export", "--model", str(path), "-o", str(tmp_path / "m.stablehlo")]) == 0
+    capsys.readouterr()
+    assert main(["info", "--model", str(path)]) == 0
+    assert "fitted to 60 ratings of ratings.csv" in capsys.readouterr().out
     image = picture(70, 90, 1)
     scorer = driqa_jax.load(path, cache=None)
     mos, _ = scorer.apply(image[None] / np.float32(255))
     np.testing.assert_allclose(next(scorer.predict([image])), mos[0], atol=1e-4)
+
+
+def test_what_is_kept_is_not_read_again_and_fits_the_same(fitted_file, tmp_path, monkeypatch):
+    path, words = fitted_file
+    outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    keep = ["--features", str(tmp_path / "kept")]
+    assert main([*words[:-1], str(outputs[0]), *keep]) == 0
+    monkeypatch.setattr(Scorer, "_run", lambda *_: pytest.fail("computed again"))
+    assert main([*words[:-1], str(outputs[1]), *keep]) == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes() == path.read_bytes()
 
 
 def test_a_second_fit_adds_to_the_first(fitted_file):
@@ -221,10 +243,10 @@ def test_ratings_without_meaning_write_nothing(photos, model_file, tmp_path, cap
     assert code == 1 and "not written, because" in said and not out.exists()
 
 
-def test_an_unreadable_image_is_named_and_the_rest_goes_on(photos, model_file, tmp_path, capsys):
+def test_an_unreadable_image_is_named_and_the_rest_goes_on(photos, taste, model_file, tmp_path, capsys):
     ratings, out = photos / "more.csv", tmp_path / "more.safetensors"
-    write_ratings(ratings, FakeSource(60, size=64).column("mos"), ["text.png,0.5"])
-    code, said, errors = run(["fit", ratings, "--model", model_file, "-o", out], capsys)
+    write_ratings(ratings, taste, ["text.png,2"])
+    code, said, errors = run(["fit", ratings, "--mos-range", 1, 5, "--model", model_file, "-o", out], capsys)
     assert code == 0 and said.startswith("60 ratings") and "text.png: " in errors and out.exists()
 
 

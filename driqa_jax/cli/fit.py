@@ -35,6 +35,8 @@ def add_parser(subparsers: Subparsers) -> None:
     add_model_option(parser)
     add("--data-dir", metavar="D", help="folder of the images (default: the folder of the CSV)")
     add("--split", default="train", metavar="S", help="images to fit on, if the CSV has splits (default: train)")
+    about = "keep here what the model reads from each photo, so that the next fit reads only new ones"
+    add("--features", metavar="DIR", help=f"{about} (default: nowhere)")
     add("--seed", type=int, default=0, help="seed of the cross-validation and the bootstrap (default: 0)")
     add_label_options(parser)
 
@@ -53,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         part = select(source, args.split)
     about = {"data": pathlib.Path(args.ratings).name, "mos_range": args.mos_range or [0.0, 1.0]}
     with Progress() as progress:
-        fitted, failed, sha256 = fit(args.model, part, output, about, args.seed, progress)
+        fitted, failed, sha256 = fit(args.model, part, output, about, args.seed, progress, args.features)
     report_failures(failed.items())
     gain = fitted.gain
     print(f"{gain.before.n} ratings, SRCC before {_shown(gain.before)}, after {_shown(gain.after)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ import numpy as np
 
 from driqa_jax.checkpoints.load import load, require_params
 from driqa_jax.checkpoints.weights import params_sha256, save_weights
+from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.source import Source
-from driqa_jax.errors import UserError, reason
+from driqa_jax.errors import UnreadableImage, UserError, reason
 from driqa_jax.inference.calibration import FEWEST
 from driqa_jax.inference.scorer import Scorer
 from driqa_jax.models.deduction import DeductionModel
@@ -75,30 +77,37 @@ class OwnRatings:
         parts = head["standardize_moments"]["shift"], head["level_out"]["kernel"], head["standardize_vectors"]["shift"]
         self.widths = tuple(len(each) for each in parts)
 
-    def read(self, source: Source, progress: ProgressFn = silent) -> tuple[Rated, dict[str, str]]:
-        """What the model reads from each image, and the reason by name for images that cannot be read."""
+    def read(
+        self, source: Source, progress: ProgressFn = silent, folder: str | os.PathLike | None = None
+    ) -> tuple[Rated, dict[str, str]]:
+        """What the model reads from each image, and the reason by name for images that cannot be read.
+
+        `folder`: keeps what is read, by the bytes of the image; None: nowhere. Raises UserError for fewer than `FEWEST`
+        readable images, and for equal ratings.
+        """
         reader = _Reader(*(getattr(self._model, field) for field in _PARTS))
         scorer = Scorer(reader, self.loaded.params, {**self.loaded.metadata, "calibration": {}}, name=self._name)
-        rows, found, failed = [], [], {}
-        for row, each in enumerate(scorer.attempt_parts(source.images())):
-            name = str(source.column("image_id")[row])
-            if isinstance(each, Exception):
-                failed[name] = reason(each, name)
-            elif not np.isfinite(each[0]).all():
-                failed[name] = "the model gives no finite number"
-            else:
-                rows.append(row)
-                found.append(each)
-            progress("reading rated images", row + 1, len(source))
-        if len(rows) < FEWEST:
+        key = {"format": 1, "view": scorer.rule.to_dict(), "params": params_sha256(self.loaded.params)}
+        store = None if folder is None else FeatureStore(folder, "own", key)
+        found, failed = {}, {}
+        for start in range(0, len(source), _CHUNK):
+            rows = list(range(start, min(start + _CHUNK, len(source))))
+            for row, each in zip(rows, _outcomes(scorer, source, rows, store), strict=True):
+                name = str(source.column("image_id")[row])
+                if isinstance(each, Exception):
+                    failed[name] = reason(each, name)
+                else:
+                    found[row] = each
+            progress("reading rated images", rows[-1] + 1, len(source))
+        if len(found) < FEWEST:
             unread = f", {len(failed)} of them without a readable image" if failed else ""
             raise UserError(f"{len(source)} ratings{unread}: a fit needs at least {FEWEST}; rate more photos")
-        arrays, seen = zip(*found, strict=True)
-        level, keep, features = np.split(np.stack(arrays), [1, 1 + scorer.rule.tiles], axis=1)
-        mos, groups = (source.column(key)[rows] for key in ("mos", "group"))
+        arrays, seen = (np.stack(each) for each in zip(*found.values(), strict=True))
+        level, keep, features = np.split(arrays, [1, 1 + scorer.rule.tiles], axis=1)
+        mos, groups = (source.column(key)[list(found)] for key in ("mos", "group"))
         if np.ptp(mos) == 0:
             raise UserError(f"all {len(mos)} ratings are equal, so they order no photos; rate better and worse ones")
-        return Rated(level[:, 0], keep, features, np.array(seen), mos, groups), failed
+        return Rated(level[:, 0], keep, features, seen, mos, groups), failed
 
     def scores(self, rated: Rated, residual: np.ndarray | float = 0.0) -> np.ndarray:
         """Uncalibrated MOS (N, 1 + K), of the image and by its tiles, with a residual (N,) on the level."""
@@ -149,7 +158,34 @@ class OwnRatings:
         return {**self.loaded.params, "head": {**head, "residual_out": new}}
 
 
+_CHUNK = 25  # images whose bytes are held at once
 _PARTS = ("degradation_encoder", "quality_encoder", "head", "drop_types")
+
+
+def _outcomes(scorer: Scorer, source: Source, rows: list[int], store: FeatureStore | None) -> list[Any]:
+    """For each row the array of `_Reader` and the evidence (2,), or an exception; from the store, if it has them."""
+    outcomes, names, encoded = {}, {}, {}
+    for row in rows:
+        try:
+            encoded[row] = source.read(row)
+        except UnreadableImage as error:
+            outcomes[row] = error
+            continue
+        names[row] = hashlib.sha256(encoded[row]).hexdigest()
+        if store and names[row] in store:
+            kept = store.read([names[row]])
+            outcomes[row] = kept["read"][0], kept["seen"][0]
+    new = [row for row in rows if row not in outcomes]
+    for row, each in zip(new, scorer.attempt_parts([encoded[row] for row in new]), strict=True):
+        if not isinstance(each, Exception):
+            each = each[0], np.float64(each[1])
+            each = each if np.isfinite(each[0]).all() else ValueError("the model gives no finite number")
+        outcomes[row] = each
+    good = list({names[row]: row for row in new if not isinstance(outcomes[row], Exception)}.values())
+    if store and good:
+        arrays = {name: np.stack([outcomes[row][i] for row in good]) for i, name in enumerate(("read", "seen"))}
+        store.add([names[row] for row in good], [encoded[row] for row in good], arrays)
+    return [outcomes[row] for row in rows]
 
 
 class _Reader(DeductionModel):
@@ -168,15 +204,16 @@ def fit(
     about: dict[str, Any],
     seed: int = 0,
     progress: ProgressFn = silent,
+    folder: str | os.PathLike | None = None,
 ) -> tuple[Fitted, dict[str, str], str | None]:
     """Fit a model to the ratings of `source` and write `out`; nothing is written if the fit is no better.
 
-    Returns the fit, the reason by name for images that cannot be read, and the file's sha256 (None: not written).
-    Raises UserError as `OwnRatings` does, for fewer than `FEWEST` readable images, and for equal ratings. The result is
-    deterministic.
+    `folder`: keeps what the model reads, see `OwnRatings.read`. Returns the fit, the reason by name for images that
+    cannot be read, and the file's sha256 (None: not written). Raises UserError as `OwnRatings` and its methods do. The
+    result is deterministic.
     """
     own = OwnRatings(model)
-    rated, failed = own.read(source, progress)
+    rated, failed = own.read(source, progress, folder)
     fitted = own.fit(rated, about, seed)
     sha256 = None if fitted.refusal else save_weights(out, fitted.params, fitted.metadata)
     return fitted, failed, sha256

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("ratings", metavar="RATINGS.csv")
     parser.add_argument("-o", "--output", required=True, metavar="F.json")
     parser.add_argument("--data-dir", metavar="D", help="folder of the images (default: the folder of the CSV)")
+    parser.add_argument("--features", metavar="DIR", help="as for driqa fit")
     parser.add_argument("--draws", type=positive, default=20, help="of each number of ratings (default: 20)")
     parser.add_argument("--seed", type=int, default=0)
     add_model_option(parser)
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own = OwnRatings(args.model)
     with Progress() as progress:
         started = time.perf_counter()
-        rated, failed = own.read(source, progress)
+        rated, failed = own.read(source, progress, args.features)
         read = time.perf_counter()
         gain = cross_validated(own, rated, args.seed)
         fitted = time.perf_counter()
