@@ -15,9 +15,8 @@ from driqa_jax.cli.main import main
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import UserError
 from driqa_jax.inference.scorer import Scorer
-from driqa_jax.train import residual
 from driqa_jax.train.own_ratings import OwnRatings
-from driqa_jax.train.residual import Residual, left, measure
+from driqa_jax.train.residual import Residual, left, measure, strength
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 WIDTHS = (5, 3)
@@ -272,7 +271,12 @@ def test_a_model_of_another_form_is_one_line(photos, tmp_path, capsys):
     assert code == 2 and "a fit needs one of the form 'deduction'" in errors
 
 
+def test_train_takes_the_range_as_evaluate_does(photos, root, tmp_path, capsys):
+    words = ["--config", root / "configs/finetune_csv.py", f"--config.data.path={photos / 'ratings.csv'}"]
+    code, _, errors = run(["train", *words, "--mos-range", 1, 2, "--workdir", tmp_path / "run"], capsys)
+    assert code == 2 and "lies outside" in errors and "(1,2)" in errors
+
+
 def test_the_strength_falls_with_the_number_of_ratings():
-    few, many = (Residual(*(lambda f, s, m: (f, WIDTHS, s, m))(*drawn(count))).fit()[0] for count in (12, 400))
-    assert np.linalg.norm(few) < np.linalg.norm(many)
-    assert residual.FOLDS == 5
+    few, many = (Residual(features, WIDTHS, *rest).fit()[0] for features, *rest in (drawn(12), drawn(400)))
+    assert strength(12) > strength(400) and np.linalg.norm(few) < np.linalg.norm(many)
