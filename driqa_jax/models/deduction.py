@@ -172,7 +172,7 @@ class DeductionModel(nn.Module):
           patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool: the quality map. A cell has the score of
           the level under the ceiling of the tiles around it; weights are 1 inside the image and 0 outside;
           degradation_logits (B, T), severity (B, T) in [0, 1]: means over the tiles;
-          per_tile_mos (B, K): the MOS under the ceiling of each tile alone.
+          per_tile_mos, per_tile_ceiling (B, K): the MOS under the ceiling of each tile alone, and that ceiling.
         """
         del per_tile  # costs nothing here
         views = {"whole": whole, "valid": valid, "tiles": tiles, "tile_boxes": tile_boxes}
@@ -213,6 +213,7 @@ class DeductionModel(nn.Module):
             "patch_weights": mask.astype(found.mos.dtype),
             "patch_mask": mask,
             "per_tile_mos": self.head.capped(found.level[:, None], found.tile_keep),
+            "per_tile_ceiling": self.head.ceiling(found.tile_keep),
         }
 
 

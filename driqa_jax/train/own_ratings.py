@@ -17,7 +17,7 @@ from driqa_jax.data.source import Source
 from driqa_jax.errors import UnreadableImage, UserError, reason
 from driqa_jax.inference.calibration import FEWEST
 from driqa_jax.inference.scorer import Scorer
-from driqa_jax.models.deduction import DeductionModel
+from driqa_jax.models.deduction import DeductionModel, soft_minimum
 from driqa_jax.models.driqa import build_model
 from driqa_jax.progress import ProgressFn, silent
 from driqa_jax.train.export import fit_header
@@ -28,12 +28,13 @@ from driqa_jax.version import VERSION
 class Rated(NamedTuple):
     """What a model reads from N rated images.
 
-    level (N,): the quality level. keep (N, K): what each tile leaves of the ceiling. features (N, D): the inputs of a
-    residual, see `DeductionHead.read`. seen (N, 2): the fields of `Evidence`. mos (N,): ratings in [0, 1]. groups (N,).
+    level (N,): the quality level. ceilings (N, 1 + K): of the image, then of each tile alone. features (N, D): the
+    inputs of a residual, see `DeductionHead.read`. seen (N, 2): the fields of `Evidence`. mos (N,): ratings in [0, 1].
+    groups (N,): str.
     """
 
     level: np.ndarray
-    keep: np.ndarray
+    ceilings: np.ndarray
     features: np.ndarray
     seen: np.ndarray
     mos: np.ndarray
@@ -85,7 +86,8 @@ class OwnRatings:
         `folder`: keeps what is read, by the bytes of the image; None: nowhere. Raises UserError for fewer than `FEWEST`
         readable images, and for equal ratings.
         """
-        reader = _Reader(*(getattr(self._model, field) for field in _PARTS))
+        parts = [field.name for field in dataclasses.fields(self._model) if field.name not in ("parent", "name")]
+        reader = _Reader(**{name: getattr(self._model, name) for name in parts})
         scorer = Scorer(reader, self.loaded.params, {**self.loaded.metadata, "calibration": {}}, name=self._name)
         key = {"format": 1, "view": scorer.rule.to_dict(), "params": params_sha256(self.loaded.params)}
         store = None if folder is None else FeatureStore(folder, "own", key)
@@ -103,17 +105,17 @@ class OwnRatings:
             unread = f", {len(failed)} of them without a readable image" if failed else ""
             raise UserError(f"{len(source)} ratings{unread}: a fit needs at least {FEWEST}; rate more photos")
         arrays, seen = (np.stack(each) for each in zip(*found.values(), strict=True))
-        level, keep, features = np.split(arrays, [1, 1 + scorer.rule.tiles], axis=1)
+        level, ceilings, features = np.split(arrays, [1, 2 + scorer.rule.tiles], axis=1)
         mos, groups = (source.column(key)[list(found)] for key in ("mos", "group"))
         if np.ptp(mos) == 0:
             raise UserError(f"all {len(mos)} ratings are equal, so they order no photos; rate better and worse ones")
-        return Rated(level[:, 0], keep, features, seen, mos, groups), failed
+        return Rated(level[:, 0], ceilings, features, seen, mos, groups), failed
 
     def scores(self, rated: Rated, residual: np.ndarray | float = 0.0) -> np.ndarray:
         """Uncalibrated MOS (N, 1 + K), of the image and by its tiles, with a residual (N,) on the level."""
-        keep = np.concatenate([np.exp(np.log(rated.keep).mean(axis=1, keepdims=True)), rated.keep], axis=1)
         level = np.broadcast_to(rated.level + residual, rated.level.shape)[:, None]
-        return np.asarray(self._model.head.capped(jnp.asarray(level), jnp.asarray(keep)), np.float64)
+        found = soft_minimum(jnp.asarray(level), jnp.asarray(rated.ceilings), self._model.head.temperature)
+        return np.asarray(found, np.float64)
 
     def residual(self, rated: Rated) -> Residual:
         """The regression on all ratings, of which any rows can be fitted."""
@@ -159,7 +161,6 @@ class OwnRatings:
 
 
 _CHUNK = 25  # images whose bytes are held at once
-_PARTS = ("degradation_encoder", "quality_encoder", "head", "drop_types")
 
 
 def _outcomes(scorer: Scorer, source: Source, rows: list[int], store: FeatureStore | None) -> list[Any]:
@@ -189,12 +190,13 @@ def _outcomes(scorer: Scorer, source: Source, rows: list[int], store: FeatureSto
 
 
 class _Reader(DeductionModel):
-    """Gives in place of scores what a residual is fitted on: the level; then per tile what it leaves, and features."""
+    """Gives in place of scores what a residual is fitted on: the level; in place of tiles, ceilings and features."""
 
     def read_score(self, views, keys=None):
-        found = self.head(views["moments"], views["vector"], keys)
+        _, out = super().read_score(views, keys)
         features = self.head.read(views["moments"], views["vector"])
-        return found.level, {"per_tile_mos": jnp.concatenate([found.tile_keep, features], axis=1)}
+        parts = [out["ceiling"][:, None], out["per_tile_ceiling"], features]
+        return out["level"], {"per_tile_mos": jnp.concatenate(parts, axis=1)}
 
 
 def fit(
