@@ -3,8 +3,8 @@
 driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
 
 `ratings.csv` has the columns image and mos (optionally split and group), or is an IQA-PyTorch meta_info file; scores
-outside [0, 1] need --config.data.mos_range="(LOW, HIGH)", or (HIGH, LOW) if lower is better. Images of all shapes train
-together, each whole within one canvas. Speed on two CPU cores: about 5 images per second.
+outside [0, 1] need --mos-range WORST BEST. Images of all shapes train together, each whole within one canvas. Speed on
+two CPU cores: about 5 images per second.
 """
 
 from driqa_jax.train.config import default

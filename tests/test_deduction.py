@@ -141,6 +141,7 @@ def test_restoration_and_interaction_are_absent_and_every_output_has_its_shape(m
         "moments": (2, 32),
         "vector": (2, 3, 32),
         "per_tile_mos": (2, 3),
+        "per_tile_ceiling": (2, 3),
     }
     assert mos.shape == (2,) and np.all(mos < out["level"]) and np.all(mos < out["ceiling"])
     np.testing.assert_array_equal(out["patch_weights"], np.tile([[[1, 0], [1, 0]]], (2, 1, 1)))

@@ -26,6 +26,7 @@ COMMANDS = (
     "evaluate",
     "examine",
     "degrade",
+    "fit",
     "train",
     "protocol",
     "export",

@@ -53,10 +53,14 @@ def loading(args: Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("effort", "batch_size", "workers", "max_pixels")}
 
 
+def add_range_option(parser: ArgumentParser, about: str) -> None:
+    """`--mos-range`: two floats, the worst score first."""
+    parser.add_argument("--mos-range", type=float, nargs=2, metavar=("WORST", "BEST"), help=about)
+
+
 def add_label_options(parser: ArgumentParser) -> None:
     """`--mos-range`, `--score-column`, `--split-column`: how to read a CSV of scores; see `labels`."""
-    about = "scale of a CSV's scores; 100 0 if lower is better (default: 0 1)"
-    parser.add_argument("--mos-range", type=float, nargs=2, metavar=("WORST", "BEST"), help=about)
+    add_range_option(parser, "scale of a CSV's scores; 100 0 if lower is better (default: 0 1)")
     for kind in ("score", "split"):
         about = f"{kind} column of a CSV, if several columns may be it"
         parser.add_argument(f"--{kind}-column", metavar="C", help=about)

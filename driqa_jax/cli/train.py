@@ -2,7 +2,7 @@
 
 examples:
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
-  driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
+  driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --mos-range 1 5 --workdir run
   driqa train --config F.py --workdir D --distributed 10.0.0.1:9876,4,0    # and ...,4,1 to ...,4,3 elsewhere
 
 --config.KEY=VALUE sets any key of the configuration. Run the same command again to resume after a signal, a kill or a
@@ -17,7 +17,7 @@ import argparse
 import shlex
 import sys
 
-from driqa_jax.cli.options import Subparsers, add_command, positive
+from driqa_jax.cli.options import Subparsers, add_command, add_range_option, positive
 from driqa_jax.errors import UserError
 
 _PREFIX = "--config."
@@ -38,6 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "and process 0 listens at HOST:PORT"
     )
     add("--distributed", default="auto", metavar="auto|off|HOST:PORT,N,I", help=about)
+    add_range_option(parser, "scale of a CSV's scores, like --config.data.mos_range=(WORST,BEST)")
     about = "print every configuration key with type, default and meaning"
     add("--help-config", action=_HelpConfig, nargs=0, help=about)
 
@@ -55,6 +56,8 @@ class _HelpConfig(argparse.Action):
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code of the training loop."""
     settings = parse_overrides(args.overrides)
+    if args.mos_range:
+        settings.insert(0, f"data.mos_range={tuple(args.mos_range)}")
     from driqa_jax.checkpoints.manager import silence_orbax_tracebacks
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.distributed import processes, side_by_side, use_cores

@@ -146,9 +146,8 @@ class Scorer:
         if isinstance(images, jax.Array):
             images = np.asarray(images)
         several = _is_several(images)
-        scores: list[Any] = [
-            self._result(*outcome).score for outcome in self._predictions(images if several else [images])
-        ]
+        outcomes = self._predictions(images if several else [images])
+        scores: list[Any] = [self._result(*outcome).score for outcome in outcomes]
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
@@ -160,6 +159,11 @@ class Scorer:
         """Per image, (1 + K,) float32: the MOS as in `predict`, then the per-tile MOS; and the evidence."""
         for _, shown, predictions in self._predictions(images):
             yield predictions, shown.evidence
+
+    def attempt_parts(self, images: Iterable[ImageSource]) -> Iterator[tuple[np.ndarray, Evidence] | Exception]:
+        """`predict_parts`, but an image that fails gives its exception and the others continue."""
+        for _, shown, outcome in self._outcomes(_named(images, None)):
+            yield outcome if isinstance(outcome, Exception) else (outcome, shown.evidence)
 
     def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
         """A copy of this scorer that scores on the user's scale.

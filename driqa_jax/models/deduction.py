@@ -3,7 +3,8 @@
 The level reads moments of the frozen quality backbone over the image. Each cell of 32x32 pixels has a visible drop per
 type, read from its own moments and from the degradation vectors of the tiles near it. The drops of a cell multiply to
 its ceiling, the image's ceiling pools those of its cells, and the score is the soft minimum of level and ceiling. A
-product of both would deduct the same fault twice: the level is already low if the backbone sees the fault.
+product of both would deduct the same fault twice: the level is already low if the backbone sees the fault. A model
+fitted to own ratings adds a linear residual to the level, see `driqa_jax.train.residual`.
 """
 
 from typing import NamedTuple
@@ -74,6 +75,7 @@ class DeductionHead(nn.Module):
       top: the ceiling of an image without a visible degradation.
       temperature: of the soft minimum, in units of the score.
       level_dropout, drop_dropout: rates on the hidden units, in training.
+      residual: whether the level has a linear residual of `read`; weights without it have no parameters for it.
     """
 
     types: int
@@ -84,6 +86,7 @@ class DeductionHead(nn.Module):
     temperature: float = 0.03
     level_dropout: float = 0.5
     drop_dropout: float = 0.3
+    residual: bool = False
 
     def setup(self):
         self.standardize_moments, self.standardize_vectors = Standardize(), Standardize()
@@ -97,6 +100,8 @@ class DeductionHead(nn.Module):
         self.drop_of_image = Dense(self.drop_width)
         # Training starts with almost no drop.
         self.drop_out = Dense(self.types, bias_init=_constant(-4.0))
+        if self.residual:
+            self.residual_out = Dense(1, nn.initializers.zeros)
 
     def __call__(
         self,
@@ -114,14 +119,22 @@ class DeductionHead(nn.Module):
           places: of cells and tiles.
           keys: (B,) random keys in training, else None.
         """
-        return self.deduct(self.level(moments, keys), cells, vectors, places, keys)
+        level = self.level(moments, keys)
+        if self.residual:
+            level = level + self.residual_out(self.read(moments, vectors))[:, 0]
+        return self.deduct(level, cells, vectors, places, keys)
+
+    def read(self, moments: jax.Array, vectors: jax.Array) -> jax.Array:
+        """What a residual is linear in, (B, F + level_width + C): standardized moments, `quality`, mean vector."""
+        vector = self.standardize_vectors(vectors).mean(axis=1)
+        return jnp.concatenate([self.standardize_moments(moments), self.quality(moments), vector], axis=1)
 
     def quality(self, moments: jax.Array) -> jax.Array:
         """The quality vector (B, level_width) of `moments` (B, F): the hidden units of the level."""
         return nn.gelu(self.level_hidden(self.standardize_moments(moments)))
 
     def level(self, moments: jax.Array, keys: jax.Array | None = None) -> jax.Array:
-        """The quality level (B,) of `moments` (B, F)."""
+        """The quality level (B,) of `moments` (B, F), without a residual."""
         return self.level_out(dropout(self.quality(moments), keys, self.level_dropout))[:, 0]
 
     def deduct(
@@ -213,7 +226,8 @@ class DeductionModel(nn.Module):
           moments (B, F), cells (B, h, w, F''), vector (B, K, C): what the head reads;
           patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool: the quality map. A cell has the score of
           the level under its own ceiling; weights are 1 inside the image and 0 outside;
-          per_tile_mos (B, K): the MOS under the ceiling of the cells near each tile alone.
+          per_tile_mos, per_tile_ceiling (B, K): the MOS under the ceiling of the cells near each tile alone, and that
+          ceiling.
         """
         del per_tile  # costs nothing here
         views = {"whole": whole, "valid": valid, "tiles": tiles, "tile_boxes": tile_boxes}
@@ -258,6 +272,7 @@ class DeductionModel(nn.Module):
             "patch_weights": mask.astype(found.mos.dtype),
             "patch_mask": mask,
             "per_tile_mos": self.head.capped(found.level[:, None], jnp.exp(kept)),
+            "per_tile_ceiling": self.head.ceiling(jnp.exp(kept)),
         }
 
 

@@ -57,6 +57,8 @@ def _data(card: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[str]
     yield from (f"  - {line}" for line in card.get("data") or [trained.get("name") or "not recorded"])
     if "step" in provenance:
         yield f"  - last training: {provenance['step']:,} steps, {provenance.get('examples', 0):,} images seen"
+    if own := provenance.get("residual"):
+        yield f"  - fitted to {own['ratings']:,} ratings of {own['data']} by `driqa fit`"
 
 
 def _results(card: Mapping[str, Any]) -> Iterator[str]:

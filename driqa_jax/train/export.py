@@ -102,7 +102,7 @@ def fit_on(
         predictions.append(each)
         progress("validation", len(predictions), len(validation))
     parts, seen = zip(*predictions, strict=True)
-    return _fit(np.asarray(parts, np.float64), seen, mos, warn)
+    return fit_header(np.asarray(parts, np.float64), np.asarray(seen), mos, warn)
 
 
 def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ConfigDict]:
@@ -111,8 +111,14 @@ def _load_run(workdir: str | os.PathLike) -> tuple[dict, dict, ConfigDict]:
     return params, metadata, ConfigDict(migrate_config(metadata["provenance"]["run"]))
 
 
-def _fit(parts, seen, mos, warn) -> tuple[dict, dict]:
-    """The calibration and interval of a header, and what was measured; `parts` (N, 1 + tiles), the whole view first."""
+def fit_header(parts: np.ndarray, seen: np.ndarray, mos: np.ndarray, warn: Callable[[str], None]) -> tuple[dict, dict]:
+    """The calibration and interval of a header, and what was measured, as for `fit_on`.
+
+    Args:
+      parts: (N, 1 + tiles) uncalibrated MOS, the whole view first, of images outside the training set.
+      seen: (N, 2), the fields of `Evidence`.
+      mos: (N,) in [0, 1].
+    """
     predicted = parts[:, 0]
     calibration = _calibrated(predicted, mos, warn)
     calibrated = np.clip(calibration(parts), 0.0, 1.0)
