@@ -4,8 +4,8 @@ import functools
 import pathlib
 
 import jax
-import ml_collections
 import numpy as np
+from PIL import Image
 from tiny_model import random_params
 
 from driqa_jax.checkpoints.load import LoadedModel, load
@@ -78,8 +78,33 @@ def _program(net):
     return jax.jit(run)
 
 
-def without(loaded, **changes):
-    """The model with other metadata; a value of None removes it. Changes of the configuration go into `config`."""
-    config = {**loaded.metadata["config"], **changes.pop("config", {})}
-    metadata = {**loaded.metadata, "config": ml_collections.ConfigDict(config).to_dict(), **changes}
-    return loaded._replace(metadata={key: value for key, value in metadata.items() if value is not None})
+def square_variants():
+    """Images whose `whole` is 384x384: smaller, larger and tiny ones, gray, flat, noise and a checkerboard."""
+    dog, rng = Image.open(PHOTOS[3]).convert("RGB"), np.random.default_rng(0)
+    yield from (np.asarray(dog.resize((side, side + extra))) for side, extra in ((900, 5), (250, 3), (130, 0), (9, 0)))
+    yield np.asarray(dog.convert("L").convert("RGB"))
+    yield np.full((300, 300, 3), 90, np.uint8)
+    yield rng.integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    yield np.tile(np.uint8([[0, 255], [255, 0]]), (200, 200))[..., None].repeat(3, axis=2)
+    yield np.asarray(dog.crop((10, 20, 11, 21)))
+
+
+def variants(count=50, seed=0):
+    """Images made from the example photos: any size and shape, gray, tiny, noisy, flat."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        photo = Image.open(PHOTOS[number % len(PHOTOS)]).convert("RGB")
+        longest = int(rng.choice([40, 150, 400, 512, 700, 1500]))
+        aspect = float(rng.choice([1, 4 / 3, 1.5, 16 / 9, 3, 12]))
+        size = longest, max(round(longest / aspect), 1)
+        photo = np.asarray(photo.resize(size[:: rng.choice([1, -1])], Image.Resampling.LANCZOS))
+        match number % 5:
+            case 1:
+                photo = np.repeat(photo.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+            case 2:
+                photo = np.clip(photo + rng.normal(0, 25, photo.shape), 0, 255).astype(np.uint8)
+            case 3:
+                photo = (photo // 40 * 40).astype(np.uint8)
+            case 4 if number % 2:
+                photo = rng.integers(0, 256, photo.shape, dtype=np.uint8)
+        yield photo

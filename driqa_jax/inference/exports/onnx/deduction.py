@@ -27,8 +27,8 @@ class Views(NamedTuple):
 
 
 def deduction_model(g: Graph, params: Params, model: DeductionModel, views: Views) -> dict[str, str]:
-    """Names of `mos` (B,), `per_tile_mos` (B, K), `degradation_logits`, `severity`, `visibility` (B, T) and `patch_scores`
-    (B, h, w), as `DeductionModel` gives them."""
+    """Names of `mos` (B,), `per_tile_mos` (B, K), `degradation_logits`, `severity`, `visibility` (B, T) and
+    `patch_scores` (B, h, w), as `DeductionModel` gives them."""
     encoded = degradation_encoder(g, params["degradation_encoder"], model.degradation_encoder, views.tiles, views.side)
     vector = g.reshape(encoded.vector, -1, views.count, model.degradation_encoder.width)
     moments = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)

@@ -26,13 +26,13 @@ def degradation_encoder(g: Graph, params: Params, module: DegradationEncoder, pi
     x = layers.conv(g, params["full"], g("Sub", g("Add", tiles, tiles), 1.0), 3)
     x = g("LeakyRelu", x, alpha=0.1)
     mean = g.mean(x, 2, 3)
-    spread = g("Log", g("Add", _variance(g, x), 1e-5))
+    spread = g("Log", g("Add", _variance(g, x, side**2), 1e-5))
     for number, channels in enumerate((*module.channels[1:], module.width), start=1):
         side_out = side >> number
         x = layers.conv(g, params[f"conv{number}"], x, 3, stride=2, bias=False)
         x = layers.group_norm(g, params[f"norm{number}"], x, 8, channels, side_out)
         x = g("LeakyRelu", x, alpha=0.1)
-    pooled = [g.mean(x, 2, 3), g("Sqrt", _variance(g, x)), mean, spread]
+    pooled = [g.mean(x, 2, 3), g("Sqrt", _variance(g, x, side_out**2)), mean, spread]
     if module.statistics:
         known = signal_statistics(g, pixels, tiles, side)
         known = layers.standardize(g, params["standardize_statistics"], known)
@@ -66,7 +66,7 @@ def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas
     """The first output of `QualityEncoder.features`: (B, F)."""
     moments = []
     for feature, stride in zip(efficientnet(g, params["backbone"], pixels, canvas), _STRIDES, strict=True):
-        moments += _moments(g, feature, canvas.weights(g, stride))
+        moments += _moments(g, feature, canvas, stride)
     return g.join(moments, 1)
 
 
@@ -74,22 +74,19 @@ def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas
 _STRIDES = (*(int(stride) for stride in 2 * np.cumprod([stage.stride for stage in LITE0])), STRIDE)
 
 
-def _moments(g: Graph, x: str, weights: str | None) -> tuple[str, str]:
-    """`masked_moments`; `weights` (B, N, 1) have the sum 1 over the pixels, and are 0 outside; None: equal weights."""
+def _moments(g: Graph, x: str, canvas: layers.Canvas, stride: int) -> tuple[str, str]:
+    """`masked_moments` of a feature map at `stride`."""
     flat = g.reshape(x, 0, 0, -1)
-
-    def mean(values, keep=False):
-        if weights is None:
-            return g.mean(values, 2, keep=keep)
-        found = g("MatMul", values, weights)
-        return found if keep else g("Squeeze", found, [2])
-
-    first = mean(flat, keep=True)
-    centered = g("Sub", flat, first)
-    second = mean(g("Mul", centered, centered))
+    if canvas.covered:
+        first = g.mean(flat, 2, keep=True)
+        second = g("Div", g.square_sum(g("Sub", flat, first), 2), canvas.pixels(g, stride))
+    else:
+        weights = canvas.weights(g, stride)
+        first = g("MatMul", flat, weights)
+        centered = g("Sub", flat, first)
+        second = g("Squeeze", g("MatMul", g("Mul", centered, centered), weights), [2])
     return g("Squeeze", first, [2]), g("Sqrt", g("Add", second, 1e-6))
 
 
-def _variance(g: Graph, x: str) -> str:
-    centered = g("Sub", x, g.mean(x, 2, 3, keep=True))
-    return g.mean(g("Mul", centered, centered), 2, 3)
+def _variance(g: Graph, x: str, pixels: int) -> str:
+    return g("Mul", g.square_sum(g("Sub", x, g.mean(x, 2, 3, keep=True)), 2, 3), 1 / pixels)

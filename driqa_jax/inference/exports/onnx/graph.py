@@ -66,6 +66,10 @@ class Graph:
         """The sum over `axes`."""
         return self("ReduceSum", x, list(axes), keepdims=int(keep))
 
+    def square_sum(self, x: Value, *axes: int, keep: bool = False) -> str:
+        """The sum of squares over `axes`."""
+        return self("ReduceSumSquare", x, list(axes), keepdims=int(keep))
+
     def slice(self, x: Value, axis: int, start: int, end: int = 2**31 - 1) -> str:
         """`x[start:end]` along `axis`."""
         return self("Slice", x, [start], [end], [axis])

@@ -51,6 +51,10 @@ class Canvas:
             return None
         return g.join([g("Sub", 1.0, self.mask(g, stride))] * _MASKS[kernel], 1)
 
+    def pixels(self, g: Graph, stride: int) -> str:
+        """() float32: the pixels of a feature map at this stride."""
+        return g.cast(g("Mul", g("Mul", self.height, self.width), np.int64((STRIDE // stride) ** 2)), np.float32)
+
     def weights(self, g: Graph, stride: int) -> str | None:
         """(B, H / stride * W / stride, 1) float32, equal inside the image, 0 outside, sum 1; None if all are equal."""
         if self.covered:
@@ -97,8 +101,9 @@ def group_norm(g: Graph, params: Params, x: str, groups: int, channels: int, sid
     flat = g.reshape(x, 0, groups, -1)
     ones, zeros = np.ones(groups, np.float32), np.zeros(groups, np.float32)
     normed = g.reshape(g("InstanceNormalization", flat, ones, zeros, epsilon=_NORM_EPSILON), 0, channels, side, side)
-    scale, bias = (params.read(g, name, lambda value: value.reshape(-1, 1, 1)) for name in ("scale", "bias"))
-    return g("Add", g("Mul", normed, scale), bias)
+    # As a convolution, the runtime computes it together with the activation, in the layout of the next convolution.
+    scale = params.read(g, "scale", lambda value: value.reshape(-1, 1, 1, 1))
+    return g("Conv", normed, scale, params.read(g, "bias"), group=channels, kernel_shape=[1, 1])
 
 
 def conv(g: Graph, params: Params, x: str, kernel: int, stride: int = 1, bias: bool = True) -> str:

@@ -12,7 +12,7 @@ def signal_statistics(g: Graph, pixels: str, tiles: str, side: int) -> str:
     """`signal_statistics` of square tiles: `pixels` (M, 3, side, side) uint8, `tiles` the same / 255 -> (M, 582)."""
     opponent = g("Conv", tiles, OPPONENT[:, :, None, None])
     parts = (spectra(g, opponent, side), correlations(g, tiles, side), grids(g, opponent, side))
-    return g.join([*parts, histograms(g, pixels, side), colorfulness(g, tiles)], 1)
+    return g.join([*parts, histograms(g, pixels, side), colorfulness(g, tiles, side)], 1)
 
 
 def spectra(g: Graph, opponent: str, side: int) -> str:
@@ -22,9 +22,9 @@ def spectra(g: Graph, opponent: str, side: int) -> str:
     inner = g("Slice", opponent, [2, 2], [side - 2] * 2, [2, 3])
     grids_ = [g("Conv", x, kernel, group=COLORS, strides=[4, 4]) for x in (opponent, inner)]
     coefficients = g.join([g.reshape(x, 0, COLORS * 16, -1) for x in grids_], 2)
-    magnitude = g("Abs", coefficients)
+    magnitude, blocks = g("Abs", coefficients), (side // 4) ** 2 + (side // 4 - 1) ** 2
     strength = g("Log", g("Add", g.mean(magnitude, 2), 1e-4))
-    square = g("Log", g("Add", g.mean(g("Mul", coefficients, coefficients), 2), 1e-7))
+    square = g("Log", g("Add", g("Mul", g.square_sum(coefficients, 2), 1 / blocks), 1e-7))
     sparsity = g("Sub", square, g("Add", strength, strength))
     return g.join([strength, sparsity, _share(g, magnitude, 0.002, 2)], 1)
 
@@ -103,13 +103,13 @@ def histograms(g: Graph, pixels: str, side: int) -> str:
     return g.reshape(g.join(list(parts), 2), 0, -1)
 
 
-def colorfulness(g: Graph, tiles: str) -> str:
+def colorfulness(g: Graph, tiles: str, side: int) -> str:
     """`colorfulness`."""
     colors = [g.slice(tiles, 1, i, i + 1) for i in range(COLORS)]
     spread = g.reshape(g("Sub", g("Max", *colors), g("Min", *colors)), 0, -1)
     mean = g.mean(spread, 1, keep=True)
-    centered = g("Sub", spread, mean)
-    deviation = g("Sqrt", g("Add", g.mean(g("Mul", centered, centered), 1, keep=True), 1e-12))
+    variance = g("Mul", g.square_sum(g("Sub", spread, mean), 1, keep=True), 1 / side**2)
+    deviation = g("Sqrt", g("Add", variance, 1e-12))
     share = g("Unsqueeze", _share(g, spread, 0.02, 1), [1])
     return g.join([mean, deviation, share], 1)
 

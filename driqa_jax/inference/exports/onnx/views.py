@@ -67,7 +67,8 @@ def _tiles(g: Graph, corners: list[str], sides: str, rule: ViewRule) -> str:
         mirrored = g("Sub", g("Sub", period, np.int64(1)), places)
         pixels = g("Gather", pixels, g("Min", places, mirrored), axis=axis)
     grid = math.isqrt(rule.tiles)
-    tiles = g("Transpose", g.reshape(pixels, grid, rule.tile, grid, rule.tile, 3), perm=(0, 2, 4, 1, 3))
+    channels = g.reshape(g("Transpose", pixels, perm=(2, 0, 1)), 3, grid, rule.tile, grid, rule.tile)
+    tiles = g("Transpose", channels, perm=(1, 3, 0, 2, 4))
     return g.reshape(tiles, rule.tiles, 3, rule.tile, rule.tile)
 
 
