@@ -55,9 +55,9 @@ def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas
     moments, cells = [], []
     features = efficientnet(g, params["backbone"], pixels, canvas)
     for number, (feature, stride) in enumerate(zip(features, _STRIDES, strict=True), start=1):
-        moments += _moments(g, feature, canvas, stride)
-        if number < len(features):
-            cells += _cell_moments(g, feature, STRIDE // stride)
+        of_cells = _cell_moments(g, feature, STRIDE // stride)
+        moments += _moments(g, feature, of_cells[0], canvas, stride)
+        cells += of_cells if number < len(features) else []
     flat = g.reshape(g.join(cells, 1), 0, 0, -1)
     return g.join(moments, 1), g("Transpose", flat, perm=(0, 2, 1))
 
@@ -66,17 +66,16 @@ def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas
 _STRIDES = (*(int(stride) for stride in 2 * np.cumprod([stage.stride for stage in LITE0])), STRIDE)
 
 
-def _moments(g: Graph, x: str, canvas: layers.Canvas, stride: int) -> tuple[str, str]:
-    """`masked_moments` of a feature map at `stride`."""
-    flat = g.reshape(x, 0, 0, -1)
+def _moments(g: Graph, x: str, cells: str, canvas: layers.Canvas, stride: int) -> tuple[str, str]:
+    """`masked_moments` of a feature map at `stride`, whose means over cells are `cells`."""
+    flat, cells = (g.reshape(values, 0, 0, -1) for values in (x, cells))
     if canvas.covered:
-        first = g.mean(flat, 2, keep=True)
+        first = g.mean(cells, 2, keep=True)
         second = g("Div", g.square_sum(g("Sub", flat, first), 2), canvas.pixels(g, stride))
     else:
-        weights = canvas.weights(g, stride)
-        first = g("MatMul", flat, weights)
+        first = g("MatMul", cells, canvas.weights(g, STRIDE))
         centered = g("Sub", flat, first)
-        second = g("Squeeze", g("MatMul", g("Mul", centered, centered), weights), [2])
+        second = g("Squeeze", g("MatMul", g("Mul", centered, centered), canvas.weights(g, stride)), [2])
     return g("Squeeze", first, [2]), g("Sqrt", g("Add", second, 1e-6))
 
 

@@ -26,7 +26,6 @@ from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.version import VERSION
 
 FORMAT = "driqa_jax/onnx/1"
-INPUTS = ("image", "views")
 
 
 def save(path: str | os.PathLike, loaded: LoadedModel, name: str, kind: str = "image") -> None:
