@@ -28,8 +28,8 @@ class Views(NamedTuple):
 
 
 class Places(NamedTuple):
-    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `central` (B, 1, N), with the sum 1 inside the image; `mask`
-    and `weights` (B, N, 1), see `Canvas`."""
+    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `central` (B, 1, N), sum 1, 0 outside the image;
+    `mask` and `weights` (B, N, 1), see `Canvas`."""
 
     near: str
     central: str
