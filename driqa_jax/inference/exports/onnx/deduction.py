@@ -1,0 +1,141 @@
+"""Emitters of the form "deduction": the counterparts of `driqa_jax.models.deduction`."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from driqa_jax.inference.exports.onnx import layers
+from driqa_jax.inference.exports.onnx.encoders import degradation_encoder, quality_moments
+from driqa_jax.inference.exports.onnx.graph import Graph, Params
+from driqa_jax.models import deduction
+from driqa_jax.models.deduction import DeductionHead, DeductionModel
+from driqa_jax.models.quality_encoder import STRIDE
+
+
+class Views(NamedTuple):
+    """What the model reads.
+
+    `whole` (B, 3, H, W) uint8; `tiles` (B * K, 3, S, S) uint8; `count` K and `side` S; `boxes` (B, K, 4) float32;
+    `canvas`: that of `whole`.
+    """
+
+    whole: str
+    tiles: str
+    count: int
+    side: int
+    boxes: str
+    canvas: layers.Canvas
+
+
+class Places(NamedTuple):
+    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `central` (B, 1, N), sum 1, 0 outside the image;
+    `mask` and `weights` (B, N, 1), see `Canvas`."""
+
+    near: str
+    central: str
+    mask: str | None
+    weights: str | None
+
+
+def deduction_model(g: Graph, params: Params, model: DeductionModel, views: Views) -> dict[str, str]:
+    """Names of `mos` (B,), `per_tile_mos` (B, K), `severity` and `visibility` (B, T) and `patch_scores` (B, h, w), as
+    `DeductionModel` gives them."""
+    vector = degradation_encoder(g, params["degradation_encoder"], model.degradation_encoder, views.tiles, views.side)
+    vectors = g.reshape(vector, -1, views.count, model.degradation_encoder.width)
+    moments, cells = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)
+    head, module, canvas = params["head"], model.head, views.canvas
+    mask = None if canvas.covered else g.reshape(canvas.mask(g, STRIDE), 0, -1, 1)
+    places = Places(nearness(g, views), centrality(g, canvas, mask), mask, canvas.weights(g, STRIDE))
+    quality = level(g, head, moments)
+    lost = lost_of(g, drop_logits(g, head, cells, vectors, places))
+    shares = np.float32(module.shares or (1.0,) * module.types)[:, None]
+    cell_lost = g("MatMul", lost, shares)  # (B, N, 1)
+    mos = capped(g, module, quality, g("Exp", g("Neg", pooled(g, cell_lost, places))))
+    scores = capped(g, module, quality, g("Squeeze", g("Exp", g("Neg", cell_lost)), [2]))
+    shape = g.join([[-1], g("Unsqueeze", canvas.height, [0]), g("Unsqueeze", canvas.width, [0])], 0)
+    drop = g("Sub", 1.0, g("Exp", g("Neg", pooled(g, lost, places))))
+    seen = g("Mul", g("Sub", drop, deduction.VISIBLE), 1 / deduction.VISIBLE_WIDTH)
+    return {
+        "mos": g("Squeeze", mos, [1]),
+        "per_tile_mos": capped(g, module, quality, keep_by_tile(g, cell_lost, places)),
+        "severity": drop,
+        "visibility": g("Sigmoid", seen),
+        "patch_scores": g("Reshape", scores, shape),
+    }
+
+
+def level(g: Graph, params: Params, moments: str) -> str:
+    """`DeductionHead.level`: (B, 1)."""
+    hidden = layers.dense(g, params["level_hidden"], layers.standardize(g, params["standardize_moments"], moments))
+    return layers.dense(g, params["level_out"], layers.gelu(g, hidden))
+
+
+def drop_logits(g: Graph, params: Params, cells: str, vectors: str, places: Places) -> str:
+    """`DeductionHead.drop_logits`: (B, N, T)."""
+    tiles = layers.standardize(g, params["standardize_vectors"], vectors)
+    tiles = layers.dense(g, params["drop_of_vectors"], tiles)
+    cells = layers.standardize(g, params["standardize_cells"], cells)
+    if places.mask is not None:
+        cells = g("Mul", cells, places.mask)
+    image = g.join([_over_cells(g, cells, places, keep=True), g("MatMul", places.central, cells)], 2)
+    image = layers.dense(g, params["drop_of_image"], image)
+    hidden = g("Add", layers.dense(g, params["drop_of_cells"], cells), image)
+    hidden = g("Add", hidden, g("MatMul", places.near, tiles))
+    return layers.dense(g, params["drop_out"], layers.gelu(g, hidden))
+
+
+def lost_of(g: Graph, logits: str) -> str:
+    """Minus the logarithm of what a drop keeps."""
+    return g("Neg", g("Log", g("Sub", 1.0, g("Min", g("Sigmoid", logits), deduction._MOST))))
+
+
+def pooled(g: Graph, lost: str, places: Places) -> str:
+    """`deduction.pooled`: (B, N, C) -> (B, C)."""
+    order = float(deduction._WORST)
+    return g("Pow", _over_cells(g, g("Pow", g("Add", lost, 1e-6), order), places), 1 / order)
+
+
+def keep_by_tile(g: Graph, cell_lost: str, places: Places) -> str:
+    """What the drops of the cells near each tile keep: (B, K)."""
+    weights = places.near if places.mask is None else g("Mul", places.near, places.mask)
+    total = g("Max", g.sum(weights, 1), 1e-6)
+    return g("Exp", g("Neg", g("Div", g.sum(g("Mul", weights, cell_lost), 1), total)))
+
+
+def capped(g: Graph, module: DeductionHead, quality: str, keep: str) -> str:
+    """`DeductionHead.capped`: the soft minimum a - t softplus((a - b) / t) of level and ceiling."""
+    ceiling = g("Add", g("Mul", keep, module.top - deduction.FLOOR), deduction.FLOOR)
+    excess = g("Mul", g("Sub", quality, ceiling), 1 / module.temperature)
+    return g("Sub", quality, g("Mul", g("Softplus", excess), module.temperature))
+
+
+def nearness(g: Graph, views: Views) -> str:
+    """`near` of `Places`."""
+    squares = []
+    for axis in (0, 1):
+        start, end = (g.slice(views.boxes, 2, i, i + 1) for i in (axis, axis + 2))  # (B, K, 1)
+        center, size = g("Mul", g("Add", start, end), 0.5), g("Sub", end, start)
+        distance = g("Div", g("Sub", g("Unsqueeze", views.canvas.places(g, axis), [1]), center), size)
+        squares.append(g("Unsqueeze", g("Mul", distance, distance), [3 - axis]))  # (B, K, h, 1) and (B, K, 1, w)
+    square = g.reshape(g("Add", *squares), 0, 0, -1)
+    return g("Softmax", g("Mul", g("Transpose", square, perm=(0, 2, 1)), -deduction._SHARPNESS), axis=2)
+
+
+def centrality(g: Graph, canvas: layers.Canvas, mask: str | None) -> str:
+    """`central` of `Places`."""
+    sides = []
+    for axis in (0, 1):
+        distance = g("Mul", g("Sub", canvas.places(g, axis), 0.5), 1 / deduction._MIDDLE)
+        weight = g("Exp", g("Mul", g("Mul", distance, distance), -0.5))
+        sides.append(g("Unsqueeze", weight, [2 - axis]))  # (B, h, 1) and (B, 1, w)
+    central = g.reshape(g("Mul", *sides), 0, 1, -1)
+    if mask is not None:
+        central = g("Mul", central, g.reshape(mask, 0, 1, -1))
+    return g("Div", central, g.sum(central, 2, keep=True))
+
+
+def _over_cells(g: Graph, x: str, places: Places, keep: bool = False) -> str:
+    """The mean of (B, N, C) over the cells inside the image."""
+    if places.weights is None:
+        return g.mean(x, 1, keep=keep)
+    return g.sum(g("Mul", x, places.weights), 1, keep=keep)
