@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax import traverse_util
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import file_sha256 as file_sha256
@@ -145,7 +144,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def unflatten(*parts: Mapping[str, Any]) -> Params:
     """The inverse of `flatten`; flat parts make one nested tree."""
-    return traverse_util.unflatten_dict({name: value for part in parts for name, value in part.items()}, sep="/")
+    tree: Params = {}
+    for name, value in (item for part in parts for item in part.items()):
+        *folders, last = name.split("/")
+        branch = tree
+        for folder in folders:
+            branch = branch.setdefault(folder, {})
+        branch[last] = value
+    return tree
 
 
 def _as_float16(name: str, value: Any) -> np.ndarray:

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.vit import ViT
-
 Views = dict[str, jax.Array]
 PREDICTIONS = "predictions"
 VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 QUALITY = "read_quality"  # the stage that runs the quality backbone
 _READ = "read_"
 # Scoring several images in parallel uses the cores better than multi-threaded matrix products.
-_CPU = {"xla_cpu_multi_thread_eigen": False}
-_CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+_SERIAL = {"xla_cpu_multi_thread_eigen": False}
+# Fusions for the library YNN speed up the convolutions of the quality backbone by a third. In the other stages they
+# gain nothing, and their graphs, built in the first call, would delay the first score by a third of a second.
+_YNN = "xla_cpu_experimental_ynn_fusion_type"
+_CPU, _CPU_CONVOLUTIONS = {**_SERIAL, _YNN: ""}, {**_SERIAL, _YNN: "LIBRARY_FUSION_TYPE_DOT"}
 
 
 class Stage(NamedTuple):
@@ -77,6 +78,8 @@ def make_stages(model: Any, mirror: bool, cpu: bool) -> tuple[Stage, ...]:
 
     if not hasattr(model, "stages"):
         return (_stage(at_once, cpu),)
+    from driqa_jax.models.vit import ViT
+
     # The options for convolutions make a ViT 1.6 times slower.
     convolutional = not isinstance(model.quality_encoder.backbone, ViT)
     options = {QUALITY: _CPU_CONVOLUTIONS} if convolutional else {}

@@ -17,6 +17,6 @@ def describe(scorer: Scorer) -> dict[str, Any]:
         "calibration": scorer.calibration.to_dict(),
         **({"own_scale": scorer.own_scale.to_dict()} if scorer.own_scale else {}),
         "degradations": list(scorer.degradations),
-        "device": f"{scorer.device.platform}: {scorer.device.device_kind}",
+        "device": scorer.executor.described,
         "versions": versions(),
     }

@@ -7,16 +7,15 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 from PIL import Image
 
 from driqa_jax.checkpoints.load import load as load_model
-from driqa_jax.checkpoints.load import require_params
-from driqa_jax.checkpoints.weights import Params, bundled_files, file_sha256, params_sha256
+from driqa_jax.checkpoints.weights import Params, file_sha256, params_sha256
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.raw import DECODED
@@ -25,17 +24,11 @@ from driqa_jax.errors import UnreadableImage, reason
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
-from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
-from driqa_jax.inference.functional import loss_of, plain_config, predict
-from driqa_jax.inference.program import make_stages
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
-from driqa_jax.models.driqa import build_model
 
-# On a CPU batches are not faster than single images, and a single image starts at once.
-_BATCH = {"cpu": 1}
-_BATCH_ON_ACCELERATORS = 16
-_MOST_PARALLEL = 8  # each running program holds its activations
+if TYPE_CHECKING:
+    import jax
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,8 +63,8 @@ class Scorer:
     depends only on the image, not on the order, the rest of the batch or the run.
 
     Args:
-      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos,
-        out)` as `driqa_jax.models.driqa.DRIQA` does.
+      model: a module, or a function that returns it, called only to compile; `model.apply({"params": params},
+        whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos, out)` as `driqa_jax.models.driqa.DRIQA` does.
       params: its parameters, a nested dict of float32 arrays.
       metadata: from `load_weights`; `view`, `calibration`, `interval`, `degradations` and `config` are read.
       batch_size: images per device call; None is 1 on a CPU and 16 elsewhere.
@@ -101,27 +94,30 @@ class Scorer:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        self.model, self.metadata, self.name = model, dict(metadata), name
-        looked = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
-        self.effort, self.rule, self._mirror = effort, looked.rule, looked.mirror
+        from driqa_jax.inference.jax_executor import JaxExecutor
+
+        self.metadata, self.name = dict(metadata), name
+        self.look = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
+        self.effort, self.rule = effort, self.look.rule
         self.own_scale: OwnScale | None = None
         self.calibration = Calibration.from_dict(self.metadata.get("calibration"))
         interval = self.metadata.get("interval")
         self.interval = Interval.from_dict(interval) if interval else None
         self.degradations = tuple(self.metadata.get("degradations") or ())
         self.workers, self.max_pixels = workers, max_pixels
-        self.device = jax.devices()[0] if device is None else device
-        self.batch_size = batch_size or _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
         self.sha256 = sha256 or params_sha256(params)
-        self.params = jax.device_put(params, self.device)
-        on_cpu = self.device.platform == "cpu"
-        self.parallel = min(_cores(), _MOST_PARALLEL) if on_cpu else 1
-        self._program = Program(
-            make_stages(model, looked.mirror, on_cpu),
-            self.device,
-            cache,
-            identity=[plain_config(self.metadata.get("config")), looked.mirror, on_cpu],
-        )
+        self.executor = JaxExecutor(model, params, self.metadata.get("config"), self.look, device, cache)
+        self.batch_size = batch_size or self.executor.batch_size
+
+    @property
+    def model(self) -> Any:
+        """The module."""
+        return self.executor.model
+
+    @property
+    def params(self) -> Params:
+        """Its parameters, on the device."""
+        return self.executor.params
 
     def __call__(self, images: Any) -> float | np.ndarray:
         """The score of one image (float) or of several ((N,) float64).
@@ -131,8 +127,7 @@ class Scorer:
 
         Raises UnreadableImage or ValueError, naming the image, at the first failure; `stream` continues instead.
         """
-        if isinstance(images, jax.Array):
-            images = np.asarray(images)
+        images = _from_jax(images)
         several = _is_several(images)
         scores: list[Any] = [
             self._result(*outcome).score for outcome in self._predictions(images if several else [images])
@@ -209,8 +204,7 @@ class Scorer:
 
         Raises as a call does, and ValueError for no image.
         """
-        if isinstance(images, jax.Array):
-            images = np.asarray(images)
+        images = _from_jax(images)
         return self._explainer.features(images if _is_several(images) else [images])
 
     def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
@@ -231,15 +225,13 @@ class Scorer:
         Raises:
           ValueError: images have another shape or dtype.
         """
-        return self._applied(self.params, images)
+        return self.executor.apply(images)
 
     def quality_loss(self) -> Callable[[jax.Array], jax.Array]:
         """`driqa_jax.losses.quality_loss` for this model and calibration: `loss(images)`, 1 - mean score / 100."""
-        return loss_of(self.apply, self.calibration)
+        from driqa_jax.inference.functional import loss_of
 
-    @functools.cached_property
-    def _applied(self) -> Callable[[Params, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
-        return jax.jit(lambda params, images: predict(self.model, params, images, self.rule, self._mirror))
+        return loss_of(self.apply, self.calibration)
 
     @functools.cached_property
     def _explainer(self) -> Explainer:
@@ -255,7 +247,7 @@ class Scorer:
     def _outcomes(self, named: Iterable[tuple[str, ImageSource] | Pause]) -> Iterator[tuple[str, Any, Any]]:
         """(name, `_Shown`, predictions) or (name, None, exception) per image."""
         views: Any = map(_with_evidence, views_in_order(named, self._view, self.workers))
-        outcomes: Any = predictions_in_order(views, self._run, self.batch_size, self.parallel)
+        outcomes: Any = predictions_in_order(views, self.executor.predictions, self.batch_size, self.executor.parallel)
         for (name, shown), outcome in outcomes:
             yield name, shown, outcome
 
@@ -269,11 +261,6 @@ class Scorer:
             return make_view(image, self.rule), shown
 
         return decode(source, self.max_pixels, name, use=view)
-
-    def _run(self, batch: View) -> jax.Array:
-        predictions = self._program(self.params, batch)
-        # On other devices the thread can launch the next program while this one runs.
-        return jax.block_until_ready(predictions) if self.device.platform == "cpu" else predictions
 
     def _result(self, name: str, shown: _Shown, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
@@ -295,20 +282,13 @@ def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
     cache folder (see `driqa_jax.compile_cache`). Raises WeightsError saying what is wrong with the file, or
     which names there are.
     """
+    from driqa_jax.inference.jax_executor import checked_model
+
     options = {"cache": enable_compile_cache(), **options}
     loaded, name = load_model(model), os.fspath(model)
-    net = build_model(loaded.config)
-    if loaded.file is None:
-        return Scorer(net, loaded.params, loaded.metadata, name=name, **options)
-    if loaded.file != bundled_files().get(name):
-        # A test has checked the bundled weights; tracing the model to check them takes a second.
-        require_params(loaded, net)
-    return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=file_sha256(loaded.file), **options)
-
-
-def _cores() -> int:
-    """The number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    sha256 = file_sha256(loaded.file) if loaded.file else None
+    net = checked_model(loaded, name, options["cache"])
+    return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=sha256, **options)
 
 
 def _is_several(images: Any) -> bool:
@@ -344,3 +324,8 @@ def _named(
         else:
             yield image.path if isinstance(image, UnreadableImage) else f"item {count}", image
         count += 1
+
+
+def _from_jax(images: Any) -> Any:
+    """A JAX array as a NumPy array; anything else unchanged. It does not import JAX."""
+    return np.asarray(images) if isinstance(images, getattr(sys.modules.get("jax"), "Array", ())) else images
