@@ -36,6 +36,12 @@ class LoadedModel(NamedTuple):
         """The model's configuration. Raises WeightsError for an unknown variant."""
         return model_config(self.metadata, self.file or "weights")
 
+    def build(self) -> Any:
+        """The module, see `driqa_jax.models.driqa.build_model`. Raises as `config` does."""
+        from driqa_jax.models.driqa import build_model
+
+        return build_model(self.config)
+
 
 def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
     """Load a bundled model by name, a weights file, or the newest checkpoint of a workdir (averaged parameters).
@@ -45,6 +51,8 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
 
     Raises UserError if nothing of that name can be loaded, or it is not of this variant (None: any).
     """
+    if pathlib.Path(name).suffix == ".onnx":
+        raise WeightsError(f"{name}: an ONNX file, from which JAX cannot read a model; give the .safetensors file")
     path, is_bundled = pathlib.Path(name), os.fspath(name) in weights.bundled_files()
     if path.is_dir() and not is_bundled:
         loaded = LoadedModel(*_newest_checkpoint(path), None)

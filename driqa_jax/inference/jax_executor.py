@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,12 +19,13 @@ from driqa_jax.errors import UserError
 from driqa_jax.inference.effort import Look
 from driqa_jax.inference.executables import Program, digest_of, shapes_of
 from driqa_jax.inference.program import make_stages
+from driqa_jax.inference.stream import cores
 from driqa_jax.io import write_bytes
+from driqa_jax.provenance import PACKAGES
 
 # On a CPU batches are not faster than single images, and a single image starts at once.
 _BATCH = {"cpu": 1}
 _BATCH_ON_ACCELERATORS = 16
-_MOST_PARALLEL = 8  # each running program holds its activations
 
 Views = Mapping[str, np.ndarray]
 
@@ -44,7 +44,7 @@ class JaxExecutor:
       device, cache: as for `driqa_jax.Scorer`.
     """
 
-    name = "jax"
+    name, packages = "jax", PACKAGES
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class JaxExecutor:
         self.params = jax.device_put(params, self.device)
         on_cpu = self.device.platform == "cpu"
         self.batch_size = _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
-        self.parallel = min(cores(), _MOST_PARALLEL) if on_cpu else 1
+        self.parallel = cores() if on_cpu else 1
         self.program = Program(
             lambda: make_stages(self.model, looked.mirror, on_cpu),
             self.device,
@@ -157,22 +157,12 @@ def checked_model(loaded: LoadedModel, name: str, cache: pathlib.Path | None) ->
     bundled weights. Raises WeightsError as `require_params` does.
     """
 
-    def build():
-        from driqa_jax.models.driqa import build_model
-
-        return build_model(loaded.config)
-
     if loaded.file is None or loaded.file == bundled_files().get(name):
-        return build
+        return loaded.build
     seen = cache / f"fits-{digest_of([loaded.metadata['config'], shapes_of(loaded.params)])}" if cache else None
     if seen is None or not seen.exists():
-        require_params(loaded, build())
+        require_params(loaded, loaded.build())
         if seen:
             with contextlib.suppress(UserError):  # the next start compares again
                 write_bytes(seen, b"")
-    return build
-
-
-def cores() -> int:
-    """The number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return loaded.build

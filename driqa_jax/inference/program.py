@@ -6,17 +6,21 @@ each with its fastest options; XLA generates slower code for the whole model.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from driqa_jax.data import views as numpy_views
+
 Views = dict[str, jax.Array]
 PREDICTIONS = "predictions"
 VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 QUALITY = "read_quality"  # the stage that runs the quality backbone
 _READ = "read_"
+mirrored = functools.partial(numpy_views.mirrored, xp=jnp)
 # Scoring several images in parallel uses the cores better than multi-threaded matrix products.
 _SERIAL = {"xla_cpu_multi_thread_eigen": False}
 # Fusions for the library YNN speed up the convolutions of the quality backbone by a third. In the other stages they
@@ -102,13 +106,3 @@ def _row_by_row(function):
         return jax.lax.map(one, views)
 
     return mapped
-
-
-def mirrored(whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array) -> tuple[jax.Array, ...]:
-    """The views of the mirror images, batched as for `DRIQA`; tiles keep their order."""
-    # The mirror image must also lie at the left of its canvas.
-    columns = jnp.arange(whole.shape[2])[None, :]
-    source = jnp.where(columns < valid[:, 1:], valid[:, 1:] - 1 - columns, columns)
-    whole = jnp.take_along_axis(whole, source[:, None, :, None], axis=2)
-    y0, x0, y1, x1 = jnp.split(tile_boxes, 4, axis=-1)
-    return whole, valid, tiles[:, :, :, ::-1], jnp.concatenate([y0, 1 - x1, y1, 1 - x0], axis=-1)

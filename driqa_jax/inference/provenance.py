@@ -12,11 +12,12 @@ def describe(scorer: Scorer) -> dict[str, Any]:
         "model": scorer.name,
         "variant": scorer.metadata.get("variant"),
         "sha256": scorer.sha256,
+        "runtime": scorer.executor.name,
         "effort": scorer.effort,
         "view": scorer.rule.to_dict(),
         "calibration": scorer.calibration.to_dict(),
         **({"own_scale": scorer.own_scale.to_dict()} if scorer.own_scale else {}),
         "degradations": list(scorer.degradations),
         "device": scorer.executor.described,
-        "versions": versions(),
+        "versions": versions(scorer.executor.packages),
     }

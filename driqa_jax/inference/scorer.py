@@ -25,10 +25,14 @@ from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
+from driqa_jax.inference.onnx_executor import OnnxExecutor, OnnxModel
+from driqa_jax.inference.runtime import onnx_for
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, predictions_in_order, views_in_order
 
 if TYPE_CHECKING:
     import jax
+
+    from driqa_jax.inference.jax_executor import JaxExecutor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Scorer:
     Args:
       model: a module, or a function that returns it, called only to compile; `model.apply({"params": params},
         whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos, out)` as `driqa_jax.models.driqa.DRIQA` does.
-      params: its parameters, a nested dict of float32 arrays.
+      params: its parameters, a nested dict of float32 arrays, or a function that returns them.
       metadata: from `load_weights`; `view`, `calibration`, `interval`, `degradations` and `config` are read.
       batch_size: images per device call; None is 1 on a CPU and 16 elsewhere.
       workers: decoding threads.
@@ -74,12 +78,13 @@ class Scorer:
       device: where to compute; None is the first device.
       effort: "fast", "default" or "accurate", see `driqa_jax.inference.effort.look`.
       cache: folder of compiled programs; requires `metadata["config"]` to describe the model fully. None disables it.
+      onnx: the same model as an ONNX file, which then computes scores and explanations instead of JAX.
     """
 
     def __init__(
         self,
         model: Any,
-        params: Params,
+        params: Params | Callable[[], Params],
         metadata: Mapping[str, Any],
         batch_size: int | None = None,
         workers: int = 2,
@@ -89,13 +94,12 @@ class Scorer:
         device: jax.Device | None = None,
         effort: str = "default",
         cache: pathlib.Path | None = None,
+        onnx: OnnxModel | None = None,
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        from driqa_jax.inference.jax_executor import JaxExecutor
-
         self.metadata, self.name = dict(metadata), name
         self.look = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
         self.effort, self.rule = effort, self.look.rule
@@ -105,19 +109,28 @@ class Scorer:
         self.interval = Interval.from_dict(interval) if interval else None
         self.degradations = tuple(self.metadata.get("degradations") or ())
         self.workers, self.max_pixels = workers, max_pixels
-        self.sha256 = sha256 or params_sha256(params)
-        self.executor = JaxExecutor(model, params, self.metadata.get("config"), self.look, device, cache)
+        self._model, self._params, self._place = model, params, (device, cache)
+        self.executor: Any = OnnxExecutor(onnx, self.look.mirror) if onnx else self.jax_executor
+        self.sha256 = sha256 or params_sha256(self.params)
         self.batch_size = batch_size or self.executor.batch_size
+
+    @functools.cached_property
+    def jax_executor(self) -> JaxExecutor:
+        """What computes in JAX: everything, or with `onnx` only `apply`, `quality_loss`, `model` and `params`."""
+        from driqa_jax.inference.jax_executor import JaxExecutor
+
+        params = self._params() if callable(self._params) else self._params
+        return JaxExecutor(self._model, params, self.metadata.get("config"), self.look, *self._place)
 
     @property
     def model(self) -> Any:
         """The module."""
-        return self.executor.model
+        return self.jax_executor.model
 
     @property
     def params(self) -> Params:
         """Its parameters, on the device."""
-        return self.executor.params
+        return self.jax_executor.params
 
     def __call__(self, images: Any) -> float | np.ndarray:
         """The score of one image (float) or of several ((N,) float64).
@@ -127,11 +140,8 @@ class Scorer:
 
         Raises UnreadableImage or ValueError, naming the image, at the first failure; `stream` continues instead.
         """
-        images = _from_jax(images)
-        several = _is_several(images)
-        scores: list[Any] = [
-            self._result(*outcome).score for outcome in self._predictions(images if several else [images])
-        ]
+        images, several = _as_several(images)
+        scores: list[Any] = [self._result(*outcome).score for outcome in self._predictions(images)]
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
@@ -204,8 +214,7 @@ class Scorer:
 
         Raises as a call does, and ValueError for no image.
         """
-        images = _from_jax(images)
-        return self._explainer.features(images if _is_several(images) else [images])
+        return self._explainer.features(_as_several(images)[0])
 
     def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
         """The degradations of each image as in `explain`, in input order; an exception for an unreadable image."""
@@ -225,7 +234,7 @@ class Scorer:
         Raises:
           ValueError: images have another shape or dtype.
         """
-        return self.executor.apply(images)
+        return self.jax_executor.apply(images)
 
     def quality_loss(self) -> Callable[[jax.Array], jax.Array]:
         """`driqa_jax.losses.quality_loss` for this model and calibration: `loss(images)`, 1 - mean score / 100."""
@@ -275,28 +284,43 @@ class Scorer:
         return Result(name, round(float(score), 2), uncertainty=uncertainty, decoded=shown.decoded)
 
 
-def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
-    """The scorer of a bundled model (by name), a weights file (.safetensors), or a training's workdir.
+def load(model: str | os.PathLike = "lite", runtime: str = "auto", **options: Any) -> Scorer:
+    """The scorer of a bundled model (by name), a weights file (.safetensors), a training's workdir, or an ONNX file.
 
-    `options` are those of `Scorer`: effort, batch_size, workers, max_pixels, device. Programs are kept in the user's
-    cache folder (see `driqa_jax.compile_cache`). Raises WeightsError saying what is wrong with the file, or
-    which names there are.
+    Args:
+      model: the name or the path. An ONNX file must read views, see docs/EXPORT.md.
+      runtime: "jax", "onnx" or "auto", see `driqa_jax.inference.runtime.onnx_for`.
+      options: those of `Scorer`: effort, batch_size, workers, max_pixels, device. Programs are kept in the user's cache
+        folder (see `driqa_jax.compile_cache`).
+
+    Raises UserError saying what is wrong with the file, or which names there are.
     """
+    name = os.fspath(model)
+    onnx = onnx_for(name, runtime, options.get("effort", "default"), options.get("device"))
+    if onnx is not None:
+        weights = functools.cache(functools.partial(load_model, name))  # for JAX, on first use
+        build, params = (lambda: weights().build()), (lambda: weights().params)
+        return Scorer(build, params, onnx.metadata, name=name, sha256=onnx.sha256, onnx=onnx, **options)
     from driqa_jax.inference.jax_executor import checked_model
 
     options = {"cache": enable_compile_cache(), **options}
-    loaded, name = load_model(model), os.fspath(model)
+    loaded = load_model(model)
     sha256 = file_sha256(loaded.file) if loaded.file else None
     net = checked_model(loaded, name, options["cache"])
     return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=sha256, **options)
 
 
-def _is_several(images: Any) -> bool:
+def _as_several(images: Any) -> tuple[Any, bool]:
+    """The images as an iterable, and whether they are several."""
+    if isinstance(images, getattr(sys.modules.get("jax"), "Array", ())):  # does not import JAX
+        images = np.asarray(images)
     if isinstance(images, np.ndarray):
-        return images.ndim == 4
-    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
-        return False
-    return isinstance(images, Iterable)
+        several = images.ndim == 4
+    elif isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        several = False
+    else:
+        several = isinstance(images, Iterable)
+    return images if several else [images], several
 
 
 def _with_evidence(item: Any) -> Any:
@@ -324,8 +348,3 @@ def _named(
         else:
             yield image.path if isinstance(image, UnreadableImage) else f"item {count}", image
         count += 1
-
-
-def _from_jax(images: Any) -> Any:
-    """A JAX array as a NumPy array; anything else unchanged. It does not import JAX."""
-    return np.asarray(images) if isinstance(images, getattr(sys.modules.get("jax"), "Array", ())) else images

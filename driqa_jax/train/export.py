@@ -166,7 +166,7 @@ def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: st
     weights = is_weights(model)
     if weights and licence is not None:
         raise UserError(f"{model}: weights files keep their licence; --licence is for a training's workdir")
-    scorer = load(model)
+    scorer = load(model, runtime="jax")
     if not weights:
         _require_predictor(scorer.params, model)
         provenance = _without_paths(scorer.metadata["provenance"])
