@@ -14,8 +14,8 @@ from driqa_jax.models.deduction import DeductionHead, DeductionModel
 class Views(NamedTuple):
     """What the model reads.
 
-    `whole` (B, 3, H, W) uint8; `tiles` (B * K, 3, S, S) uint8; `count` K, a number or a name, and `side` S; `boxes` (B, K, 4) float32;
-    `canvas`: that of `whole`.
+    `whole` (B, 3, H, W) uint8; `tiles` (B * K, 3, S, S) uint8; `count` K, a number or a name, and `side` S; `boxes`
+    (B, K, 4) float32; `canvas`: that of `whole`.
     """
 
     whole: str
