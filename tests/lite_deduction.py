@@ -36,14 +36,15 @@ def model():
     net = build_model(config)
     params = random_params(net, seed=1)
     params["quality_encoder"]["backbone"] = imagenet_weights()[0]
-    params["degradation_encoder"] = lite.params["degradation_encoder"]
+    params["degradation_encoder"] = {
+        name: lite.params["degradation_encoder"][name] for name in params["degradation_encoder"]
+    }
     head = params["head"]
-    head["drop_out"]["bias"] -= 3.0  # few drops, so that level and drops both matter
-    head["level_out"]["kernel"] *= 0.3
-    head["level_out"]["bias"][:] = 0.5
+    head["drop_out"]["bias"] -= 4.5  # few drops, so that level and drops both matter
+    head["level_out"]["bias"][:], head["level_out"]["kernel"] = 0.55, 0.3 * head["level_out"]["kernel"]
     _, out = apply(net, params, views_of_photos())
-    for name, values in (("moments", out["moments"]), ("vectors", out["vector"].reshape(-1, out["vector"].shape[-1]))):
-        values = np.asarray(values)
+    for name, key in (("moments", "moments"), ("vectors", "vector"), ("cells", "cells")):
+        values = np.asarray(out[key]).reshape(-1, out[key].shape[-1])
         head[f"standardize_{name}"] = {"shift": values.mean(axis=0), "scale": 1 / (values.std(axis=0) + 1e-2)}
     params = jax.tree.map(lambda x: np.asarray(x).astype(np.float16).astype(np.float32), params)
     metadata = {

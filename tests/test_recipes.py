@@ -203,6 +203,18 @@ def test_a_clean_chain_is_the_identity():
     assert ((np.abs(out[1:] - photos).max(axis=(2, 3, 4)) > 0.02).mean(axis=1) >= 0.75).all()
 
 
+def test_a_phone_puts_a_fault_of_the_camera_first_and_jpeg_last():
+    recipe = RECIPES["camera_phone"]
+    types, severities = drawn(recipe)
+    used = types != CLEAN
+    some, last = used.any(axis=1), used.sum(axis=1) - 1
+    assert 0.9 < some.mean() < 1 and severities.max() <= 0.8
+    assert {NAMES[kind] for kind in types[some, 0]} == set(recipe.sequence[0][1])
+    assert {NAMES[kind] for kind in types[some, last[some]]} == {"jpeg"}
+    assert set(last[some] + 1) == {2, 3, 4, 5, 6}
+    assert set(recipe.drawn()) < set(RECIPES["mixed_camera"].drawn()) == set(NAMES)
+
+
 def test_only_the_named_types_are_applied():
     names = ("brighten", "darken")
     some = jax.jit(functools.partial(apply_chains, names=names, eight_bit=False))
@@ -223,7 +235,7 @@ def test_photos_of_a_chain_share_the_drawn_angle_and_not_the_noise():
     out = np.asarray(apply_jit(KEY, photos, one_of_each(), jnp.arange(8), eight_bit=False))
     for entry, pictures in zip(DEGRADATIONS, out, strict=True):
         differ = np.abs(pictures[0] - pictures[1]).max() > 0.02
-        draws_pixels = entry.group in ("noise", "spatial") or entry.name in ("denoise", "low_light")
+        draws_pixels = entry.group in ("noise", "spatial", "damage") or entry.name in ("denoise", "low_light")
         assert differ == draws_pixels, entry.name
     types = one_of_each().types.at[:, 0].set(NAMES.index("white_noise"))
     noisy = apply_jit(KEY, photos, Chain(types, one_of_each().severities), jnp.arange(8), eight_bit=False)

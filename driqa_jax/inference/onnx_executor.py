@@ -25,7 +25,6 @@ _INTERMEDIATES = {
     "patch_weights": "weights",
     "degradations": "probabilities",
     "severity": "severities",
-    "visibility": "visibility",
     "d": "d",
     "q": "q",
 }
@@ -105,7 +104,9 @@ class OnnxExecutor:
 
     def intermediates(self, views: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `driqa_jax.inference.explain.Explainer`."""
-        return dict(zip(_INTERMEDIATES.values(), self._run(tuple(_INTERMEDIATES), views), strict=True))
+        found = dict(zip(_INTERMEDIATES.values(), self._run(tuple(_INTERMEDIATES), views), strict=True))
+        # The form "deduction" names what a person sees.
+        return {**found, "visibility": found["probabilities"]}
 
     def _predicted(self, views):
         mos, per_tile = self._run(("mos", "per_tile_mos"), views)

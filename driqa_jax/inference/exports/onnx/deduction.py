@@ -9,6 +9,7 @@ from driqa_jax.inference.exports.onnx.encoders import degradation_encoder, quali
 from driqa_jax.inference.exports.onnx.graph import Graph, Params
 from driqa_jax.models import deduction
 from driqa_jax.models.deduction import DeductionHead, DeductionModel
+from driqa_jax.models.quality_encoder import STRIDE
 
 
 class Views(NamedTuple):
@@ -26,75 +27,97 @@ class Views(NamedTuple):
     canvas: layers.Canvas
 
 
+class Places(NamedTuple):
+    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `mask` and `weights` (B, N, 1), see `Canvas`."""
+
+    near: str
+    mask: str | None
+    weights: str | None
+
+
 def deduction_model(g: Graph, params: Params, model: DeductionModel, views: Views) -> dict[str, str]:
-    """Names of `mos` (B,), `per_tile_mos` (B, K), `degradation_logits`, `severity`, `visibility` (B, T), `patch_scores`
-    (B, h, w), `d` (B, C) and `q` (B, Q), as `DeductionModel` gives them."""
-    encoded = degradation_encoder(g, params["degradation_encoder"], model.degradation_encoder, views.tiles, views.side)
-    vector = g.reshape(encoded.vector, -1, views.count, model.degradation_encoder.width)
-    moments = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)
-    head, module = params["head"], model.head
-    hidden = quality(g, head, moments)
-    lvl = layers.dense(g, head["level_out"], hidden)
-    drops = drops_of(g, head, vector)
-    kept = _logarithm_kept(g, drops)
-    shared = g("Mul", kept, np.float32(module.shares)) if module.shares else kept
-    tile_kept = g.sum(shared, 2)  # (B, K), logarithms
-    mos = capped(g, module, lvl, g("Exp", g.mean(tile_kept, 1, keep=True)))
-    per_tile = capped(g, module, lvl, g("Exp", tile_kept))
-    types = model.degradation_encoder.types
-    logits, severity = (g.mean(g.reshape(x, -1, views.count, types), 1) for x in (encoded.logits, encoded.severity))
+    """Names of `mos` (B,), `per_tile_mos` (B, K), `severity` and `visibility` (B, T), `patch_scores` (B, h, w), `d`
+    (B, C) and `q` (B, Q), as `DeductionModel` gives them."""
+    vector = degradation_encoder(g, params["degradation_encoder"], model.degradation_encoder, views.tiles, views.side)
+    vectors = g.reshape(vector, -1, views.count, model.degradation_encoder.width)
+    moments, cells = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)
+    head, module, canvas = params["head"], model.head, views.canvas
+    mask = None if canvas.covered else g.reshape(canvas.mask(g, STRIDE), 0, -1, 1)
+    places = Places(nearness(g, views), mask, canvas.weights(g, STRIDE))
+    q = layers.standardize(g, head["standardize_moments"], moments)
+    q = layers.gelu(g, layers.dense(g, head["level_hidden"], q))
+    quality = layers.dense(g, head["level_out"], q)  # (B, 1)
+    lost = lost_of(g, drop_logits(g, head, cells, vectors, places))
+    shares = np.float32(module.shares or (1.0,) * module.types)[:, None]
+    cell_lost = g("MatMul", lost, shares)  # (B, N, 1)
+    mos = capped(g, module, quality, g("Exp", g("Neg", pooled(g, cell_lost, places))))
+    scores = capped(g, module, quality, g("Squeeze", g("Exp", g("Neg", cell_lost)), [2]))
+    shape = g.join([[-1], g("Unsqueeze", canvas.height, [0]), g("Unsqueeze", canvas.width, [0])], 0)
+    drop = g("Sub", 1.0, g("Exp", g("Neg", pooled(g, lost, places))))
+    seen = g("Mul", g("Sub", drop, deduction.VISIBLE), 1 / deduction.VISIBLE_WIDTH)
     return {
         "mos": g("Squeeze", mos, [1]),
-        "per_tile_mos": per_tile,
-        "degradation_logits": logits,
-        "severity": severity,
-        "visibility": visibility(g, model, logits, kept, types),
-        "patch_scores": quality_map(g, module, lvl, tile_kept, views),
-        "d": g.mean(vector, 1),
-        "q": hidden,
+        "per_tile_mos": capped(g, module, quality, keep_by_tile(g, cell_lost, places)),
+        "severity": drop,
+        "visibility": g("Sigmoid", seen),
+        "patch_scores": g("Reshape", scores, shape),
+        "d": g.mean(vectors, 1),
+        "q": q,
     }
 
 
-def quality(g: Graph, params: Params, moments: str) -> str:
-    """`DeductionHead.quality`: (B, Q)."""
-    known = layers.standardize(g, params["standardize_moments"], moments)
-    return layers.gelu(g, layers.dense(g, params["level_hidden"], known))
+def drop_logits(g: Graph, params: Params, cells: str, vectors: str, places: Places) -> str:
+    """`DeductionHead.drop_logits`: (B, N, T)."""
+    tiles = layers.standardize(g, params["standardize_vectors"], vectors)
+    tiles = layers.dense(g, params["drop_of_vectors"], tiles)
+    cells = layers.standardize(g, params["standardize_cells"], cells)
+    if places.mask is not None:
+        cells = g("Mul", cells, places.mask)
+    image = layers.dense(g, params["drop_of_image"], _over_cells(g, cells, places, keep=True))
+    hidden = g("Add", layers.dense(g, params["drop_of_cells"], cells), image)
+    hidden = g("Add", hidden, g("MatMul", places.near, tiles))
+    return layers.dense(g, params["drop_out"], layers.gelu(g, hidden))
 
 
-def drops_of(g: Graph, params: Params, vector: str) -> str:
-    """The drops (B, K, T') of `vector` (B, K, C)."""
-    hidden = layers.dense(g, params["drop_hidden"], layers.standardize(g, params["standardize_vectors"], vector))
-    return g("Sigmoid", layers.dense(g, params["drop_out"], layers.gelu(g, hidden)))
+def lost_of(g: Graph, logits: str) -> str:
+    """Minus the logarithm of what a drop keeps."""
+    return g("Neg", g("Log", g("Sub", 1.0, g("Min", g("Sigmoid", logits), deduction._MOST))))
 
 
-def capped(g: Graph, module: DeductionHead, lvl: str, keep: str) -> str:
+def pooled(g: Graph, lost: str, places: Places) -> str:
+    """`deduction.pooled`: (B, N, C) -> (B, C)."""
+    order = float(deduction._WORST)
+    return g("Pow", _over_cells(g, g("Pow", g("Add", lost, 1e-6), order), places), 1 / order)
+
+
+def keep_by_tile(g: Graph, cell_lost: str, places: Places) -> str:
+    """What the drops of the cells near each tile keep: (B, K)."""
+    weights = places.near if places.mask is None else g("Mul", places.near, places.mask)
+    total = g("Max", g.sum(weights, 1), 1e-6)
+    return g("Exp", g("Neg", g("Div", g.sum(g("Mul", weights, cell_lost), 1), total)))
+
+
+def capped(g: Graph, module: DeductionHead, quality: str, keep: str) -> str:
     """`DeductionHead.capped`: the soft minimum a - t softplus((a - b) / t) of level and ceiling."""
     ceiling = g("Add", g("Mul", keep, module.top - deduction.FLOOR), deduction.FLOOR)
-    excess = g("Mul", g("Sub", lvl, ceiling), 1 / module.temperature)
-    return g("Sub", lvl, g("Mul", g("Softplus", excess), module.temperature))
+    excess = g("Mul", g("Sub", quality, ceiling), 1 / module.temperature)
+    return g("Sub", quality, g("Mul", g("Softplus", excess), module.temperature))
 
 
-def quality_map(g: Graph, module: DeductionHead, lvl: str, tile_kept: str, views: Views) -> str:
-    """`patch_scores` (B, h, w): the level under the ceiling of the tiles around each cell."""
+def nearness(g: Graph, views: Views) -> str:
+    """`deduction.nearness` of the cells of the canvas: (B, N, K)."""
     squares = []
     for axis in (0, 1):
         start, end = (g.slice(views.boxes, 2, i, i + 1) for i in (axis, axis + 2))  # (B, K, 1)
         center, size = g("Mul", g("Add", start, end), 0.5), g("Sub", end, start)
         distance = g("Div", g("Sub", g("Unsqueeze", views.canvas.places(g, axis), [1]), center), size)
         squares.append(g("Unsqueeze", g("Mul", distance, distance), [3 - axis]))  # (B, K, h, 1) and (B, K, 1, w)
-    near = g("Softmax", g("Mul", g("Add", *squares), -deduction._SHARPNESS), axis=1)
-    kept = g.sum(g("Mul", near, g("Unsqueeze", tile_kept, [2, 3])), 1)
-    return capped(g, module, g("Unsqueeze", lvl, [2]), g("Exp", kept))
+    square = g.reshape(g("Add", *squares), 0, 0, -1)
+    return g("Softmax", g("Mul", g("Transpose", square, perm=(0, 2, 1)), -deduction._SHARPNESS), axis=2)
 
 
-def visibility(g: Graph, model: DeductionModel, logits: str, kept: str, types: int) -> str:
-    """The probabilities (B, T) that a person sees each type."""
-    drop = g("Sub", 1.0, g("Exp", g.mean(kept, 1)))
-    seen = g("Mul", g("Sub", drop, deduction.VISIBLE), 1 / deduction.VISIBLE_WIDTH)
-    place = np.arange(types)
-    place[list(model.drop_types)] = types + np.arange(len(model.drop_types))
-    return g("Sigmoid", g("Gather", g.join([logits, seen], 1), place, axis=1))
-
-
-def _logarithm_kept(g: Graph, drops: str) -> str:
-    return g("Log", g("Sub", 1.0, g("Min", drops, deduction._MOST)))
+def _over_cells(g: Graph, x: str, places: Places, keep: bool = False) -> str:
+    """The mean of (B, N, C) over the cells inside the image."""
+    if places.weights is None:
+        return g.mean(x, 1, keep=keep)
+    return g.sum(g("Mul", x, places.weights), 1, keep=keep)

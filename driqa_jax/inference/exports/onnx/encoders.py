@@ -1,7 +1,5 @@
 """Emitters of the two encoders: the counterparts of `degradation_encoder`, `quality_encoder` and `efficientnet`."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from driqa_jax.inference.exports.onnx import layers
@@ -12,16 +10,8 @@ from driqa_jax.models.efficientnet import LITE0
 from driqa_jax.models.quality_encoder import STRIDE
 
 
-class Degradation(NamedTuple):
-    """`driqa_jax.models.degradation_encoder.Degradation` without what only training reads."""
-
-    vector: str
-    logits: str
-    severity: str
-
-
-def degradation_encoder(g: Graph, params: Params, module: DegradationEncoder, pixels: str, side: int) -> Degradation:
-    """`DegradationEncoder` of `pixels` (M, 3, side, side) uint8."""
+def degradation_encoder(g: Graph, params: Params, module: DegradationEncoder, pixels: str, side: int) -> str:
+    """The vector (M, C) of `DegradationEncoder`, of `pixels` (M, 3, side, side) uint8."""
     tiles = g("Mul", g.cast(pixels, np.float32), 1 / 255)
     x = layers.conv(g, params["full"], g("Sub", g("Add", tiles, tiles), 1.0), 3)
     x = g("LeakyRelu", x, alpha=0.1)
@@ -38,9 +28,7 @@ def degradation_encoder(g: Graph, params: Params, module: DegradationEncoder, pi
         known = layers.standardize(g, params["standardize_statistics"], known)
         pooled.append(layers.gelu(g, layers.dense(g, params["statistics"], known)))
     vector = layers.mlp(g, params["vector"], g.join(pooled, 1))
-    vector = layers.layer_norm(g, params["vector_norm"], vector)
-    logits, severity = (layers.dense(g, params[name], vector) for name in ("logits", "severity"))
-    return Degradation(vector, logits, g("Sigmoid", severity))
+    return layers.layer_norm(g, params["vector_norm"], vector)
 
 
 def efficientnet(g: Graph, params: Params, pixels: str, canvas: layers.Canvas) -> list[str]:
@@ -62,30 +50,43 @@ def efficientnet(g: Graph, params: Params, pixels: str, canvas: layers.Canvas) -
     return [*features, layers.relu6(g, layers.normed(g, params["head"], x))]
 
 
-def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas) -> str:
-    """The first output of `QualityEncoder.features`: (B, F)."""
-    moments = []
-    for feature, stride in zip(efficientnet(g, params["backbone"], pixels, canvas), _STRIDES, strict=True):
-        moments += _moments(g, feature, canvas, stride)
-    return g.join(moments, 1)
+def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas) -> tuple[str, str]:
+    """`QualityEncoder.moments`: (B, F) and, with the cells in one axis, (B, N, F''), not masked."""
+    moments, cells = [], []
+    features = efficientnet(g, params["backbone"], pixels, canvas)
+    for number, (feature, stride) in enumerate(zip(features, _STRIDES, strict=True), start=1):
+        of_cells = _cell_moments(g, feature, STRIDE // stride)
+        moments += _moments(g, feature, of_cells[0], canvas, stride)
+        cells += of_cells if number < len(features) else []
+    flat = g.reshape(g.join(cells, 1), 0, 0, -1)
+    return g.join(moments, 1), g("Transpose", flat, perm=(0, 2, 1))
 
 
 # Of the backbone's feature maps.
 _STRIDES = (*(int(stride) for stride in 2 * np.cumprod([stage.stride for stage in LITE0])), STRIDE)
 
 
-def _moments(g: Graph, x: str, canvas: layers.Canvas, stride: int) -> tuple[str, str]:
-    """`masked_moments` of a feature map at `stride`."""
-    flat = g.reshape(x, 0, 0, -1)
+def _moments(g: Graph, x: str, cells: str, canvas: layers.Canvas, stride: int) -> tuple[str, str]:
+    """`masked_moments` of a feature map at `stride`, whose means over cells are `cells`."""
+    flat, cells = (g.reshape(values, 0, 0, -1) for values in (x, cells))
     if canvas.covered:
-        first = g.mean(flat, 2, keep=True)
+        first = g.mean(cells, 2, keep=True)
         second = g("Div", g.square_sum(g("Sub", flat, first), 2), canvas.pixels(g, stride))
     else:
-        weights = canvas.weights(g, stride)
-        first = g("MatMul", flat, weights)
+        first = g("MatMul", cells, canvas.weights(g, STRIDE))
         centered = g("Sub", flat, first)
-        second = g("Squeeze", g("MatMul", g("Mul", centered, centered), weights), [2])
+        second = g("Squeeze", g("MatMul", g("Mul", centered, centered), canvas.weights(g, stride)), [2])
     return g("Squeeze", first, [2]), g("Sqrt", g("Add", second, 1e-6))
+
+
+def _cell_moments(g: Graph, x: str, factor: int) -> list[str]:
+    """Means over cells of factor x factor pixels and, if these are several, deviations."""
+    if factor == 1:
+        return [x]
+    sides = {"kernel_shape": [factor] * 2, "strides": [factor] * 2}
+    mean, square = g("AveragePool", x, **sides), g("AveragePool", g("Mul", x, x), **sides)
+    variance = g("Max", g("Sub", square, g("Mul", mean, mean)), 0.0)
+    return [mean, g("Sqrt", g("Add", variance, 1e-6))]
 
 
 def _variance(g: Graph, x: str, pixels: int) -> str:

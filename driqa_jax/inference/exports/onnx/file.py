@@ -26,9 +26,6 @@ from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.version import VERSION
 
 FORMAT = "driqa_jax/onnx/1"
-INPUTS = ("image", "views")
-# Parameters that scoring does not need: they serve losses of training.
-_TRAINING = ("degradation_encoder/projection/",)
 
 
 def save(path: str | os.PathLike, loaded: LoadedModel, name: str, kind: str = "image") -> None:
@@ -52,7 +49,7 @@ def save(path: str | os.PathLike, loaded: LoadedModel, name: str, kind: str = "i
     found = deduction_model(g, params, model, views)
     finish = _image_outputs if kind == "image" else _views_outputs
     outputs = finish(g, found, views, loaded.metadata, rule)
-    if unknown := [each for each in params.unread() if not each.startswith(_TRAINING)]:
+    if unknown := params.unread():
         raise ValueError(f"{name}: the export to ONNX does not know the parameters {', '.join(unknown)}")
     metadata = _metadata(loaded, name, kind, rule)
     write_bytes(path, g.model(_inputs(kind, rule), outputs, metadata, ("driqa_jax", VERSION)))
@@ -85,15 +82,15 @@ def _inputs(kind: str, rule: ViewRule) -> list:
 
 
 def _views_outputs(g: Graph, found: dict, views: Any, metadata: dict, rule: ViewRule) -> list:
+    del rule
     calibration, types = Calibration.from_dict(metadata.get("calibration")), len(metadata["degradations"])
     values = {
         "score": (_points(g, found["mos"], calibration), ["B"]),
         "mos": (found["mos"], ["B"]),
-        "degradations": (g("Sigmoid", found["degradation_logits"]), ["B", types]),
+        "degradations": (found["visibility"], ["B", types]),
         "severity": (found["severity"], ["B", types]),
         "patch_scores": (found["patch_scores"], ["B", "h", "w"]),
         "patch_weights": (g("Squeeze", views.canvas.mask(g, 32), [1]), ["B", "h", "w"]),
-        "visibility": (found["visibility"], ["B", types]),
         "per_tile_mos": (found["per_tile_mos"], ["B", "K"]),
         "d": (found["d"], ["B", "C"]),
         "q": (found["q"], ["B", "Q"]),

@@ -20,8 +20,8 @@ def spectra(g: Graph, opponent: str, side: int) -> str:
     bases = np.einsum("ui,vj->uvij", cosines(4), cosines(4)).reshape(16, 1, 4, 4)
     kernel = np.tile(bases, (COLORS, 1, 1, 1)).astype(np.float32)
     inner = g("Slice", opponent, [2, 2], [side - 2] * 2, [2, 3])
-    grids_ = [g("Conv", x, kernel, group=COLORS, strides=[4, 4]) for x in (opponent, inner)]
-    coefficients = g.join([g.reshape(x, 0, COLORS * 16, -1) for x in grids_], 2)
+    both = [g("Conv", x, kernel, group=COLORS, strides=[4, 4]) for x in (opponent, inner)]
+    coefficients = g.join([g.reshape(x, 0, COLORS * 16, -1) for x in both], 2)
     magnitude, blocks = g("Abs", coefficients), (side // 4) ** 2 + (side // 4 - 1) ** 2
     strength = g("Log", g("Add", g.mean(magnitude, 2), 1e-4))
     square = g("Log", g("Add", g("Mul", g.square_sum(coefficients, 2), 1 / blocks), 1e-7))
@@ -65,9 +65,9 @@ def grids(g: Graph, opponent: str, side: int) -> str:
     """`grids`."""
     angles = 2 * np.pi * np.outer(np.arange(PERIOD), np.arange(1, PERIOD // 2 + 1)) / PERIOD
     rows_and_columns = []
-    for axis, pads in ((2, [0, 0, 0, 0, 0, 1]), (3, [0, 0, 0, 0, 0, 1])):
+    for axis in (2, 3):
         steps = g("Abs", g("Sub", g.slice(opponent, axis, 1), g.slice(opponent, axis, 0, side - 1)))
-        profile = g.reshape(g("Pad", g.mean(steps, 5 - axis), pads), 0, COLORS, -1, PERIOD)
+        profile = g.reshape(g("Pad", g.mean(steps, 5 - axis), [0, 0, 0, 0, 0, 1]), 0, COLORS, -1, PERIOD)
         profile = g.mean(profile, 2)
         waves = [g("MatMul", profile, part.astype(np.float32)) for part in (np.cos(angles), np.sin(angles))]
         power = g("Add", *(g("Mul", wave, wave) for wave in waves))

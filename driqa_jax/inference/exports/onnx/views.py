@@ -17,8 +17,7 @@ def views_in(g: Graph, rule: ViewRule) -> Views:
     used = g("Div", g.cast("valid", np.int64), np.int64(STRIDE))
     canvas = Canvas(g.slice(used, 1, 0, 1), g.slice(used, 1, 1, 2), height, width, covered=False)
     tiles = g.reshape("tiles", -1, rule.tile, rule.tile, 3)
-    channels_first = (g("Transpose", x, perm=(0, 3, 1, 2)) for x in ("whole", tiles))
-    whole, tiles = channels_first
+    whole, tiles = (g("Transpose", x, perm=(0, 3, 1, 2)) for x in ("whole", tiles))
     count = g.slice(g("Shape", "tile_boxes"), 0, 1, 2)
     return Views(whole, tiles, count, rule.tile, "tile_boxes", canvas)
 
