@@ -11,7 +11,7 @@ import importlib.resources
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,9 +107,18 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], expected:
 
 def params_sha256(params: Mapping[str, Any]) -> str:
     """sha256 of the names, dtypes, shapes and bytes of nested parameters."""
+    return _sha256((name, np.asarray(value, order="C")) for name, value in sorted(flatten(params).items()))
+
+
+def params_sha256_of(path: str | os.PathLike) -> str:
+    """`params_sha256` of what `load_weights` gives, one tensor in memory at a time. Raises WeightsError."""
+    with _opened(path) as file:
+        return _sha256((name, file.get_tensor(name).astype(np.float32)) for name in sorted(file.keys()))
+
+
+def _sha256(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(flatten(params).items()):
-        array = np.asarray(value, order="C")
+    for name, array in tensors:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ import pathlib
 import sys
 from typing import Any
 
-from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_weights, params_sha256
+from driqa_jax.checkpoints.weights import bundled_files, file_sha256, load_metadata, params_sha256_of
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.inference.effort import look
@@ -63,8 +63,8 @@ def onnx_for(model: str, runtime: str, effort: str, device: Any = None) -> OnnxM
 
 def _of_weights(path: pathlib.Path, weights: pathlib.Path, effort: str) -> OnnxModel:
     """The file with the metadata of the weights, whose calibration may be newer."""
-    found, (params, metadata) = OnnxModel(path), load_weights(weights)
-    if found.params_sha256 != params_sha256(params):
+    found, metadata = OnnxModel(path), load_metadata(weights)
+    if found.params_sha256 != params_sha256_of(weights):
         raise UserError(f"{path}: was written from other weights than those of {weights}; export it again")
     found.metadata, found.sha256 = metadata, file_sha256(weights)
     return _fitting(found, effort)
