@@ -25,7 +25,7 @@ from driqa_jax.inference.calibration import Calibration
 from driqa_jax.inference.conformal import Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.exports.onnx import file as onnx_file
-from driqa_jax.inference.exports.onnx.graph import Graph
+from driqa_jax.inference.exports.onnx.graph import Graph, Params
 from driqa_jax.inference.exports.onnx.views import image_in
 from driqa_jax.inference.scorer import Scorer
 from experiments.deduction.features import RULE
@@ -173,11 +173,17 @@ def test_weights_are_stored_without_loss_under_their_names(image_path):
         np.testing.assert_array_equal(np.sort(value.ravel().astype(np.float32)), np.sort(flat[name].ravel()))
 
 
-def test_parameters_that_no_emitter_reads_are_an_error(folder):
+def test_parameters_that_the_model_lacks_are_an_error(folder):
     _, loaded = model()
     params = {**loaded.params, "novel": {"kernel": np.zeros((2, 2), np.float32)}}
     with pytest.raises((UserError, ValueError), match="novel/kernel"):
         onnx_file.save(folder / "x.onnx", loaded._replace(params=params), "m")
+
+
+def test_parameters_that_no_emitter_reads_are_found():
+    g, params = Graph(), Params({"a": {"b": np.zeros(2), "c": np.ones(2)}, "d": {"e": np.ones(1)}})
+    params["a"].read(g, "b")
+    assert params.unread() == ["a/c", "d/e"]
 
 
 def test_a_model_without_calibration_and_interval_has_plain_points(folder):
