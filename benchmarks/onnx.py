@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
     paths = list(list_pictures([args.photos]))[: args.limit]
     if not paths:
         raise UserError(f"{args.photos}: holds no photo")
-    loaded, scorer = load_model(args.model), load(args.model)
+    loaded, scorer = load_model(args.model), load(args.model, runtime="jax")
     with tempfile.TemporaryDirectory() as folder:
         files = {kind: pathlib.Path(folder) / f"{kind}.onnx" for kind in BOUNDS}
         for kind, file in files.items():

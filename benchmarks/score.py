@@ -79,10 +79,10 @@ def measured(command: Sequence[str], environment: dict[str, str] | None = None) 
     return {"wall": wall, **(json.loads(lines[-1]) if lines else {})}
 
 
-def starts(photo: str) -> dict[str, float]:
+def starts(photo: str, model: str, runtime: str) -> dict[str, float]:
     """Seconds of `driqa score PHOTO`: the first run with an empty cache folder, and later runs."""
     with tempfile.TemporaryDirectory() as cache:
-        command = [sys.executable, "-m", "driqa_jax", "score", photo]
+        command = [sys.executable, "-m", "driqa_jax", "score", photo, "--model", model, "--runtime", runtime]
         runs = [measured(command, {"XDG_CACHE_HOME": cache}) for _ in range(1 + STARTS)]
     for run in runs:
         if "error" in run:
@@ -90,9 +90,9 @@ def starts(photo: str) -> dict[str, float]:
     return {"first": runs[0]["wall"], "later": statistics.median(run["wall"] for run in runs[1:])}
 
 
-def ours(effort: str, how: str, photos: Sequence[str]) -> dict:
+def ours(args: argparse.Namespace, effort: str, how: str, photos: Sequence[str]) -> dict:
     """The result of `score_once` in a separate process. Raises UserError if it fails."""
-    result = measured([sys.executable, "-m", "benchmarks.score_once", effort, how, *photos])
+    result = measured([sys.executable, "-m", "benchmarks.score_once", args.model, args.runtime, effort, how, *photos])
     if "error" in result:
         raise UserError(f"python -m benchmarks score, {effort}: {result['error']}")
     return result
@@ -103,14 +103,14 @@ def measure(args: argparse.Namespace, folder: pathlib.Path) -> dict:
     small = make_photos(args.folder, folder / "small", args.photos, SMALL)
     middle = make_photos(args.folder, folder / "middle", args.large, ONE_MEGAPIXEL)
     large = make_photos(args.folder, folder / "large", args.large, LARGE)
-    result = {"start": starts(small[0]), "small": {}, "large": {}, "peers": {}}
-    for effort in EFFORTS:
-        ours(effort, "each", small[:1])  # compile first: compilation needs extra memory
-        run = ours(effort, "all", small)
+    result = {"start": starts(small[0], args.model, args.runtime), "small": {}, "large": {}, "peers": {}}
+    for effort in args.efforts:
+        ours(args, effort, "each", small[:1])  # compile first: compilation needs extra memory
+        run = ours(args, effort, "all", small)
         result["small"][effort] = {"per_second": len(small) / run["seconds"][0], "peak_mib": run["peak_mib"]}
     kinds = {"1 megapixel": ("each", middle), "12 megapixels": ("each", large), "decoding 12": ("decode", large)}
     for name, (how, photos) in kinds.items():
-        run = ours("default", how, photos)
+        run = ours(args, "default", how, photos)
         result["large"][name] = {"ms": 1e3 * statistics.median(run["seconds"]), "peak_mib": run["peak_mib"]}
     script = str(pathlib.Path(__file__).with_name("peers.py"))
     for name in (*DEEP, *CLASSICAL):
@@ -156,6 +156,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     parser.add_argument("--folder", default="examples/photos", help="of photographs (default: examples/photos)")
+    parser.add_argument("--model", default="lite", metavar="NAME|FILE", help="as of driqa score (default: lite)")
+    about = "as of driqa score (default: jax, since auto would depend on the files beside the model)"
+    parser.add_argument("--runtime", choices=("jax", "onnx"), default="jax", help=about)
+    about = f"efforts to measure (default: {' '.join(EFFORTS)}; an ONNX file has no fast)"
+    parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=EFFORTS, metavar="E", help=about)
     parser.add_argument("--photos", type=int, default=200, help="of 512x384 (default: 200)")
     parser.add_argument("--large", type=int, default=20, help="of 12 megapixels (default: 20)")
     parser.add_argument("--peers-python", metavar="PATH", help="the interpreter of the peers' environment")
@@ -170,7 +175,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "jax": jax.__version__,
         "load_before": round(os.getloadavg()[0], 1),
     }
-    print("{device}, {cores} cores, jax {jax}, load before: {load_before}".format(**machine))
+    machine |= {"model": args.model, "runtime": args.runtime}
+    print("{device}, {cores} cores, jax {jax}, load before: {load_before}, {model} with {runtime}".format(**machine))
     with tempfile.TemporaryDirectory() as folder:
         result = {"machine": machine, "photos": args.photos, **measure(args, pathlib.Path(folder))}
     print("\n".join(_table(result)))

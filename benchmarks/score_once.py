@@ -1,6 +1,6 @@
 """The measured process of `python -m benchmarks score`: time and peak memory of one effort.
 
-python -m benchmarks.score_once EFFORT each|all|decode PHOTO...
+python -m benchmarks.score_once MODEL RUNTIME EFFORT each|all|decode PHOTO...
 """
 
 import json
@@ -14,8 +14,8 @@ from driqa_jax.data.decode import decode
 
 def main() -> None:
     """Print one line of JSON: `seconds` (per photo, or total) and `peak_mib`."""
-    effort, how, *photos = sys.argv[1:]
-    scorer = driqa_jax.load(effort=effort)
+    model, runtime, effort, how, *photos = sys.argv[1:]
+    scorer = driqa_jax.load(model, runtime, effort=effort)
     scorer(photos[0])  # compile and warm up
     work = {"each": scorer, "decode": lambda photo: decode(photo, use=lambda image: image.size)}
     seconds = []

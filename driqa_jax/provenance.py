@@ -3,6 +3,7 @@
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -11,15 +12,15 @@ from driqa_jax.version import VERSION
 PACKAGES = ("jax", "jaxlib", "flax", "numpy", "scipy", "pillow")
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package, Python and the packages that a score depends on."""
-    packages = {"driqa_jax": VERSION, "python": platform.python_version()}
-    for package in PACKAGES:
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Versions of this package, Python and `packages`, those that a result depends on."""
+    found = {"driqa_jax": VERSION, "python": platform.python_version()}
+    for package in packages:
         try:
-            packages[package] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            packages[package] = "unknown"
-    return packages
+            found[package] = "unknown"
+    return found
 
 
 def hardware() -> dict[str, Any]:

@@ -11,6 +11,7 @@ of the images that failed, and scores.meta.json with versions and settings. Each
 
 Flags not listed below are Beam's own. Tested here: one process, and several (`multi_processing`), on one machine.
 Beam spawns these processes; it does not fork, which JAX would not survive. One process already uses every core.
+An up-to-date ONNX file beside the weights computes the scores if this machine has no accelerator; see --runtime.
 Without --runner, Beam's FnApiRunner in Python runs; its DirectRunner would fetch another runner from the network.
 
 Not tested here; these lines follow Beam's documentation:
@@ -24,7 +25,7 @@ Not tested here; these lines follow Beam's documentation:
              --environment_config=IMAGE
 
 On a cluster, input and output must be on a shared file system (gs://, s3://, hdfs://), and so must --model unless it is
-a bundled name, because every worker reads it.
+a bundled name, because every worker reads it. The ONNX file is beside it.
 
 exit codes: 0 all scored, 1 some failed, 2 nothing ran
 """
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
     for pattern in (*args.input, *args.paths_from):
         check_pattern(pattern)
     about = load(args.model, **loading(args))  # so that a wrong model fails before any worker starts
+    how = {**loading(args), "runtime": about.executor.name}  # the same in all workers
     options = PipelineOptions(beams)
     runner = options.view_as(StandardOptions).runner
     local = runner is None or runner.lower() in ("direct", "directrunner")
@@ -102,9 +104,7 @@ def run(args: argparse.Namespace, beams: list[str]) -> int:
         | "read lists" >> beam.io.ReadAllFromText(coder=beam.coders.BytesCoder())
     )
     named = lists | "strip" >> beam.Map(bytes.strip) | "not empty" >> beam.Filter(bool)
-    scored, failed = (
-        (globs, named) | beam.Flatten() | scoring.ScoreFiles(scoring.ScorerHandler(args.model, **loading(args)))
-    )
+    scored, failed = (globs, named) | beam.Flatten() | scoring.ScoreFiles(scoring.ScorerHandler(args.model, **how))
     write_rows(scored, failed, args.output, args.shards)
     done = pipeline.run()
     done.wait_until_finish()

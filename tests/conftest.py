@@ -6,6 +6,7 @@ import pathlib
 # Tests compile much and run little: a quarter of their time went into optimizing machine code. Processes that they
 # start inherit it.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read when onnxruntime is imported
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -84,7 +84,7 @@ def test_the_uncertainty_grows_with_the_spread_of_per_tile_scores():
     torn = picture(400, 400, 1)
     torn[:200] = torn[:200] // 4
     (result,) = scorer.stream([torn])
-    found = np.asarray(scorer._program(scorer.params, stacked(make_view(torn, scorer.rule))))[0]
+    found = np.asarray(scorer.executor.predictions(stacked(make_view(torn, scorer.rule))))[0]
     alone = np.clip(100 * scorer.calibration(found[1:].astype(np.float64)), 0, 100)
     mean = sum(alone) / 4
     deviation = (sum((x - mean) ** 2 for x in alone) / 3) ** 0.5

@@ -105,8 +105,8 @@ def test_one_tile_is_restored_as_the_model_does_and_one_program_does_for_all_siz
     assert np.abs(seen.restored.astype(int) - small).max() > 3
     for size in ((20, 30), (100, 41), (64, 64)):
         assert scorer.explain(picture(*size, 4)).restored.shape == (*size, 3)
-    assert scorer._explainer._restore._cache_size() == 1
-    assert scorer._explainer._program._cache_size() <= 2
+    assert scorer.executor.restoring._cache_size() == 1
+    assert scorer.executor.explaining._cache_size() <= 2
 
 
 def test_a_large_image_is_reduced_only_for_display(scorer, image, found):

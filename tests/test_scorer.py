@@ -69,7 +69,9 @@ def test_each_canvas_is_compiled_once(scorer, alone):
     scorer = fake_scorer(batch_size=4)
     for count in (1, 2, 6):
         scorer(pictures()[:count])
-    assert len(scorer._program._compiled) == len({make_view(image, scorer.rule)["whole"].shape for image in pictures()})
+    assert len(scorer.executor.program._compiled) == len(
+        {make_view(image, scorer.rule)["whole"].shape for image in pictures()}
+    )
 
 
 def test_equal_pixels_score_the_same_from_any_source(scorer, alone, tmp_path):

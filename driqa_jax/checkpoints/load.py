@@ -1,20 +1,25 @@
-"""The only loader of a trained model: parameters, metadata and configuration from a name, a file or a workdir."""
+"""The only loader of a trained model: parameters, metadata and configuration from a name, a file or a workdir.
+
+It imports JAX and Flax only where a model is built, since a run with cached executables builds none.
+"""
+
+from __future__ import annotations
 
 import os
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from driqa_jax.checkpoints import weights
 from driqa_jax.checkpoints.weights import Params, WeightsError
 from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.version import VERSION
+
+if TYPE_CHECKING:
+    import jax
+    from ml_collections import ConfigDict
 
 SCORING_TILES = 4
 
@@ -31,6 +36,12 @@ class LoadedModel(NamedTuple):
         """The model's configuration. Raises WeightsError for an unknown variant."""
         return model_config(self.metadata, self.file or "weights")
 
+    def build(self) -> Any:
+        """The module, see `driqa_jax.models.driqa.build_model`. Raises as `config` does."""
+        from driqa_jax.models.driqa import build_model
+
+        return build_model(self.config)
+
 
 def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
     """Load a bundled model by name, a weights file, or the newest checkpoint of a workdir (averaged parameters).
@@ -40,6 +51,8 @@ def load(name: str | os.PathLike, variant: str | None = None) -> LoadedModel:
 
     Raises UserError if nothing of that name can be loaded, or it is not of this variant (None: any).
     """
+    if pathlib.Path(name).suffix == ".onnx":
+        raise WeightsError(f"{name}: an ONNX file, from which JAX cannot read a model; give the .safetensors file")
     path, is_bundled = pathlib.Path(name), os.fspath(name) in weights.bundled_files()
     if path.is_dir() and not is_bundled:
         loaded = LoadedModel(*_newest_checkpoint(path), None)
@@ -96,6 +109,8 @@ def describe(run: Mapping[str, Any]) -> dict[str, Any]:
 
 def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights") -> ConfigDict:
     """The model's configuration from weights' metadata. Raises WeightsError for an unknown variant."""
+    from ml_collections import ConfigDict
+
     from driqa_jax.models.driqa import VARIANTS
 
     config = ConfigDict(metadata["config"])
@@ -107,6 +122,11 @@ def model_config(metadata: Mapping[str, Any], path: str | os.PathLike = "weights
     return config
 
 
+def plain_config(config: Any) -> Any:
+    """A configuration as plain values; None stays None."""
+    return config.to_dict() if hasattr(config, "to_dict") else config
+
+
 def require_params(loaded: LoadedModel, model: Any) -> None:
     """Raises WeightsError, naming the tensors, unless a weights file has the parameters of `model`."""
     expected = weights.flatten(expected_params(model))
@@ -115,10 +135,14 @@ def require_params(loaded: LoadedModel, model: Any) -> None:
 
 def expected_params(model: Any) -> Params:
     """Names and shapes of the parameters of a model, which do not depend on the views; computes nothing."""
+    import jax
+
     return jax.eval_shape(lambda: model.init(jax.random.key(0), *example_inputs()))["params"]
 
 
 def example_inputs() -> tuple[jax.Array, ...]:
     """The smallest valid inputs of a model, for initializing parameters: whole, valid, tiles, tile_boxes."""
+    import jax.numpy as jnp
+
     image = jnp.zeros((1, 32, 32, 3))
     return image, jnp.full((1, 2), 32, jnp.int32), image[:, None], jnp.asarray([[[0.0, 0.0, 1.0, 1.0]]])

@@ -11,13 +11,12 @@ import importlib.resources
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from flax import traverse_util
 
 from driqa_jax.errors import UserError
 from driqa_jax.io import file_sha256 as file_sha256
@@ -108,9 +107,18 @@ def check_tensors(path: str | os.PathLike, tensors: Mapping[str, Any], expected:
 
 def params_sha256(params: Mapping[str, Any]) -> str:
     """sha256 of the names, dtypes, shapes and bytes of nested parameters."""
+    return _sha256((name, np.asarray(value, order="C")) for name, value in sorted(flatten(params).items()))
+
+
+def params_sha256_of(path: str | os.PathLike) -> str:
+    """`params_sha256` of what `load_weights` gives, one tensor in memory at a time. Raises WeightsError."""
+    with _opened(path) as file:
+        return _sha256((name, file.get_tensor(name).astype(np.float32)) for name in sorted(file.keys()))
+
+
+def _sha256(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
     digest = hashlib.sha256()
-    for name, value in sorted(flatten(params).items()):
-        array = np.asarray(value, order="C")
+    for name, array in tensors:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -145,7 +153,14 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def unflatten(*parts: Mapping[str, Any]) -> Params:
     """The inverse of `flatten`; flat parts make one nested tree."""
-    return traverse_util.unflatten_dict({name: value for part in parts for name, value in part.items()}, sep="/")
+    tree: Params = {}
+    for name, value in (item for part in parts for item in part.items()):
+        *folders, last = name.split("/")
+        branch = tree
+        for folder in folders:
+            branch = branch.setdefault(folder, {})
+        branch[last] = value
+    return tree
 
 
 def _as_float16(name: str, value: Any) -> np.ndarray:

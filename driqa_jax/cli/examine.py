@@ -118,7 +118,7 @@ def _order(args: argparse.Namespace, source, folder: pathlib.Path) -> int:
     from driqa_jax.evaluation.tables import Table
     from driqa_jax.inference.scorer import load
 
-    scorer = load(args.model)
+    scorer = load(args.model, runtime="jax")
     photos, failed = photographs(source, args.count, args.seed, args.halve, args.crop)
     if not photos:
         raise UserError(f"{source.name}: no photograph can be examined; the first: {next(iter(failed.values()))}")

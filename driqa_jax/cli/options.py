@@ -30,17 +30,19 @@ def add_command(subparsers: Subparsers, name: str, summary: str, about: str | No
 
 def add_model_option(parser: ArgumentParser) -> None:
     """`--model`."""
-    about = "bundled model, .safetensors file or training workdir (default: lite)"
+    about = "bundled model, .safetensors or .onnx file, or training workdir (default: lite)"
     parser.add_argument("--model", default="lite", metavar="NAME|FILE|WORKDIR", help=about)
 
 
 def add_model_options(parser: ArgumentParser, max_pixels: float = 200e6) -> None:
-    """`--model`, `--effort`, `--batch-size`, `--workers`, `--max-pixels`: the arguments of `scorer.load`."""
+    """`--model`, `--runtime`, `--effort`, `--batch-size`, `--workers`, `--max-pixels`: arguments of `scorer.load`."""
     add_model_option(parser)
     add = parser.add_argument
     about = "fast uses fewer pixels of an image, accurate more; scores of different efforts are close, not equal"
     efforts = ("fast", "default", "accurate")
     add("--effort", choices=efforts, default="default", help=f"{about} (default: default)")
+    about = "auto uses ONNX Runtime on a CPU if the model has an up-to-date .onnx file, else JAX (default: auto)"
+    add("--runtime", choices=("auto", "jax", "onnx"), default="auto", help=about)
     about = "images per device call (default: 1 on a CPU, 16 elsewhere)"
     add("--batch-size", type=positive, metavar="N", help=about)
     add("--workers", type=positive, default=2, metavar="N", help="decoder threads (default: 2)")
@@ -50,7 +52,7 @@ def add_model_options(parser: ArgumentParser, max_pixels: float = 200e6) -> None
 
 def loading(args: Namespace) -> dict[str, Any]:
     """The options of `add_model_options` except the model, as keywords of `load`."""
-    return {name: getattr(args, name) for name in ("effort", "batch_size", "workers", "max_pixels")}
+    return {name: getattr(args, name) for name in ("runtime", "effort", "batch_size", "workers", "max_pixels")}
 
 
 def add_range_option(parser: ArgumentParser, about: str) -> None:

@@ -28,7 +28,7 @@ def probe(args: argparse.Namespace, part: Source) -> int:
     """Probe the images of `part`; returns 0, or 1 if an image failed. Raises UserError."""
     folder = make_folder(args.probes)
     pristine, photos, lost = _pristine(args, part)
-    scorer = scoring.load(args.model, **loading(args))
+    scorer = scoring.load(args.model, **{**loading(args), "runtime": "jax"})
     reader = Reader(scorer.model, scorer.params, scorer.rule)
     stack = np.stack(list(photos.values()))
     examiner = examination.Examiner(scorer.model, scorer.params, scorer.degradations, stack, args.seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -181,3 +181,13 @@ def make_view(
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     # Pillow would copy an image of the same size, and a large one should not be in memory twice.
     return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)
+
+
+def mirrored(whole: Any, valid: Any, tiles: Any, tile_boxes: Any, xp: Any = np) -> tuple[Any, Any, Any, Any]:
+    """The views of the mirror images of a batch; tiles keep their order. `xp`: numpy, or jax.numpy for its arrays."""
+    # The mirror image must also lie at the left of its canvas.
+    columns = xp.arange(whole.shape[2])[None, :]
+    source = xp.where(columns < valid[:, 1:], valid[:, 1:] - 1 - columns, columns)
+    whole = xp.take_along_axis(whole, source[:, None, :, None], axis=2)
+    y0, x0, y1, x1 = xp.split(tile_boxes, 4, axis=-1)
+    return whole, valid, tiles[:, :, :, ::-1], xp.concatenate([y0, 1 - x1, y1, 1 - x0], axis=-1)

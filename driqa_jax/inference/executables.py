@@ -1,8 +1,8 @@
 """Compiled programs, one per shape of views, cached on disk.
 
-Loading a cached executable skips tracing and compilation, which take most of the start of a run. Its file name is a
-hash of everything it depends on: model sources, configuration, shapes, options, jax and device (the folder adds jaxlib
-and the kind of processor).
+Loading a cached executable skips tracing and compilation, which take most of the start of a run, and the import of
+Flax. Its file name is a hash of everything it depends on: model sources, configuration, shapes, jax and device (the
+folder adds jaxlib and the kind of processor).
 """
 
 import contextlib
@@ -30,14 +30,18 @@ class Program:
     """`program(params, views)` runs the stages in sequence and compiles them for each new shape of views.
 
     Args:
-      stages: from `driqa_jax.inference.program.make_stages`.
+      stages: makes them, see `driqa_jax.inference.program.make_stages`; called only to compile.
       device: where they run.
       folder: cache of executables; None disables it. Executables are unpickled, so only the user may write there.
-      identity: JSON values that distinguish models with equal sources and shapes; None disables the cache.
+      identity: JSON values that, with the sources and shapes, determine the stages; None disables the cache.
     """
 
     def __init__(
-        self, stages: Sequence[Stage], device: jax.Device, folder: pathlib.Path | None = None, identity: Any = None
+        self,
+        stages: Callable[[], Sequence[Stage]],
+        device: jax.Device,
+        folder: pathlib.Path | None = None,
+        identity: Any = None,
     ):
         self._stages, self._device = stages, device
         self._folder, self._identity = folder, identity
@@ -59,39 +63,45 @@ class Program:
 
     def _load_or_compile(self, params, views, name) -> list[Callable]:
         params, shapes = self._shapes(params), self._shapes(dict(views))
-        files = self._files(params, name)
-        pool, jobs = Workers(len(self._stages), "driqa-compile"), []
-        reading = [pool.submit(_read, file, self._device) for file in files]
-        cached = [read.result() for read in reading]
-        if cached and None not in cached:
-            pool.stop_when_done()
+        file = self._file(params, name)
+        cached = _read(file, self._device) if file else None
+        if cached:
             return cached
-        for stage in self._stages:
+        stages = self._stages()
+        pool, jobs = Workers(len(stages), "driqa-compile"), []
+        for stage in stages:
             # Compile one stage while Python traces the next.
-            lowered = jax.jit(_uniquely_named(stage.function) if files else stage.function).lower(params, shapes)
+            lowered = jax.jit(_uniquely_named(stage.function) if file else stage.function).lower(params, shapes)
             shapes = {**shapes, **self._shapes(lowered.out_info)}
             jobs.append(pool.submit(_compile, lowered, dict(stage.options)))
         pool.stop_when_done()
         compiled = [job.result() for job in jobs]
-        for file, program in zip(files, compiled, strict=bool(files)):
-            _write(file, program)
+        if file:
+            _write(file, compiled)
         return compiled
 
     def _shapes(self, tree):
         sharding = jax.sharding.SingleDeviceSharding(self._device)
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
 
-    def _files(self, params, name) -> list[pathlib.Path]:
+    def _file(self, params, name) -> pathlib.Path | None:
         if self._folder is None or self._identity is None:
-            return []
-        shapes = [[str(path), leaf.shape, str(leaf.dtype)] for path, leaf in jax.tree.leaves_with_path(params)]
-        options = [dict(stage.options) for stage in self._stages]
-        key = [self._identity, name, options, jax.__version__, shapes, os.environ.get("XLA_FLAGS", "")]
+            return None
+        key = [self._identity, name, shapes_of(params), jax.__version__, os.environ.get("XLA_FLAGS", "")]
         key += [self._device.platform, self._device.id, self._device.device_kind]
-        digest = hashlib.sha256(_sources())
-        digest.update(json.dumps(key, sort_keys=True).encode())
-        start = digest.hexdigest()[:32]
-        return [self._folder / f"score-{start}-{number}.exe" for number in range(len(self._stages))]
+        return self._folder / f"score-{digest_of(key)}.exe"
+
+
+def shapes_of(params: Any) -> list[list[Any]]:
+    """Path, shape and dtype of each parameter, as JSON values."""
+    return [[str(path), list(leaf.shape), str(leaf.dtype)] for path, leaf in jax.tree.leaves_with_path(params)]
+
+
+def digest_of(key: Any) -> str:
+    """32 hexadecimal digits that depend on JSON values and on the sources of the models and programs."""
+    digest = hashlib.sha256(_sources())
+    digest.update(json.dumps(key, sort_keys=True).encode())
+    return digest.hexdigest()[:32]
 
 
 def _uniquely_named(function):
@@ -113,17 +123,24 @@ def _compile(lowered, options):
         return lowered.compile()
 
 
-def _read(file: pathlib.Path, device: jax.Device) -> Callable | None:
+def _read(file: pathlib.Path, device: jax.Device) -> list[Callable] | None:
     try:
-        payload = pickle.loads(file.read_bytes())
-        return serialize_executable.deserialize_and_load(*payload, backend=device.client, execution_devices=[device])
+        payloads = pickle.loads(file.read_bytes())
+        pool = Workers(len(payloads), "driqa-read")
+        jobs = [pool.submit(_loaded, payload, device) for payload in payloads]
+        pool.stop_when_done()
+        return [job.result() for job in jobs]
     except Exception:  # absent, corrupt or from another build: compile again
         return None
 
 
-def _write(file: pathlib.Path, compiled) -> None:
+def _loaded(payload: tuple, device: jax.Device) -> Callable:
+    return serialize_executable.deserialize_and_load(*payload, backend=device.client, execution_devices=[device])
+
+
+def _write(file: pathlib.Path, compiled: list[Any]) -> None:
     with contextlib.suppress(Exception):  # without the file, the next start compiles again
-        write_bytes(file, pickle.dumps(serialize_executable.serialize(compiled)))
+        write_bytes(file, pickle.dumps([serialize_executable.serialize(each) for each in compiled]))
 
 
 def _sources() -> bytes:

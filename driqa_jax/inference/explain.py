@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -18,10 +16,8 @@ from driqa_jax.data.views import STRIDE, ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.findings import Fault, Tiles, find_faults
 from driqa_jax.inference.labels import STANDS_OUT, label
-from driqa_jax.inference.program import seen
 from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
 from driqa_jax.inference.tiling import through_tiles
-from driqa_jax.models.degradation_encoder import DegradationEncoder
 
 if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Scorer
@@ -30,7 +26,6 @@ SHOWN_PIXELS = 1_500_000  # about 70 tiles; larger images are reduced before the
 MAP_RESOLUTION = 3.0  # points; a map whose cells differ by less is even: the model does not tell its parts apart
 MAP_WIDE = 50.0  # points; a map that spans less is drawn on a scale of its own, from its lowest cell to its highest
 _BATCH = 16  # tiles, on accelerators
-_KEPT = "intermediates"  # flax's collection of captured outputs
 NO_RESTORER = "This model has no restoration network, so there is no restored image."
 
 
@@ -153,38 +148,39 @@ class Explanation:
 
 
 class Explainer:
-    """Explains the scores of one scorer; thread-safe. It compiles one program per canvas and one for the restorer."""
+    """Explains the scores of one scorer; thread-safe. JAX compiles one program per canvas and one for the restorer.
+
+    The executor gives for a batch of views: `scores` and `weights` (B, rows, columns), `probabilities` and
+    `severities` (B, T), `d` (B, C), `q` (B, Q), and `visibility` (B, T) if the model estimates it. Also `prominence`
+    and `strength` of parts of the image, its cells (B, rows, columns, T) or tiles (B, K, T), if the model gives them.
+    """
 
     def __init__(self, scorer: Scorer):
         # Map, colors and score stay on the model's scale, so a user scale is dropped.
-        self._scorer = copy.copy(scorer)
+        self._scorer, self._executor = copy.copy(scorer), scorer.executor
         self._scorer.own_scale = None
         # On a CPU batches are not faster than single images or tiles, and the last batch would be padded.
-        self._rows, self._tiles = (1, 1) if scorer.device.platform == "cpu" else (scorer.batch_size, _BATCH)
-        self._not_restored = "" if getattr(scorer.model, "restores", True) else NO_RESTORER
+        self._rows, self._tiles = (1, 1) if self._executor.on_cpu else (scorer.batch_size, _BATCH)
+        self._not_restored = "" if self._executor.restores else NO_RESTORER
         self._rule = scorer.rule
         if scorer.rule.kind != "crop":  # a crop has one tile by definition
-            tiles = max(scorer.rule.tiles, getattr(scorer.model, "explained_tiles", 1))
-            self._rule = dataclasses.replace(scorer.rule, tiles=tiles)
-        self._program = jax.jit(self._intermediates)
-        self._restore = jax.jit(self._restored_tiles)
+            self._rule = dataclasses.replace(scorer.rule, tiles=max(scorer.rule.tiles, self._executor.explained_tiles))
 
     def __call__(self, source: ImageSource, name: str | None, shown_pixels: float, restore: bool) -> Explanation:
         """See `Scorer.explain`."""
         restore = restore and not self._not_restored
         name = name or _name(source)
-        image = decode(_plain(source), self._scorer.max_pixels, name)
+        image = decode(source, self._scorer.max_pixels, name)
         (result,) = self._scorer.stream([image], names=[name])
         if result.score is None:
             raise ModelFailure(result.error) if result.internal else UnreadableImage(name, result.error)
-        out = self._run_one(image)
-        names = self._names(out["probabilities"])
-        tiles = Tiles(out["boxes"], out["prominence"], out["strength"]) if "prominence" in out else None
+        out, view = self._run_one(image)
+        names, valid = self._names(out["probabilities"]), view["valid"]
         shown = _reduced(image, shown_pixels)
         # Reducing an image removes noise and blur, so a reduced image needs its own degradation vector.
-        d = out["d"] if shown is image or not restore else self._run_one(shown)["d"]
+        d = out["d"] if shown is image or not restore else self._run_one(shown)[0]["d"]
         restored = self._restored(shown, d) if restore else None
-        rows, columns = out["valid"] // STRIDE
+        rows, columns = valid // STRIDE
         weights = out["weights"][:rows, :columns].astype(np.float64)
         calibrated = 100 * self._scorer.calibration(out["scores"][:rows, :columns])
         return Explanation(
@@ -200,7 +196,7 @@ class Explainer:
             d=out["d"],
             q=out["q"],
             not_restored=self._not_restored,
-            tiles=tiles,
+            tiles=_places_of(out, view),
             types=names,
         )
 
@@ -209,7 +205,7 @@ class Explainer:
         widths: list[int] = []
 
         def run(batch):
-            out = self._run(batch)
+            out = self._executor.intermediates(batch)
             widths.append(out["d"].shape[1])
             return np.concatenate([out["d"], out["q"]], axis=1)
 
@@ -226,7 +222,7 @@ class Explainer:
         """See `Scorer.findings`."""
 
         def run(batch):
-            out = self._run(batch)
+            out = self._executor.intermediates(batch)
             columns = [out["probabilities"], out["severities"]]
             return np.stack(columns + ([out["visibility"]] if "visibility" in out else []), axis=1)
 
@@ -237,59 +233,26 @@ class Explainer:
         """The row that `run(batch)` computes for each image seen by `rule`, or the exception, in input order."""
 
         def view(name: str, source: ImageSource) -> View:
-            return make_view(decode(_plain(source), self._scorer.max_pixels, name), rule)
+            return make_view(decode(source, self._scorer.max_pixels, name), rule)
 
         named = ((_name(image, i), image) for i, image in enumerate(images))
         views = views_in_order(named, view, self._scorer.workers)
         for _, row in predictions_in_order(views, run, self._rows):
             yield row
 
-    def _run(self, batch: View) -> dict[str, np.ndarray]:
-        out = self._program(self._scorer.params, jax.device_put(batch, self._scorer.device))
-        return {key: np.asarray(value) for key, value in out.items()}
-
-    def _run_one(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """Intermediates of one image, without a batch axis."""
-        batch = stack_views([make_view(image, self._rule)], self._rows)
-        return {key: value[0] for key, value in self._run(batch).items()}
-
-    def _intermediates(self, params, batch):
-        whole, tiles = (batch[key].astype(jnp.float32) / 255.0 for key in ("whole", "tiles"))
-        model, views = self._scorer.model, (whole, batch["valid"], tiles, batch["tile_boxes"])
-        if hasattr(model, "stages"):
-            (_, out), kept = model.apply({"params": params}, *views, capture_intermediates=_encoder, mutable=[_KEPT])
-            # Each tile as an image.
-            found = seen(model, params, kept[_KEPT]["degradation_encoder"]["__call__"][0].vector[:, None])
-            by_tile = {
-                k: v.reshape(*tiles.shape[:2], -1) for k, v in zip(("prominence", "strength"), found, strict=True)
-            }
-        else:
-            (_, out), by_tile = model.apply({"params": params}, *views), {}
-        visibility = {"visibility": out["visibility"]} if "visibility" in out else {}
-        return {
-            **visibility,
-            **by_tile,
-            "boxes": batch["tile_boxes"],
-            "scores": out["patch_scores"],
-            "weights": out["patch_weights"],
-            "probabilities": jax.nn.sigmoid(out["degradation_logits"]),
-            "severities": out["severity"],
-            "d": out["d"],
-            "q": out["q"],
-            "valid": batch["valid"],
-        }
+    def _run_one(self, image: np.ndarray) -> tuple[dict[str, np.ndarray], View]:
+        """Intermediates of one image, without a batch axis, and its view."""
+        view = make_view(image, self._rule)
+        out = self._executor.intermediates(stack_views([view], self._rows))
+        return {key: value[0] for key, value in out.items()}, view
 
     def _restored(self, image: np.ndarray, d: np.ndarray) -> np.ndarray:
         vectors = np.repeat(d[None], self._tiles, axis=0)
 
         def run(tiles):
-            return self._restore(self._scorer.params, *jax.device_put((tiles, vectors), self._scorer.device))
+            return self._executor.restored(tiles, vectors)
 
         return through_tiles(image, run, self._scorer.rule.tile, self._tiles)
-
-    def _restored_tiles(self, params, tiles, d):
-        tiles = tiles.astype(jnp.float32) / 255.0
-        return self._scorer.model.apply({"params": params}, tiles, d, method="restore")
 
     def _findings(
         self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None = None
@@ -303,9 +266,18 @@ class Explainer:
         return self._scorer.degradations or tuple(f"type {i}" for i in range(len(probabilities)))
 
 
-def _encoder(module: Any, method: str) -> bool:
-    """Whether the output of a module's method is kept: that of `E_d`, for what single tiles show."""
-    return isinstance(module, DegradationEncoder) and method == "__call__"
+def _places_of(out: dict[str, np.ndarray], view: View) -> Tiles | None:
+    """What the parts of an image show: the cells of the quality map, or the tiles."""
+    if "prominence" not in out:
+        return None
+    if out["prominence"].ndim == 2:
+        return Tiles(view["tile_boxes"], out["prominence"], out["strength"])
+    rows, columns = view["valid"] // STRIDE
+    prominence, strength = (
+        out[name][:rows, :columns].reshape(rows * columns, -1) for name in ("prominence", "strength")
+    )
+    y, x = np.mgrid[0:rows, 0:columns].reshape(2, -1)
+    return Tiles(np.stack([y / rows, x / columns, (y + 1) / rows, (x + 1) / columns], axis=1), prominence, strength)
 
 
 def _reduced(image: np.ndarray, most: float) -> np.ndarray:
@@ -316,10 +288,6 @@ def _reduced(image: np.ndarray, most: float) -> np.ndarray:
     scale = (most / (height * width)) ** 0.5
     size = max(int(width * scale), 1), max(int(height * scale), 1)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def _plain(image: Any) -> Any:
-    return np.asarray(image) if isinstance(image, jax.Array) else image
 
 
 def _name(image: Any, number: int | None = None) -> str:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from driqa_jax.checkpoints.load import expected_params, model_config
+from driqa_jax.checkpoints.load import expected_params, model_config, plain_config
 from driqa_jax.checkpoints.weights import WeightsError, bundled, check_tensors, flatten, load_metadata
 from driqa_jax.data.views import ViewRule, geometry
 from driqa_jax.inference.calibration import Calibration
@@ -181,8 +181,3 @@ def _model_and_shapes(config: str) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]
     """The model and its flat parameter shapes, cached because tracing takes a second."""
     model = build_model(ml_collections.ConfigDict(json.loads(config)))
     return model, flatten(expected_params(model))
-
-
-def plain_config(config: Any) -> Any:
-    """A configuration as plain values; None stays None."""
-    return config.to_dict() if hasattr(config, "to_dict") else config

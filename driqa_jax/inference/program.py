@@ -6,25 +6,27 @@ each with its fastest options; XLA generates slower code for the whole model.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.models.deduction import VISIBLE, VISIBLE_WIDTH
-from driqa_jax.models.layers import Dense
-from driqa_jax.models.vit import ViT
+from driqa_jax.data import views as numpy_views
 
 Views = dict[str, jax.Array]
 PREDICTIONS = "predictions"
 VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 QUALITY = "read_quality"  # the stage that runs the quality backbone
 _READ, _NAMED = "read_", "named"
-_MOST = 0.995  # as in `DeductionModel`: a drop of 1 has no logarithm
+mirrored = functools.partial(numpy_views.mirrored, xp=jnp)
 # Scoring several images in parallel uses the cores better than multi-threaded matrix products.
-_CPU = {"xla_cpu_multi_thread_eigen": False}
-_CPU_CONVOLUTIONS = {**_CPU, "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT"}
+_SERIAL = {"xla_cpu_multi_thread_eigen": False}
+# Fusions for the library YNN speed up the convolutions of the quality backbone by a third. In the other stages they
+# gain nothing, and their graphs, built in the first call, would delay the first score by a third of a second.
+_YNN = "xla_cpu_experimental_ynn_fusion_type"
+_CPU, _CPU_CONVOLUTIONS = {**_SERIAL, _YNN: ""}, {**_SERIAL, _YNN: "LIBRARY_FUSION_TYPE_DOT"}
 
 
 class Stage(NamedTuple):
@@ -77,8 +79,13 @@ def make_stages(model: Any, mirror: bool, cpu: bool, naming: bool = False) -> tu
         return {**finished(mos, out), **named}
 
     def name(params, views):
-        # The image itself, not its mirror image.
-        named = views[_NAMED] if _NAMED in views else seen(model, params, views["read_vector"][:, 0])[0]
+        if _NAMED in views:
+            named = views[_NAMED]
+        elif hasattr(model, "read_names"):
+            # The image itself, not its mirror image.
+            named = model.apply({"params": params}, inputs(views), method="read_names")[: len(views["valid"])]
+        else:
+            named = seen(params, views["read_vector"][:, 0])[0]
         return {PREDICTIONS: jnp.concatenate([views[PREDICTIONS], named], axis=1)}
 
     def finished(mos, out):
@@ -90,7 +97,9 @@ def make_stages(model: Any, mirror: bool, cpu: bool, naming: bool = False) -> tu
 
     last = (_stage(name, cpu),) if naming else ()
     if not hasattr(model, "stages"):
-        return (_stage(at_once, cpu), *last)
+        return (_stage(at_once, cpu),)
+    from driqa_jax.models.vit import ViT
+
     # The options for convolutions make a ViT 1.6 times slower.
     convolutional = not isinstance(model.quality_encoder.backbone, ViT)
     options = {QUALITY: _CPU_CONVOLUTIONS} if convolutional else {}
@@ -98,23 +107,16 @@ def make_stages(model: Any, mirror: bool, cpu: bool, naming: bool = False) -> tu
     return *parts, _stage(score, cpu), *last
 
 
-def seen(model: Any, params: Any, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What images show of each type, from the degradation vectors (B, K, C) of K tiles.
+def seen(params: Any, vector: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What images show of each type to `E_d`, from the degradation vectors (B, K, C) of K tiles: probability and
+    severity, both (B, T) in [0, 1]."""
+    from driqa_jax.models.layers import Dense
 
-    Returns prominence and strength, both (B, T) in [0, 1]. For a type with a visible drop, of a model of the form
-    "deduction": the probability that a person sees it, and the drop. For any other type: its probability and severity.
-    """
     heads = params["degradation_encoder"]
     logits, severity = (
         Dense(heads[name]["bias"].shape[0]).apply({"params": heads[name]}, vector) for name in ("logits", "severity")
     )
-    logits, strength = logits.mean(axis=1), jax.nn.sigmoid(severity).mean(axis=1)
-    if hasattr(model, "drop_types"):
-        places = jnp.array(model.drop_types)
-        drops = model.apply({"params": params}, vector, method=lambda m, v: m.head.deduct(v[:, 0, 0], v).drops)
-        drop = 1 - jnp.exp(jnp.log1p(-jnp.minimum(drops, _MOST)).mean(axis=1))
-        logits, strength = logits.at[:, places].set((drop - VISIBLE) / VISIBLE_WIDTH), strength.at[:, places].set(drop)
-    return jax.nn.sigmoid(logits), strength
+    return jax.nn.sigmoid(logits.mean(axis=1)), jax.nn.sigmoid(severity).mean(axis=1)
 
 
 def _stage(function, cpu, options=_CPU):
@@ -133,13 +135,3 @@ def _row_by_row(function):
         return jax.lax.map(one, views)
 
     return mapped
-
-
-def mirrored(whole: jax.Array, valid: jax.Array, tiles: jax.Array, tile_boxes: jax.Array) -> tuple[jax.Array, ...]:
-    """The views of the mirror images, batched as for `DRIQA`; tiles keep their order."""
-    # The mirror image must also lie at the left of its canvas.
-    columns = jnp.arange(whole.shape[2])[None, :]
-    source = jnp.where(columns < valid[:, 1:], valid[:, 1:] - 1 - columns, columns)
-    whole = jnp.take_along_axis(whole, source[:, None, :, None], axis=2)
-    y0, x0, y1, x1 = jnp.split(tile_boxes, 4, axis=-1)
-    return whole, valid, tiles[:, :, :, ::-1], jnp.concatenate([y0, 1 - x1, y1, 1 - x0], axis=-1)

@@ -7,16 +7,15 @@ import dataclasses
 import functools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import numpy as np
 from PIL import Image
 
 from driqa_jax.checkpoints.load import load as load_model
-from driqa_jax.checkpoints.load import require_params
-from driqa_jax.checkpoints.weights import Params, bundled_files, file_sha256, params_sha256
+from driqa_jax.checkpoints.weights import Params, file_sha256, params_sha256
 from driqa_jax.compile_cache import enable_compile_cache
 from driqa_jax.data.decode import ImageSource, decode
 from driqa_jax.data.raw import DECODED
@@ -25,18 +24,16 @@ from driqa_jax.errors import UserError, reason
 from driqa_jax.inference.calibration import Calibration, OwnScale, fit_own_scale
 from driqa_jax.inference.conformal import Evidence, Interval, evidence, tile_spread
 from driqa_jax.inference.effort import look
-from driqa_jax.inference.executables import Program
 from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Finding
 from driqa_jax.inference.findings import codes
-from driqa_jax.inference.functional import loss_of, plain_config, predict
-from driqa_jax.inference.program import make_stages
+from driqa_jax.inference.onnx_executor import OnnxExecutor, OnnxModel
+from driqa_jax.inference.runtime import onnx_for
 from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, named, predictions_in_order, views_in_order
-from driqa_jax.models.driqa import build_model
 
-# On a CPU batches are not faster than single images, and a single image starts at once.
-_BATCH = {"cpu": 1}
-_BATCH_ON_ACCELERATORS = 16
-_MOST_PARALLEL = 8  # each running program holds its activations
+if TYPE_CHECKING:
+    import jax
+
+    from driqa_jax.inference.jax_executor import JaxExecutor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +71,9 @@ class Scorer:
     depends only on the image, not on the order, the rest of the batch or the run.
 
     Args:
-      model: a module; `model.apply({"params": params}, whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos,
-        out)` as `driqa_jax.models.driqa.DRIQA` does.
-      params: its parameters, a nested dict of float32 arrays.
+      model: a module, or a function that returns it, called only to compile; `model.apply({"params": params},
+        whole, valid, tiles, tile_boxes, per_tile=True)` gives `(mos, out)` as `driqa_jax.models.driqa.DRIQA` does.
+      params: its parameters, a nested dict of float32 arrays, or a function that returns them.
       metadata: from `load_weights`; `view`, `calibration`, `interval`, `degradations` and `config` are read.
       batch_size: images per device call; None is 1 on a CPU and 16 elsewhere.
       workers: decoding threads.
@@ -85,6 +82,7 @@ class Scorer:
       device: where to compute; None is the first device.
       effort: "fast", "default" or "accurate", see `driqa_jax.inference.effort.look`.
       cache: folder of compiled programs; requires `metadata["config"]` to describe the model fully. None disables it.
+      onnx: the same model as an ONNX file, which then computes scores and explanations instead of JAX.
       reasons: whether results name what stands out, from the tiles that the score reads; it costs a small product. A
         model without `stages` must give `degradation_logits` (B, T) in `out`.
 
@@ -94,7 +92,7 @@ class Scorer:
     def __init__(
         self,
         model: Any,
-        params: Params,
+        params: Params | Callable[[], Params],
         metadata: Mapping[str, Any],
         batch_size: int | None = None,
         workers: int = 2,
@@ -104,15 +102,16 @@ class Scorer:
         device: jax.Device | None = None,
         effort: str = "default",
         cache: pathlib.Path | None = None,
+        onnx: OnnxModel | None = None,
         reasons: bool = False,
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
-        self.model, self.metadata, self.name = model, dict(metadata), name
-        looked = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
-        self.effort, self.rule, self._mirror = effort, looked.rule, looked.mirror
+        self.metadata, self.name = dict(metadata), name
+        self.look = look(ViewRule.from_dict(self.metadata.get("view") or {}), effort)
+        self.effort, self.rule = effort, self.look.rule
         self.own_scale: OwnScale | None = None
         self.calibration = Calibration.from_dict(self.metadata.get("calibration"))
         interval = self.metadata.get("interval")
@@ -122,18 +121,28 @@ class Scorer:
             raise UserError(f"{name or 'the model'}: has no names of degradations, so it cannot give reasons")
         self._count_named = len(self.degradations) if reasons else 0
         self.workers, self.max_pixels = workers, max_pixels
-        self.device = jax.devices()[0] if device is None else device
-        self.batch_size = batch_size or _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
-        self.sha256 = sha256 or params_sha256(params)
-        self.params = jax.device_put(params, self.device)
-        on_cpu = self.device.platform == "cpu"
-        self.parallel = min(_cores(), _MOST_PARALLEL) if on_cpu else 1
-        self._program = Program(
-            make_stages(model, looked.mirror, on_cpu, naming=reasons),
-            self.device,
-            cache,
-            identity=[plain_config(self.metadata.get("config")), looked.mirror, on_cpu],
-        )
+        self._model, self._params, self._place = model, params, (device, cache, reasons)
+        self.executor: Any = OnnxExecutor(onnx, self.look.mirror, reasons) if onnx else self.jax_executor
+        self.sha256 = sha256 or params_sha256(self.params)
+        self.batch_size = batch_size or self.executor.batch_size
+
+    @functools.cached_property
+    def jax_executor(self) -> JaxExecutor:
+        """What computes in JAX: everything, or with `onnx` only `apply`, `quality_loss`, `model` and `params`."""
+        from driqa_jax.inference.jax_executor import JaxExecutor
+
+        params = self._params() if callable(self._params) else self._params
+        return JaxExecutor(self._model, params, self.metadata.get("config"), self.look, *self._place)
+
+    @property
+    def model(self) -> Any:
+        """The module."""
+        return self.jax_executor.model
+
+    @property
+    def params(self) -> Params:
+        """Its parameters, on the device."""
+        return self.jax_executor.params
 
     def __call__(self, images: Any) -> float | np.ndarray:
         """The score of one image (float) or of several ((N,) float64).
@@ -143,11 +152,8 @@ class Scorer:
 
         Raises UnreadableImage or ValueError, naming the image, at the first failure; `stream` continues instead.
         """
-        if isinstance(images, jax.Array):
-            images = np.asarray(images)
-        several = _is_several(images)
-        outcomes = self._predictions(images if several else [images])
-        scores: list[Any] = [self._result(*outcome).score for outcome in outcomes]
+        images, several = _as_several(images)
+        scores: list[Any] = [self._result(*outcome).score for outcome in self._predictions(images)]
         return np.array(scores, np.float64) if several else scores[0]
 
     def predict(self, images: Iterable[ImageSource]) -> Iterator[float]:
@@ -162,7 +168,7 @@ class Scorer:
 
     def attempt_parts(self, images: Iterable[ImageSource]) -> Iterator[tuple[np.ndarray, Evidence] | Exception]:
         """`predict_parts`, but an image that fails gives its exception and the others continue."""
-        for _, shown, outcome in self._outcomes(_named(images, None)):
+        for _, shown, outcome in self._outcomes(named(images, None)):
             yield outcome if isinstance(outcome, Exception) else (outcome, shown.evidence)
 
     def calibrate(self, scores: np.ndarray, own_mos: np.ndarray, scale: tuple[float, float] | None = None) -> Scorer:
@@ -225,9 +231,7 @@ class Scorer:
 
         Raises as a call does, and ValueError for no image.
         """
-        if isinstance(images, jax.Array):
-            images = np.asarray(images)
-        return self._explainer.features(images if _is_several(images) else [images])
+        return self._explainer.features(_as_several(images)[0])
 
     def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
         """The degradations of each image as in `explain`, in input order; an exception for an unreadable image."""
@@ -247,15 +251,13 @@ class Scorer:
         Raises:
           ValueError: images have another shape or dtype.
         """
-        return self._applied(self.params, images)
+        return self.jax_executor.apply(images)
 
     def quality_loss(self) -> Callable[[jax.Array], jax.Array]:
         """`driqa_jax.losses.quality_loss` for this model and calibration: `loss(images)`, 1 - mean score / 100."""
-        return loss_of(self.apply, self.calibration)
+        from driqa_jax.inference.functional import loss_of
 
-    @functools.cached_property
-    def _applied(self) -> Callable[[Params, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
-        return jax.jit(lambda params, images: predict(self.model, params, images, self.rule, self._mirror))
+        return loss_of(self.apply, self.calibration)
 
     @functools.cached_property
     def _explainer(self) -> Explainer:
@@ -271,7 +273,7 @@ class Scorer:
     def _outcomes(self, named: Iterable[tuple[str, ImageSource] | Pause]) -> Iterator[tuple[str, Any, Any]]:
         """(name, `_Shown`, predictions) or (name, None, exception) per image."""
         views: Any = map(_with_evidence, views_in_order(named, self._view, self.workers))
-        outcomes: Any = predictions_in_order(views, self._run, self.batch_size, self.parallel)
+        outcomes: Any = predictions_in_order(views, self.executor.predictions, self.batch_size, self.executor.parallel)
         for (name, shown), outcome in outcomes:
             if self._count_named and shown and not isinstance(outcome, Exception):
                 outcome, prominence = np.split(outcome, [-self._count_named])
@@ -289,11 +291,6 @@ class Scorer:
 
         return decode(source, self.max_pixels, name, use=view)
 
-    def _run(self, batch: View) -> jax.Array:
-        predictions = self._program(self.params, batch)
-        # On other devices the thread can launch the next program while this one runs.
-        return jax.block_until_ready(predictions) if self.device.platform == "cpu" else predictions
-
     def _result(self, name: str, shown: _Shown, predictions: np.ndarray) -> Result:
         if not np.isfinite(predictions).all():
             raise ValueError(f"{name}: the model gave {predictions[0]}")
@@ -308,35 +305,43 @@ class Scorer:
         return Result(name, round(float(score), 2), uncertainty=uncertainty, decoded=shown.decoded, reasons=reasons)
 
 
-def load(model: str | os.PathLike = "lite", **options: Any) -> Scorer:
-    """The scorer of a bundled model (by name), a weights file (.safetensors), or a training's workdir.
+def load(model: str | os.PathLike = "lite", runtime: str = "auto", **options: Any) -> Scorer:
+    """The scorer of a bundled model (by name), a weights file (.safetensors), a training's workdir, or an ONNX file.
 
-    `options` are those of `Scorer`: effort, batch_size, workers, max_pixels, device. Programs are kept in the user's
-    cache folder (see `driqa_jax.compile_cache`). Raises WeightsError saying what is wrong with the file, or
-    which names there are.
+    Args:
+      model: the name or the path. An ONNX file must read views, see docs/EXPORT.md.
+      runtime: "jax", "onnx" or "auto", see `driqa_jax.inference.runtime.onnx_for`.
+      options: those of `Scorer`: effort, batch_size, workers, max_pixels, device. Programs are kept in the user's cache
+        folder (see `driqa_jax.compile_cache`).
+
+    Raises UserError saying what is wrong with the file, or which names there are.
     """
+    name = os.fspath(model)
+    onnx = onnx_for(name, runtime, options.get("effort", "default"), options.get("device"))
+    if onnx is not None:
+        weights = functools.cache(functools.partial(load_model, name))  # for JAX, on first use
+        build, params = (lambda: weights().build()), (lambda: weights().params)
+        return Scorer(build, params, onnx.metadata, name=name, sha256=onnx.sha256, onnx=onnx, **options)
+    from driqa_jax.inference.jax_executor import checked_model
+
     options = {"cache": enable_compile_cache(), **options}
-    loaded, name = load_model(model), os.fspath(model)
-    net = build_model(loaded.config)
-    if loaded.file is None:
-        return Scorer(net, loaded.params, loaded.metadata, name=name, **options)
-    if loaded.file != bundled_files().get(name):
-        # A test has checked the bundled weights; tracing the model to check them takes a second.
-        require_params(loaded, net)
-    return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=file_sha256(loaded.file), **options)
+    loaded = load_model(model)
+    sha256 = file_sha256(loaded.file) if loaded.file else None
+    net = checked_model(loaded, name, options["cache"])
+    return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=sha256, **options)
 
 
-def _cores() -> int:
-    """The number of cores available to this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _is_several(images: Any) -> bool:
+def _as_several(images: Any) -> tuple[Any, bool]:
+    """The images as an iterable, and whether they are several."""
+    if isinstance(images, getattr(sys.modules.get("jax"), "Array", ())):  # does not import JAX
+        images = np.asarray(images)
     if isinstance(images, np.ndarray):
-        return images.ndim == 4
-    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
-        return False
-    return isinstance(images, Iterable)
+        several = images.ndim == 4
+    elif isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        several = False
+    else:
+        several = isinstance(images, Iterable)
+    return images if several else [images], several
 
 
 def _with_evidence(item: Any) -> Any:

@@ -24,6 +24,15 @@ View = dict[str, np.ndarray]
 Canvas = tuple[int, int]
 
 
+_MOST_PARALLEL = 8  # each running program holds its activations
+
+
+def cores() -> int:
+    """How many programs to run in parallel: the cores available to this process, at most 8."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, _MOST_PARALLEL)
+
+
 class Workers:
     """A pool of daemon threads: unlike `concurrent.futures`, a slow decoder delays neither Ctrl-C nor exit."""
 

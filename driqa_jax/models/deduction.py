@@ -219,9 +219,9 @@ class DeductionModel(nn.Module):
           mos (B,), on the training scale, and `out`:
 
           level, ceiling (B,): the quality level, and the score that it cannot exceed;
-          drops (B, h, w, T): the visible drop in [0, 1) of each type in each cell of 32x32 pixels;
-          severity (B, T) in [0, 1): the same of the image; visibility (B, T) in [0, 1]: the probability that a person
-          sees it; degradation_logits (B, T): its logit;
+          drops (B, h, w, T): the visible drop in [0, 1) of each type in each cell of 32x32 pixels; cell_visibility
+          (B, h, w, T) in [0, 1]: the probability that a person sees it;
+          severity, visibility (B, T): the same of the image; degradation_logits (B, T): the logit of the latter;
           d (B, C), q (B, Q): the mean degradation vector, and the hidden units of the level;
           moments (B, F), cells (B, h, w, F''), vector (B, K, C): what the head reads;
           patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool: the quality map. A cell has the score of
@@ -246,6 +246,10 @@ class DeductionModel(nn.Module):
         moments, cells = self.quality_encoder.moments(views["whole"], views["valid"])
         return {"moments": moments, "cells": cells}
 
+    def read_names(self, views: dict[str, jax.Array]) -> jax.Array:
+        """`visibility` (B, T), from the views and the outputs of the other stages."""
+        return self.read_score(views)[1]["visibility"]
+
     def read_score(
         self, views: dict[str, jax.Array], keys: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -259,10 +263,12 @@ class DeductionModel(nn.Module):
         weights = places.near * places.mask[..., None]
         kept = jnp.einsum("bnk,bn->bk", weights, jnp.log(found.cell_keep)) / jnp.maximum(weights.sum(axis=1), 1e-6)
         visible = (found.drop - VISIBLE) / VISIBLE_WIDTH
+        drops = found.drops.reshape(batch, rows, columns, -1)
         return found.mos, {
             "level": found.level,
             "ceiling": found.ceiling,
-            "drops": found.drops.reshape(batch, rows, columns, -1),
+            "drops": drops,
+            "cell_visibility": nn.sigmoid((drops - VISIBLE) / VISIBLE_WIDTH),
             "severity": found.drop,
             "degradation_logits": visible,
             "visibility": nn.sigmoid(visible),

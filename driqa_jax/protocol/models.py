@@ -81,7 +81,7 @@ class Best:
 
 def fixed_model(weights: str) -> Predictors:
     """A bundled model, weights file or workdir, scored as `driqa score` does. Raises UserError as loading does."""
-    scorer = load(weights)
+    scorer = load(weights, runtime="jax")
 
     def predict(test: TestSet, part: Source) -> np.ndarray:
         scores = []

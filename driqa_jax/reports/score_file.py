@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("path", "score", "uncertainty", "error")
 # What a score depends on besides its image. Runs that differ in it must not share a file.
-DECISIVE = ("sha256", "effort", "view", "calibration", "own_scale", "columns", "reference", "bands")
+DECISIVE = ("sha256", "runtime", "effort", "view", "calibration", "own_scale", "columns", "reference", "bands")
+
+_EARLIER = {"runtime": "jax"}  # of files that do not say it
 
 
 class WrittenRow(NamedTuple):
@@ -245,9 +247,10 @@ class ScoreFile:
             ) from None
         now = json.loads(to_json(self._provenance))
         for key in DECISIVE:
-            if before.get(key) != now.get(key):
+            earlier = before.get(key, _EARLIER.get(key))
+            if earlier != now.get(key):
                 raise UserError(
-                    f"{rows}: its rows were made with {key} {before.get(key)}, but now it is {now.get(key)}; "
+                    f"{rows}: its rows were made with {key} {earlier}, but now it is {now.get(key)}; "
                     "use the same one, or score without --resume"
                 )
 

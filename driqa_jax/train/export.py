@@ -170,7 +170,7 @@ def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: st
     Raises UserError if there is no such model, for a run without a MOS predictor, or for a licence of a weights file.
     """
     weights = _is_licensed(model, licence)
-    scorer = load(model)
+    scorer = load(model, runtime="jax")
     if not weights:
         _require_predictor(scorer.params, model)
         provenance = _without_paths(scorer.metadata["provenance"])

@@ -15,13 +15,13 @@ from driqa_jax.models.quality_encoder import STRIDE
 class Views(NamedTuple):
     """What the model reads.
 
-    `whole` (B, 3, H, W) uint8; `tiles` (B * K, 3, S, S) uint8; `count` K and `side` S; `boxes` (B, K, 4) float32;
-    `canvas`: that of `whole`.
+    `whole` (B, 3, H, W) uint8; `tiles` (B * K, 3, S, S) uint8; `count` K, a number or a name, and `side` S; `boxes`
+    (B, K, 4) float32; `canvas`: that of `whole`.
     """
 
     whole: str
     tiles: str
-    count: int
+    count: int | str
     side: int
     boxes: str
     canvas: layers.Canvas
@@ -38,15 +38,21 @@ class Places(NamedTuple):
 
 
 def deduction_model(g: Graph, params: Params, model: DeductionModel, views: Views) -> dict[str, str]:
-    """Names of `mos` (B,), `per_tile_mos` (B, K), `severity` and `visibility` (B, T) and `patch_scores` (B, h, w), as
-    `DeductionModel` gives them."""
+    """Names of `mos` (B,), `per_tile_mos` (B, K), `severity` and `visibility` (B, T), `patch_scores` (B, h, w),
+    `drops` and `cell_visibility` (B, h, w, T), `d` (B, C) and `q` (B, Q), as `DeductionModel` gives them."""
     vector = degradation_encoder(g, params["degradation_encoder"], model.degradation_encoder, views.tiles, views.side)
     vectors = g.reshape(vector, -1, views.count, model.degradation_encoder.width)
     moments, cells = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)
     head, module, canvas = params["head"], model.head, views.canvas
     mask = None if canvas.covered else g.reshape(canvas.mask(g, STRIDE), 0, -1, 1)
     places = Places(nearness(g, views), centrality(g, canvas, mask), mask, canvas.weights(g, STRIDE))
-    quality = level(g, head, moments)
+    standard = layers.standardize(g, head["standardize_moments"], moments)
+    q = layers.gelu(g, layers.dense(g, head["level_hidden"], standard))
+    quality = layers.dense(g, head["level_out"], q)  # (B, 1)
+    if module.residual:
+        mean = g.mean(layers.standardize(g, head["standardize_vectors"], vectors), 1)
+        residual = layers.dense(g, head["residual_out"], g.join([standard, q, mean], 1))
+        quality = g("Add", quality, residual)
     lost = lost_of(g, drop_logits(g, head, cells, vectors, places))
     shares = np.float32(module.shares or (1.0,) * module.types)[:, None]
     cell_lost = g("MatMul", lost, shares)  # (B, N, 1)
@@ -54,20 +60,23 @@ def deduction_model(g: Graph, params: Params, model: DeductionModel, views: View
     scores = capped(g, module, quality, g("Squeeze", g("Exp", g("Neg", cell_lost)), [2]))
     shape = g.join([[-1], g("Unsqueeze", canvas.height, [0]), g("Unsqueeze", canvas.width, [0])], 0)
     drop = g("Sub", 1.0, g("Exp", g("Neg", pooled(g, lost, places))))
-    seen = g("Mul", g("Sub", drop, deduction.VISIBLE), 1 / deduction.VISIBLE_WIDTH)
+    drops = g("Reshape", g("Sub", 1.0, g("Exp", g("Neg", lost))), g.join([shape, [module.types]], 0))
     return {
         "mos": g("Squeeze", mos, [1]),
         "per_tile_mos": capped(g, module, quality, keep_by_tile(g, cell_lost, places)),
         "severity": drop,
-        "visibility": g("Sigmoid", seen),
+        "visibility": visible(g, drop),
         "patch_scores": g("Reshape", scores, shape),
+        "drops": drops,
+        "cell_visibility": visible(g, drops),
+        "d": g.mean(vectors, 1),
+        "q": q,
     }
 
 
-def level(g: Graph, params: Params, moments: str) -> str:
-    """`DeductionHead.level`: (B, 1)."""
-    hidden = layers.dense(g, params["level_hidden"], layers.standardize(g, params["standardize_moments"], moments))
-    return layers.dense(g, params["level_out"], layers.gelu(g, hidden))
+def visible(g: Graph, drop: str) -> str:
+    """The probability that a person sees a drop."""
+    return g("Sigmoid", g("Mul", g("Sub", drop, deduction.VISIBLE), 1 / deduction.VISIBLE_WIDTH))
 
 
 def drop_logits(g: Graph, params: Params, cells: str, vectors: str, places: Places) -> str:

@@ -76,12 +76,13 @@ def _inputs(kind: str, rule: ViewRule) -> list:
     return [
         ("whole", np.uint8, ["B", "H", "W", 3]),
         ("valid", np.int32, ["B", 2]),
-        ("tiles", np.uint8, ["B", rule.tiles, rule.tile, rule.tile, 3]),
-        ("tile_boxes", np.float32, ["B", rule.tiles, 4]),
+        ("tiles", np.uint8, ["B", "K", rule.tile, rule.tile, 3]),
+        ("tile_boxes", np.float32, ["B", "K", 4]),
     ]
 
 
 def _views_outputs(g: Graph, found: dict, views: Any, metadata: dict, rule: ViewRule) -> list:
+    del rule
     calibration, types = Calibration.from_dict(metadata.get("calibration")), len(metadata["degradations"])
     values = {
         "score": (_points(g, found["mos"], calibration), ["B"]),
@@ -89,8 +90,11 @@ def _views_outputs(g: Graph, found: dict, views: Any, metadata: dict, rule: View
         "degradations": (found["visibility"], ["B", types]),
         "severity": (found["severity"], ["B", types]),
         "patch_scores": (found["patch_scores"], ["B", "h", "w"]),
+        **{name: (found[name], ["B", "h", "w", types]) for name in ("drops", "cell_visibility")},
         "patch_weights": (g("Squeeze", views.canvas.mask(g, 32), [1]), ["B", "h", "w"]),
-        "per_tile_mos": (found["per_tile_mos"], ["B", rule.tiles]),
+        "per_tile_mos": (found["per_tile_mos"], ["B", "K"]),
+        "d": (found["d"], ["B", "C"]),
+        "q": (found["q"], ["B", "Q"]),
     }
     return _named(g, values)
 
@@ -153,6 +157,7 @@ def _metadata(loaded: LoadedModel, name: str, kind: str, rule: ViewRule) -> dict
         "model": os.path.basename(os.path.normpath(name)),  # the folder is private
         "variant": known["variant"],
         "licence": known["licence"],
+        "explained_tiles": str(DeductionModel.explained_tiles),
         "params_sha256": params_sha256(loaded.params),
         "view": rule.to_dict(),
         "calibration": known.get("calibration") or {},

@@ -54,8 +54,10 @@ class Graph:
         """The concatenation along `axis`."""
         return self("Concat", *parts, axis=axis)
 
-    def reshape(self, x: Value, *shape: int) -> str:
-        """`x` in another shape; 0 keeps a side, -1 infers one."""
+    def reshape(self, x: Value, *shape: int | str) -> str:
+        """`x` in another shape; 0 keeps a side, -1 infers one, and a name is that of a computed side, (1,) int64."""
+        if any(isinstance(side, str) for side in shape):
+            return self("Reshape", x, self.join([side if isinstance(side, str) else [side] for side in shape], 0))
         return self("Reshape", x, list(shape))
 
     def mean(self, x: Value, *axes: int, keep: bool = False) -> str:

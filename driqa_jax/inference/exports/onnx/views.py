@@ -18,7 +18,8 @@ def views_in(g: Graph, rule: ViewRule) -> Views:
     canvas = Canvas(g.slice(used, 1, 0, 1), g.slice(used, 1, 1, 2), height, width, covered=False)
     tiles = g.reshape("tiles", -1, rule.tile, rule.tile, 3)
     whole, tiles = (g("Transpose", x, perm=(0, 3, 1, 2)) for x in ("whole", tiles))
-    return Views(whole, tiles, rule.tiles, rule.tile, "tile_boxes", canvas)
+    count = g.slice(g("Shape", "tile_boxes"), 0, 1, 2)
+    return Views(whole, tiles, count, rule.tile, "tile_boxes", canvas)
 
 
 def image_in(g: Graph, rule: ViewRule) -> Views:
