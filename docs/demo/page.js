@@ -1,5 +1,6 @@
 // The page: takes photos, sends them one by one to the worker (scoring.js), and shows what it answers.
 const $ = (id) => document.getElementById(id);
+const SHOWN = 5; // findings; the others are in the folded list
 const items = []; // {name, file, node, state}, state: waiting, working, scored, failed
 let described; // model.json
 let worker;
@@ -91,6 +92,7 @@ const megabytes = (bytes) => (bytes / 1e6).toFixed(bytes < 1e6 ? 1 : 0);
 // Nothing can be scored: one sentence at the top, and none of the photos waits for ever.
 function stop(sentence) {
   stopped = true;
+  worker?.terminate();
   $("problem").textContent = sentence;
   $("problem").hidden = false;
   $("loading").hidden = true;
@@ -104,7 +106,8 @@ async function keepOffline() {
   try {
     await navigator.serviceWorker.register("service_worker.js");
     await navigator.serviceWorker.ready;
-    while (!ready) await new Promise((resolve) => setTimeout(resolve, 200));
+    while (!ready && !stopped) await new Promise((resolve) => setTimeout(resolve, 200));
+    if (stopped) return;
     $("offline").hidden = false;
     document.documentElement.dataset.offline = "ready";
   } catch {
@@ -161,7 +164,7 @@ function summarize() {
   const [scored, failed] = [of("scored"), of("failed")];
   const parts = [`${scored + failed} of ${items.length} done`];
   if (failed) parts.push(`${failed} could not be scored`);
-  $("summary").textContent = items.length > 1 ? parts.join(", ") : "";
+  $("summary").textContent = items.length ? parts.join(", ") : "";
 }
 
 // ---- one result
@@ -207,8 +210,9 @@ function showPhoto({ node, name }, { picture, map }) {
 function showFindings(one, probabilities) {
   const found = described.findings.map(({ label }, i) => ({ label, share: probabilities[i] })).sort((a, b) => b.share - a.share);
   const named = found.filter(({ share }) => share >= described.stands_out);
-  one("h3").textContent = named.length ? (named.length > 1 ? "These stand out" : "This stands out") : "Nothing stands out";
-  for (const { label, share } of named) {
+  const titles = ["Nothing stands out", "This stands out", "These stand out", "These stand out most"];
+  one("h3").textContent = titles[named.length > SHOWN ? 3 : Math.min(named.length, 2)];
+  for (const { label, share } of named.slice(0, SHOWN)) {
     const row = document.createElement("li");
     const [text, bar, number] = ["span", "i", "span"].map((tag) => row.appendChild(document.createElement(tag)));
     text.textContent = label;
@@ -270,8 +274,9 @@ function where(map) {
     return sum / 36;
   });
   const [low, high] = [Math.min(...means), Math.max(...means)];
-  if (high - low < EVEN) return `Much the same over the whole photo (${low.toFixed(0)} to ${high.toFixed(0)}).`;
-  return `Lowest ${PLACES[means.indexOf(low)]} (${low.toFixed(0)}), highest ${PLACES[means.indexOf(high)]} (${high.toFixed(0)}).`;
+  const [least, most] = [low.toFixed(0), high.toFixed(0)];
+  if (high - low < EVEN) return `Much the same over the whole photo (${least === most ? least : `${least} to ${most}`}).`;
+  return `Lowest ${PLACES[means.indexOf(low)]} (${least}), highest ${PLACES[means.indexOf(high)]} (${most}).`;
 }
 
 // ---- input

@@ -144,11 +144,12 @@ async function score(file) {
       const size = `${Math.round((width * height) / 1e6)} megapixels`;
       throw new Error(`The photo has ${size}; this page takes up to ${MAX_PIXELS / 1e6}.`);
     }
+    const picture = reduced(bitmap);
     const rgb = pixels(bitmap);
     const read = performance.now();
     const outputs = await run(tensor(rgb, height, width));
     const seconds = { decode: (read - began) / 1000, model: (performance.now() - read) / 1000 };
-    return { ...outputs, width, height, seconds, picture: reduced(bitmap) };
+    return { ...outputs, width, height, seconds, picture };
   } finally {
     bitmap.close();
   }
