@@ -137,9 +137,9 @@ def window(site, tmp_path_factory):
 
 @pytest.fixture
 def page(window):
-    """A fresh page with its model ready."""
+    """A fresh page with its model loaded and warm."""
     window.open(window.address)
-    state(window, "ready")
+    state(window, "warm")
     yield window
     assert window.complaints() == []
 
@@ -329,7 +329,7 @@ def test_a_second_visit_needs_no_server(bare, site, tmp_path):
             assert sum(path == f"/{large}" for _, path in asked) == 1
         assert bare.complaints() == []
     bare.open(address)
-    state(bare, "ready")
+    state(bare, "warm")
     Image.fromarray(gradient()).save(tmp_path / "a.png")
     (card,) = cards(bare, [tmp_path / "a.png"])
     assert float(card["score"]) == pytest.approx(expected(tmp_path / "a.png")[0], abs=0.05)
@@ -345,7 +345,7 @@ def test_nothing_goes_to_another_origin(bare, site):
             new Promise(resolve => { worker.onmessage = ({data}) => resolve(data); })]);"""
     with serving(site) as (address, asked), serving(site) as (other, asked_there):
         bare.open(address)
-        state(bare, "ready")
+        state(bare, "warm")
         assert bare.run(script, other) == ["refused", "refused"] and asked_there == []
         known = {"/", "/service_worker.js", "/favicon.ico", *(f"/{file.name}" for file in site.iterdir())}
         assert {path for _, path in asked} <= known
@@ -412,7 +412,7 @@ def test_the_bundled_model_scores_as_in_python(bare, site, tmp_path):
     assert build.main([str(tmp_path / "model.onnx"), "-o", str(tmp_path / "site")]) == 0
     with serving(tmp_path / "site") as (address, _):
         bare.open(address)
-        state(bare, "ready")
+        state(bare, "warm")
         found = cards(bare, files)
     for file, card, result in zip(files, found, scorer.stream(files), strict=True):
         tolerance = 0.2 if file.suffix == ".png" else 1

@@ -67,10 +67,13 @@ const heard = {
     $("loading").hidden = true;
     document.documentElement.dataset.state = "ready";
     ready = true;
-    if (items.some((item) => item.state === "waiting")) next();
-    else worker.postMessage({ kind: "warm" });
+    if (items.some((item) => item.state === "waiting")) return next();
+    worker.postMessage({ kind: "warm" });
   },
-  warm() {},
+  warm() {
+    document.documentElement.dataset.state = "warm";
+    next();
+  },
   failed({ error }) {
     stop(error);
   },
