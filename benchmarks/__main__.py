@@ -9,6 +9,7 @@ from driqa_jax.errors import UserError
 # Each module has its own parser.
 BENCHMARKS = {
     "degradations": "images per second of each degradation and of a recipe, and its share of a pretraining step",
+    "onnx": "agreement of an ONNX file with the scorer, and its milliseconds",
     "score": "images per second, start-up and peak memory of driqa score, compared with other packages",
     "step": "images per second of the training step, for both backward passes of the depthwise convolution",
     "train": "compilation, step, loop, data, checkpoints and memory of a training run",

@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 from fake_model import picture
 from PIL import Image
-from test_deduction_fit import planted
 from tiny_model import random_params, tiny, views_of_noise
 
 import driqa_jax
-from driqa_jax.checkpoints.load import LoadedModel
 from driqa_jax.checkpoints.weights import load_weights, save_weights
 from driqa_jax.cli.main import main
 from driqa_jax.data.synthetic import FakeSource
@@ -25,7 +23,7 @@ from driqa_jax.evaluation.examination import Examiner
 from driqa_jax.inference.conformal import evidence, tile_spread
 from driqa_jax.inference.explain import NO_RESTORER
 from driqa_jax.inference.exports import stablehlo
-from driqa_jax.inference.program import PREDICTIONS, make_stages
+from driqa_jax.inference.program import PREDICTIONS, VIEWS, make_stages
 from driqa_jax.models.deduction import FLOOR, VISIBLE, soft_minimum
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.summary import cost
@@ -33,13 +31,14 @@ from driqa_jax.reports.explanation_png import sheet
 from driqa_jax.reports.html import explanation_values, page
 from driqa_jax.train.export import export_program
 from experiments.deduction import __main__ as experiment
+from experiments.deduction import examples, visible
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import RULE, Encoders
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 SMALL = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
-TYPES, DROPPED = ["motion_blur", "white_noise", "jpeg"], ["jpeg", "motion_blur"]
-HEAD = {"types": DROPPED, "level_width": 8, "drop_width": 8, "shares": [1.0, 0.5], "top": 0.9}
+TYPES, SHARES = ["motion_blur", "white_noise", "jpeg"], [1.0, 0.5, 1.0]
+HEAD = {"level_width": 8, "drop_width": 8, "shares": SHARES, "top": 0.9}
 CONFIG = {"variant": "tiny", "form": "deduction", "types": TYPES, "dropout": 0.0, "statistics": False, "head": HEAD}
 METADATA = {
     "variant": "tiny",
@@ -83,8 +82,8 @@ def gelu(x):
     return np.asarray(jax.nn.gelu(x))
 
 
-def by_hand(params, view, shares=(1.0, 0.5), top=0.9):
-    """The score of one view by the formulas of the method page, from what the encoders of a built model give."""
+def by_hand(params, view, shares=SHARES, top=0.9):
+    """MOS and per-tile MOS of one view by the formulas of the method page, from what the encoders give; the drops."""
     head = params["head"]
 
     def dense(x, layer):
@@ -93,18 +92,32 @@ def by_hand(params, view, shares=(1.0, 0.5), top=0.9):
     def standard(x, layer):
         return np.clip((x - head[layer]["shift"]) * head[layer]["scale"], -8, 8)
 
+    def scored(kept):
+        return soft_minimum(level, FLOOR + (top - FLOOR) * kept, 0.03)
+
     model = built()
     views = {key: np.asarray(value)[None] for key, value in view.items()}
     views |= {key: views[key] / np.float32(255) for key in ("whole", "tiles")}
-    moments = np.asarray(model.apply({"params": params}, views, method="read_quality")["moments"])
+    quality = model.apply({"params": params}, views, method="read_quality")
     vector = np.asarray(model.apply({"params": params}, views, method="read_degradation")["vector"][0])
+    moments = np.asarray(quality["moments"])
     level = dense(gelu(dense(standard(moments, "standardize_moments"), "level_hidden")), "level_out")[0, 0]
-    drops = dense(gelu(dense(standard(vector, "standardize_vectors"), "drop_hidden")), "drop_out")
-    drops = 1 / (1 + np.exp(-drops))
-    keep = np.exp((np.log1p(-drops) * np.array(shares)).sum(axis=1))
-    tiles = [soft_minimum(level, FLOOR + (top - FLOOR) * each, 0.03) for each in keep]
-    together = np.exp(np.log(keep).mean())
-    return np.array([soft_minimum(level, FLOOR + (top - FLOOR) * together, 0.03), *tiles]), drops
+    rows, columns = view["valid"] // 32
+    cells = standard(np.asarray(quality["cells"])[0, :rows, :columns].reshape(rows * columns, -1), "standardize_cells")
+    y, x = np.mgrid[0:rows, 0:columns].reshape(2, -1, 1)
+    y0, x0, y1, x1 = view["tile_boxes"].T
+    far = (((y + 0.5) / rows - (y0 + y1) / 2) / (y1 - y0)) ** 2 + (
+        ((x + 0.5) / columns - (x0 + x1) / 2) / (x1 - x0)
+    ) ** 2
+    near = np.exp(-8 * far) / np.exp(-8 * far).sum(axis=1, keepdims=True)
+    hidden = dense(cells, "drop_of_cells") + dense(cells.mean(axis=0), "drop_of_image")
+    hidden = hidden + near @ dense(standard(vector, "standardize_vectors"), "drop_of_vectors")
+    drops = 1 / (1 + np.exp(-dense(gelu(hidden), "drop_out")))
+    lost = -np.log1p(-drops)
+    cell_lost = (lost * np.array(shares)).sum(axis=1)
+    alone = (near * cell_lost[:, None]).sum(axis=0) / near.sum(axis=0)
+    parts = [scored(np.exp(-(np.mean(cell_lost**3) ** (1 / 3)))), *scored(np.exp(-alone))]
+    return np.array(parts), drops.reshape(rows, columns, -1)
 
 
 def test_restoration_and_interaction_are_absent_and_every_output_has_its_shape(model):
@@ -118,7 +131,8 @@ def test_restoration_and_interaction_are_absent_and_every_output_has_its_shape(m
         **{name: (2,) for name in ("level", "ceiling")},
         **{name: (2, 2, 2) for name in ("patch_scores", "patch_weights", "patch_mask")},
         **{name: (2, 3) for name in ("degradation_logits", "severity", "visibility")},
-        "drops": (2, 3, 2),
+        "drops": (2, 2, 2, 3),
+        "cells": (2, 2, 2, 16),
         "d": (2, 32),
         "q": (2, 8),
         "moments": (2, 32),
@@ -139,7 +153,8 @@ def test_the_score_is_the_head_applied_by_hand(scorer, image):
     assert shown == evidence(70, 90, scorer.rule)
     mos, out = scorer.apply(image[None] / np.float32(255))
     np.testing.assert_allclose(mos[0], expected[0], atol=1e-4)
-    np.testing.assert_allclose(out["drops"][0], drops, atol=1e-3)
+    rows, columns = drops.shape[:2]
+    np.testing.assert_allclose(out["drops"][0, :rows, :columns], drops, atol=1e-3)
     one, (result,) = scorer(image), scorer.stream([image])
     assert one == result.score == pytest.approx(100 * scorer.calibration(expected[0]), abs=0.01)
     spread = tile_spread(scorer.calibration(expected[1:]))
@@ -152,47 +167,52 @@ def test_stages_give_what_the_whole_model_gives_at_every_effort(file, image):
         (prediction,) = scorer.predict([image])
         mos, out = scorer.apply(image[None] / np.float32(255))
         np.testing.assert_allclose(prediction, mos[0], atol=1e-4)
-        assert out["drops"].shape == (1, tiles, 2)
+        assert out["per_tile_mos"].shape == (1, tiles)
     assert len(make_stages(scorer.model, False, cpu=True)) == 3
 
 
 def planted_drop(params):
-    """Parameters whose drop of the first type is large for a vector of fives and small for zeros."""
-    width = params["head"]["drop_hidden"]["kernel"].shape[0]
-    head = {
-        **params["head"],
-        "standardize_vectors": {"shift": np.zeros(width, np.float32), "scale": np.ones(width, np.float32)},
-        "drop_hidden": {"kernel": np.ones((width, 8), np.float32) / width, "bias": np.zeros(8, np.float32)},
-        "drop_out": {"kernel": np.full((8, 2), 0.12, np.float32) * np.float32([1, 0]), "bias": np.float32([-4, -9])},
+    """Parameters whose drop of the first type is large for a vector or a cell of fives and small for zeros."""
+    head = dict(params["head"])
+    for name, inputs in (("vectors", "standardize_vectors"), ("cells", "standardize_cells")):
+        width = head[f"drop_of_{name}"]["kernel"].shape[0]
+        head[inputs] = {"shift": np.zeros(width, np.float32), "scale": np.ones(width, np.float32)}
+        head[f"drop_of_{name}"] = {"kernel": np.ones((width, 8), np.float32) / width, "bias": np.zeros(8, np.float32)}
+    head["drop_of_image"] = jax.tree.map(np.zeros_like, head["drop_of_image"])
+    head["drop_out"] = {
+        "kernel": np.full((8, 3), 0.12, np.float32) * np.float32([1, 0, 0]),
+        "bias": np.float32([-4, -9, -9]),
     }
+    head["level_out"] = {"kernel": np.zeros((8, 1), np.float32), "bias": np.float32([0.8])}
     return {**params, "head": head}
 
 
-def test_the_map_is_lower_where_a_tile_has_a_drop(model):
+@pytest.mark.parametrize("where", ["vector", "cells"])
+def test_the_map_is_lower_where_a_tile_or_a_cell_has_a_drop(model, where):
     params = planted_drop(random_params(model))
-    params["head"]["level_out"] = {"kernel": np.zeros((8, 1), np.float32), "bias": np.float32([0.8])}
     corners = np.array([[y, x] for y in (0, 0.5) for x in (0, 0.5)], np.float32)
-    vector = np.zeros((1, 4, 32), np.float32)
-    vector[0, 3] = 5.0
-    views = {
+    found = {"vector": np.zeros((1, 4, 32), np.float32), "cells": np.zeros((1, 4, 4, 16), np.float32)}
+    sound = {
         "whole": np.zeros((1, 128, 128, 3), np.float32),
         "valid": np.array([[128, 128]], np.int32),
         "tile_boxes": np.concatenate([corners, corners + 0.5], axis=1)[None],
         "moments": np.zeros((1, 32), np.float32),
-        "vector": vector,
+        **found,
     }
-    mos, out = model.apply({"params": params}, views, method="read_score")
-    drop = np.asarray(out["drops"])[0, :, 0]
-    assert drop[3] > 0.6 and np.all(drop[:3] < 0.02)
+    faulty = {key: value.copy() for key, value in sound.items()}
+    faulty[where][(0, 3) if where == "vector" else np.s_[0, 2:, 2:]] = 5.0
+    before, _ = model.apply({"params": params}, sound, method="read_score")
+    mos, out = model.apply({"params": params}, faulty, method="read_score")
+    drop = np.asarray(out["drops"])[0, ..., 0]
+    assert drop[3, 3] > 0.6 and drop[:2, :2].max() < 0.1 and drop[2:, 2:].min() > 0.3
     cells = np.asarray(out["patch_scores"])[0]
-    faulty, sound = cells[2:, 2:], cells[:2, :2]
-    assert np.ptp(cells[0]) < 0.1 and faulty.max() < sound.min() - 0.15
+    assert cells[2:, 2:].max() < cells[:2, :2].min() - 0.15
     alone = np.asarray(out["per_tile_mos"])[0]
-    assert alone[3] < mos[0] < alone[0]
-    # The far corners lie in one tile each.
-    np.testing.assert_allclose([cells[0, 0], cells[3, 3]], alone[[0, 3]], atol=0.02)
-    even, out = model.apply({"params": params}, {**views, "vector": vector[:, [3] * 4]}, method="read_score")
+    assert alone[3] < mos[0] < alone[0] and mos[0] < before[0]
+    everywhere = {**sound, where: np.full_like(sound[where], 5.0)}
+    even, out = model.apply({"params": params}, everywhere, method="read_score")
     np.testing.assert_allclose(out["patch_scores"], np.full((1, 4, 4), even[0]), atol=1e-5)
+    assert even[0] < mos[0]
 
 
 def test_findings_are_ordered_by_what_a_person_sees(scorer, image):
@@ -200,13 +220,16 @@ def test_findings_are_ordered_by_what_a_person_sees(scorer, image):
     prominence = [one.prominence for one in found.degradations]
     assert prominence == sorted(prominence, reverse=True)
     by_name = {one.name: one for one in found.degradations}
-    assert by_name["white_noise"].visibility == by_name["white_noise"].probability
     assert found.named(prominence[1]) == found.degradations[:2]
     assert json.loads(json.dumps(found.to_dict()))["degradations"][0]["visibility"] == round(prominence[0], 4)
-    more = scorer.model.apply({"params": scorer.params}, *explained_views(scorer, image))[1]
-    drop = 1 - np.exp(np.log1p(-np.asarray(more["drops"])).mean(axis=1))
-    visible = 1 / (1 + np.exp(-(drop[0] - VISIBLE) / 0.1))
-    np.testing.assert_allclose([by_name[name].visibility for name in DROPPED], visible, atol=1e-4)
+    view = {key: np.asarray(value)[0] for key, value in zip(VIEWS, explained_views(scorer, image), strict=True)}
+    pixels = {key: np.rint(view[key] * 255).astype(np.uint8) for key in ("whole", "tiles")}
+    _, drops = by_hand(jax.device_get(scorer.params), {**view, **pixels})
+    lost = -np.log1p(-drops.reshape(-1, len(TYPES)))
+    drop = 1 - np.exp(-(np.mean(lost**3, axis=0) ** (1 / 3)))
+    visible = 1 / (1 + np.exp(-(drop - VISIBLE) / 0.1))
+    np.testing.assert_allclose([by_name[name].visibility for name in TYPES], visible, atol=1e-4)
+    np.testing.assert_allclose([by_name[name].severity for name in TYPES], drop, atol=1e-4)
 
 
 def explained_views(scorer, image):
@@ -278,12 +301,12 @@ def test_what_needs_a_restorer_says_so(scorer):
 def test_wrong_forms_and_types_are_refused():
     with pytest.raises(ValueError, match="model.form must be one of interaction, deduction, got 'sum'"):
         built(form="sum")
-    with pytest.raises(ValueError, match="model.head.types must be among model.types, got darken"):
-        built(head={**HEAD, "types": ["darken", "jpeg"]})
+    with pytest.raises(ValueError, match="shares must be empty or have 3 values, got 2"):
+        random_params(built(head={**HEAD, "shares": [1.0, 0.5]}))
 
 
 def test_the_product_form_keeps_its_budget():
-    config = {**CONFIG, "variant": "lite", "types": list(NAMES), "statistics": True, "head": experiment.HEAD}
+    config = {**CONFIG, "variant": "lite", "types": list(visible.TYPES), "statistics": True, "head": experiment.HEAD}
     whole = cost(build_model(ml_collections.ConfigDict(config)), (384, 512), RULE.tile, RULE.tiles)
     assert whole.parameters <= 7e6 and whole.multiply_adds <= 2.2e9, whole
 
@@ -291,16 +314,23 @@ def test_the_product_form_keeps_its_budget():
 def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
     encoders = {name: random_params(model)[name] for name in ("degradation_encoder", "quality_encoder")}
     source = FakeSource(40, size=64)
-    seen = [Encoders(model, encoders, SMALL)(np.asarray(Image.open(io.BytesIO(x)))) for x in source.images()]
-    moments, vectors = (np.stack([each[name] for each in seen]) for name in ("moments", "vector"))
-    _, degraded, _ = planted(40)
-    degraded = degraded._replace(moments=moments, vectors=vectors, types=np.minimum(degraded.types, 1))
-    recipe = deduction.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, degraded_batch=8, ordinary_batch=8)
+    seen = Encoders(model, encoders, SMALL)
+    moments = np.stack([seen(np.asarray(Image.open(io.BytesIO(x))))["moments"] for x in source.images()])
+    rng = np.random.default_rng(0)
+    sizes = {"cells": (8, 16), "vectors": (4, 32), "near": (8, 4), "area": (8,)}
+    examples = deduction.Examples(
+        moments=moments,
+        **{name: rng.random((40, *size), np.float32) for name, size in sizes.items()},
+        base=source.column("mos").astype(np.float32),
+        types=rng.integers(-1, 3, 40),
+        drops=rng.uniform(0.2, 0.8, 40).astype(np.float32),
+        kinds=np.array(["kadid", "rated"] * 20),
+    )
+    recipe = deduction.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, drop_batch=8)
     rated = deduction.Rated(moments, source.column("mos").astype(np.float32))
-    params = {**encoders, "head": deduction.fit(model.head, rated, degraded, vectors, recipe)}
-    base = LoadedModel(encoders, {"config": CONFIG, "degradations": TYPES}, None)
-    config = experiment.configuration(base, HEAD)
+    params = {**encoders, "head": deduction.fit(model.head, rated, examples, [1.0] * 3, [True] * 3, recipe)}
     path = tmp_path / "fit.safetensors"
+    config = ml_collections.ConfigDict(CONFIG)
     values = experiment.write(path, params, config, SMALL, source, "none", {"fit": {"seed": 0}})
     assert values["n"] == 40 and values["srcc"] > 0.5
     scorer = driqa_jax.load(path, cache=None)
@@ -315,22 +345,23 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
 def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model, tmp_path, image):
     params = random_params(model)
     quality = {"quality_encoder": params["quality_encoder"]}  # the other encoder is not needed
-    groups = {"a": lambda: [image], "b": lambda: [picture(64, 64, 2)]}
-    encoders = Encoders(model, quality, SMALL, tmp_path)
-    kept = encoders.kept("rated", groups, str.encode, ["moments"])
-    assert set(kept) == {"moments"} and kept["moments"].shape == (2, 1, 32)
-    never = dict.fromkeys(groups, lambda: pytest.fail("computed again"))
-    np.testing.assert_array_equal(
-        Encoders(model, quality, SMALL, tmp_path).kept("rated", never, str.encode, ["moments"])["moments"],
-        kept["moments"],
-    )
+    photos = {"a": image, "b": picture(64, 64, 2)}
+    kept = Encoders(model, quality, SMALL, tmp_path).moments("rated", list(photos), photos.get, str.encode)
+    assert kept.shape == (2, 32)
+    again = Encoders(model, quality, SMALL, tmp_path)
+    never = lambda name: pytest.fail("computed again")  # noqa: E731
+    np.testing.assert_array_equal(again.moments("rated", list(photos), never, str.encode), kept)
+    changed = again.moments("rated", ["a"], lambda name: photos["b"], lambda name: b"another file")
+    np.testing.assert_array_equal(changed[0], kept[1])
     view = {key: jnp.asarray(value)[None] for key, value in make_view(image, SMALL).items()}
     out = model.apply(
         {"params": params}, view["whole"] / 255.0, view["valid"], view["tiles"] / 255.0, view["tile_boxes"]
     )[1]
-    np.testing.assert_allclose(kept["moments"][0, 0], out["moments"][0], rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(kept[0], out["moments"][0], rtol=2e-3, atol=2e-3)
     both = Encoders(model, params, SMALL)(image)
     np.testing.assert_allclose(both["vector"], out["vector"][0], rtol=2e-3, atol=2e-3)
+    rows, columns = both["cells"].shape[:2]
+    np.testing.assert_allclose(both["cells"], out["cells"][0, :rows, :columns], rtol=2e-3, atol=2e-3)
     assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
 
 
@@ -350,7 +381,8 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
         Image.fromarray(picture(64, 64, seed)).save(tmp_path / "pristine" / f"{seed}.png")
     backbone = whole["quality_encoder"]["backbone"]
     monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
-    monkeypatch.setattr(experiment, "SIZE", (64, 64))
+    monkeypatch.setattr(examples, "SIZE", (64, 64))
+    monkeypatch.setattr(experiment, "COUNTS", {"kadid": 4, "rated": 4, "part": 2, "camera": 2, "clean": 2})
     monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]
@@ -363,6 +395,7 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     capsys.readouterr()
     metadata = load_weights(files[0])[1]
     assert metadata["licence"] == "CC0-1.0" and metadata["view"] == SMALL.to_dict()
-    assert metadata["provenance"]["fit"]["images"] == {"rated": 22, "degraded": 52, "ordinary": 22}
+    assert metadata["degradations"] == list(visible.TYPES)
+    assert metadata["provenance"]["images"] == 22
     scores = driqa_jax.load(files[0], cache=None)([picture(64, 64, 5), picture(70, 90, 6)])
     assert np.all((scores >= 0) & (scores <= 100))

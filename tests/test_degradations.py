@@ -52,14 +52,17 @@ def test_type_indices_never_change():
         *("mean_shift", "jitter", "non_eccentricity_patch", "pixelate", "quantization", "color_block"),
         *("high_sharpen", "contrast_change", "sensor_noise", "low_light", "haze", "resample", "ringing"),
         *("chroma_subsampling", "double_jpeg", "over_smoothing", "halo"),
+        *("underexposed", "overexposed", "out_of_focus", "camera_shake", "camera_noise", "flare_haze", "color_cast"),
+        *("truncated_data", "wrong_blocks", "interlace_combing", "dead_stripe"),
     ) == NAMES
     assert NAMES[:25] == KADID
 
 
-def test_the_bundled_weights_name_the_types_of_the_bank():
+def test_the_bundled_weights_name_the_first_types_of_the_bank():
+    """They were trained before the types from 34 on were added."""
     for file in bundled_files().values():
         metadata = load_weights(file)[1]
-        assert tuple(metadata["degradations"]) == tuple(metadata["config"]["types"]) == NAMES
+        assert tuple(metadata["degradations"]) == tuple(metadata["config"]["types"]) == NAMES[:34]
 
 
 def test_a_declared_function_joins_the_bank_and_an_index_is_used_once(monkeypatch):

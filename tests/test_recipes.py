@@ -223,7 +223,7 @@ def test_photos_of_a_chain_share_the_drawn_angle_and_not_the_noise():
     out = np.asarray(apply_jit(KEY, photos, one_of_each(), jnp.arange(8), eight_bit=False))
     for entry, pictures in zip(DEGRADATIONS, out, strict=True):
         differ = np.abs(pictures[0] - pictures[1]).max() > 0.02
-        draws_pixels = entry.group in ("noise", "spatial") or entry.name in ("denoise", "low_light")
+        draws_pixels = entry.group in ("noise", "spatial", "damage") or entry.name in ("denoise", "low_light")
         assert differ == draws_pixels, entry.name
     types = one_of_each().types.at[:, 0].set(NAMES.index("white_noise"))
     noisy = apply_jit(KEY, photos, Chain(types, one_of_each().severities), jnp.arange(8), eight_bit=False)

@@ -20,9 +20,12 @@ SIDE = 64
 PHOTOS = pathlib.Path(__file__).resolve().parent.parent / "examples" / "photos"
 
 # Rounding has no slope; all others claim to be differentiable in the image.
-STEPPED = {"jpeg", "jpeg2000", "double_jpeg", "chroma_subsampling", "quantization", "color_quantization"}
+STEPPED = {
+    *("jpeg", "jpeg2000", "double_jpeg", "chroma_subsampling", "quantization", "color_quantization"),
+    *("underexposed", "camera_noise"),
+}
 # What moves pixels is judged by structure: RMSE tells little about by how much.
-GEOMETRIC = {"jitter", "non_eccentricity_patch", "color_shift"}
+GEOMETRIC = {"jitter", "non_eccentricity_patch", "color_shift", "interlace_combing"}
 # PSNR below which half of the crops fall at severity 1; what leaves luma alone stays nearer.
 WORST_PSNR = {"chroma_subsampling": 40.0}
 

@@ -194,7 +194,7 @@ def test_command_exports_a_weights_file_and_keeps_its_licence(scorer, tmp_path, 
 def test_command_says_what_is_wrong(tmp_path, capsys):
     (tmp_path / "w.safetensors").write_bytes(b"x")
     for model, out, extra, said in [
-        ("lite", "x.onnx", [], "must be one of .safetensors, .stablehlo"),
+        ("lite", "x.bin", [], "must be one of .safetensors, .stablehlo, .onnx"),
         ("lite", "void/x.stablehlo", [], "does not exist; create it first"),
         ("lite", "x.stablehlo", ["--data-path", "d"], "--data-path goes with .safetensors"),
         ("lite", "x.safetensors", [], "lite: this is already a calibrated weights file"),

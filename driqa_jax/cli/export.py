@@ -1,8 +1,9 @@
-"""Write a training run as one calibrated weights file, or any model as one StableHLO program.
+"""Write a training run as one calibrated weights file, or a model as one StableHLO or ONNX program.
 
 examples:
   driqa export --model runs/mine --licence "my own" -o mine.safetensors
   driqa export --model mine.safetensors -o mine.stablehlo
+  driqa export --model mine.safetensors -o mine.onnx
   driqa score --model mine.safetensors photos/
 
 F.safetensors contains the weights of a training in float16, a calibration (a score of 70 means a MOS of 0.70 on the
@@ -13,11 +14,16 @@ F.stablehlo contains the whole program with weights and calibration, from jax.ex
 batch size. The model is a bundled model, a .safetensors file or a workdir (not calibrated). Load the program with
 driqa_jax.inference.exports.stablehlo.load, or with JAX and numpy alone; see docs/EXPORT.md.
 
+F.onnx contains the same for ONNX Runtime in any language, and resizes and cuts the image too, so its input is one image
+of any size. It needs the extra onnx and a model of the form "deduction". With --input views its inputs are those of the
+StableHLO program.
+
 exit codes: 0 written, 2 usage error
 """
 
 import argparse
 import functools
+import importlib.util
 import sys
 
 from driqa_jax.cli.options import Subparsers, add_command
@@ -27,13 +33,15 @@ from driqa_jax.io import require_writable
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
-    summary = "write a weights file or a StableHLO program"
+    summary = "write a weights file, or a StableHLO or ONNX program"
     parser = add_command(subparsers, "export", summary, __doc__, run=run)
     add = parser.add_argument
-    about = "training workdir; for .stablehlo also a bundled model or a .safetensors file"
+    about = "training workdir; for .stablehlo and .onnx also a bundled model or a .safetensors file"
     add("--model", required=True, metavar="NAME|FILE|WORKDIR", help=about)
-    add("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo", help="output file")
+    add("-o", "--output", required=True, metavar="F.safetensors|F.stablehlo|F.onnx", help="output file")
     add("--licence", "--license", metavar="TEXT", help="licence of a training's weights (default: not stated)")
+    about = "for .onnx: what the file reads, one image or batches of views (default: image)"
+    add("--input", choices=("image", "views"), help=about)
     about = "for .safetensors: current path of the run's data (default: the recorded path)"
     add("--data-path", metavar="P", help=about)
     about = "for .safetensors: write the mean of the parameters of --model and of this training, for example the one"
@@ -42,18 +50,24 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export; returns 0."""
-    output = require_writable(args.output, (".safetensors", ".stablehlo"))
+    output = require_writable(args.output, (".safetensors", ".stablehlo", ".onnx"))
+    is_program = output.suffix.lower() != ".safetensors"
     for name, value in (("data-path", args.data_path), ("average", args.average)):
-        if output.suffix == ".stablehlo" and value:
-            reason = "a .stablehlo file is written from one model without data"
-            raise UserError(f"--{name} goes with .safetensors: {reason}")
+        if is_program and value:
+            raise UserError(f"--{name} goes with .safetensors: a program is written from one model without data")
+    if output.suffix.lower() != ".onnx" and args.input:
+        raise UserError("--input goes with .onnx: other files have one kind of input")
+    if output.suffix.lower() == ".onnx" and importlib.util.find_spec("onnx") is None:
+        raise UserError(f"{output}: needs onnx, which is not installed: pip install 'driqa_jax[onnx]'")
     # These imports take a second; a wrong option fails before them.
     from driqa_jax.compile_cache import enable_compile_cache
     from driqa_jax.progress import Progress
-    from driqa_jax.train.export import export, export_program
+    from driqa_jax.train.export import export, export_onnx, export_program
 
     enable_compile_cache()
-    if output.suffix == ".stablehlo":
+    if output.suffix.lower() == ".onnx":
+        results = export_onnx(args.model, output, args.licence, args.input or "image")
+    elif is_program:
         results = export_program(args.model, output, args.licence)
     else:
         licence = args.licence or "not stated"

@@ -1,11 +1,14 @@
-"""Degradations of scene, exposure and sensor: haze, low light, and noise under a color filter array."""
+"""Degradations of scene, exposure, sensor and development: haze, flare, light, white balance, and camera noise."""
 
 import jax
 import jax.numpy as jnp
 
 from driqa_jax.degradations.color import linear_to_srgb, srgb_to_linear
+from driqa_jax.degradations.compression import jpeg_at_quality, jpeg_quality
 from driqa_jax.degradations.entry import degradation
+from driqa_jax.degradations.filters import convolve, gaussian_kernel
 from driqa_jax.degradations.noise import normal
+from driqa_jax.degradations.sharpness import LUMA, local_wiener, luma_detail
 
 HAZE_DENSITY = 2.0  # optical depth of the farthest point at severity 1; ours
 NEAREST_DEPTH = 0.3  # relative to the farthest; ours
@@ -17,6 +20,18 @@ FULL_WELL = 300.0  # electrons at white in full light; ours
 READ_ELECTRONS = 3.0  # ours
 SHOT_GAIN = 0.05  # variance per unit of linear light; ours
 READ_SIGMA = 0.01  # linear light; ours
+UNDER_STOPS, OVER_STOPS = 3.5, 2.5  # at severity 1; ours
+BLACK_LEVEL = 0.002  # linear light, subtracted too much at severity 1; ours
+SHADOW_STEP = 1 / 500  # linear light, quantizer step at severity 1; ours
+PHONE_SHOT, PHONE_READ = 0.08, 0.02  # as SHOT_GAIN and READ_SIGMA, of a small sensor at high gain; ours
+PHONE_CHROMA = 4.0  # px, blur of chroma at severity 1; ours
+PHONE_DENOISED = 0.1  # of full scale: the noise that the denoiser expects at severity 1; ours
+PHONE_SHARPEN, PHONE_SHARPEN_SIGMA = 1.5, 1.2  # amount at severity 1, and px; ours
+PHONE_JPEG = 0.45  # severity of its JPEG at severity 1: quality 56; ours
+VEIL, GLOW = 0.2, 0.7  # share of veil far from the light, and what the light adds; ours
+GLOW_REACH = 0.5  # of the longer side; ours
+CAST_AMBER, CAST_GREEN = (0.9, 0.0, -1.1), (-0.5, 0.5, -0.5)  # stops at severity 1 along both axes; ours
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709, of linear light
 
 
 def _parity(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
@@ -110,3 +125,90 @@ def haze(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
     veil = -jnp.expm1(-HAZE_DENSITY * severity**1.5 * depth)[..., None]
     light = srgb_to_linear(image)
     return jnp.clip(linear_to_srgb(light + veil * (airlight[None, None, :] - light)), 0.0, 1.0)
+
+
+@degradation(34, "camera")
+def underexposed(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Underexposure by 3.5 * severity stops in linear light, with crushed and coarsely quantized shadows.
+
+    A black level of 0.002 * severity is lost, then light is rounded to steps of severity / 500.
+    Range: ours; not a KADID-10k type.
+    """
+    light = srgb_to_linear(image) * jnp.exp2(-UNDER_STOPS * severity)
+    step = jnp.maximum(SHADOW_STEP * severity, 1e-6)
+    light = jnp.round(jnp.maximum(light - BLACK_LEVEL * severity, 0.0) / step) * step
+    return jnp.where(severity > 0, jnp.clip(linear_to_srgb(light), 0.0, 1.0), image)
+
+
+@degradation(35, "camera")
+def overexposed(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Overexposure by 2.5 * severity stops in linear light; each channel clips at white by itself.
+
+    Range: ours; not a KADID-10k type.
+    """
+    light = jnp.minimum(srgb_to_linear(image) * jnp.exp2(OVER_STOPS * severity), 1.0)
+    return jnp.clip(linear_to_srgb(light), 0.0, 1.0)
+
+
+@degradation(38, "noise")
+def camera_noise(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Noise as a phone's development leaves it: correlated over pixels and colors, blotchy, sharpened, compressed.
+
+    Noise of variance (0.08 * light + 0.02**2) * severity**2 on an RGGB mosaic is demosaicked in linear light.
+    Chroma is blurred (sigma 4 * severity px), luma filtered by a local Wiener filter that expects noise of sigma
+    0.1 * severity, and sharpened by 1.5 * severity; JPEG follows (quality 95 to 56). Range: ours; not of KADID-10k.
+    """
+    light = srgb_to_linear(image)
+    raw = mosaic(light)
+    noise = jnp.sqrt(PHONE_SHOT * raw + PHONE_READ**2) * normal(key, raw.shape)
+    change = severity * (demosaic(raw + noise) - light)
+    noisy = linear_to_srgb(jnp.clip(light + change, 0.0, 1.0))
+    luma = (noisy * jnp.asarray(LUMA, noisy.dtype)[None, None, :]).sum(axis=-1, keepdims=True)
+    chroma = convolve(noisy - luma, gaussian_kernel(PHONE_CHROMA * severity, 12))
+    clean = local_wiener(luma, (PHONE_DENOISED * severity) ** 2) + chroma
+    sharp = clean + PHONE_SHARPEN * severity * luma_detail(clean, PHONE_SHARPEN_SIGMA, 5)
+    coded = jpeg_at_quality(jnp.clip(sharp, 0.0, 1.0), jpeg_quality(PHONE_JPEG * severity))
+    return jnp.where(severity > 0, coded, image)
+
+
+def flare_scene(key: jax.Array, size: tuple[int, int]) -> tuple[jax.Array, jax.Array]:
+    """What `flare_haze` draws: the share of veil at severity 1, (H, W) in [0.2, 0.9], and the light (3,), both float32.
+
+    The veil is brightest toward a source near the border of the image, and falls off as a Gaussian.
+    """
+    k_angle, k_tint = jax.random.split(key)
+    angle = jax.random.uniform(k_angle, maxval=2 * jnp.pi)
+    y, x = (jnp.arange(n) + 0.5 - n / 2 for n in size)
+    reach = GLOW_REACH * max(size)
+    above, beside = y - 0.5 * size[0] * jnp.sin(angle), x - 0.5 * size[1] * jnp.cos(angle)
+    glow = jnp.exp(-0.5 * (above[:, None] ** 2 + beside[None, :] ** 2) / reach**2)
+    warmth = jax.random.uniform(k_tint, maxval=0.3)
+    return VEIL + GLOW * glow, 1.0 - warmth * jnp.asarray([0.0, 0.4, 1.0])
+
+
+@degradation(39, "camera", chain_key=True)
+def flare_haze(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Veiling glare: light from a source near the border flattens contrast, most of all on its side.
+
+    In linear light, a share veil * severity**1.5 of the source's light replaces that of the scene. The key draws the
+    direction of the source and how warm it is (`flare_scene`). Range: ours; not a KADID-10k type.
+    """
+    veil, source = flare_scene(key, (image.shape[0], image.shape[1]))
+    light = srgb_to_linear(image)
+    mixed = light + (veil * severity**1.5)[..., None] * (source[None, None, :] - light)
+    return jnp.clip(linear_to_srgb(mixed), 0.0, 1.0)
+
+
+@degradation(40, "color", chain_key=True)
+def color_cast(key: jax.Array, image: jax.Array, severity: jax.Array) -> jax.Array:
+    """Wrong white balance: channel gains in linear light along the blue-amber and green-magenta axes, clipped at white.
+
+    The key draws an angle between the axes. At severity 1 red and blue differ by 2 stops on the first axis, and green
+    from both by 1 stop on the second. The luminance of gray is kept. Range: ours; not a KADID-10k type.
+    """
+    angle = jax.random.uniform(key, maxval=2 * jnp.pi)
+    stops = jnp.cos(angle) * jnp.asarray(CAST_AMBER) + jnp.sin(angle) * jnp.asarray(CAST_GREEN)
+    gains = jnp.exp2(severity * stops)
+    gains = gains / (gains * jnp.asarray(LUMINANCE)).sum()
+    light = jnp.minimum(srgb_to_linear(image) * gains[None, None, :], 1.0)
+    return jnp.where(severity > 0, jnp.clip(linear_to_srgb(light), 0.0, 1.0), image)

@@ -181,6 +181,29 @@ _SECOND_ORDER = Recipe(
         *((0.8, _BLUR), (0.7, ("resample",)), (0.9, _NOISE), (0.9, ("jpeg",)), (0.5, ("ringing",))),
     ),
 )
+# A photograph of a phone: a fault of the camera, what its development leaves, and the file that is always JPEG.
+_CAMERA = (
+    "underexposed",
+    "overexposed",
+    "low_light",
+    "out_of_focus",
+    "camera_shake",
+    "flare_haze",
+    "haze",
+    "color_cast",
+)
+_CAMERA_PHONE = Recipe(
+    p_clean=0.05,
+    severity_high=0.8,  # several steps at full strength destroy the image
+    sequence=(
+        (1.0, (*_CAMERA, "camera_noise")),
+        (0.3, _CAMERA),
+        (0.5, ("camera_noise",)),
+        (0.3, ("over_smoothing", "high_sharpen", "halo")),
+        (0.2, ("resample",)),
+        (1.0, ("jpeg",)),
+    ),
+)
 
 RECIPES: dict[str, Recipe | Mixture] = {
     # One of KADID-10k's distortions at one of its levels, never clean, as KADID-10k was made.
@@ -193,4 +216,6 @@ RECIPES: dict[str, Recipe | Mixture] = {
     "chains": _CHAINS,
     "second_order": _SECOND_ORDER,
     "mixed": Mixture(((_SINGLE, 0.6), (_CHAINS, 0.3), (_SECOND_ORDER, 0.1))),
+    "camera_phone": _CAMERA_PHONE,
+    "mixed_camera": Mixture(((_SINGLE, 0.4), (_CHAINS, 0.2), (_SECOND_ORDER, 0.1), (_CAMERA_PHONE, 0.3))),
 }

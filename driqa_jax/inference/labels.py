@@ -34,6 +34,12 @@ LABELS = {
     "double_jpeg": "compressed twice",
     "over_smoothing": "oversmoothed",
     "halo": "halos at edges",
+    "out_of_focus": "missed focus",
+    "flare_haze": "lens flare",
+    "truncated_data": "file cut short",
+    "wrong_blocks": "corrupt blocks",
+    "interlace_combing": "interlaced",
+    "dead_stripe": "dead rows or columns",
 }
 
 

@@ -1,8 +1,9 @@
 """The form "deduction": a quality level, and a ceiling that visible degradations put on it.
 
-The level reads moments of the frozen quality backbone. The degradation vector of each tile gives a visible drop per
-type. The drops multiply to a ceiling, and the score is the soft minimum of level and ceiling. A product of both would
-deduct the same fault twice: the level is already low if the backbone sees the fault.
+The level reads moments of the frozen quality backbone over the image. Each cell of 32x32 pixels has a visible drop per
+type, read from its own moments and from the degradation vectors of the tiles near it. The drops of a cell multiply to
+its ceiling, the image's ceiling pools those of its cells, and the score is the soft minimum of level and ceiling. A
+product of both would deduct the same fault twice: the level is already low if the backbone sees the fault.
 """
 
 from typing import NamedTuple
@@ -21,28 +22,39 @@ FLOOR = 0.05  # the score of an image whose visible drop is complete
 # points. The width is that of the observers' disagreement, .35 points.
 VISIBLE, VISIBLE_WIDTH = 1 / 6, 0.1
 _MOST = 0.995  # a drop of 1 has no logarithm
-_SHARPNESS = 8.0  # of the map between tiles: a deviation of a quarter of a tile
+_SHARPNESS = 8.0  # of the nearest tile: a deviation of a quarter of a tile
+_WORST = 3  # order of the power mean over cells
 
 
 class Deduction(NamedTuple):
-    """`mos`, `level`, `ceiling`, `keep` (B,); `drops` (B, K, T) in [0, 1), a visible drop per tile and type.
+    """`mos`, `level`, `ceiling`, `keep` (B,); `drops` (B, N, T) in [0, 1), the visible drop of each cell and type.
 
-    `tile_keep` (B, K) in (0, 1]: what the drops of one tile leave of the ceiling. `keep` is its geometric mean.
+    `cell_keep` (B, N) in (0, 1]: what the drops of one cell leave of the ceiling. `keep` pools it over the image, as
+    `drop` (B, T) pools `drops`.
     """
 
     mos: jax.Array
     level: jax.Array
     ceiling: jax.Array
     keep: jax.Array
+    drop: jax.Array
     drops: jax.Array
-    tile_keep: jax.Array
+    cell_keep: jax.Array
+
+
+class Places(NamedTuple):
+    """Where tiles and cells lie: `near` (B, N, K), sum 1 over K, how close each tile is to a cell; `mask` (B, N) bool,
+    true for cells inside the image."""
+
+    near: jax.Array
+    mask: jax.Array
 
 
 class DeductionHead(nn.Module):
     """The head.
 
     Attributes:
-      types: T, the number of degradation types with a drop.
+      types: T, the number of degradation types.
       level_width, drop_width: hidden units of the two branches.
       shares: (T,) how much of each type's drop counts; empty: all of it. Raters of color and tone compared with a
         reference, so their drop is partly fidelity: a pale photograph is not a bad one.
@@ -62,24 +74,34 @@ class DeductionHead(nn.Module):
 
     def setup(self):
         self.standardize_moments, self.standardize_vectors = Standardize(), Standardize()
+        self.standardize_cells = Standardize()
         if len(self.shares) not in (0, self.types):
             raise ValueError(f"shares must be empty or have {self.types} values, got {len(self.shares)}")
         # A small start keeps the function of thousands of correlated moments smooth.
         small = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        self.level_hidden, self.drop_hidden = Dense(self.level_width, small), Dense(self.drop_width)
-        self.level_out = Dense(1, bias_init=nn.initializers.constant(0.7))
+        self.level_hidden, self.level_out = Dense(self.level_width, small), Dense(1, bias_init=_constant(0.7))
+        self.drop_of_cells, self.drop_of_vectors = Dense(self.drop_width), Dense(self.drop_width)
+        self.drop_of_image = Dense(self.drop_width)
         # Training starts with almost no drop.
-        self.drop_out = Dense(self.types, bias_init=nn.initializers.constant(-4.0))
+        self.drop_out = Dense(self.types, bias_init=_constant(-4.0))
 
-    def __call__(self, moments: jax.Array, vectors: jax.Array, keys: jax.Array | None = None) -> Deduction:
+    def __call__(
+        self,
+        moments: jax.Array,
+        cells: jax.Array,
+        vectors: jax.Array,
+        places: Places,
+        keys: jax.Array | None = None,
+    ) -> Deduction:
         """Score images.
 
         Args:
-          moments: (B, F) means and deviations of the quality backbone's stages, see `QualityEncoder.features`.
+          moments, cells: (B, F) and (B, N, F'') of the quality backbone, see `QualityEncoder.moments`.
           vectors: (B, K, C) degradation vectors of K tiles.
+          places: of cells and tiles.
           keys: (B,) random keys in training, else None.
         """
-        return self.deduct(self.level(moments, keys), vectors, keys)
+        return self.deduct(self.level(moments, keys), cells, vectors, places, keys)
 
     def quality(self, moments: jax.Array) -> jax.Array:
         """The quality vector (B, level_width) of `moments` (B, F): the hidden units of the level."""
@@ -89,22 +111,44 @@ class DeductionHead(nn.Module):
         """The quality level (B,) of `moments` (B, F)."""
         return self.level_out(dropout(self.quality(moments), keys, self.level_dropout))[:, 0]
 
-    def deduct(self, level: jax.Array, vectors: jax.Array, keys: jax.Array | None = None) -> Deduction:
-        """The score of a given `level` (B,) under the drops of `vectors` (B, K, C)."""
-        batch, count = vectors.shape[:2]
-        hidden = nn.gelu(self.drop_hidden(self.standardize_vectors(vectors))).reshape(batch, -1)
+    def deduct(
+        self,
+        level: jax.Array,
+        cells: jax.Array,
+        vectors: jax.Array,
+        places: Places,
+        keys: jax.Array | None = None,
+    ) -> Deduction:
+        """The score of a given `level` (B,) under the drops."""
+        drops = nn.sigmoid(self.drop_logits(cells, vectors, places, keys))
+        lost = _lost(drops)
+        shares = jnp.asarray(self.shares or (1.0,) * self.types)
+        cell_lost = (lost * shares[None, None, :]).sum(axis=2)
+        keep = jnp.exp(-pooled(cell_lost[..., None], places.mask)[:, 0])
+        drop = 1 - jnp.exp(-pooled(lost, places.mask))
+        mos, ceiling = self.capped(level, keep), self.ceiling(keep)
+        return Deduction(mos, level, ceiling, keep, drop, drops, jnp.exp(-cell_lost))
+
+    def drop_logits(
+        self, cells: jax.Array, vectors: jax.Array, places: Places, keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Logits (B, N, T) of the drops.
+
+        The common hidden layer reads what the content of a cell hides or shows of what the tiles near it hold: this is
+        the interaction of both representations. It also reads the mean of all cells, without which a dark cell could
+        not be told from a dark image.
+        """
+        tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
+        cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)
+        mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
+        hidden = self.drop_of_cells(cells) + self.drop_of_image(mean)[:, None, :]
+        hidden = hidden + jnp.einsum("bnk,bkw->bnw", places.near, tiles)
+        hidden = nn.gelu(hidden)
         if keys is not None:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        hidden = dropout(hidden, keys, self.drop_dropout).reshape(batch, count, -1)
-        drops = nn.sigmoid(self.drop_out(hidden))
-        kept = _logarithm_kept(drops)
-        if self.shares:
-            kept = kept * jnp.asarray(self.shares)[None, None, :]
-        tile_kept = kept.sum(axis=2)
-        # Tiles are averaged in the logarithm: one tile alone cannot lower the ceiling to the floor.
-        keep = jnp.exp(tile_kept.mean(axis=1))
-        mos, ceiling = self.capped(level, keep), self.ceiling(keep)
-        return Deduction(mos, level, ceiling, keep, drops, jnp.exp(tile_kept))
+            # The same units in all cells: dropped cell by cell, their mean would hardly change.
+            hidden = hidden * dropout(jnp.ones_like(hidden[:, 0]), keys, self.drop_dropout)[:, None, :]
+        return self.drop_out(hidden)
 
     def ceiling(self, keep: jax.Array) -> jax.Array:
         """The ceiling of which a share `keep` in (0, 1] is left; any shape."""
@@ -116,16 +160,11 @@ class DeductionHead(nn.Module):
 
 
 class DeductionModel(nn.Module):
-    """The whole model of this form. It has neither a restoration network nor an interaction.
-
-    Attributes:
-      drop_types: for each of the head's types its place among the types of `E_d`.
-    """
+    """The whole model of this form. It has no restoration network."""
 
     degradation_encoder: nn.Module
     quality_encoder: nn.Module
     head: DeductionHead
-    drop_types: tuple[int, ...]
 
     # See `driqa_jax.models.driqa.DRIQA`.
     stages = ("read_degradation", "read_quality", "read_score")
@@ -151,72 +190,87 @@ class DeductionModel(nn.Module):
           mos (B,), on the training scale, and `out`:
 
           level, ceiling (B,): the quality level, and the score that it cannot exceed;
-          drops (B, K, T'): the visible drop in [0, 1) of each of the head's types in each tile;
-          visibility (B, T) in [0, 1]: the probability that a person sees the type, from its drop, or the probability
-          that `E_d` gives to a type without a drop;
+          drops (B, h, w, T): the visible drop in [0, 1) of each type in each cell of 32x32 pixels;
+          severity (B, T) in [0, 1): the same of the image; visibility (B, T) in [0, 1]: the probability that a person
+          sees it; degradation_logits (B, T): its logit;
           d (B, C), q (B, Q): the mean degradation vector, and the hidden units of the level;
-          moments (B, F), vector (B, K, C): what the head reads;
+          moments (B, F), cells (B, h, w, F''), vector (B, K, C): what the head reads;
           patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool: the quality map. A cell has the score of
-          the level under the ceiling of the tiles around it; weights are 1 inside the image and 0 outside;
-          degradation_logits (B, T), severity (B, T) in [0, 1]: means over the tiles;
-          per_tile_mos (B, K): the MOS under the ceiling of each tile alone.
+          the level under its own ceiling; weights are 1 inside the image and 0 outside;
+          per_tile_mos (B, K): the MOS under the ceiling of the cells near each tile alone.
         """
         del per_tile  # costs nothing here
         views = {"whole": whole, "valid": valid, "tiles": tiles, "tile_boxes": tile_boxes}
-        encoded = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:]))
-        read = {"vector": _by_tile(encoded.vector, tiles), **self.read_quality(views)}
+        read = {**self.read_degradation(views), **self.read_quality(views)}
         mos, out = self.read_score({**views, **read}, keys)
-        logits, severity = (_by_tile(x, tiles).mean(axis=1) for x in (encoded.logits, encoded.severity))
-        drop = 1 - jnp.exp(_logarithm_kept(out["drops"]).mean(axis=1))
-        visible = logits.at[:, jnp.array(self.drop_types)].set((drop - VISIBLE) / VISIBLE_WIDTH)
-        found = {"degradation_logits": logits, "severity": severity, "visibility": nn.sigmoid(visible)}
-        return mos, {**out, **read, **found}
+        return mos, {**out, **read}
 
     def read_degradation(self, views: dict[str, jax.Array]) -> dict[str, jax.Array]:
         """`vector` (B, K, C) of the tiles."""
         tiles = views["tiles"]
-        return {"vector": _by_tile(self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:])).vector, tiles)}
+        vector = self.degradation_encoder(tiles.reshape(-1, *tiles.shape[2:])).vector
+        return {"vector": vector.reshape(*tiles.shape[:2], -1)}
 
     def read_quality(self, views: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        """`moments` (B, F) of the whole image."""
-        return {"moments": self.quality_encoder.features(views["whole"], views["valid"])[0]}
+        """`moments` (B, F) of the whole image, and `cells` (B, h, w, F'')."""
+        moments, cells = self.quality_encoder.moments(views["whole"], views["valid"])
+        return {"moments": moments, "cells": cells}
 
     def read_score(
         self, views: dict[str, jax.Array], keys: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """mos (B,) and what the head gives, from the views and the outputs of the other stages."""
-        found = self.head(views["moments"], views["vector"], keys)
-        valid, (rows, columns) = views["valid"], (side // STRIDE for side in views["whole"].shape[1:3])
-        near = _nearness(cell_coordinates(valid, rows, columns, STRIDE), views["tile_boxes"])
-        cells = jnp.exp((near * jnp.log(found.tile_keep)[:, None, :]).sum(axis=2))
+        valid, cells = views["valid"], views["cells"]
+        batch, rows, columns = cells.shape[:3]
         mask = valid_mask(valid, rows, columns, STRIDE)[..., 0]
+        near = nearness(cell_coordinates(valid, rows, columns, STRIDE), views["tile_boxes"])
+        places = Places(near, mask.reshape(batch, -1))
+        found = self.head(views["moments"], cells.reshape(batch, rows * columns, -1), views["vector"], places, keys)
+        weights = near * places.mask[..., None]
+        kept = jnp.einsum("bnk,bn->bk", weights, jnp.log(found.cell_keep)) / jnp.maximum(weights.sum(axis=1), 1e-6)
+        visible = (found.drop - VISIBLE) / VISIBLE_WIDTH
         return found.mos, {
             "level": found.level,
             "ceiling": found.ceiling,
-            "drops": found.drops,
+            "drops": found.drops.reshape(batch, rows, columns, -1),
+            "severity": found.drop,
+            "degradation_logits": visible,
+            "visibility": nn.sigmoid(visible),
             "d": views["vector"].mean(axis=1),
             "q": self.head.quality(views["moments"]),
-            "patch_scores": self.head.capped(found.level[:, None], cells).reshape(mask.shape),
+            "patch_scores": self.head.capped(found.level[:, None], found.cell_keep).reshape(mask.shape),
             "patch_weights": mask.astype(found.mos.dtype),
             "patch_mask": mask,
-            "per_tile_mos": self.head.capped(found.level[:, None], found.tile_keep),
+            "per_tile_mos": self.head.capped(found.level[:, None], jnp.exp(kept)),
         }
 
 
 def assemble_deduction(
     degradation_encoder: nn.Module, quality_encoder: nn.Module, config: ml_collections.ConfigDict
 ) -> DeductionModel:
-    """The model around two encoders.
+    """The model around two encoders. `config`: `types`, the names of the degradations or their number; `head`, the
+    other arguments of `DeductionHead`."""
+    types = config.types if isinstance(config.types, int) else len(config.types)
+    settings = {**config.head, "types": types, "shares": tuple(config.head.get("shares", ()))}
+    return DeductionModel(degradation_encoder, quality_encoder, DeductionHead(**settings))
 
-    `config`: `types`, the names of the degradations that `E_d` names; `head`, the arguments of `DeductionHead`, with
-    names of degradations as `types`. Raises ValueError if a name of the head is not among the others.
+
+def pooled(lost: jax.Array, mask: jax.Array) -> jax.Array:
+    """`lost` (B, N, C), at least 0, pooled over the cells of `mask` (B, N) bool: (B, C).
+
+    The power mean of order `_WORST`, because people judge by the worst region: of a fault in an eighth of the image
+    half is left, where the mean would leave an eighth.
     """
-    names, dropped = list(config.types), tuple(config.head.types)
-    if unknown := [name for name in dropped if name not in names]:
-        raise ValueError(f"model.head.types must be among model.types, got {', '.join(unknown)}")
-    settings = {**config.head, "types": len(dropped), "shares": tuple(config.head.get("shares", ()))}
-    places = tuple(names.index(name) for name in dropped)
-    return DeductionModel(degradation_encoder, quality_encoder, DeductionHead(**settings), places)
+    weight = mask[..., None].astype(lost.dtype)
+    mean = (weight * (lost + 1e-6) ** _WORST).sum(axis=1) / weight.sum(axis=1)
+    return mean ** (1 / _WORST)
+
+
+def nearness(cells: jax.Array, boxes: jax.Array) -> jax.Array:
+    """Weights (B, N, K), sum 1, of tiles in `boxes` (B, K, 4) for the cells at `cells` (B, N, 2): the nearest tile."""
+    start, end = boxes[:, None, :, :2], boxes[:, None, :, 2:]
+    distance = (cells[:, :, None, :] - (start + end) / 2) / (end - start)
+    return nn.softmax(-_SHARPNESS * jnp.square(distance).sum(axis=-1), axis=-1)
 
 
 def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
@@ -224,16 +278,9 @@ def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
     return -temperature * jnp.logaddexp(-a / temperature, -b / temperature)
 
 
-def _logarithm_kept(drops):
-    return jnp.log1p(-jnp.minimum(drops, _MOST))
+def _lost(drops):
+    return -jnp.log1p(-jnp.minimum(drops, _MOST))
 
 
-def _by_tile(x, tiles):
-    return x.reshape(*tiles.shape[:2], *x.shape[1:])
-
-
-def _nearness(cells, boxes):
-    """Weights (B, N, K), sum 1, of tiles in `boxes` (B, K, 4) for the cells at `cells` (B, N, 2): the nearest tile."""
-    start, end = boxes[:, None, :, :2], boxes[:, None, :, 2:]
-    distance = (cells[:, :, None, :] - (start + end) / 2) / (end - start)
-    return nn.softmax(-_SHARPNESS * jnp.square(distance).sum(axis=-1), axis=-1)
+def _constant(value):
+    return nn.initializers.constant(value)

@@ -17,13 +17,13 @@ from driqa_jax.models.signal_statistics import cosines, signal_statistics
 
 
 class Degradation(NamedTuple):
-    """The output of `E_d` for M tiles."""
+    """The output of `E_d` for M tiles; the last three are None without `DegradationEncoder.names`."""
 
     tokens: jax.Array  # (M, N, C), N = (side / 32)^2
     vector: jax.Array  # (M, C)
-    projection: jax.Array  # (M, C / 2), only for the contrast loss
-    logits: jax.Array  # (M, T), a sigmoid each because a chain has several types
-    severity: jax.Array  # (M, T) in [0, 1]
+    projection: jax.Array | None  # (M, C / 2), only for the contrast loss
+    logits: jax.Array | None  # (M, T), a sigmoid each because a chain has several types
+    severity: jax.Array | None  # (M, T) in [0, 1]
 
 
 def spectral_init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
@@ -53,6 +53,7 @@ class DegradationEncoder(nn.Module):
     # than 100,000 without.
     statistics: bool = True
     channels: tuple[int, ...] = (16, 32, 64, 96, 128)  # of the full-resolution layer and the strided ones but the last
+    names: bool = True  # whether the heads that only the training of `E_d` and the naming of degradations need exist
 
     @nn.compact
     def __call__(self, tiles: jax.Array) -> Degradation:
@@ -72,6 +73,8 @@ class DegradationEncoder(nn.Module):
             pooled.append(nn.gelu(Dense(2 * self.width, name="statistics")(known)))
         pooled = jnp.concatenate(pooled, axis=-1)
         vector = nn.LayerNorm(name="vector_norm")(MLP(features=self.width, ratio=1, name="vector")(pooled))
+        if not self.names:
+            return Degradation(tokens, vector, None, None, None)
         projection = MLP(features=self.width // 2, ratio=1, name="projection")(vector)
         logits, severity = (Dense(self.types, name=name)(vector) for name in ("logits", "severity"))
         return Degradation(tokens, vector, projection, logits, nn.sigmoid(severity))

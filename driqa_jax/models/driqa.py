@@ -305,7 +305,7 @@ def _interaction(size, config) -> DRIQA:
 
 def _deduction(size, config) -> DeductionModel:
     quality = QualityEncoder(size.backbone.clone(), size.width)
-    return assemble_deduction(_degradation_encoder(size, config), quality, config)
+    return assemble_deduction(_degradation_encoder(size, config).clone(names=False), quality, config)
 
 
 def _degradation_encoder(size, config):
@@ -330,7 +330,7 @@ def build_model(config: ml_collections.ConfigDict, remat: bool = False) -> Any:
         on the pooled features of the quality encoder in training; `statistics`, whether `E_d` reads signal statistics,
         and `median`, whether `R` reads the median (both false if absent, as in older weights); the switches of
         `ablations`; `form`, "interaction" if absent, which is `DRIQA`, or "deduction", which is `DeductionModel`.
-        The latter needs names in `types` and reads `head`: the arguments of `DeductionHead` with names as `types`.
+        The latter reads `head`: the arguments of `DeductionHead` but `types`.
       remat: whether backbone and restorer recompute each block in the backward pass: less memory, about a third more
         work.
 

@@ -53,6 +53,24 @@ class QualityEncoder(nn.Module):
         inside = valid_mask(valid, height // STRIDE, width // STRIDE, STRIDE)
         return jnp.concatenate(moments, axis=-1), jnp.where(inside, jnp.concatenate(cells, axis=-1), 0.0)
 
+    def moments(self, images: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Means and deviations of the backbone's features: over the image, (B, F) as `features` gives them, and over
+        cells, (B, H / 32, W / 32, F''), which are 0 outside the image. Cells leave out the last map, and the deviations
+        of maps that have one pixel a cell."""
+        height, width = images.shape[1:3]
+        features = self.backbone(images, valid)
+        pooled, cells = [], []
+        for number, feature in enumerate(features, start=1):
+            factor = STRIDE // (height // feature.shape[1])
+            pooled.extend(masked_moments(feature, valid_mask(valid, *feature.shape[1:3], STRIDE // factor)))
+            if number < len(features):
+                cells.append(average_pool(feature, factor))
+            if number < len(features) and factor > 1:
+                variance = average_pool(jnp.square(feature), factor) - jnp.square(cells[-1])
+                cells.append(jnp.sqrt(jnp.maximum(variance, 0.0) + 1e-6))
+        inside = valid_mask(valid, height // STRIDE, width // STRIDE, STRIDE)
+        return jnp.concatenate(pooled, axis=-1), jnp.where(inside, jnp.concatenate(cells, axis=-1), 0.0)
+
     def heads(self, moments: jax.Array, cells: jax.Array, valid: jax.Array, keys: jax.Array | None = None) -> Quality:
         """Vector, tokens and auxiliary MOS from the output of `features`; `valid` (B, 2) int32."""
         batch, rows, cols = cells.shape[:3]

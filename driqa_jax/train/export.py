@@ -1,4 +1,4 @@
-"""Exports a training run as a calibrated weights file, and any model as a file that needs only JAX and numpy."""
+"""Exports a training run as a calibrated weights file, and a model as a program for JAX or ONNX Runtime alone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def export(
     if is_weights(workdir):
         raise UserError(
             f"{workdir}: this is already a calibrated weights file with a licence; copy it. A .safetensors file is "
-            f"made from a training's workdir, a .stablehlo file from any model"
+            f"made from a training's workdir, a program from any model"
         )
     from driqa_jax.train.loop import sources
 
@@ -163,9 +163,7 @@ def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: st
 
     Raises UserError if there is no such model, for a run without a MOS predictor, or for a licence of a weights file.
     """
-    weights = is_weights(model)
-    if weights and licence is not None:
-        raise UserError(f"{model}: weights files keep their licence; --licence is for a training's workdir")
+    weights = _is_licensed(model, licence)
     scorer = load(model)
     if not weights:
         _require_predictor(scorer.params, model)
@@ -173,6 +171,29 @@ def export_program(model: str | os.PathLike, out: str | os.PathLike, licence: st
         scorer.metadata |= {"licence": licence or "not stated", "provenance": provenance}
     stablehlo.save(out, scorer)
     return {"sha256": file_sha256(out)}
+
+
+def export_onnx(model: str | os.PathLike, out: str | os.PathLike, licence: str | None, kind: str) -> dict[str, str]:
+    """Write a model as an ONNX file of the `kind` "image" or "views", see `driqa_jax.inference.exports.onnx.file`.
+
+    Needs the package `onnx`. Raises UserError as `export_program` does, and for a model that the file cannot hold.
+    """
+    from driqa_jax.inference.exports.onnx.file import save
+
+    weights = _is_licensed(model, licence)
+    loaded = load_model(model)
+    if not weights:
+        provenance = _without_paths(loaded.metadata["provenance"])
+        loaded.metadata.update(licence=licence or "not stated", provenance=provenance)
+    save(out, loaded, os.fspath(model), kind)
+    return {"sha256": file_sha256(out)}
+
+
+def _is_licensed(model: str | os.PathLike, licence: str | None) -> bool:
+    """`is_weights`; raises UserError if these are given a licence."""
+    if is_weights(model) and licence is not None:
+        raise UserError(f"{model}: weights files keep their licence; --licence is for a training's workdir")
+    return is_weights(model)
 
 
 def is_weights(model: str | os.PathLike) -> bool:

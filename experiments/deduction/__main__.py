@@ -1,25 +1,23 @@
 """Trains a model of the form "deduction" on frozen encoders and writes it as a weights file.
 
-    python -m experiments.deduction --rated BIQ2021/rated.csv --ordinary PHONE_PHOTOS --pristine PHOTOS \
-        --features runs/features --licence CC-BY-4.0 -o runs/deduction.safetensors
+    python -m experiments.deduction --rated BIQ2021/rated.csv --pristine PHOTOS --features runs/features \
+        --licence CC-BY-4.0 -o runs/deduction.safetensors
 
 `--rated` is a CSV `image,mos`; BIQ2021's subset ss02 should not be in it, because its scores are close to noise. A
-tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The other rated
-images and those of `--ordinary` also serve as ordinary images. `--pristine` photographs are reduced to 512x384 and
-degraded by one random level of each of 25 types. The backbone has ImageNet's weights. Features are kept, so a stopped
-run continues.
+tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The others and
+the `--pristine` photographs are what `examples` draws from. The backbone has ImageNet's weights, and the degradation
+encoder is that of `--encoder`. Features are kept, so a stopped run continues.
 """
 
 import argparse
 import dataclasses
 import pathlib
 import sys
-import zlib
 from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from driqa_jax.checkpoints.load import LoadedModel, load
 from driqa_jax.checkpoints.weights import FORMAT, params_sha256, save_weights
@@ -36,19 +34,13 @@ from driqa_jax.reports.inputs import list_pictures
 from driqa_jax.train.export import fit_on
 from driqa_jax.version import VERSION
 from experiments.deduction import fit as deduction
-from experiments.deduction.features import RULE, Encoders, as_degraded, copies, learned_cells, ordinary
-from experiments.deduction.human_scale import FIDELITY, MEANS, UNMATCHED
+from experiments.deduction.examples import Photo, Pool, draw
+from experiments.deduction.features import RULE, Encoders
+from experiments.deduction.visible import CAMERA, SHARES, TYPES, WEIGHTS
 
-SIZE = (512, 384)
-TONE_SHARE = 0.5
-HEAD = {
-    "types": list(MEANS),
-    "level_width": 384,
-    "drop_width": 256,
-    "shares": [TONE_SHARE if name in (*FIDELITY, *UNMATCHED) else 1.0 for name in MEANS],
-    "top": 0.9,
-}
-RECIPE = deduction.Recipe(models=3, steps=3000, ordinary=4.0)
+HEAD = {"level_width": 384, "drop_width": 256, "shares": list(SHARES), "top": 0.9}
+RECIPE = deduction.Recipe(models=3)
+COUNTS = {"kadid": 2400, "rated": 1600, "part": 2200, "camera": 1500, "clean": 700}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,10 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rated", required=True, help="CSV image,mos")
     parser.add_argument("--scale", default="0,1", help="worst and best score of the CSV")
     parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
-    parser.add_argument("--ordinary", help="folder of further unrated photographs")
     parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used")
     parser.add_argument("--features", required=True, help="folder that keeps features")
-    parser.add_argument("--seed", type=int, default=0, help="of degradations and training")
+    parser.add_argument("--seed", type=int, default=0, help="of examples and training")
     parser.add_argument("--split-seed", type=int, default=0, help="of the rated images that are held back")
     parser.add_argument("--licence", "--license", required=True, help="of the weights, one line")
     parser.add_argument("-o", "--output", required=True, help="the weights file, .safetensors")
@@ -78,12 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     rated, validation = (Subset(source, np.flatnonzero(rows), source.name) for rows in (~held, held))
     recipe = dataclasses.replace(RECIPE, seed=args.seed)
     with Progress() as progress:
-        data = _rated(encoders, rated, progress), _degraded(encoders, args.pristine, args.seed, progress)
-        others = _ordinary(encoders, rated, args.ordinary, args.seed, progress)
-        params["head"] = deduction.fit(model.head, *data, others, recipe)
-        learned = {"rated": len(rated), "degraded": len(data[1].drops), "ordinary": len(others)}
+        data = _rated(encoders, rated, progress), _examples(encoders, rated, args.pristine, args.seed, progress)
+        params["head"] = deduction.fit(model.head, *data, WEIGHTS, [name in CAMERA for name in TYPES], recipe)
         provenance = {
-            "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed, "images": learned},
+            "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
+            "images": len(rated),
+            "examples": COUNTS,
             "degradation_encoder": params_sha256({"degradation_encoder": params["degradation_encoder"]}),
             "driqa_jax": VERSION,
         }
@@ -95,9 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def configuration(encoder: LoadedModel, head: dict | None = None) -> ml_collections.ConfigDict:
     """The configuration of a model with the degradation encoder of another; `head` (default: `HEAD`) as there."""
     kept = {key: encoder.config[key] for key in ("variant", "statistics") if key in encoder.config}
-    types = list(encoder.metadata["degradations"])
     return ml_collections.ConfigDict(
-        {**kept, "form": "deduction", "types": types, "dropout": 0.0, "head": head or HEAD}
+        {**kept, "form": "deduction", "types": list(TYPES), "dropout": 0.0, "head": head or HEAD}
     )
 
 
@@ -127,40 +117,39 @@ def write(
 
 def _rated(encoders, source, progress):
     rows = {str(name): row for row, name in enumerate(source.column("image_id"))}
-    groups = {name: (lambda row=row: [decode(source.encoded(row))]) for name, row in rows.items()}
-    kept = encoders.kept("rated", groups, lambda name: source.encoded(rows[name]), ["moments"], progress)
-    return deduction.Rated(kept["moments"][:, 0], source.column("mos").astype(np.float32))
+
+    def encoded(name):
+        return source.encoded(rows[name])
+
+    moments = encoders.moments("rated", list(rows), lambda name: decode(encoded(name)), encoded, progress)
+    return deduction.Rated(moments, source.column("mos").astype(np.float32))
 
 
-def _ordinary(encoders, source, folder, seed, progress):
-    read = {str(name): (lambda row=row: source.encoded(row)) for row, name in enumerate(source.column("image_id"))}
-    if folder:
-        read |= {path: pathlib.Path(path).read_bytes for path in list_pictures([folder])}
-    groups = {
-        name: (lambda name=name, file=file: [ordinary(decode(file()), _seed(seed, name))])
-        for name, file in read.items()
-    }
-    return encoders.kept(f"ordinary{seed}", groups, lambda name: read[name](), ["vector"], progress)["vector"][:, 0]
+def _examples(encoders, source, folder, seed, progress):
+    columns = source.column("image_id"), source.column("mos")
+    rated = [
+        Photo(str(name), lambda row=row: _opened(source.encoded(row)), float(mos))
+        for row, (name, mos) in enumerate(zip(*columns, strict=True))
+    ]
+    paths = list_pictures([folder])
+    pristine = [Photo(pathlib.Path(path).name, lambda path=path: _opened(path), None) for path in paths]
+    pool = Pool(pristine, rated)
+    said = "\n".join(photo.name for photo in (*pristine, *rated)).encode()
+    parts = []
+    for kind, count in COUNTS.items():
+
+        def make(number, kind=kind):
+            return draw(kind, number, pool, seed)
+
+        kept = encoders.examples(f"{kind}{seed}", count, make, said, progress)
+        parts.append({**kept, "kinds": np.full(count, kind)})
+    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    renamed = {"vectors": joined.pop("vector"), "types": joined.pop("type").astype(int), "drops": joined.pop("drop")}
+    return deduction.Examples(**joined, **renamed)
 
 
-def _degraded(encoders, folder, seed, progress):
-    paths = list(list_pictures([folder]))
-    cells = {path: learned_cells(_seed(seed, pathlib.Path(path).name)) for path in paths}
-
-    def images(path):
-        photo = Image.fromarray(decode(path))
-        size = SIZE if photo.width >= photo.height else SIZE[::-1]
-        reduced = np.asarray(ImageOps.fit(photo, size, Image.Resampling.BICUBIC))
-        return list(copies(reduced, pathlib.Path(path).name, cells[path], seed))
-
-    groups = {path: (lambda path=path: images(path)) for path in paths}
-    kept = encoders.kept(f"degraded{seed}", groups, lambda path: pathlib.Path(path).read_bytes(), progress=progress)
-    return as_degraded(kept["moments"], kept["vector"], [cells[path] for path in paths])
-
-
-def _seed(seed: int, name: str) -> int:
-    """A seed that stays with an image when others are added, as its kept features do."""
-    return seed + zlib.crc32(name.encode())
+def _opened(source):
+    return Image.fromarray(decode(source))
 
 
 if __name__ == "__main__":

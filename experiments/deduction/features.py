@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -15,18 +15,21 @@ from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.program import make_stages
-from driqa_jax.models.deduction import DeductionModel
+from driqa_jax.models.deduction import DeductionModel, nearness
+from driqa_jax.models.layers import grid_coordinates
 from driqa_jax.progress import ProgressFn, silent
-from experiments.deduction.fit import Degraded
-from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, degraded, drop
+from experiments.deduction.examples import Example
 
 # The short side of a 512x384 photograph at its own size; tiles half as costly as those of 224 pixels.
 RULE = ViewRule(short=384, long=608, tile=160, canvases=((384, 384), (384, 608), (608, 384)))
-RESIZED, ENCODED_AGAIN = 0.8, 0.7  # shares of ordinary images
-SMALLEST, QUALITIES = 0.4, (80, 98)
 CHUNK = 50
-# The arrays of an image, (F,) and (K, C), each with the stage of the model and the encoder that give it.
-ARRAYS = {"moments": ("read_quality", "quality_encoder"), "vector": ("read_degradation", "degradation_encoder")}
+CELLS = 96  # drawn of each example's 144 to 192
+# The arrays of an image, (F,), (h, w, F'') and (K, C), each with the stage of the model and the encoder that give it.
+ARRAYS = {
+    "moments": ("read_quality", "quality_encoder"),
+    "cells": ("read_quality", "quality_encoder"),
+    "vector": ("read_degradation", "degradation_encoder"),
+}
 
 
 class Encoders:
@@ -40,88 +43,89 @@ class Encoders:
         self._params, self._rule, self._folder = params, rule, folder
         stages = dict(zip(model.stages, make_stages(model, False, jax.default_backend() == "cpu"), strict=True))
         self._run = {
-            name: jax.jit(stages[stage].function, compiler_options=dict(stages[stage].options))
-            for name, (stage, _) in ARRAYS.items()
+            stage: jax.jit(stages[stage].function, compiler_options=dict(stages[stage].options))
+            for stage in {stage for stage, _ in ARRAYS.values()}
         }
 
     def __call__(self, image: np.ndarray | Image.Image, names: Sequence[str] = tuple(ARRAYS)) -> dict[str, np.ndarray]:
-        """The named arrays of one image, float16. Only the encoders that give them run."""
+        """The named arrays of one image, float16, and its "boxes" (K, 4). Only the encoders that give them run."""
         height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
         # The canvas is the image's own size: padding would cost time and change nothing.
         view = make_view(image, self._rule, self._rule.size_in(height, width))
         batch = {key: array[None] for key, array in view.items()}
         found = {}
-        for name in names:
+        for stage in dict.fromkeys(ARRAYS[name][0] for name in names):
             # A stage gives rows of images and of their mirror images, here one of each.
-            (array,) = self._run[name](self._params, batch).values()
-            found[name] = np.asarray(array[0, 0], np.float16)
-        return found
+            arrays = self._run[stage](self._params, batch)
+            found |= {key.removeprefix("read_"): np.asarray(array[0, 0], np.float16) for key, array in arrays.items()}
+        return {**{name: found[name] for name in names}, "boxes": view["tile_boxes"]}
 
-    def kept(
+    def moments(
         self,
         kind: str,
-        groups: Mapping[str, Callable[[], Sequence[np.ndarray]]],
+        names: Sequence[str],
+        image: Callable[[str], np.ndarray],
         encoded: Callable[[str], bytes],
-        names: Sequence[str] = tuple(ARRAYS),
         progress: ProgressFn = silent,
-    ) -> dict[str, np.ndarray]:
-        """The named arrays of groups of G images each, (N, G, ...); computed only where none are kept.
+    ) -> np.ndarray:
+        """The moments (N, F) of named images; `encoded`: bytes that say what an image was made from."""
 
-        `groups`: makes a group's images, by name. `encoded`: bytes that say what a group was made from.
+        def arrays(name):
+            return {"moments": self(image(name), ["moments"])["moments"]}
+
+        return self._kept(kind, names, arrays, encoded, ["quality_encoder"], progress)["moments"]
+
+    def examples(
+        self, kind: str, count: int, make: Callable[[int], Example], said: bytes, progress: ProgressFn = silent
+    ) -> dict[str, np.ndarray]:
+        """The arrays of examples 0 to `count`: those of `ARRAYS`, but `CELLS` random cells (N, CELLS, F'') of each.
+
+        Also `near` (N, CELLS, K), `area` (N, CELLS), the share of the fault in each cell, `base`, `type` and `drop`
+        (N,). `said`: bytes that say what the examples are made from.
         """
-        used = {encoder: self._params[encoder] for encoder in (ARRAYS[name][1] for name in names)}
-        key = {"format": 2, "view": self._rule.to_dict(), "arrays": list(names), "params": params_sha256(used)}
+
+        def arrays(name):
+            example = make(int(name))
+            found = self(example.image)
+            return {**_drawn(found, example, int(name)), **_labels(example)}
+
+        used = ["quality_encoder", "degradation_encoder"]
+        return self._kept(kind, [str(number) for number in range(count)], arrays, lambda _: said, used, progress)
+
+    def _kept(self, kind, names, arrays, encoded, encoders, progress):
+        used = {encoder: self._params[encoder] for encoder in encoders}
+        key = {"format": 3, "view": self._rule.to_dict(), "params": params_sha256(used)}
         store = FeatureStore(self._folder, kind, key)
-        missing = [name for name in groups if name not in store]
+        missing = [name for name in names if name not in store or not store.is_of(name, encoded(name))]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for start in range(0, len(missing), CHUNK):
                 part = missing[start : start + CHUNK]
-                seen = list(pool.map(lambda name: [self(image, names) for image in groups[name]()], part))
-                arrays = {key: np.stack([np.stack([each[key] for each in group]) for group in seen]) for key in names}
-                store.add(part, [encoded(name) for name in part], arrays)
+                seen = list(pool.map(arrays, part))
+                stacked = {key: np.stack([each[key] for each in seen]) for key in seen[0]}
+                store.add(part, [encoded(name) for name in part], stacked)
                 progress(f"features of {kind} images", min(start + CHUNK, len(missing)), len(missing))
-        return store.read(list(groups))
+        return store.read(list(names))
 
 
-def learned_cells(seed: int) -> list[tuple[str, int]]:
-    """One random level of every type, for one photograph."""
-    levels = np.random.default_rng(seed).integers(0, LEVELS, len(MEANS))
-    return list(zip(MEANS, levels.tolist(), strict=True))
+def _labels(example: Example) -> dict[str, np.ndarray]:
+    values = {"base": example.base, "type": example.type, "drop": example.drop}
+    return {name: np.float32(value) for name, value in values.items()}
 
 
-def copies(photo: np.ndarray, name: str, cells: Sequence[tuple[str, int]], seed: int = 0) -> Iterator[np.ndarray]:
-    """The photograph, (H, W, 3) uint8, then its degraded copies."""
-    yield photo
-    yield from degraded(photo, name, seed, cells)
-
-
-def as_degraded(moments: np.ndarray, vectors: np.ndarray, cells: Sequence, fidelity_weight: float = 0.5) -> Degraded:
-    """Groups of `copies`, (P, 1 + G, ...), and the `cells` of each photograph as training data."""
-    names = list(MEANS)
-    types = np.array([[-1, *(names.index(name) for name, _ in own)] for own in cells])
-    drops = np.array([[0.0, *(drop(*cell) for cell in own)] for own in cells], np.float32)
-    per_type = np.array([_weight(name, fidelity_weight) for name in names], np.float32)
-    weights = np.where(types < 0, 1.0, per_type[types]).astype(np.float32)
-    photos, size = types.shape
-    pristine = np.repeat(np.arange(photos) * size, size)
-    flat = (x.reshape(photos * size, *x.shape[2:]) for x in (moments, vectors))
-    return Degraded(*flat, pristine, types.ravel(), drops.ravel(), weights.ravel())
-
-
-def ordinary(image: np.ndarray, seed: int) -> np.ndarray:
-    """An image as cameras and pages deliver it: resized by .4 to 1 and encoded again as JPEG of quality 80 to 98."""
-    rng, made = np.random.default_rng(seed), Image.fromarray(image)
-    if rng.random() < RESIZED:
-        scale = rng.uniform(SMALLEST, 1.0)
-        filters = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX
-        size = max(round(made.width * scale), 1), max(round(made.height * scale), 1)
-        made = made.resize(size, filters[rng.integers(len(filters))])
-    if rng.random() < ENCODED_AGAIN:
-        file = io.BytesIO()
-        made.save(file, "JPEG", quality=int(rng.integers(QUALITIES[0], QUALITIES[1] + 1)))
-        made = Image.open(file).convert("RGB")
-    return np.asarray(made)
-
-
-def _weight(name: str, fidelity: float) -> float:
-    return 0.0 if name in UNMATCHED else fidelity if name in FIDELITY else 1.0
+def _drawn(found: dict[str, np.ndarray], example: Example, number: int) -> dict[str, np.ndarray]:
+    """`CELLS` random cells of an example, with their nearness to the tiles and their share of the fault."""
+    rows, columns = found["cells"].shape[:2]
+    rng = np.random.default_rng([number, zlib.crc32(example.kind.encode())])
+    chosen = rng.permutation(rows * columns)[np.arange(CELLS) % (rows * columns)]
+    places = grid_coordinates(np.array([[0.0, 0.0, 1.0, 1.0]], np.float32), rows, columns)
+    near = np.asarray(nearness(places, found["boxes"][None]))[0]
+    area = np.full((rows, columns), float(example.type >= 0), np.float32)
+    if example.area is not None:
+        area = np.asarray(Image.fromarray(example.area).resize((columns, rows), Image.Resampling.BOX))
+    return {
+        "moments": found["moments"],
+        "vector": found["vector"],
+        "cells": found["cells"].reshape(rows * columns, -1)[chosen],
+        "near": near[chosen].astype(np.float16),
+        "area": area.ravel()[chosen].astype(np.float16),
+    }

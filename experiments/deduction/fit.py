@@ -1,18 +1,24 @@
 """Training of `DeductionHead` on kept features: first the level on rated photographs, then the drops under it.
 
-The drops learn from degraded copies of pristine photographs, whose target is the level of the photograph less the
-human drop, and from ordinary photographs, which must keep their level. The level is frozen in the second phase.
+The drops learn from images with a known fault, whose target is the score without it less the visible drop, from images
+where a fault covers a known part, and from ordinary photographs. A rated photograph must keep a ceiling above its
+rating, and one that people rated low must have some fault of those that cameras make; which one it is, is left open.
+The level is frozen in the second phase.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from driqa_jax.models.deduction import FLOOR, DeductionHead
+from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, pooled
+
+LOW = 0.7  # a photograph rated below has a fault
 
 
 class Rated(NamedTuple):
@@ -22,18 +28,22 @@ class Rated(NamedTuple):
     mos: np.ndarray
 
 
-class Degraded(NamedTuple):
-    """Degraded copies: `moments` (N, F), `vectors` (N, K, C), `pristine` (N,) the row of the photograph itself.
+class Examples(NamedTuple):
+    """What the drops learn from: `moments` (N, F), `cells` (N, M, F''), `vectors` (N, K, C), `near` (N, M, K).
 
-    `types` (N,) int, -1 for a photograph itself; `drops` (N,) the human drop in [0, 1]; `weights` (N,) of the loss.
+    `area` (N, M), the share of the fault in each cell; `base` (N,), the score without it; `types` (N,) int, -1 for
+    none; `drops` (N,) its visible drop; `kinds` (N,) str, see `examples.KINDS`.
     """
 
     moments: np.ndarray
+    cells: np.ndarray
     vectors: np.ndarray
-    pristine: np.ndarray
+    near: np.ndarray
+    area: np.ndarray
+    base: np.ndarray
     types: np.ndarray
     drops: np.ndarray
-    weights: np.ndarray
+    kinds: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +52,9 @@ class Recipe:
 
     `epochs`, `batch`, `rate`, `decay`, `correlation`: of the level; `correlation` weighs 1 - PLCC within a batch.
     `models`: levels trained from different seeds and averaged; they are one hidden layer of `head.level_width` units.
-    `steps`, `degraded_batch`, `ordinary_batch`, `drop_rate`, `drop_decay`: of the drops. `naming` weighs the
-    cross-entropy of each type's drop, `ordinary` the share of the ceiling that ordinary photographs lose.
+    `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
+    weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling,
+    `unexplained` the low ratings without a fault. `margin`: of the ceiling of a rated photograph above its rating.
     """
 
     epochs: int = 20
@@ -52,37 +63,56 @@ class Recipe:
     decay: float = 1e-4
     correlation: float = 0.0
     models: int = 1
-    steps: int = 1500
-    degraded_batch: int = 96
-    ordinary_batch: int = 64
+    steps: int = 2500
+    drop_batch: int = 24
     drop_rate: float = 2e-3
     drop_decay: float = 1e-2
-    naming: float = 0.9
-    ordinary: float = 1.0
+    mix: tuple[tuple[str, float], ...] = (
+        ("kadid", 0.3),
+        ("rated", 0.25),
+        ("part", 0.25),
+        ("camera", 0.15),
+        ("clean", 0.1),
+    )
+    naming: float = 6.0
+    ordinary: float = 4.0
+    unexplained: float = 1.0
+    margin: float = 0.05
     seed: int = 0
 
 
-def fit(head: DeductionHead, rated: Rated, degraded: Degraded, ordinary: np.ndarray, recipe: Recipe = Recipe()) -> dict:
-    """Parameters of the trained head. `ordinary`: vectors (M, K, C) of ordinary photographs.
+def fit(
+    head: DeductionHead,
+    rated: Rated,
+    examples: Examples,
+    weights: Sequence[float],
+    plausible: Sequence[bool],
+    recipe: Recipe = Recipe(),
+) -> dict:
+    """Parameters of the trained head.
 
-    Equal input and recipe give equal parameters on one machine. Raises ValueError if array lengths disagree.
+    `weights` (T,): of each type's loss; `plausible` (T,): the types that may explain a low rating. Equal input and
+    recipe give equal parameters on one machine. Raises ValueError if array lengths disagree.
     """
     if len(rated.moments) != len(rated.mos):
         raise ValueError(f"rated: {len(rated.moments)} moments and {len(rated.mos)} scores; give as many of each")
     if head.level_width % recipe.models:
         raise ValueError(f"level_width must be a multiple of models={recipe.models}, got {head.level_width}")
-    if len({len(x) for x in degraded}) != 1:
-        raise ValueError(f"degraded: arrays have lengths {[len(x) for x in degraded]}; give equal lengths")
-    sample = jnp.zeros((1, rated.moments.shape[1])), jnp.zeros((1, *ordinary.shape[1:]))
-    params = head.init(jax.random.key(recipe.seed), *sample)["params"]
-    both = np.concatenate([degraded.vectors.reshape(-1, ordinary.shape[-1]), ordinary.reshape(-1, ordinary.shape[-1])])
+    if len({len(x) for x in examples}) != 1:
+        raise ValueError(f"examples: arrays have lengths {[len(x) for x in examples]}; give equal lengths")
+    first = [
+        jnp.asarray(x[:1], jnp.float32) for x in (examples.moments, examples.cells, examples.vectors, examples.near)
+    ]
+    places = Places(first.pop(), jnp.ones((1, examples.near.shape[1]), bool))
+    params = head.init(jax.random.key(recipe.seed), *first, places)["params"]
     params = {
         **params,
         "standardize_moments": _standard(rated.moments),
-        "standardize_vectors": _standard(both),
+        "standardize_cells": _standard(examples.cells[:, :8].reshape(-1, examples.cells.shape[-1])),
+        "standardize_vectors": _standard(examples.vectors.reshape(-1, examples.vectors.shape[-1])),
     }
     params = {**params, **_averaged_levels(head, params, rated, recipe)}
-    return _fit_drops(head, params, degraded, ordinary, recipe)
+    return _fit_drops(head, params, examples, _wide(weights), _wide(plausible), recipe)
 
 
 def levels(head: DeductionHead, params: dict, moments: np.ndarray, batch: int = 1024) -> np.ndarray:
@@ -167,41 +197,68 @@ def _fit_level(head, params, rated, recipe):
     return params
 
 
-def _fit_drops(head, params, degraded, ordinary, recipe):
-    level = levels(head, params, degraded.moments)
-    pristine = level[degraded.pristine]
-    shares = np.asarray(head.shares or np.ones(head.types))[degraded.types] * (degraded.types >= 0)
-    target = _wide(FLOOR + (pristine - FLOOR) * (1 - degraded.drops) ** shares)
-    named = np.zeros((len(level), head.types), np.float32)
-    applied = degraded.types >= 0
-    named[np.flatnonzero(applied), degraded.types[applied]] = degraded.drops[applied]
+def _fit_drops(head, params, examples, weights, plausible, recipe):
+    data = _targets(head, examples, levels(head, params, examples.moments), weights)
 
-    def loss(params, vectors, level, target, named, weight, others, keys):
-        count = len(level)
-        seen = head.apply({"params": params}, level, vectors, keys[:count], method="deduct")
-        rest = head.apply({"params": params}, jnp.ones(len(others)), others, keys[count:], method="deduct")
-        drop = jnp.clip(seen.drops.mean(axis=1), 1e-4, 1 - 1e-4)
-        entropy = -(named * jnp.log(drop) + (1 - named) * jnp.log1p(-drop)).mean(axis=1)
-        fit = jnp.abs(seen.mos - target) + recipe.naming * entropy
-        return (weight * fit).mean() + recipe.ordinary * (1 - rest.keep).mean()
+    def loss(params, cells, vectors, near, batch, keys):
+        places = Places(near, jnp.ones(near.shape[:2], bool))
+        found = head.apply({"params": params}, batch.level, cells, vectors, places, keys, method="deduct")
+        drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
+        named = batch.named[:, None, :] * batch.area[:, :, None]
+        entropy = -(named * jnp.log(drops) + (1 - named) * jnp.log1p(-drops)).mean(axis=(1, 2))
+        # A photograph that people rated low may have any fault, so nothing is known of its names.
+        known = jnp.where(batch.rated, jnp.clip((batch.base - 0.45) / 0.3, 0, 1), 1.0)
+        score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
+        above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
+        clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
+        lost = (-jnp.log1p(-drops) * plausible[None, None, :]).sum(axis=2, keepdims=True)
+        explained = 1 - jnp.exp(-pooled(lost, places.mask)[:, 0])
+        missing = nn.relu(jnp.clip((LOW - batch.base) / LOW, 0, LOW) - explained)
+        return (
+            score
+            + recipe.naming * batch.weight * known * entropy
+            + recipe.ordinary * jnp.where(batch.rated, above, clean)
+            + recipe.unexplained * jnp.where(batch.rated, missing, 0.0)
+        ).mean()
 
     rng = np.random.default_rng(recipe.seed + 1)
-    step, state_of = _trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, ("drop_hidden", "drop_out"))
+    trained = ("drop_of_cells", "drop_of_image", "drop_of_vectors", "drop_out")
+    step, state_of = _trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, trained)
     state = state_of(params)
+    rows_of = {kind: np.flatnonzero(examples.kinds == kind) for kind, _ in recipe.mix}
+    present = [(rows_of[kind], share) for kind, share in recipe.mix if len(rows_of[kind])]
+    shares = np.array([share for _, share in present])
     for number in range(recipe.steps):
-        rows = rng.choice(len(level), recipe.degraded_batch)
-        others = rng.choice(len(ordinary), recipe.ordinary_batch)
-        arrays = (
-            degraded.vectors[rows],
-            level[rows],
-            target[rows],
-            named[rows],
-            degraded.weights[rows],
-            ordinary[others],
-        )
-        keys = _keys(recipe.seed + 1, number, recipe.degraded_batch + recipe.ordinary_batch)
-        params, state, _ = step(params, state, *(_wide(x) for x in arrays), keys)
+        drawn = rng.choice(len(present), recipe.drop_batch, p=shares / shares.sum())
+        rows = np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
+        arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near))
+        keys = _keys(recipe.seed + 1, number, len(rows))
+        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
     return params
+
+
+class Batch(NamedTuple):
+    """`level`, `target`, `base`, `weight` (B,) float32; `rated` (B,) bool; `named` (B, T), `area` (B, M) float32."""
+
+    level: np.ndarray
+    target: np.ndarray
+    base: np.ndarray
+    weight: np.ndarray
+    rated: np.ndarray
+    named: np.ndarray
+    area: np.ndarray
+
+
+def _targets(head, examples, level, weights):
+    applied, types, area = examples.types >= 0, examples.types, _wide(examples.area)
+    shares = np.asarray(head.shares or np.ones(head.types))[types] * applied
+    lost = -np.log1p(-np.minimum(examples.drops, 0.995)) * shares
+    whole = np.asarray(pooled(jnp.asarray(lost[:, None, None] * area[:, :, None]), jnp.ones(area.shape, bool)))[:, 0]
+    named = np.zeros((len(level), head.types), np.float32)
+    named[np.flatnonzero(applied), types[applied]] = examples.drops[applied]
+    base, weight = _wide(examples.base), np.where(applied, weights[types], 1.0)
+    target = FLOOR + (base - FLOOR) * np.exp(-whole)
+    return Batch(level, _wide(target), base, _wide(weight), examples.kinds == "rated", named, area)
 
 
 def _correlation(a, b):

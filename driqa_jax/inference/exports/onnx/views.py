@@ -1,0 +1,84 @@
+"""Emitters of what the model sees: from ready views, or from one image as `driqa_jax.data.views.make_view` does."""
+
+import math
+
+import numpy as np
+
+from driqa_jax.data.views import STRIDE, ViewRule, tile_fractions
+from driqa_jax.inference.exports.onnx.deduction import Views
+from driqa_jax.inference.exports.onnx.graph import Graph
+from driqa_jax.inference.exports.onnx.layers import Canvas
+
+
+def views_in(g: Graph, rule: ViewRule) -> Views:
+    """From the inputs `whole` (B, H, W, 3), `valid` (B, 2), `tiles` (B, K, S, S, 3) and `tile_boxes` (B, K, 4)."""
+    cells = g("Div", g("Shape", "whole"), np.int64(STRIDE))
+    height, width = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (1, 2))
+    used = g("Div", g.cast("valid", np.int64), np.int64(STRIDE))
+    canvas = Canvas(g.slice(used, 1, 0, 1), g.slice(used, 1, 1, 2), height, width, covered=False)
+    tiles = g.reshape("tiles", -1, rule.tile, rule.tile, 3)
+    channels_first = (g("Transpose", x, perm=(0, 3, 1, 2)) for x in ("whole", tiles))
+    whole, tiles = channels_first
+    return Views(whole, tiles, rule.tiles, rule.tile, "tile_boxes", canvas)
+
+
+def image_in(g: Graph, rule: ViewRule) -> Views:
+    """From the input `image` (H, W, 3) uint8. Its own size is the canvas, so nothing is masked.
+
+    Sizes and corners are computed in float64, in the order of `make_view`, so that they round alike.
+    """
+    sides = image_sides(g)
+    scale = g("Min", *(
+        g("Div", np.float64(goal), g(kind, sides, [0]))
+        for goal, kind in ((rule.short, "ReduceMin"), (rule.long, "ReduceMax"))
+    ))  # fmt: skip
+    cells = g("Floor", g("Add", g("Div", g("Mul", sides, scale), np.float64(STRIDE)), np.float64(0.5)))
+    cells = g.cast(g("Max", cells, np.float64(1)), np.int64)
+    # Pillow leaves pixels beyond the edge out of its filter, as `exclude_outside` does.
+    whole = g("Resize", "image", None, None, g("Mul", cells, np.int64(STRIDE)),
+              mode="linear", antialias=1, exclude_outside=1, axes=[0, 1])  # fmt: skip
+    whole = g("Unsqueeze", g("Transpose", whole, perm=(2, 0, 1)), [0])
+    height, width = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (0, 1))
+    rows, columns = (g.reshape(side, 1, 1) for side in (height, width))
+    canvas = Canvas(rows, columns, height, width, covered=True)
+    corners = [_corners(g, g.slice(sides, 0, i, i + 1), rule) for i in (0, 1)]
+    return Views(whole, _tiles(g, corners, sides, rule), rule.tiles, rule.tile, _boxes(g, corners, sides, rule), canvas)
+
+
+def image_sides(g: Graph) -> str:
+    """(2,) float64: height and width of the input `image`."""
+    return g.cast(g.slice(g("Shape", "image"), 0, 0, 2), np.float64)
+
+
+def _corners(g: Graph, side: str, rule: ViewRule) -> str:
+    """(sqrt(K),) float64: the starts of the tiles along a side (1,)."""
+    space = g("Max", g("Sub", side, np.float64(rule.tile)), np.float64(0))
+    return g("Round", g("Mul", space, tile_fractions(rule.tiles)))
+
+
+def _tiles(g: Graph, corners: list[str], sides: str, rule: ViewRule) -> str:
+    """(K, 3, S, S) uint8. A side that is smaller than a tile is mirrored as often as needed."""
+    pixels = "image"
+    for axis, starts in enumerate(corners):
+        places = g("Add", g("Unsqueeze", g.cast(starts, np.int64), [1]), np.arange(rule.tile))
+        side = g.cast(g.slice(sides, 0, axis, axis + 1), np.int64)
+        period = g("Add", side, side)
+        places = g("Mod", g.reshape(places, -1), period)
+        mirrored = g("Sub", g("Sub", period, np.int64(1)), places)
+        pixels = g("Gather", pixels, g("Min", places, mirrored), axis=axis)
+    grid = math.isqrt(rule.tiles)
+    channels = g.reshape(g("Transpose", pixels, perm=(2, 0, 1)), 3, grid, rule.tile, grid, rule.tile)
+    tiles = g("Transpose", channels, perm=(1, 3, 0, 2, 4))
+    return g.reshape(tiles, rule.tiles, 3, rule.tile, rule.tile)
+
+
+def _boxes(g: Graph, corners: list[str], sides: str, rule: ViewRule) -> str:
+    """(1, K, 4) float32."""
+    grid, tile = math.isqrt(rule.tiles), np.float64(rule.tile)
+    places = np.divmod(np.arange(rule.tiles), grid)
+    edges = []
+    for extent in (np.float64(0), tile):
+        for axis, starts in enumerate(corners):
+            fractions = g("Div", g("Add", starts, extent), g.slice(sides, 0, axis, axis + 1))
+            edges.append(g("Unsqueeze", g("Gather", fractions, places[axis]), [1]))
+    return g.cast(g("Unsqueeze", g.join(edges, 1), [0]), np.float32)

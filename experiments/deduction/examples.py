@@ -1,0 +1,220 @@
+"""What the drops learn from: images whose fault, its place and its visible drop are known, and ordinary images.
+
+An example is drawn from its number alone, so that kept features stay those of the same examples.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image, ImageFilter
+
+from driqa_jax import degradations
+from driqa_jax.degradations import NAMES, Chain
+from driqa_jax.degradations.registry import find
+from experiments.deduction.human_scale import MEANS
+from experiments.deduction.visible import TYPES, drop_at
+
+SIZE = (512, 384)  # width and height of the photographs that the human means belong to
+PRISTINE_SCORE = 0.8  # of photographs without a rating
+GOOD = 0.72  # least score of a rated photograph that serves as a content
+UNTOUCHED = 0.1  # share of composites without a fault
+SMALLEST, LARGEST = 0.1, 0.6  # share of the image that a composite's fault covers
+_FILTERS = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX
+
+
+class Photo(NamedTuple):
+    """A source of contents: a name, what opens it as an RGB image, and its score in [0, 1], or None."""
+
+    name: str
+    open: Callable[[], Image.Image]
+    score: float | None
+
+
+class Example(NamedTuple):
+    """An image (H, W, 3) uint8.
+
+    `base`: the score that it would have without the fault. `type`: place in `TYPES`, -1 for none. `drop`: of the fault,
+    in [0, 1]. `area`: (H, W) float in [0, 1], how much of the fault is in a pixel; None if it is everywhere. `kind`: of
+    `KINDS`.
+    """
+
+    image: np.ndarray
+    base: float
+    type: int
+    drop: float
+    area: np.ndarray | None
+    kind: str
+
+
+class Pool(NamedTuple):
+    """The photographs to draw from: `pristine`, and `rated` in the state in which people rated them."""
+
+    pristine: Sequence[Photo]
+    rated: Sequence[Photo]
+
+    @property
+    def good(self) -> list[Photo]:
+        """The rated photographs that may serve as contents."""
+        return [photo for photo in self.rated if (photo.score or 0) >= GOOD]
+
+
+def draw(kind: str, number: int, pool: Pool, seed: int = 0) -> Example:
+    """Example `number` of a kind of `KINDS`; equal arguments give equal pixels on one machine."""
+    return KINDS[kind](np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), pool)
+
+
+def _as_rated(rng, pool):
+    photo = pool.rated[rng.integers(len(pool.rated))]
+    image = photo.open()
+    if rng.random() < 0.5:
+        image = _encoded(_resized(image, rng.uniform(0.4, 1.0), Image.Resampling.LANCZOS), rng, 80, 98)
+    return Example(np.asarray(image), photo.score, -1, 0.0, None, "rated")
+
+
+def _clean(rng, pool):
+    """As cameras and pages deliver a photograph: resized, sharpened, with a tone curve, encoded."""
+    image, base = _content(rng, pool)
+    if rng.random() < 0.6:
+        image = _resized(image, rng.uniform(0.4, 1.0), _FILTERS[rng.integers(len(_FILTERS))])
+    if rng.random() < 0.2:
+        image = image.filter(ImageFilter.UnsharpMask(1, int(rng.integers(20, 60)), 0))
+    if rng.random() < 0.2:
+        curve = (np.arange(256) / 255) ** rng.uniform(0.85, 1.2)
+        image = image.point([round(255 * value) for value in curve] * 3)
+    if rng.random() < 0.8:
+        image = _encoded(image, rng, 75, 98)
+    return Example(np.asarray(image), base, -1, 0.0, None, "clean")
+
+
+def _kadid(rng, pool):
+    return _whole(rng, pool._replace(rated=()), tuple(MEANS), "kadid")
+
+
+def _camera(rng, pool):
+    return _whole(rng, pool, tuple(name for name in TYPES if name not in MEANS), "camera")
+
+
+def _whole(rng, pool, names, kind):
+    image, base = _content(rng, pool)
+    name = names[rng.integers(len(names))]
+    severity = _severity(rng, name)
+    made = Image.fromarray(_degraded(np.asarray(image), name, severity, rng))
+    if kind != "kadid" and rng.random() < 0.4:
+        made = _encoded(made, rng, 85, 97)
+    return Example(np.asarray(made), base, TYPES.index(name), drop_at(name, severity), None, kind)
+
+
+def _part(rng, pool):
+    """A composite: the fault is in a part of the image, half of the seams are feathered, the codec comes last."""
+    image, base = _content(rng, pool)
+    name = TYPES[rng.integers(len(TYPES))]
+    severity, untouched = _severity(rng, name), rng.random() < UNTOUCHED
+    photo = np.asarray(image)
+    area = mask(rng, *photo.shape[:2])
+    other = photo if untouched else _degraded(photo, name, severity, rng)
+    made = Image.fromarray(np.rint(photo * (1 - area[..., None]) + other * area[..., None]).astype(np.uint8))
+    if name not in ("jpeg", "jpeg2000") and rng.random() < 0.4:
+        made = _encoded(made, rng, 85, 97)
+    if untouched:
+        return Example(np.asarray(made), base, -1, 0.0, None, "part")
+    return Example(np.asarray(made), base, TYPES.index(name), drop_at(name, severity), area, "part")
+
+
+KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
+    "kadid": _kadid,
+    "rated": _as_rated,
+    "part": _part,
+    "camera": _camera,
+    "clean": _clean,
+}
+
+
+def mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A half plane, ellipse, blob or box over 10 to 60 % of the image: float32 (height, width) in [0, 1]."""
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y / height, x / width
+    shape = (_half_plane, _ellipse, _blob, _box)[rng.integers(4)]
+    for _ in range(20):
+        inside = shape(rng, y, x)
+        if SMALLEST <= (inside > 0).mean() <= LARGEST:
+            break
+    return np.clip(inside + 0.5, 0, 1) if rng.random() < 0.5 else (inside > 0).astype(np.float32)
+
+
+def _half_plane(rng, y, x):
+    angle = rng.uniform(0, 2 * np.pi)
+    return 8 * (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5) - rng.uniform(-0.25, 0.25))
+
+
+def _ellipse(rng, y, x):
+    (row, column), (high, wide) = rng.uniform(0.2, 0.8, 2), rng.uniform(0.15, 0.5, 2)
+    return 5 * (1 - np.hypot((y - row) / high, (x - column) / wide))
+
+
+def _blob(rng, y, x):
+    noise = Image.fromarray(rng.standard_normal((4, 5)).astype(np.float32))
+    smooth = np.asarray(noise.resize(x.shape[::-1], Image.Resampling.BICUBIC))
+    return 4 * (smooth - np.quantile(smooth, 1 - rng.uniform(0.12, LARGEST)))
+
+
+def _box(rng, y, x):
+    (row, column), (high, wide) = rng.uniform(0.3, 0.7, 2), rng.uniform(0.15, 0.4, 2)
+    return 20 * np.minimum(high - abs(y - row), wide - abs(x - column))
+
+
+def _content(rng, pool):
+    """A photograph of 512x384 pixels (or upright) and its score."""
+    good = pool.good
+    if good and rng.random() < 0.5:
+        photo = good[rng.integers(len(good))]
+        image = photo.open()
+        if rng.random() < 0.5:
+            image = _resized(image, rng.uniform(0.75, 1.0), Image.Resampling.BICUBIC)
+        height = min(int(image.width * SIZE[1] / SIZE[0]), image.height)
+        top = int(rng.integers(image.height - height + 1))
+        image = image.crop((0, top, image.width, top + height))
+        return image.resize(SIZE, Image.Resampling.BICUBIC), photo.score
+    image = pool.pristine[rng.integers(len(pool.pristine))].open()
+    size = SIZE if image.width >= image.height else SIZE[::-1]
+    fit = min(image.width / size[0], image.height / size[1])
+    scale = fit * (1.0 if rng.random() < 0.5 else rng.uniform(min(max(0.45, 1 / fit), 1.0), 1.0))
+    wide, high = size[0] * scale, size[1] * scale
+    left, top = rng.uniform(0, image.width - wide), rng.uniform(0, image.height - high)
+    box = (left, top, left + wide, top + high)
+    return image.resize(size, Image.Resampling.BICUBIC, box=box), PRISTINE_SCORE
+
+
+def _severity(rng, name):
+    levels = find(name).kadid_levels
+    if levels is None:
+        return float(rng.uniform(0.08, 1.0))
+    return float(rng.uniform(0.5 * min(levels), max(levels)) if rng.random() < 0.75 else rng.choice(levels))
+
+
+def _degraded(photo, name, severity, rng):
+    key = jax.random.key(int(rng.integers(2**31)))
+    chain = Chain(jnp.array([[NAMES.index(name)]], jnp.int32), jnp.array([[severity]], jnp.float32))
+    return np.asarray(_apply(key, jnp.asarray(photo, jnp.float32)[None] / 255.0, chain))
+
+
+@jax.jit
+def _apply(key, image, chain):
+    made = degradations.apply_chains(key, image, chain, jnp.zeros(1, jnp.int32), names=TYPES)
+    return jnp.rint(made[0, 0] * 255.0).astype(jnp.uint8)
+
+
+def _resized(image, scale, method):
+    return image.resize((max(round(image.width * scale), 32), max(round(image.height * scale), 32)), method)
+
+
+def _encoded(image, rng, lowest, highest):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(lowest, highest + 1)), subsampling=int(rng.choice([0, 2])))
+    return Image.open(file).convert("RGB")
