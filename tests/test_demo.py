@@ -394,27 +394,29 @@ def test_a_build_without_a_fitting_model_or_package_says_why(tmp_path, capsys, m
 
 
 @pytest.mark.long
-def test_the_bundled_model_scores_as_in_python(bare, site, tmp_path):
+def test_a_whole_model_scores_as_in_python(bare, site, tmp_path):
     """Within 0.2 points for lossless files and 1 for JPEG and lossy WebP, whose decoders round differently."""
-    pytest.importorskip("driqa_jax.inference.exports.onnx", reason="needs the export to ONNX")
-    import driqa_jax
-    from driqa_jax.cli.main import main
+    from lite_deduction import PHOTOS, model
 
-    scorer = driqa_jax.load("lite")
-    if scorer.metadata["config"].get("form") != "deduction":
-        pytest.skip("the bundled model has not the form that is exported to ONNX")
-    photos = sorted((ROOT / "examples" / "photos").glob("*.[jw]*"))[:8]
-    files = [tmp_path / f"{photo.stem}.png" for photo in photos[:4]]
-    for file, photo in zip(files, photos, strict=False):
+    from driqa_jax.inference.exports.onnx import file as onnx_file
+    from driqa_jax.inference.scorer import Scorer
+
+    files = [tmp_path / f"{pathlib.Path(photo).stem}.png" for photo in PHOTOS]
+    for file, photo in zip(files, PHOTOS, strict=True):
         Image.open(photo).crop((0, 0, 512, 384)).save(file, exif=exif(6))
-    files += photos
-    assert main(["export", "--model", "lite", "-o", str(tmp_path / "model.onnx")]) == 0
+    files += map(pathlib.Path, PHOTOS)
+    net, loaded = model()
+    onnx_file.save(tmp_path / "model.onnx", loaded, "m")
     assert build.main([str(tmp_path / "model.onnx"), "-o", str(tmp_path / "site")]) == 0
     with serving(tmp_path / "site") as (address, _):
         bare.open(address)
         state(bare, "warm")
         found = cards(bare, files)
-    for file, card, result in zip(files, found, scorer.stream(files), strict=True):
+    scorer = Scorer(net, loaded.params, loaded.metadata)
+    scores = []
+    for file, card, result in zip(files, found, scorer.stream(map(str, files)), strict=True):
         tolerance = 0.2 if file.suffix == ".png" else 1
         assert float(card["score"]) == pytest.approx(result.score, abs=tolerance), file.name
         assert float(card["uncertainty"]) == pytest.approx(result.uncertainty, abs=1), file.name
+        scores.append(result.score)
+    assert np.ptp(scores) > 10
