@@ -73,7 +73,7 @@ async function load(files) {
   }
   const [wasm, model] = await Promise.all(["ort.wasm", "model.onnx"].map((name) => fetched(name, files[name], progress)));
   postMessage({ kind: "starting" });
-  ort.env.logLevel = "error";
+  ort.env.logLevel = "fatal"; // the page itself says what went wrong
   ort.env.wasm.wasmBinary = wasm.buffer;
   ort.env.wasm.numThreads = 1; // more need headers that a plain file server does not send
   try {
