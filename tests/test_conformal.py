@@ -9,7 +9,7 @@ import pytest
 from driqa_jax.data.views import ViewRule
 from driqa_jax.evaluation.figures import draw_coverage
 from driqa_jax.evaluation.report import coverage, coverage_line
-from driqa_jax.inference.conformal import FULL, Evidence, Interval, evidence, fit_interval, tile_spread
+from driqa_jax.inference.conformal import FULL, LEAST_FLOOR, Evidence, Interval, evidence, fit_interval, tile_spread
 from driqa_jax.inference.effort import EFFORTS, look
 
 
@@ -24,7 +24,7 @@ def drawn(n, seed, scale=0.15):
 def test_the_factor_is_the_conformal_quantile():
     score, spread, mos = drawn(99, 0)
     found = fit_interval(score, spread, mos, 0.8)
-    assert found.floor == np.median(spread)
+    assert found.floor == max(np.median(spread), LEAST_FLOOR)
     ratio = np.abs(mos - score) / (spread + found.floor)
     assert found.factor == np.quantile(ratio, math.ceil(100 * 0.8) / 99, method="inverted_cdf")
     np.testing.assert_allclose(found(spread), found.factor * (spread + np.median(spread)))

@@ -14,6 +14,9 @@ FEWEST = 30
 # Coinciding tiles have no spread, so this many floors replace it. In the widest fifth of BIQ2021's validation fold the
 # mean spread is 0.8 floors.
 UNKNOWN = 3.0
+# MOS. Tiles of photos without a visible fault agree almost exactly in the form "deduction". A floor as small as their
+# spread would let a local fault widen the interval to the whole scale.
+LEAST_FLOOR = 0.05
 
 
 class Evidence(NamedTuple):
@@ -106,7 +109,7 @@ def fit_interval(
 ) -> Interval:
     """The interval from scores, spreads and MOS (N,), all in MOS, of images outside the training set.
 
-    The floor is the median spread, at least .01; it does not depend on the labels.
+    The floor is the median spread, at least `LEAST_FLOOR`; it does not depend on the labels.
 
     Raises ValueError for mismatched shapes, non-finite values, or fewer images than 30 or `level / (1 - level)`.
     """
@@ -118,6 +121,6 @@ def fit_interval(
     rank = math.ceil((len(mos) + 1) * level)
     if len(mos) < FEWEST or rank > len(mos):
         raise ValueError(f"{len(mos)} images are too few for an interval that holds {level:.0%}")
-    floor = max(float(np.median(spread)), 0.01)
+    floor = max(float(np.median(spread)), LEAST_FLOOR)
     factor = float(np.sort(np.abs(mos - score) / _scale(spread, seen, floor))[rank - 1])
     return Interval(level, max(factor, 1e-6), floor)
