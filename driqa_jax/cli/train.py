@@ -2,7 +2,7 @@
 
 examples:
   driqa train --config configs/biq2021_lite.py --workdir runs/lite --config.data.path=BIQ2021/tfds
-  driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite --workdir run
+  driqa train --config configs/finetune_csv.py --config.data.path=ratings.csv --config.init=lite-0.5 --workdir run
   driqa train --config F.py --workdir D --distributed 10.0.0.1:9876,4,0    # and ...,4,1 to ...,4,3 elsewhere
 
 --config.KEY=VALUE sets any key of the configuration. Run the same command again to resume after a signal, a kill or a

@@ -15,16 +15,23 @@ COLUMNS = ("path", "group", "rank", "score", "choice", "reasons", "error")
 KEEP, REJECT, OPEN = "keep", "reject", ""
 # Degradations that mean one thing to a photographer.
 FAMILIES = {
-    "blur": ("gaussian_blur", "lens_blur", "motion_blur", "denoise", "over_smoothing", "resample", "pixelate"),
+    "blur": (
+        *("gaussian_blur", "lens_blur", "motion_blur", "denoise", "over_smoothing", "resample", "pixelate"),
+        *("out_of_focus", "camera_shake"),
+    ),
     "noise": (
         *("white_noise", "white_noise_color_component", "impulse_noise", "multiplicative_noise"),
-        *("sensor_noise", "low_light"),
+        *("sensor_noise", "low_light", "camera_noise"),
     ),
     "compression": ("jpeg", "jpeg2000", "double_jpeg", "color_block"),
     "sharpening": ("high_sharpen", "halo", "ringing"),
-    "bright": ("brighten",),
-    "dark": ("darken", "low_light"),
-    "color": ("color_diffusion", "color_shift", "color_saturation_1", "color_saturation_2", "haze"),
+    "bright": ("brighten", "overexposed"),
+    "dark": ("darken", "low_light", "underexposed"),
+    "color": (
+        *("color_diffusion", "color_shift", "color_saturation_1", "color_saturation_2", "haze"),
+        *("color_cast", "flare_haze"),
+    ),
+    "damage": ("truncated_data", "wrong_blocks", "interlace_combing", "dead_stripe"),
 }
 
 
@@ -127,6 +134,7 @@ _COMPARISONS = (
     _Comparison(_family("compression"), 0.25, "less compressed", "more compressed"),
     _Comparison(_family("sharpening"), 0.1, "less oversharpened", "oversharpened"),
     _Comparison(_family("color"), 0.1, "truer colors", "colors off"),
+    _Comparison(_family("damage"), 0.1, "intact", "damaged"),
     _Comparison(lambda photo: -_level(photo), 25.0, "brighter", "darker", neutral=True),
 )
 
