@@ -44,8 +44,8 @@ def load_init(config: ConfigDict) -> LoadedModel:
     loaded = _load_init(config.init, config.model.variant, version)
     if "restoration" not in loaded.params:
         raise UserError(
-            f"{config.init}: has the form {loaded.config.get('form', 'interaction')!r} without a restoration network, and "
-            "`driqa train` needs one; give --config.init=lite-0.5, or use `driqa fit`"
+            f"{config.init}: has the form {loaded.config.get('form', 'interaction')!r} without a restoration network, "
+            "which `driqa train` needs; give --config.init=lite-0.5, or use `driqa fit`"
         )
     return loaded
 
