@@ -6,9 +6,9 @@
     python -m benchmarks score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
     python -m tools.write_results [runs/biq2021_lite runs/biq2021_lite_more]
 
-`launch/rebuild_lite.sh` writes rated.csv. Also draws docs/examples.jpg (the examples with their scores), the coverage of
-the intervals and the curves of the named trainings, and writes the short card of `driqa info --model lite`. The blocks
-of `lite-0.5` in MODEL_CARD.md come from docs/results/lite-0.5, in which nothing changes any more.
+`launch/rebuild_lite.sh` writes rated.csv. Also draws docs/examples.jpg (the examples with their scores), the coverage
+of the intervals and the curves of the named trainings, and writes the short card of `driqa info --model lite`. The
+blocks of `lite-0.5` in MODEL_CARD.md come from docs/results/lite-0.5, in which nothing changes any more.
 """
 
 import csv
@@ -28,9 +28,10 @@ from tools.pages import DOCS, RESULTS, ROOT, save_curves, write_blocks
 
 SIDE = 224
 RESULTS_TEXT = """\
-The bundled `lite` on BIQ2021's official test split, as `driqa evaluate` printed it. Brackets hold the 95 % interval of a
-bootstrap over images. "novel" images show no scene of the training split. ss01, ss02 and ss03 are the set's sources; the
-model did not train on ss02. They differ in level, so the pooled figure overstates agreement on photos from elsewhere.
+The bundled `lite` on BIQ2021's official test split, as `driqa evaluate` printed it. Brackets hold the 95 % interval of
+a bootstrap over images. "novel" images show no scene of the training split. ss01, ss02 and ss03 are the set's sources;
+the model did not train on ss02. They differ in level, so the pooled figure overstates agreement on photos from
+elsewhere.
 
 """
 
