@@ -1,3 +1,3 @@
 """The version. Reading it does not import JAX."""
 
-VERSION = "0.5.0"
+VERSION = "0.6.0"

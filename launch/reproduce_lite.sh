@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Rebuild the bundled `lite` from nothing but BIQ2021: stages 0, 1 and 2, export, evaluation.
+# Rebuild the bundled `lite-0.5` from nothing but BIQ2021: stages 0, 1 and 2, export, evaluation.
 #
 #   launch/reproduce_lite.sh BIQ2021_FOLDER RUNS_FOLDER
 #   launch/reproduce_lite.sh --smoke RUNS_FOLDER      the same commands, a few steps each, on generated pictures

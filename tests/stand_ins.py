@@ -3,7 +3,7 @@
 - **Files**: a folder with generated pictures and ratings under the names that the documents use (`FOLDERS`, `PICTURES`,
   `ratings.csv`, a BIQ2021 and a KonIQ-10k in their authors' layout), and links to `configs`, `launch`, `examples`,
   `docs` and `tests`.
-- **Model**: the variant `lite` is the tiny model of the tests, the bundled weights are random; the long set also runs
+- **Models**: the variant `lite` is the tiny model of the tests, the bundled weights are random; the long set also runs
   the pages without training blocks on the bundled weights.
 - **Steps**: `SHORTER` lists the options that are added to commands that train or measure.
 - **`driqa`**: a script that has the test's process run `driqa_jax.cli.main`, so that all commands share imports and
@@ -39,6 +39,7 @@ from driqa_jax.degradations import NAMES
 from driqa_jax.models import driqa
 from driqa_jax.reports.reference import Reference, reference_path
 from driqa_jax.train import initialization
+from experiments.deduction.visible import SHARES, TYPES
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PICTURES = ("photo.jpg", "photo.png", "other.png", "one.jpg")
@@ -121,21 +122,26 @@ def small_sets():
 
 
 def use_tiny_lite(patch, folder: pathlib.Path) -> None:
-    """Make `lite` the tiny model with random weights, wherever the package looks it up."""
-    config = {**METADATA["config"], "variant": "lite", "types": NAMES}
-    file = folder / "lite.safetensors"
-    params = random_params(tiny(ml_collections.ConfigDict(config)))
-    header = {**METADATA, "variant": "lite", "config": {**config, "types": list(NAMES)}, "degradations": list(NAMES)}
-    sha256 = weights.save_weights(file, params, header)
-    Reference(np.linspace(0, 100, 201), 1000, "generated", "none", "2026-01-01", sha256, "default").save(
-        reference_path(file)
-    )
+    """Make `lite` and `lite-0.5` tiny models of their forms with random weights, wherever the package looks them up."""
+    interaction = {**METADATA["config"], "variant": "lite", "types": list(NAMES)}
+    head = {"level_width": 8, "drop_width": 8, "shares": list(SHARES), "top": 0.9}
+    configs = {
+        "lite": {**interaction, "types": list(TYPES), "form": "deduction", "statistics": False, "head": head},
+        "lite-0.5": interaction,
+    }
+    files = {name: folder / f"{name}.safetensors" for name in configs}
+    for name, config in configs.items():
+        params = random_params(tiny(ml_collections.ConfigDict(config)))
+        header = {**METADATA, "variant": "lite", "config": config, "degradations": config["types"]}
+        sha256 = weights.save_weights(files[name], params, header)
+        known = Reference(np.linspace(0, 100, 201), 1000, "generated", "none", "2026-01-01", sha256, "default")
+        known.save(reference_path(files[name]))
     patch.setitem(driqa.VARIANTS, "lite", tiny)
     patch.setattr(initialization, "imagenet_weights", lambda: ({}, None))
     original = weights.bundled_files
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith("driqa_jax") and vars(module).get("bundled_files") is original:
-            patch.setattr(module, "bundled_files", lambda: {"lite": file})
+            patch.setattr(module, "bundled_files", lambda: files)
 
 
 def shorter(arguments: list[str]) -> list[str]:

@@ -240,6 +240,21 @@ def test_exposure_findings_outweigh_a_slightly_higher_score():
     assert [one.path for one in culling.rank([burnt, plain])] == ["plain", "burnt"]
 
 
+def test_exposure_counts_under_either_name_and_once():
+    plain, burnt = photo("plain", 60), photo("burnt", 63, overexposed=0.2)
+    assert culling.merit(burnt) == culling.merit(photo("burnt", 63, brighten=0.2)) == pytest.approx(43)
+    assert culling.merit(photo("both", 63, overexposed=0.2, brighten=0.1)) == culling.merit(burnt)
+    rows = {row.path: row for row in choose([plain, photo("dark", 62, underexposed=0.2), burnt], 1, Rule())}
+    assert rows["plain"].rank == 1
+    assert rows["dark"].reasons[0] == "too dark" and rows["burnt"].reasons[0] == "overexposed"
+
+
+def test_reasons_name_faults_of_cameras_and_damaged_files():
+    best, cut, soft = photo("best", 80), photo("cut", 70, truncated_data=0.5), photo("soft", 60, out_of_focus=0.5)
+    rows = {row.path: row for row in choose([best, cut, soft], 1, Rule())}
+    assert rows["cut"].reasons == ("damaged",) and rows["soft"].reasons == ("less sharp",)
+
+
 def test_files_have_a_row_for_each_photo(folder, tmp_path):
     rows, failed = cull(folder, tmp_path / "out", FakeScorer())
     assert [[row.path[-6:] for row in group] for group in rows] == [

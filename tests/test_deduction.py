@@ -29,7 +29,9 @@ from driqa_jax.models.driqa import build_model
 from driqa_jax.models.summary import cost
 from driqa_jax.reports.explanation_png import sheet
 from driqa_jax.reports.html import explanation_values, page
+from driqa_jax.train.config import default
 from driqa_jax.train.export import export_program
+from driqa_jax.train.initialization import with_model
 from experiments.deduction import __main__ as experiment
 from experiments.deduction import examples, visible
 from experiments.deduction import fit as deduction
@@ -298,8 +300,15 @@ def test_the_command_line_takes_the_file(file, scorer, image, tmp_path, capsys):
 
 
 def test_what_needs_a_restorer_says_so(scorer):
-    with pytest.raises(UserError, match="has no restoration network"):
+    with pytest.raises(UserError, match="has no restoration network.*lite-0.5"):
         Examiner(scorer.model, scorer.params, TYPES, np.zeros((2, 32, 32, 3), np.uint8))
+
+
+def test_a_training_that_starts_from_this_form_names_what_it_can_start_from(file):
+    config = default()
+    config.init, config.model.variant = str(file), "tiny"
+    with pytest.raises(UserError, match=r"new\.safetensors: has the form 'deduction'.*lite-0\.5.*`driqa fit`"):
+        with_model(config)
 
 
 def test_wrong_forms_and_types_are_refused():

@@ -35,7 +35,9 @@ def test_scripts_pass_shellcheck():
     assert found.returncode == 0, found.stdout
 
 
-@pytest.mark.parametrize("script", ["kubernetes.sh", "one_host.sh", "slurm.sh", "sweep.sh", "tpu.sh"])
+@pytest.mark.parametrize(
+    "script", ["kubernetes.sh", "one_host.sh", "rebuild_lite.sh", "slurm.sh", "sweep.sh", "tpu.sh"]
+)
 def test_help_is_the_comment_at_the_top_and_a_wrong_option_is_a_usage_error(script):
     shown = launch(script, "--help").stdout
     assert f"launch/{script} " in shown and "--dry-run" in shown and "set -euo" not in shown

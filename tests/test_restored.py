@@ -152,7 +152,7 @@ def test_the_protocol_runs_and_goes_on_where_it_was(command, tmp_path, monkeypat
     found = json.loads((tmp_path / "run" / "restored.json").read_text())
     assert sorted(found["contents"]) == ["0.png", "1.png", "2.png"] and list(found["failed"]) == ["small.png"]
     assert found["agreement"][0]["SRCC"]["n"] == 3 and -1 <= found["agreement"][0]["SRCC"]["value"] <= 1
-    assert found["provenance"]["lite"]["sha256"] == tiny_scorer().sha256
+    assert found["provenance"]["lite-0.5"]["sha256"] == tiny_scorer().sha256
 
     def written():
         return {p.name: p.read_bytes() for p in (tmp_path / "run").iterdir() if p.is_file()}

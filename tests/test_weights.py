@@ -136,6 +136,7 @@ def test_flatten_is_undone_by_unflatten_and_refuses_slashes():
 def test_an_unknown_name_lists_what_is_bundled():
     with pytest.raises(WeightsError, match="no model 'nonesuch': give a bundled model \\(lite"):
         weights.bundled("nonesuch")
+    assert list(weights.bundled_files()) == ["lite", "lite-0.5"]  # the default first
 
 
 def test_bundled_weights_fit_their_models():

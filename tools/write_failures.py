@@ -1,4 +1,4 @@
-"""Find failures of the bundled model on the examples: docs/failures.jpg and a block of MODEL_CARD.md.
+"""Find failures of the bundled `lite` on the examples: docs/failures.jpg and a block of MODEL_CARD.md.
 
 python -m tools.write_failures
 

@@ -138,7 +138,7 @@ def bundled(name: str) -> pathlib.Path:
 def bundled_files() -> dict[str, pathlib.Path]:
     """The weights in the package: name -> file."""
     folder = pathlib.Path(str(importlib.resources.files("driqa_jax") / "weights"))
-    return {file.stem: file for file in sorted(folder.glob("*.safetensors"))}
+    return dict(sorted((file.stem, file) for file in folder.glob("*.safetensors")))
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 examples:
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o biq2021_test.json
   driqa evaluate --model runs/mine --data ratings.csv --mos-range 1 5 --split all
-  driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val --probes probes
+  driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split train/val --model lite-0.5 --probes probes
   driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --scores other.csv --scores-lower niqe.csv \\
       --table table.tex --figures figures
   driqa evaluate --data phones.csv --data others/livec.csv --split all --scores 'brisque_{set}.csv' \\
@@ -20,7 +20,8 @@ empty one for none). {set} in the name of a file of scores stands for the name o
 
 --probes examines how well the two representations are separated. Linear probes predict MOS and degradation type from d,
 q, d~ and q~ on scenes they were not fitted on. CKA is measured before and after the interaction. The gain of the
-restorer is measured with the true d and with the d of another image. Use a SPLIT that the model was not trained on.
+restorer is measured with the true d and with the d of another image. Use a SPLIT that the model was not trained on,
+and a model with a restoration network, such as lite-0.5.
 
 SPLIT is a split of the data set, "all", or a part of one: train/val, train/fit, test/novel.
 

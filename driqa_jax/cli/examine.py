@@ -43,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
     summary = "measure how well a model identifies, removes and ranks degradations"
     parser = add_command(subparsers, "examine", summary, __doc__, run=run)
-    add_model_option(parser)
+    add_model_option(parser, None, "lite-0.5, which has a restoration network; with --order lite")
     given = parser.add_mutually_exclusive_group(required=True)
     given.add_argument("--photos", metavar="DIR", help="folder of pristine photographs")
     given.add_argument("--data", metavar="NAME|CSV", help="prepared data set, or CSV image,mos")
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--crop {args.crop}: must be a multiple of 32")
     if args.order and args.pairs:
         raise UserError("--pairs: cannot be combined with --order; examine real noise without --order")
+    args.model = args.model or ("lite" if args.order else "lite-0.5")
     folder = make_folder(args.output)
     source = _photographs(args)
     return _order(args, source, folder) if args.order else _parts(args, source, folder)

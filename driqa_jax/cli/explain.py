@@ -4,10 +4,10 @@ examples:
   driqa explain photo.jpg -o explained
   driqa explain holiday/ 'scans/*.png' -o explained --threshold .3
 
-Writes to the folder: NAME.png for each image (the image, the quality map over it, the restored image, and what stands
-out, how visible and where); index.html, a gallery with a before/after divider; explanations.jsonl, one line per image
-with all types of degradation. Images above 1.5 megapixels are reduced before they are restored and shown. Score, map
-and degradations use the whole image.
+Writes to the folder: NAME.png for each image (the image, the quality map over it, and what stands out, how visible and
+where); index.html, a gallery; explanations.jsonl, one line per image with all types of degradation. A model with a
+restoration network, such as lite-0.5, adds the restored image, with a before/after divider in the gallery. Images above
+1.5 megapixels are reduced before they are restored and shown. Score, map and degradations use the whole image.
 
 exit codes: 0 all explained, 1 some or all images failed, 2 nothing to explain, 130 Ctrl-C, 143 SIGTERM (page and lines
 then contain the images so far)

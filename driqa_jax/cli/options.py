@@ -28,10 +28,10 @@ def add_command(subparsers: Subparsers, name: str, summary: str, about: str | No
     return parser
 
 
-def add_model_option(parser: ArgumentParser) -> None:
-    """`--model`."""
-    about = "bundled model, .safetensors or .onnx file, or training workdir (default: lite)"
-    parser.add_argument("--model", default="lite", metavar="NAME|FILE|WORKDIR", help=about)
+def add_model_option(parser: ArgumentParser, default: str | None = "lite", named: str = "lite") -> None:
+    """`--model`; `named` describes the default in the help."""
+    about = f"bundled model, .safetensors or .onnx file, or training workdir (default: {named})"
+    parser.add_argument("--model", default=default, metavar="NAME|FILE|WORKDIR", help=about)
 
 
 def add_model_options(parser: ArgumentParser, max_pixels: float = 200e6) -> None:

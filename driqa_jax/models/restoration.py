@@ -125,4 +125,4 @@ class RestorationTokens(nn.Module):
 def require_restorer(params: Mapping[str, Any], name: str = "the model") -> None:
     """Raises UserError unless the parameters of a model hold a restoration network."""
     if "restoration" not in params:
-        raise UserError(f"{name} has no restoration network; give a model of the form 'interaction'")
+        raise UserError(f"{name} has no restoration network; give a model that has one, such as --model lite-0.5")

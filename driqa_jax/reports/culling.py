@@ -15,22 +15,30 @@ COLUMNS = ("path", "group", "rank", "score", "choice", "reasons", "error")
 KEEP, REJECT, OPEN = "keep", "reject", ""
 # Degradations that mean one thing to a photographer.
 FAMILIES = {
-    "blur": ("gaussian_blur", "lens_blur", "motion_blur", "denoise", "over_smoothing", "resample", "pixelate"),
+    "blur": (
+        *("gaussian_blur", "lens_blur", "motion_blur", "denoise", "over_smoothing", "resample", "pixelate"),
+        *("out_of_focus", "camera_shake"),
+    ),
     "noise": (
         *("white_noise", "white_noise_color_component", "impulse_noise", "multiplicative_noise"),
-        *("sensor_noise", "low_light"),
+        *("sensor_noise", "low_light", "camera_noise"),
     ),
     "compression": ("jpeg", "jpeg2000", "double_jpeg", "color_block"),
     "sharpening": ("high_sharpen", "halo", "ringing"),
-    "bright": ("brighten",),
-    "dark": ("darken", "low_light"),
-    "color": ("color_diffusion", "color_shift", "color_saturation_1", "color_saturation_2", "haze"),
+    "bright": ("brighten", "overexposed"),
+    "dark": ("darken", "low_light", "underexposed"),
+    "color": (
+        *("color_diffusion", "color_shift", "color_saturation_1", "color_saturation_2", "haze"),
+        *("color_cast", "flare_haze"),
+    ),
+    "damage": ("truncated_data", "wrong_blocks", "interlace_combing", "dead_stripe"),
 }
 
 
-# Points per unit of expected severity, or per share of clipped pixels, fitted on 300 bursts made of photos of BIQ2021
-# (`python -m experiments.cull`); the bursts that docs/CULL.md reports are others.
+# Points per unit of expected severity, or per share of clipped pixels, fitted with `lite-0.5` on 300 bursts made of
+# photos of BIQ2021 (`python -m experiments.cull`); the bursts that docs/CULL.md reports are others.
 _EXPOSURE, _CONTRAST, _COMPRESSED, _CLIPPED = 100.0, 40.0, 10.0, 10.0
+_WRONG_EXPOSURE = ("brighten", "overexposed"), ("darken", "underexposed")  # of each pair the worse one counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +102,7 @@ class _Comparison:
 
 
 def _expected(photo: Photo, kind: str) -> float:
-    """The expected severity of a degradation, in [0, 1]."""
+    """The expected severity in [0, 1]; for visible drops the drop times the probability that a person sees it."""
     probability, severity = photo.findings.get(kind, (0.0, 0.0))
     return probability * severity
 
@@ -127,6 +135,7 @@ _COMPARISONS = (
     _Comparison(_family("compression"), 0.25, "less compressed", "more compressed"),
     _Comparison(_family("sharpening"), 0.1, "less oversharpened", "oversharpened"),
     _Comparison(_family("color"), 0.1, "truer colors", "colors off"),
+    _Comparison(_family("damage"), 0.1, "intact", "damaged"),
     _Comparison(lambda photo: -_level(photo), 25.0, "brighter", "darker", neutral=True),
 )
 
@@ -161,7 +170,7 @@ def merit(photo: Photo) -> float:
     The score alone follows people across scenes, but it hardly falls when one scene is over- or underexposed.
     """
     clipped = photo.facts.highlights + photo.facts.shadows
-    exposure = _expected(photo, "brighten") + _expected(photo, "darken")
+    exposure = sum(max(_expected(photo, kind) for kind in kinds) for kinds in _WRONG_EXPOSURE)
     deductions = _EXPOSURE * exposure + _CONTRAST * _expected(photo, "contrast_change")
     return photo.score - deductions - _COMPRESSED * _expected(photo, "jpeg") - _CLIPPED * clipped
 

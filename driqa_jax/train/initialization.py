@@ -22,7 +22,6 @@ from driqa_jax.models.ablations import chosen
 from driqa_jax.models.driqa import DRIQA, OLDER
 from driqa_jax.models.pretrained import WHERE, imagenet_weights, read_vit
 from driqa_jax.models.quality_encoder import STRIDE
-from driqa_jax.models.restoration import require_restorer
 from driqa_jax.models.signal_statistics import signal_statistics
 from driqa_jax.models.vit import ViT
 from driqa_jax.train import rng
@@ -43,7 +42,11 @@ def load_init(config: ConfigDict) -> LoadedModel:
     files = sorted(path.glob("checkpoints/*")) if path.is_dir() else [path] if path.is_file() else []
     version = tuple((file.name, file.stat().st_mtime_ns) for file in files)
     loaded = _load_init(config.init, config.model.variant, version)
-    require_restorer(loaded.params, config.init)
+    if "restoration" not in loaded.params:
+        raise UserError(
+            f"{config.init}: has the form {loaded.config.get('form', 'interaction')!r} without a restoration network, "
+            "which `driqa train` needs; give --config.init=lite-0.5, or use `driqa fit`"
+        )
     return loaded
 
 

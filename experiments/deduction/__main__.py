@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rated", required=True, help="CSV image,mos")
     parser.add_argument("--scale", default="0,1", help="worst and best score of the CSV")
     parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
-    parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used")
+    parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used (default: lite)")
     parser.add_argument("--features", required=True, help="folder that keeps features")
     parser.add_argument("--seed", type=int, default=0, help="of examples and training")
     parser.add_argument("--split-seed", type=int, default=0, help="of the rated images that are held back")

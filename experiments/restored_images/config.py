@@ -20,7 +20,7 @@ def default() -> ml_collections.ConfigDict:
         {
             "kind": "restored",
             # Models to compare: bundled models, weights files, workdirs of trainings.
-            "models": ("lite",),
+            "models": ("lite-0.5",),
             # Pristine photographs not used in training. `split` and `min_mos` select from a set with scores.
             "data": {"kind": "photos", "name": "", "path": "", "split": "all", "min_mos": 0.0, "halve": False},
             "count": 16,  # photographs
@@ -37,7 +37,7 @@ def default() -> ml_collections.ConfigDict:
                 "wiener": (0.7, 1.4, 2.0, 3.0),
                 "network": (0.5, 1.0, 1.5, 2.0),
             },
-            "network": "lite",  # the model of the restoration net
+            "network": "lite-0.5",  # the model of the restoration net
             "pictures": 4,  # pairs to show where score and full-reference metrics disagree
         }
     ).lock()

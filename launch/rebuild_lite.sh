@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Rebuild the bundled `lite`, a model of the form deduction, from BIQ2021 and a folder of pristine photographs.
+#
+#   launch/rebuild_lite.sh [--dry-run] BIQ2021_FOLDER PRISTINE_FOLDER RUNS_FOLDER
+#
+# docs/DATA.md says where the photographs come from, docs/METHOD.md what is learned from them. The result is
+# RUNS_FOLDER/lite.safetensors. What the frozen encoders see is kept in RUNS_FOLDER/features, so a stopped run goes on
+# where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/launch/dry_run.sh"
+
+folders=()
+for word; do
+  case $word in
+    --dry-run) dry_run=1 ;;
+    --help | -h) help_text; exit 0 ;;
+    -*) refuse "$word: no such option; see --help" ;;
+    *) folders+=("$word") ;;
+  esac
+done
+[ ${#folders[@]} = 3 ] || refuse "three folders are needed: BIQ2021, pristine photographs, runs; see --help"
+data=${folders[0]} pristine=${folders[1]} runs=${folders[2]}
+labels="$data/Train (Images and MOS).csv" rated="$data/Images/rated.csv"
+[ -r "$labels" ] || refuse "$labels: cannot be read; give the folder of BIQ2021 as its authors distribute it"
+[ -d "$data/Images" ] || refuse "$data/Images: no such folder; give the folder of BIQ2021 as its authors distribute it"
+[ -d "$pristine" ] || refuse "$pristine: no such folder; docs/DATA.md says which photographs belong there"
+[ -n "$(find "$pristine" -type f \( -iname '*.png' -o -iname '*.jpg' -o -iname '*.jpeg' \) -print -quit)" ] ||
+  refuse "$pristine: has no PNG or JPEG photograph; docs/DATA.md says which belong there"
+
+# The scores of ss02 are close to noise. Without padding cells and carriage returns; names as the authors write them.
+rated_list() {
+  echo image,mos
+  tr -d '\r' <"$labels" | awk -F, '$1 ~ /^ss0[13] / { print $1 "," $2 }'
+}
+[ "$(rated_list | wc -l)" -gt 1 ] || refuse "$labels: names no image of the subsets ss01 and ss03"
+if [ "$dry_run" = 0 ]; then
+  mkdir -p "$runs"
+  rated_list >"$rated"
+fi
+export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
+# The terms are those of the model that is bundled now.
+licence=$(python - <<'PYTHON'
+from driqa_jax.checkpoints.weights import bundled, load_metadata
+
+print(load_metadata(bundled("lite"))["licence"])
+PYTHON
+)
+run python -m experiments.deduction --rated "$rated" --pristine "$pristine" --encoder lite-0.5 \
+  --features "$runs/features" --licence "$licence" -o "$runs/lite.safetensors"
+run driqa evaluate --model "$runs/lite.safetensors" --data "$rated" --split train/val -o "$runs/validation.json"
