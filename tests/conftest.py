@@ -23,7 +23,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 SLOW = (
     *("train", "deduction", "golden", "protocol", "recipes", "quality_loss", "model", "rank", "durability"),
     *("signal_statistics", "heads", "steps", "explain", "examination", "serve_page", "scale", "wheel", "processes"),
-    *("executors", "ablations", "restored", "stablehlo"),
+    *("executors", "ablations", "restored", "stablehlo", "onnx"),
 )
 
 

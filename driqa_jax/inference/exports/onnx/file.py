@@ -51,7 +51,7 @@ def save(path: str | os.PathLike, loaded: LoadedModel, name: str, kind: str = "i
     outputs = finish(g, found, views, loaded.metadata, rule)
     if unknown := params.unread():
         raise ValueError(f"{name}: the export to ONNX does not know the parameters {', '.join(unknown)}")
-    metadata = _metadata(loaded, name, kind, rule)
+    metadata = _metadata(loaded, name, kind)
     write_bytes(path, g.model(_inputs(kind, rule), outputs, metadata, ("driqa_jax", VERSION)))
 
 
@@ -148,7 +148,7 @@ def _uncertainty(g: Graph, per_tile: str, interval: Interval, rule: ViewRule) ->
     return g("Mul", g("Min", g("Mul", scale, interval.factor), 1.0), 100.0)
 
 
-def _metadata(loaded: LoadedModel, name: str, kind: str, rule: ViewRule) -> dict[str, str]:
+def _metadata(loaded: LoadedModel, name: str, kind: str) -> dict[str, str]:
     """Plain text, or JSON for what is no text."""
     known = loaded.metadata
     values = {
@@ -159,7 +159,7 @@ def _metadata(loaded: LoadedModel, name: str, kind: str, rule: ViewRule) -> dict
         "licence": known["licence"],
         "explained_tiles": str(DeductionModel.explained_tiles),
         "params_sha256": params_sha256(loaded.params),
-        "view": rule.to_dict(),
+        "view": known["view"],
         "calibration": known.get("calibration") or {},
         "interval": known.get("interval") or {},
         "degradations": list(known["degradations"]),

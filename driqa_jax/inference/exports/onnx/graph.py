@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-OPSET, IR_VERSION = 18, 8  # ONNX 1.13; ONNX Runtime 1.14 and later read them
+OPSET, IR_VERSION = 18, 8  # of ONNX 1.13, the first with an antialiased Resize
 
 Value = Any  # a name of the graph's, an array, a float, an int, or a list of ints
 
