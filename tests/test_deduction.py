@@ -110,7 +110,10 @@ def by_hand(params, view, shares=SHARES, top=0.9):
         ((x + 0.5) / columns - (x0 + x1) / 2) / (x1 - x0)
     ) ** 2
     near = np.exp(-8 * far) / np.exp(-8 * far).sum(axis=1, keepdims=True)
-    hidden = dense(cells, "drop_of_cells") + dense(cells.mean(axis=0), "drop_of_image")
+    central = np.exp(-((((y + 0.5) / rows - 0.5) / 0.15) ** 2 + (((x + 0.5) / columns - 0.5) / 0.15) ** 2) / 2)
+    middle = (central * cells).sum(axis=0) / central.sum()
+    image = np.concatenate([cells.mean(axis=0), middle])
+    hidden = dense(cells, "drop_of_cells") + dense(image, "drop_of_image")
     hidden = hidden + near @ dense(standard(vector, "standardize_vectors"), "drop_of_vectors")
     drops = 1 / (1 + np.exp(-dense(gelu(hidden), "drop_out")))
     lost = -np.log1p(-drops)
@@ -317,7 +320,7 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
     seen = Encoders(model, encoders, SMALL)
     moments = np.stack([seen(np.asarray(Image.open(io.BytesIO(x))))["moments"] for x in source.images()])
     rng = np.random.default_rng(0)
-    sizes = {"cells": (8, 16), "vectors": (4, 32), "near": (8, 4), "area": (8,)}
+    sizes = {"cells": (8, 16), "vectors": (4, 32), "near": (8, 4), "central": (8,), "area": (8,)}
     examples = deduction.Examples(
         moments=moments,
         **{name: rng.random((40, *size), np.float32) for name, size in sizes.items()},
@@ -382,7 +385,9 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     backbone = whole["quality_encoder"]["backbone"]
     monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
     monkeypatch.setattr(examples, "SIZE", (64, 64))
-    monkeypatch.setattr(experiment, "COUNTS", {"kadid": 4, "rated": 4, "part": 2, "camera": 2, "clean": 2})
+    monkeypatch.setattr(
+        experiment, "COUNTS", {"kadid": 4, "rated": 4, "part": 2, "camera": 2, "clean": 2, "focus": 2, "bits": 2}
+    )
     monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]

@@ -23,6 +23,7 @@ FLOOR = 0.05  # the score of an image whose visible drop is complete
 VISIBLE, VISIBLE_WIDTH = 1 / 6, 0.1
 _MOST = 0.995  # a drop of 1 has no logarithm
 _SHARPNESS = 8.0  # of the nearest tile: a deviation of a quarter of a tile
+_MIDDLE = 0.15  # standard deviation of the middle of an image, in fractions of its sides
 _WORST = 3  # order of the power mean over cells
 
 
@@ -43,11 +44,23 @@ class Deduction(NamedTuple):
 
 
 class Places(NamedTuple):
-    """Where tiles and cells lie: `near` (B, N, K), sum 1 over K, how close each tile is to a cell; `mask` (B, N) bool,
-    true for cells inside the image."""
+    """Where tiles and cells lie.
+
+    `near` (B, N, K), sum 1 over K, how close each tile is to a cell; `central` (B, N) in (0, 1], how close a cell is to
+    the middle of the image, where subjects are; `mask` (B, N) bool, true for cells inside the image.
+    """
 
     near: jax.Array
+    central: jax.Array
     mask: jax.Array
+
+    @classmethod
+    def of(cls, cells: jax.Array, boxes: jax.Array, mask: jax.Array) -> "Places":
+        """Of cells at `cells` (B, N, 2) and tiles in `boxes` (B, K, 4), fractions of the image; `mask` (B, N) bool."""
+        start, end = boxes[:, None, :, :2], boxes[:, None, :, 2:]
+        distance = (cells[:, :, None, :] - (start + end) / 2) / (end - start)
+        near = nn.softmax(-_SHARPNESS * jnp.square(distance).sum(axis=-1), axis=-1)
+        return cls(near, jnp.exp(-jnp.square((cells - 0.5) / _MIDDLE).sum(axis=-1) / 2), mask)
 
 
 class DeductionHead(nn.Module):
@@ -135,13 +148,16 @@ class DeductionHead(nn.Module):
         """Logits (B, N, T) of the drops.
 
         The common hidden layer reads what the content of a cell hides or shows of what the tiles near it hold: this is
-        the interaction of both representations. It also reads the mean of all cells, without which a dark cell could
-        not be told from a dark image.
+        the interaction of both representations. It also reads the mean of all cells and of those in the middle: without
+        them, a dark cell could not be told from a dark image, nor a blurred background from a missed focus.
         """
         tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
         cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)
+        central = places.central * places.mask
+        middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
         mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
-        hidden = self.drop_of_cells(cells) + self.drop_of_image(mean)[:, None, :]
+        image = self.drop_of_image(jnp.concatenate([mean, middle], axis=1))
+        hidden = self.drop_of_cells(cells) + image[:, None, :]
         hidden = hidden + jnp.einsum("bnk,bkw->bnw", places.near, tiles)
         hidden = nn.gelu(hidden)
         if keys is not None:
@@ -223,10 +239,10 @@ class DeductionModel(nn.Module):
         valid, cells = views["valid"], views["cells"]
         batch, rows, columns = cells.shape[:3]
         mask = valid_mask(valid, rows, columns, STRIDE)[..., 0]
-        near = nearness(cell_coordinates(valid, rows, columns, STRIDE), views["tile_boxes"])
-        places = Places(near, mask.reshape(batch, -1))
+        coordinates = cell_coordinates(valid, rows, columns, STRIDE)
+        places = Places.of(coordinates, views["tile_boxes"], mask.reshape(batch, -1))
         found = self.head(views["moments"], cells.reshape(batch, rows * columns, -1), views["vector"], places, keys)
-        weights = near * places.mask[..., None]
+        weights = places.near * places.mask[..., None]
         kept = jnp.einsum("bnk,bn->bk", weights, jnp.log(found.cell_keep)) / jnp.maximum(weights.sum(axis=1), 1e-6)
         visible = (found.drop - VISIBLE) / VISIBLE_WIDTH
         return found.mos, {
@@ -264,13 +280,6 @@ def pooled(lost: jax.Array, mask: jax.Array) -> jax.Array:
     weight = mask[..., None].astype(lost.dtype)
     mean = (weight * (lost + 1e-6) ** _WORST).sum(axis=1) / weight.sum(axis=1)
     return mean ** (1 / _WORST)
-
-
-def nearness(cells: jax.Array, boxes: jax.Array) -> jax.Array:
-    """Weights (B, N, K), sum 1, of tiles in `boxes` (B, K, 4) for the cells at `cells` (B, N, 2): the nearest tile."""
-    start, end = boxes[:, None, :, :2], boxes[:, None, :, 2:]
-    distance = (cells[:, :, None, :] - (start + end) / 2) / (end - start)
-    return nn.softmax(-_SHARPNESS * jnp.square(distance).sum(axis=-1), axis=-1)
 
 
 def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:

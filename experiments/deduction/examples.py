@@ -24,8 +24,12 @@ from experiments.deduction.visible import TYPES, drop_at
 SIZE = (512, 384)  # width and height of the photographs that the human means belong to
 PRISTINE_SCORE = 0.8  # of photographs without a rating
 GOOD = 0.72  # least score of a rated photograph that serves as a content
+ENLARGED = 0.25  # share of images that are enlarged, to at most this long side
+LONGEST = 2400
 UNTOUCHED = 0.1  # share of composites without a fault
 SMALLEST, LARGEST = 0.1, 0.6  # share of the image that a composite's fault covers
+BLUR = 0.004, 0.03  # deviation of a lost focus, in image widths
+BLUR_SEEN, BLUR_DROPS = (0.004, 0.01, 0.03), (0.15, 0.4, 0.7)  # its drop; ours
 _FILTERS = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX
 
 
@@ -54,20 +58,30 @@ class Example(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The photographs to draw from: `pristine`, and `rated` in the state in which people rated them."""
+    """The photographs to draw from: `pristine`; `rated`, in the state in which people rated them; `good`, those of them
+    that may serve as contents."""
 
     pristine: Sequence[Photo]
     rated: Sequence[Photo]
+    good: Sequence[Photo]
 
-    @property
-    def good(self) -> list[Photo]:
-        """The rated photographs that may serve as contents."""
-        return [photo for photo in self.rated if (photo.score or 0) >= GOOD]
+    @classmethod
+    def of(cls, pristine: Sequence[Photo], rated: Sequence[Photo]) -> Pool:
+        """A pool whose `good` photographs have a score of at least `GOOD`."""
+        return cls(pristine, rated, [photo for photo in rated if (photo.score or 0) >= GOOD])
 
 
 def draw(kind: str, number: int, pool: Pool, seed: int = 0) -> Example:
     """Example `number` of a kind of `KINDS`; equal arguments give equal pixels on one machine."""
-    return KINDS[kind](np.random.default_rng([seed, zlib.crc32(kind.encode()), number]), pool)
+    rng = np.random.default_rng([seed, zlib.crc32(kind.encode()), number])
+    example = KINDS[kind](rng, pool)
+    if rng.random() >= ENLARGED:
+        return example
+    # What people see of a large photograph is seen in the whole of it, not in pixels.
+    image = Image.fromarray(example.image)
+    scale = min(rng.uniform(1.2, 4.0), LONGEST / max(image.size))
+    image = _resized(image, scale, _FILTERS[rng.integers(3)])
+    return example._replace(image=np.asarray(_encoded(image, rng, 80, 98) if rng.random() < 0.5 else image))
 
 
 def _as_rated(rng, pool):
@@ -94,7 +108,7 @@ def _clean(rng, pool):
 
 
 def _kadid(rng, pool):
-    return _whole(rng, pool._replace(rated=()), tuple(MEANS), "kadid")
+    return _whole(rng, pool._replace(good=()), tuple(MEANS), "kadid")
 
 
 def _camera(rng, pool):
@@ -127,12 +141,47 @@ def _part(rng, pool):
     return Example(np.asarray(made), base, TYPES.index(name), drop_at(name, severity), area, "part")
 
 
+def _focus(rng, pool):
+    """A subject in the middle before a blurred background, as photographers like it, or a blurred subject."""
+    image, base = _content(rng, pool)
+    width = rng.uniform(*BLUR)
+    soft = np.asarray(image.filter(ImageFilter.GaussianBlur(width * image.width)))
+    photo, (row, column) = np.asarray(image), rng.uniform(0.38, 0.62, 2)
+    y, x = np.mgrid[0 : image.height, 0 : image.width]
+    high, wide = rng.uniform(0.18, 0.36, 2)
+    far = np.hypot((y / image.height - row) / high, (x / image.width - column) / wide)
+    subject = np.clip((1 - far) / rng.uniform(0.05, 0.3) + 0.5, 0, 1).astype(np.float32)
+    blurred = 1 - subject if (bokeh := rng.random() < 0.5) else subject
+    made = np.rint(photo * (1 - blurred[..., None]) + soft * blurred[..., None]).astype(np.uint8)
+    if bokeh:
+        return Example(made, base, -1, 0.0, None, "focus")
+    drop = float(np.interp(width, BLUR_SEEN, BLUR_DROPS))
+    return Example(made, base, TYPES.index("out_of_focus"), drop, subject, "focus")
+
+
+def _bits(rng, pool):
+    """Blocks of wrong content and color, anywhere."""
+    image, base = _content(rng, pool)
+    photo, side = np.array(image), int(rng.choice([8, 16, 24, 32]))
+    wrong = np.roll(photo, rng.integers(4, 33, 2), axis=(0, 1))[..., rng.permutation(3)]
+    if rng.random() < 0.5:
+        wrong = np.clip(wrong + rng.integers(-120, 121, 3), 0, 255).astype(np.uint8)
+    area = np.zeros(photo.shape[:2], np.float32)
+    for _ in range(rng.integers(8, 1 + max(9, 60 * 32 // side))):
+        y, x = rng.integers(0, photo.shape[0] - side), rng.integers(0, photo.shape[1] - side)
+        area[y : y + side, x : x + side] = 1
+    made = np.where(area[..., None] > 0, wrong, photo)
+    return Example(made, base, TYPES.index("wrong_blocks"), 0.6, area, "bits")
+
+
 KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "kadid": _kadid,
     "rated": _as_rated,
     "part": _part,
     "camera": _camera,
     "clean": _clean,
+    "focus": _focus,
+    "bits": _bits,
 }
 
 
@@ -171,9 +220,8 @@ def _box(rng, y, x):
 
 def _content(rng, pool):
     """A photograph of 512x384 pixels (or upright) and its score."""
-    good = pool.good
-    if good and rng.random() < 0.5:
-        photo = good[rng.integers(len(good))]
+    if pool.good and rng.random() < 0.5:
+        photo = pool.good[rng.integers(len(pool.good))]
         image = photo.open()
         if rng.random() < 0.5:
             image = _resized(image, rng.uniform(0.75, 1.0), Image.Resampling.BICUBIC)

@@ -15,7 +15,7 @@ from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.program import make_stages
-from driqa_jax.models.deduction import DeductionModel, nearness
+from driqa_jax.models.deduction import DeductionModel, Places
 from driqa_jax.models.layers import grid_coordinates
 from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.examples import Example
@@ -80,8 +80,8 @@ class Encoders:
     ) -> dict[str, np.ndarray]:
         """The arrays of examples 0 to `count`: those of `ARRAYS`, but `CELLS` random cells (N, CELLS, F'') of each.
 
-        Also `near` (N, CELLS, K), `area` (N, CELLS), the share of the fault in each cell, `base`, `type` and `drop`
-        (N,). `said`: bytes that say what the examples are made from.
+        Also `near` (N, CELLS, K) and `central` (N, CELLS), see `Places`; `area` (N, CELLS), the share of the fault in
+        each cell; `base`, `type` and `drop` (N,). `said`: bytes that say what the examples are made from.
         """
 
         def arrays(name):
@@ -118,7 +118,7 @@ def _drawn(found: dict[str, np.ndarray], example: Example, number: int) -> dict[
     rng = np.random.default_rng([number, zlib.crc32(example.kind.encode())])
     chosen = rng.permutation(rows * columns)[np.arange(CELLS) % (rows * columns)]
     places = grid_coordinates(np.array([[0.0, 0.0, 1.0, 1.0]], np.float32), rows, columns)
-    near = np.asarray(nearness(places, found["boxes"][None]))[0]
+    places = Places.of(places, found["boxes"][None], np.ones((1, rows * columns), bool))
     area = np.full((rows, columns), float(example.type >= 0), np.float32)
     if example.area is not None:
         area = np.asarray(Image.fromarray(example.area).resize((columns, rows), Image.Resampling.BOX))
@@ -126,6 +126,7 @@ def _drawn(found: dict[str, np.ndarray], example: Example, number: int) -> dict[
         "moments": found["moments"],
         "vector": found["vector"],
         "cells": found["cells"].reshape(rows * columns, -1)[chosen],
-        "near": near[chosen].astype(np.float16),
+        "near": np.asarray(places.near[0], np.float16)[chosen],
+        "central": np.asarray(places.central[0], np.float16)[chosen],
         "area": area.ravel()[chosen].astype(np.float16),
     }

@@ -31,14 +31,15 @@ class Rated(NamedTuple):
 class Examples(NamedTuple):
     """What the drops learn from: `moments` (N, F), `cells` (N, M, F''), `vectors` (N, K, C), `near` (N, M, K).
 
-    `area` (N, M), the share of the fault in each cell; `base` (N,), the score without it; `types` (N,) int, -1 for
-    none; `drops` (N,) its visible drop; `kinds` (N,) str, see `examples.KINDS`.
+    `central` (N, M), as in `Places`; `area` (N, M), the share of the fault in each cell; `base` (N,), the score without
+    it; `types` (N,) int, -1 for none; `drops` (N,) its visible drop; `kinds` (N,) str, see `examples.KINDS`.
     """
 
     moments: np.ndarray
     cells: np.ndarray
     vectors: np.ndarray
     near: np.ndarray
+    central: np.ndarray
     area: np.ndarray
     base: np.ndarray
     types: np.ndarray
@@ -53,17 +54,18 @@ class Recipe:
     `epochs`, `batch`, `rate`, `decay`, `correlation`: of the level; `correlation` weighs 1 - PLCC within a batch.
     `models`: levels trained from different seeds and averaged; they are one hidden layer of `head.level_width` units.
     `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
-    weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling,
-    `unexplained` the low ratings without a fault. `margin`: of the ceiling of a rated photograph above its rating.
+    weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling.
+    `unexplained` weighs low ratings without a fault, in the second half: what is likely must be known before. `margin`:
+    of the ceiling of a rated photograph above its rating.
     """
 
     epochs: int = 20
     batch: int = 64
     rate: float = 1e-3
-    decay: float = 1e-4
+    decay: float = 1e-2
     correlation: float = 0.0
     models: int = 1
-    steps: int = 2500
+    steps: int = 5000
     drop_batch: int = 24
     drop_rate: float = 2e-3
     drop_decay: float = 1e-2
@@ -100,10 +102,10 @@ def fit(
         raise ValueError(f"level_width must be a multiple of models={recipe.models}, got {head.level_width}")
     if len({len(x) for x in examples}) != 1:
         raise ValueError(f"examples: arrays have lengths {[len(x) for x in examples]}; give equal lengths")
-    first = [
-        jnp.asarray(x[:1], jnp.float32) for x in (examples.moments, examples.cells, examples.vectors, examples.near)
-    ]
-    places = Places(first.pop(), jnp.ones((1, examples.near.shape[1]), bool))
+    first = [jnp.asarray(x[:1], jnp.float32) for x in (examples.moments, examples.cells, examples.vectors)]
+    places = Places(
+        *(jnp.asarray(x[:1], jnp.float32) for x in (examples.near, examples.central)), jnp.ones((1, 1), bool)
+    )
     params = head.init(jax.random.key(recipe.seed), *first, places)["params"]
     params = {
         **params,
@@ -200,8 +202,8 @@ def _fit_level(head, params, rated, recipe):
 def _fit_drops(head, params, examples, weights, plausible, recipe):
     data = _targets(head, examples, levels(head, params, examples.moments), weights)
 
-    def loss(params, cells, vectors, near, batch, keys):
-        places = Places(near, jnp.ones(near.shape[:2], bool))
+    def loss(params, cells, vectors, near, central, batch, keys, late):
+        places = Places(near, central, jnp.ones(central.shape, bool))
         found = head.apply({"params": params}, batch.level, cells, vectors, places, keys, method="deduct")
         drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
         named = batch.named[:, None, :] * batch.area[:, :, None]
@@ -218,7 +220,7 @@ def _fit_drops(head, params, examples, weights, plausible, recipe):
             score
             + recipe.naming * batch.weight * known * entropy
             + recipe.ordinary * jnp.where(batch.rated, above, clean)
-            + recipe.unexplained * jnp.where(batch.rated, missing, 0.0)
+            + recipe.unexplained * late * jnp.where(batch.rated, missing, 0.0)
         ).mean()
 
     rng = np.random.default_rng(recipe.seed + 1)
@@ -231,9 +233,10 @@ def _fit_drops(head, params, examples, weights, plausible, recipe):
     for number in range(recipe.steps):
         drawn = rng.choice(len(present), recipe.drop_batch, p=shares / shares.sum())
         rows = np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
-        arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near))
+        arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near, examples.central))
         keys = _keys(recipe.seed + 1, number, len(rows))
-        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
+        late = np.float32(2 * number >= recipe.steps)
+        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys, late)
     return params
 
 

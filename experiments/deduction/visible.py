@@ -39,7 +39,7 @@ WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in 
 # What cameras and those who hold them do: the types that may be the reason of a low rating.
 CAMERA: tuple[str, ...] = (
     *("gaussian_blur", "lens_blur", "motion_blur", "out_of_focus", "camera_shake", "over_smoothing", "denoise"),
-    *("white_noise", "sensor_noise", "camera_noise", "low_light", "underexposed", "overexposed", "color_cast"),
+    *("white_noise", "sensor_noise", "camera_noise", "low_light", "underexposed", "overexposed"),
     *("haze", "flare_haze", "jpeg", "high_sharpen", "halo"),
 )
 

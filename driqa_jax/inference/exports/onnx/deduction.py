@@ -28,9 +28,11 @@ class Views(NamedTuple):
 
 
 class Places(NamedTuple):
-    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `mask` and `weights` (B, N, 1), see `Canvas`."""
+    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `central` (B, 1, N), sum 1, 0 outside the image;
+    `mask` and `weights` (B, N, 1), see `Canvas`."""
 
     near: str
+    central: str
     mask: str | None
     weights: str | None
 
@@ -43,7 +45,7 @@ def deduction_model(g: Graph, params: Params, model: DeductionModel, views: View
     moments, cells = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)
     head, module, canvas = params["head"], model.head, views.canvas
     mask = None if canvas.covered else g.reshape(canvas.mask(g, STRIDE), 0, -1, 1)
-    places = Places(nearness(g, views), mask, canvas.weights(g, STRIDE))
+    places = Places(nearness(g, views), centrality(g, canvas, mask), mask, canvas.weights(g, STRIDE))
     q = layers.standardize(g, head["standardize_moments"], moments)
     q = layers.gelu(g, layers.dense(g, head["level_hidden"], q))
     quality = layers.dense(g, head["level_out"], q)  # (B, 1)
@@ -73,7 +75,8 @@ def drop_logits(g: Graph, params: Params, cells: str, vectors: str, places: Plac
     cells = layers.standardize(g, params["standardize_cells"], cells)
     if places.mask is not None:
         cells = g("Mul", cells, places.mask)
-    image = layers.dense(g, params["drop_of_image"], _over_cells(g, cells, places, keep=True))
+    image = g.join([_over_cells(g, cells, places, keep=True), g("MatMul", places.central, cells)], 2)
+    image = layers.dense(g, params["drop_of_image"], image)
     hidden = g("Add", layers.dense(g, params["drop_of_cells"], cells), image)
     hidden = g("Add", hidden, g("MatMul", places.near, tiles))
     return layers.dense(g, params["drop_out"], layers.gelu(g, hidden))
@@ -105,7 +108,7 @@ def capped(g: Graph, module: DeductionHead, quality: str, keep: str) -> str:
 
 
 def nearness(g: Graph, views: Views) -> str:
-    """`deduction.nearness` of the cells of the canvas: (B, N, K)."""
+    """`near` of `Places`."""
     squares = []
     for axis in (0, 1):
         start, end = (g.slice(views.boxes, 2, i, i + 1) for i in (axis, axis + 2))  # (B, K, 1)
@@ -114,6 +117,19 @@ def nearness(g: Graph, views: Views) -> str:
         squares.append(g("Unsqueeze", g("Mul", distance, distance), [3 - axis]))  # (B, K, h, 1) and (B, K, 1, w)
     square = g.reshape(g("Add", *squares), 0, 0, -1)
     return g("Softmax", g("Mul", g("Transpose", square, perm=(0, 2, 1)), -deduction._SHARPNESS), axis=2)
+
+
+def centrality(g: Graph, canvas: layers.Canvas, mask: str | None) -> str:
+    """`central` of `Places`."""
+    sides = []
+    for axis in (0, 1):
+        distance = g("Mul", g("Sub", canvas.places(g, axis), 0.5), 1 / deduction._MIDDLE)
+        weight = g("Exp", g("Mul", g("Mul", distance, distance), -0.5))
+        sides.append(g("Unsqueeze", weight, [2 - axis]))  # (B, h, 1) and (B, 1, w)
+    central = g.reshape(g("Mul", *sides), 0, 1, -1)
+    if mask is not None:
+        central = g("Mul", central, g.reshape(mask, 0, 1, -1))
+    return g("Div", central, g.sum(central, 2, keep=True))
 
 
 def _over_cells(g: Graph, x: str, places: Places, keep: bool = False) -> str:
