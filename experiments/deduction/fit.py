@@ -65,7 +65,7 @@ class Recipe:
     decay: float = 1e-2
     correlation: float = 0.0
     models: int = 1
-    steps: int = 5000
+    steps: int = 4000
     drop_batch: int = 24
     drop_rate: float = 2e-3
     drop_decay: float = 1e-2
@@ -75,6 +75,8 @@ class Recipe:
         ("part", 0.25),
         ("camera", 0.15),
         ("clean", 0.1),
+        ("focus", 0.08),
+        ("bits", 0.04),
     )
     naming: float = 6.0
     ordinary: float = 4.0
