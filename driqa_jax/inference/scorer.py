@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import os
 import pathlib
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +27,16 @@ from driqa_jax.inference.explain import SHOWN_PIXELS, Explainer, Explanation, Fi
 from driqa_jax.inference.findings import codes
 from driqa_jax.inference.onnx_executor import OnnxExecutor, OnnxModel
 from driqa_jax.inference.runtime import onnx_for
-from driqa_jax.inference.stream import PAUSE, ModelFailure, Pause, View, named, predictions_in_order, views_in_order
+from driqa_jax.inference.stream import (
+    PAUSE,
+    ModelFailure,
+    Pause,
+    View,
+    as_several,
+    named,
+    predictions_in_order,
+    views_in_order,
+)
 
 if TYPE_CHECKING:
     import jax
@@ -152,7 +160,7 @@ class Scorer:
 
         Raises UnreadableImage or ValueError, naming the image, at the first failure; `stream` continues instead.
         """
-        images, several = _as_several(images)
+        images, several = as_several(images)
         scores: list[Any] = [self._result(*outcome).score for outcome in self._predictions(images)]
         return np.array(scores, np.float64) if several else scores[0]
 
@@ -231,7 +239,7 @@ class Scorer:
 
         Raises as a call does, and ValueError for no image.
         """
-        return self._explainer.features(_as_several(images)[0])
+        return self._explainer.features(as_several(images)[0])
 
     def findings(self, images: Iterable[ImageSource]) -> Iterator[tuple[Finding, ...] | Exception]:
         """The degradations of each image as in `explain`, in input order; an exception for an unreadable image."""
@@ -329,19 +337,6 @@ def load(model: str | os.PathLike = "lite", runtime: str = "auto", **options: An
     sha256 = file_sha256(loaded.file) if loaded.file else None
     net = checked_model(loaded, name, options["cache"])
     return Scorer(net, loaded.params, loaded.metadata, name=name, sha256=sha256, **options)
-
-
-def _as_several(images: Any) -> tuple[Any, bool]:
-    """The images as an iterable, and whether they are several."""
-    if isinstance(images, getattr(sys.modules.get("jax"), "Array", ())):  # does not import JAX
-        images = np.asarray(images)
-    if isinstance(images, np.ndarray):
-        several = images.ndim == 4
-    elif isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
-        several = False
-    else:
-        several = isinstance(images, Iterable)
-    return images if several else [images], several
 
 
 def _with_evidence(item: Any) -> Any:

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
@@ -236,3 +237,16 @@ def stack_views(views: list[View], rows: int) -> View:
     """A batch of `rows` views; the last view is repeated to fill it."""
     views = views + [views[-1]] * (rows - len(views))
     return {key: np.stack([view[key] for view in views]) for key in views[0]}
+
+
+def as_several(images: Any) -> tuple[Any, bool]:
+    """The images as an iterable, and whether they are several."""
+    if isinstance(images, getattr(sys.modules.get("jax"), "Array", ())):  # does not import JAX
+        images = np.asarray(images)
+    if isinstance(images, np.ndarray):
+        several = images.ndim == 4
+    elif isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        several = False
+    else:
+        several = isinstance(images, Iterable)
+    return images if several else [images], several
