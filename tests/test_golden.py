@@ -21,7 +21,7 @@ GOLDEN = json.loads((TESTS / "golden_scores.json").read_text())
 
 @pytest.fixture(scope="module")
 def scorers():
-    return {effort: driqa_jax.load(effort=effort) for effort in EFFORTS}
+    return {effort: driqa_jax.load(runtime="jax", effort=effort) for effort in EFFORTS}
 
 
 def test_golden_scores_are_of_the_bundled_weights():
@@ -38,6 +38,12 @@ def test_example_photos_score_as_recorded(scorers, effort):
     expected = GOLDEN["scores"][effort]
     found = scorers[effort]([PHOTOS / name for name in expected])
     np.testing.assert_allclose(found, list(expected.values()), atol=0.0101)
+
+
+def test_the_bundled_onnx_file_gives_the_same_scores():
+    expected = GOLDEN["scores"]["default"]
+    found = driqa_jax.load(runtime="onnx")([PHOTOS / name for name in expected])
+    np.testing.assert_allclose(found, list(expected.values()), atol=0.0501)
 
 
 def test_apply_agrees_with_the_prediction_and_has_a_gradient(scorers):

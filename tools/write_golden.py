@@ -22,7 +22,7 @@ def main() -> int:
     photos = [pathlib.Path(path) for path in list_pictures([str(ROOT / "examples" / "photos")])]
     scores = {}
     for effort in EFFORTS:
-        scorer = driqa.load(effort=effort)
+        scorer = driqa.load(runtime="jax", effort=effort)
         scores[effort] = dict(zip([photo.name for photo in photos], scorer(photos).tolist(), strict=True))
     FILE.write_text(json.dumps({"sha256": scorer.sha256, "scores": scores}, indent=1) + "\n")
     print(f"{FILE}: {len(photos)} photographs, weights {scorer.sha256}")
