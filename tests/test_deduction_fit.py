@@ -6,39 +6,65 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from driqa_jax.models.deduction import FLOOR, DeductionHead, soft_minimum
+from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, pooled, soft_minimum
+from experiments.deduction import examples as drawn
 from experiments.deduction import fit as deduction
-from experiments.deduction.features import as_degraded, ordinary
 from experiments.deduction.human_scale import MEANS, drop
+from experiments.deduction.visible import TYPES as NAMES
+from experiments.deduction.visible import drop_at
 
-MOMENTS, TILES, WIDTH, TYPES = 12, 4, 6, 3
+MOMENTS, CELLS, PLACES, TILES, WIDTH, TYPES = 12, 8, 5, 4, 6, 3
+OPTIONS = [1.0] * TYPES, [True] * TYPES
 
 
 def planted(count=400, seed=0):
-    """Photographs whose moment 0 is the level and whose degraded copies carry the type in their vectors."""
+    """Photographs whose moment 0 is the level; the type and its drop are in the vectors, its place is in the cells."""
     rng = np.random.default_rng(seed)
-    mos = rng.uniform(0.5, 0.8, count).astype(np.float32)
+    base = rng.uniform(0.5, 0.8, count).astype(np.float32)
     moments = rng.normal(size=(count, MOMENTS)).astype(np.float32)
-    moments[:, 0] = 10 * mos
-    types = rng.integers(-1, TYPES, count)
+    moments[:, 0] = 10 * base
+    rated = np.arange(count) % 4 == 3
+    types = np.where(rated, -1, rng.integers(-1, TYPES, count))
     drops = np.where(types < 0, 0, rng.choice([0.3, 0.7], count)).astype(np.float32)
     vectors = rng.normal(0, 0.1, (count, TILES, WIDTH)).astype(np.float32)
+    cells = rng.normal(0, 0.1, (count, PLACES, CELLS)).astype(np.float32)
+    area = np.ones((count, PLACES), np.float32)
     for row in np.flatnonzero(types >= 0):
         vectors[row, :, types[row]] += 4 * drops[row]
-    rated = deduction.Rated(moments, mos)
-    degraded = deduction.Degraded(moments, vectors, np.arange(count), types, drops, np.ones(count, np.float32))
-    return rated, degraded, rng.normal(0, 0.1, (count, TILES, WIDTH)).astype(np.float32)
+        area[row] = rng.random(PLACES) < 0.7
+        area[row, 0] = 1.0
+        cells[row, :, 0] += 2 * area[row]
+    examples = deduction.Examples(
+        *(moments, cells, vectors),
+        near=np.full((count, PLACES, TILES), 1 / TILES, np.float32),
+        central=np.ones((count, PLACES), np.float32),
+        area=area * (types >= 0)[:, None],
+        base=base,
+        types=types,
+        drops=drops,
+        kinds=np.where(rated, "rated", np.where(types < 0, "clean", "part")),
+    )
+    return deduction.Rated(moments, base), examples
 
 
-RECIPE = deduction.Recipe(epochs=30, rate=1e-2, steps=400, drop_rate=1e-2)
+def places_of(examples):
+    return Places(examples.near, examples.central, np.ones(examples.central.shape, bool))
+
+
+def applied(head, params, examples):
+    arrays = examples.moments, examples.cells, examples.vectors
+    return head.apply({"params": params}, *arrays, places_of(examples))
+
+
+RECIPE = deduction.Recipe(epochs=30, rate=1e-2, decay=1e-4, steps=600, drop_rate=1e-2, unexplained=0.0)
 
 
 @pytest.fixture(scope="module")
 def trained():
     head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
-    rated, degraded, ordinary = planted()
-    return head, deduction.fit(head, rated, degraded, ordinary, RECIPE)
+    return head, deduction.fit(head, *planted(), *OPTIONS, RECIPE)
 
 
 def test_a_soft_minimum_lies_below_both_by_at_most_its_bound():
@@ -49,41 +75,63 @@ def test_a_soft_minimum_lies_below_both_by_at_most_its_bound():
     assert np.all(found >= lower - 0.03 * np.log(2) - 1e-6)
 
 
-def test_the_drops_of_unseen_images_are_learned(trained):
+def test_a_power_mean_leaves_half_of_a_fault_in_an_eighth_and_all_of_one_everywhere():
+    lost = np.zeros((1, 16, 2), np.float32)
+    lost[0, :2, 0], lost[0, :, 1] = 0.8, 0.6
+    np.testing.assert_allclose(pooled(jnp.asarray(lost), jnp.ones((1, 16), bool)), [[0.4, 0.6]], atol=1e-4)
+    np.testing.assert_allclose(pooled(jnp.asarray(lost), jnp.arange(16)[None] < 2), [[0.8, 0.6]], atol=1e-4)
+
+
+def test_the_drops_of_unseen_images_and_their_places_are_learned(trained):
     head, params = trained
-    rated, degraded, _ = planted(seed=1)
-    out = head.apply({"params": params}, degraded.moments, degraded.vectors)
-    target = rated.mos - (rated.mos - FLOOR) * degraded.drops
-    assert np.abs(np.asarray(out.mos) - target).mean() < 0.06
-    rows = np.flatnonzero(degraded.types >= 0)
-    largest = np.asarray(out.drops).mean(axis=1).argmax(axis=1)
-    assert (largest[rows] == degraded.types[rows]).mean() > 0.95
+    _, examples = planted(seed=1)
+    out = applied(head, params, examples)
+    rows = np.flatnonzero((examples.types >= 0) & (examples.kinds == "part"))
+    share = (examples.area[rows] ** 3).mean(axis=1) ** (1 / 3)
+    target = FLOOR + (examples.base[rows] - FLOOR) * (1 - examples.drops[rows]) ** share
+    assert np.abs(np.asarray(out.mos)[rows] - target).mean() < 0.13
+    assert (np.asarray(out.drop).argmax(axis=1)[rows] == examples.types[rows]).mean() > 0.95
+    kept = np.asarray(out.cell_keep)[rows]
+    inside = examples.area[rows] > 0
+    assert kept[~inside].mean() > kept[inside].mean() + 0.2
 
 
 def test_ordinary_images_keep_their_ceiling(trained):
     head, params = trained
-    rated, _, ordinary = planted(seed=2)
-    out = head.apply({"params": params}, rated.moments, ordinary)
-    assert np.asarray(out.keep).mean() > 0.97
+    _, examples = planted(seed=2)
+    clean = examples.kinds == "clean"
+    assert np.asarray(applied(head, params, examples).keep)[clean].mean() > 0.95
+
+
+def test_a_low_rating_is_explained_by_a_plausible_type_alone():
+    _, examples = planted(200)
+    rated, low = deduction.Rated(examples.moments, examples.base), examples.kinds == "rated"
+    examples.base[low] = 0.1
+    examples.cells[low, :, 1] += 2.0
+    head = DeductionHead(TYPES, level_width=8, drop_width=8, level_dropout=0.0)
+    recipe = dataclasses.replace(RECIPE, epochs=1, unexplained=5.0)
+    params = deduction.fit(head, rated, examples, [1.0] * TYPES, [False, True, False], recipe)
+    drop = np.asarray(applied(head, params, examples).drop)[low].mean(axis=0)
+    assert drop[1] > 0.2 > 2 * max(drop[0], drop[2])
 
 
 def test_a_share_weakens_the_drop_of_its_type(trained):
     head, params = trained
-    _, degraded, _ = planted(seed=1)
-    rows = degraded.types == 0
-    full = head.apply({"params": params}, degraded.moments[rows], degraded.vectors[rows])
-    part = head.clone(shares=(0.25, 1.0, 1.0)).apply({"params": params}, degraded.moments[rows], degraded.vectors[rows])
+    _, examples = planted(seed=1)
+    rows = examples.types == 0
+    chosen = deduction.Examples(*(x[rows] for x in examples))
+    full, part = (applied(each, params, chosen) for each in (head, head.clone(shares=(0.25, 1.0, 1.0))))
     assert np.all(np.asarray(part.keep) > np.asarray(full.keep))
     np.testing.assert_array_equal(part.drops, full.drops)
 
 
 def test_levels_of_several_seeds_are_averaged():
-    rated, degraded, ordinary = planted(80)
+    rated, examples = planted(80)
     recipe = deduction.Recipe(epochs=2, batch=16, steps=1, seed=5)
     single = DeductionHead(TYPES, level_width=8, level_dropout=0.0)
-    both = deduction.fit(single.clone(level_width=16), rated, degraded, ordinary, dataclasses.replace(recipe, models=2))
+    both = deduction.fit(single.clone(level_width=16), rated, examples, *OPTIONS, dataclasses.replace(recipe, models=2))
     each = [
-        deduction.fit(single, rated, degraded, ordinary, dataclasses.replace(recipe, seed=seed)) for seed in (5, 105)
+        deduction.fit(single, rated, examples, *OPTIONS, dataclasses.replace(recipe, seed=seed)) for seed in (5, 105)
     ]
     mean = np.mean([deduction.levels(single, params, rated.moments) for params in each], axis=0)
     merged = deduction.levels(single.clone(level_width=16), both, rated.moments)
@@ -91,41 +139,51 @@ def test_levels_of_several_seeds_are_averaged():
 
 
 def test_equal_seeds_give_equal_parameters():
-    rated, degraded, ordinary = planted(80)
+    rated, examples = planted(80)
     head, recipe = DeductionHead(TYPES, 8, 8), deduction.Recipe(epochs=1, batch=16, steps=3)
-    first, second = (deduction.fit(head, rated, degraded, ordinary, recipe) for _ in range(2))
+    first, second = (deduction.fit(head, rated, examples, *OPTIONS, recipe) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_wrong_sizes_are_refused():
-    rated, degraded, ordinary = planted(20)
+    rated, examples = planted(20)
     with pytest.raises(ValueError, match="shares must be empty or have 3 values, got 1"):
-        deduction.fit(DeductionHead(TYPES, shares=(1.0,)), rated, degraded, ordinary)
+        deduction.fit(DeductionHead(TYPES, shares=(1.0,)), rated, examples, *OPTIONS)
     with pytest.raises(ValueError, match="20 moments and 19 scores"):
-        deduction.fit(DeductionHead(TYPES), rated._replace(mos=rated.mos[1:]), degraded, ordinary)
+        deduction.fit(DeductionHead(TYPES), rated._replace(mos=rated.mos[1:]), examples, *OPTIONS)
     with pytest.raises(ValueError, match="equal lengths"):
-        deduction.fit(DeductionHead(TYPES), rated, degraded._replace(types=degraded.types[1:]), ordinary)
+        deduction.fit(DeductionHead(TYPES), rated, examples._replace(types=examples.types[1:]), *OPTIONS)
 
 
-def test_groups_become_training_rows():
-    cells = [[("jpeg", 0), ("mean_shift", 4)], [("darken", 2), ("jpeg", 4)]]
-    moments = np.arange(2 * 3 * 5, dtype=np.float16).reshape(2, 3, 5)
-    rows = as_degraded(moments, np.zeros((2, 3, TILES, WIDTH), np.float16), cells, fidelity_weight=0.5)
-    names = list(MEANS)
-    np.testing.assert_array_equal(rows.moments, moments.reshape(6, 5))
-    np.testing.assert_array_equal(rows.pristine, [0, 0, 0, 3, 3, 3])
-    np.testing.assert_array_equal(
-        rows.types, [-1, *map(names.index, ("jpeg", "mean_shift")), -1, names.index("darken"), names.index("jpeg")]
-    )
-    np.testing.assert_array_equal(rows.weights, [1, 1, 0, 1, 0.5, 1])
-    np.testing.assert_allclose(
-        rows.drops, [0, drop("jpeg", 0), drop("mean_shift", 4), 0, drop("darken", 2), drop("jpeg", 4)]
-    )
+def test_drops_follow_the_human_means_and_grow_with_severity():
+    for name in ("jpeg", "motion_blur", "high_sharpen"):
+        levels = deduction_levels(name)
+        np.testing.assert_allclose([drop_at(name, level) for level in levels], [drop(name, i) for i in range(5)])
+    for name in NAMES:
+        if name not in MEANS:
+            drops = [drop_at(name, severity) for severity in np.linspace(0, 1, 9)]
+            assert drops[0] == 0 and np.all(np.diff(drops) > 0)
 
 
-def test_ordinary_images_follow_their_seed():
-    image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
-    made = [ordinary(image, seed) for seed in range(20)]
-    assert all(np.array_equal(a, ordinary(image, seed)) for seed, a in enumerate(made))
-    assert min(a.shape[0] for a in made) < 120 and max(a.shape[0] for a in made) == 200
-    assert all(0.39 < a.shape[0] / 200 <= 1 for a in made)
+def deduction_levels(name):
+    from driqa_jax.degradations.registry import find
+
+    return find(name).kadid_levels
+
+
+@pytest.mark.parametrize("kind", ["rated", "clean", "focus", "bits"])
+def test_an_example_depends_on_its_number_alone(kind):
+    pixels = np.random.default_rng(0).integers(0, 256, (384, 512, 3), dtype=np.uint8)
+    photo = drawn.Photo("a", lambda: Image.fromarray(pixels), 0.9)
+    pool = drawn.Pool.of([photo], [photo])
+    made = [drawn.draw(kind, number, pool) for number in range(6)]
+    for number, one in enumerate(made):
+        np.testing.assert_array_equal(one.image, drawn.draw(kind, number, pool).image)
+        assert one.image.dtype == np.uint8 and 0 <= one.drop < 1 and (one.drop > 0) == (one.type >= 0)
+        assert one.area is None or 0 < one.area.mean() < 1
+    assert len({one.image.tobytes() for one in made}) > 1
+
+
+def test_masks_cover_a_part_of_the_image():
+    shares = [(drawn.mask(np.random.default_rng(seed), 96, 128) > 0.5).mean() for seed in range(40)]
+    assert min(shares) > 0.02 and max(shares) < 0.75 and np.mean(shares) > 0.15

@@ -34,9 +34,9 @@ def add_model_option(parser: ArgumentParser, default: str | None = "lite", named
     parser.add_argument("--model", default=default, metavar="NAME|FILE|WORKDIR", help=about)
 
 
-def add_model_options(parser: ArgumentParser, max_pixels: float = 200e6) -> None:
+def add_model_options(parser: ArgumentParser, max_pixels: float = 200e6, default: str = "lite") -> None:
     """`--model`, `--runtime`, `--effort`, `--batch-size`, `--workers`, `--max-pixels`: arguments of `scorer.load`."""
-    add_model_option(parser)
+    add_model_option(parser, default, default)
     add = parser.add_argument
     about = "fast uses fewer pixels of an image, accurate more; scores of different efforts are close, not equal"
     efforts = ("fast", "default", "accurate")

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--bursts", type=int, default=100, help="bursts of three shots (default: 100)")
     parser.add_argument("--others", type=int, default=30, help="unrelated photos (default: 30)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", default="lite", help="as for driqa (default: lite)")
+    parser.add_argument("--model", default="lite-0.5", help="as for driqa (default: lite-0.5)")
     args = parser.parse_args(argv)
     try:
         enable_compile_cache()

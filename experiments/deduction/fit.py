@@ -73,10 +73,10 @@ class Recipe:
         ("kadid", 0.3),
         ("rated", 0.25),
         ("part", 0.25),
-        ("camera", 0.15),
+        ("camera", 0.2),
         ("clean", 0.1),
         ("focus", 0.08),
-        ("bits", 0.04),
+        ("bits", 0.08),
     )
     naming: float = 6.0
     ordinary: float = 4.0
@@ -210,8 +210,8 @@ def _fit_drops(head, params, examples, weights, plausible, recipe):
         drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
         named = batch.named[:, None, :] * batch.area[:, :, None]
         entropy = -(named * jnp.log(drops) + (1 - named) * jnp.log1p(-drops)).mean(axis=(1, 2))
-        # A photograph that people rated low may have any fault, so nothing is known of its names.
-        known = jnp.where(batch.rated, jnp.clip((batch.base - 0.45) / 0.3, 0, 1), 1.0)
+        # A photograph below the best ratings may have any fault, so nothing is known of its names.
+        known = jnp.where(batch.rated, jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
         score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
         above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
         clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
