@@ -20,8 +20,8 @@ _RESTORED = "The restored image shows what the model reads as damage.\nIt is not
 def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     """A PNG on white; equal explanations give equal bytes.
 
-    threshold: probability in [0, 1] from which a finding is shown. A model without a restoration network leaves the
-    place of the restored image empty. Raises ValueError if the explanation was made with `restore=False`.
+    threshold: probability in [0, 1] from which a finding is shown. Without a restoration network there are two panels.
+    Raises ValueError if the explanation was made with `restore=False`.
     """
     if explanation.restored is None and not explanation.not_restored:
         raise ValueError(f"{explanation.name}: the sheet shows the restored image; explain with restore=True")
@@ -37,10 +37,10 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     panel, below = (max(width, 400) / _DPI, max(height, 120) / _DPI), 0.6 + 0.45 * max(len(faults), 1)
     with rc_context({"font.size": 9.5, "text.color": _INK, "text.parse_math": False}):
         # The object interface leaves the caller's figures alone.
-        figure = Figure(figsize=(3 * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
+        figure = Figure(figsize=(len(panels) * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.08)  # inches
-        grid = figure.add_gridspec(3, 3, height_ratios=(0.7, panel[1] + 0.3, below))
+        grid = figure.add_gridspec(3, len(panels), height_ratios=(0.7, panel[1] + 0.3, below))
         _draw_heading(figure.add_subplot(grid[0, :]), explanation)
         captions = ("Image", map_words(explanation), "Restored by the model")
         for column, (caption, image) in enumerate(zip(captions, panels, strict=False)):
@@ -50,9 +50,10 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
             axes.set_axis_off()
         _draw_faults(figure.add_subplot(grid[2, 0]), faults, threshold)
         _draw_scale(figure.add_subplot(grid[2, 1]), explanation, below)
-        note = figure.add_subplot(grid[2, 2])
-        note.set_axis_off()
-        note.text(0, 1, explanation.not_restored or _RESTORED, va="top", color=_QUIET)
+        if explanation.restored is not None:
+            note = figure.add_subplot(grid[2, 2])
+            note.set_axis_off()
+            note.text(0, 1, _RESTORED, va="top", color=_QUIET)
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
     return file.getvalue()
