@@ -137,6 +137,7 @@ def test_restoration_and_interaction_are_absent_and_every_output_has_its_shape(m
         **{name: (2, 2, 2) for name in ("patch_scores", "patch_weights", "patch_mask")},
         **{name: (2, 3) for name in ("degradation_logits", "severity", "visibility")},
         "drops": (2, 2, 2, 3),
+        "cell_visibility": (2, 2, 2, 3),
         "cells": (2, 2, 2, 16),
         "d": (2, 32),
         "q": (2, 8),
