@@ -8,6 +8,7 @@
 # where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source-path=SCRIPTDIR source=dry_run.sh
 . "$root/launch/dry_run.sh"
 
 folders=()

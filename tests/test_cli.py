@@ -95,7 +95,9 @@ def test_a_folder_becomes_csv_in_order(fake, photos, scorer, capsys):
         *(f"{n},{s}," for n, s in zip(names, numbers, strict=True)),
     ]
     assert "3 scored, 0 failed" in err
-    assert fake == [(("some",), {"effort": "default", "batch_size": None, "workers": 3, "max_pixels": 200e6})]
+    assert fake == [
+        (("some",), {"runtime": "auto", "effort": "default", "batch_size": None, "workers": 3, "max_pixels": 200e6})
+    ]
 
 
 def test_broken_files_keep_the_good_rows_and_exit_1(fake, photos, tmp_path, capsys):

@@ -14,7 +14,7 @@ from driqa_jax.checkpoints.weights import load_weights, save_weights
 from driqa_jax.cli.main import main
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import UserError
-from driqa_jax.inference.scorer import Scorer
+from driqa_jax.inference.jax_executor import JaxExecutor
 from driqa_jax.train.own_ratings import OwnRatings
 from driqa_jax.train.residual import Residual, left, measure, strength
 
@@ -212,7 +212,7 @@ def test_what_is_kept_is_not_read_again_and_fits_the_same(fitted_file, tmp_path,
     outputs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
     keep = ["--features", str(tmp_path / "kept")]
     assert main([*words[:-1], str(outputs[0]), *keep]) == 0
-    monkeypatch.setattr(Scorer, "_run", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(JaxExecutor, "predictions", lambda *_: pytest.fail("computed again"))
     assert main([*words[:-1], str(outputs[1]), *keep]) == 0
     assert outputs[0].read_bytes() == outputs[1].read_bytes() == path.read_bytes()
 
@@ -267,7 +267,8 @@ def test_a_model_of_another_form_is_one_line(photos, tmp_path, capsys):
     whole = {key: value for key, value in CONFIG.items() if key not in ("form", "head")}
     save_weights(other, random_params(built(form="interaction")), {**METADATA, "config": whole})
     assert config == whole
-    code, _, errors = run(["fit", photos / "ratings.csv", "--model", other, "-o", tmp_path / "n.safetensors"], capsys)
+    words = ["fit", photos / "ratings.csv", "--mos-range", "1", "5", "--model", other]
+    code, _, errors = run([*words, "-o", tmp_path / "n.safetensors"], capsys)
     assert code == 2 and "a fit needs one of the form 'deduction'" in errors
 
 

@@ -65,16 +65,17 @@ def test_any_exception_becomes_the_row_of_its_item(scorer, error, said):
 
 
 def test_a_failing_batch_fails_only_its_images(monkeypatch):
-    scorer, calls, run = fake_scorer(batch_size=2), [], type(fake_scorer())._run
+    scorer, calls = fake_scorer(batch_size=2), []
+    run = scorer.executor.predictions
 
-    def failing(self, batch):
+    def failing(batch):
         calls.append(1)
         if len(calls) == 2:
             raise RuntimeError("RESOURCE_EXHAUSTED")
-        return run(self, batch)
+        return run(batch)
 
-    monkeypatch.setattr(type(scorer), "_run", failing)
-    monkeypatch.setattr(scorer, "parallel", 1)
+    monkeypatch.setattr(scorer.executor, "predictions", failing)
+    monkeypatch.setattr(scorer.executor, "parallel", 1)
     results = list(scorer.stream([picture(40, 50, 1)] * 6))
     assert [result.score is None for result in results] == [False, False, True, True, False, False]
     assert results[2].internal and results[2].error == "the model failed: RESOURCE_EXHAUSTED"

@@ -121,7 +121,7 @@ def test_the_command_writes_figures_and_provenance(few_types, tmp_path, monkeypa
     for i, (name, photo) in enumerate(photos(240).items()):
         Image.fromarray(photo[: 240 - 5 * i]).save(tmp_path / "photos" / f"{name}.png")
     Image.fromarray(np.zeros((30, 400, 3), np.uint8)).save(tmp_path / "photos" / "flat.png")
-    monkeypatch.setattr(scorer, "load", lambda model: tiny_scorer())
+    monkeypatch.setattr(scorer, "load", lambda model, **options: tiny_scorer())
     command = ["examine", "--order", "--photos", str(tmp_path / "photos"), "-o", str(tmp_path / "out")]
     assert main(command) == 1
     assert "flat.png: 400x30 is smaller than 224 pixels" in capsys.readouterr().err

@@ -194,7 +194,7 @@ def test_the_best_evaluation_is_the_first_of_the_highest(tmp_path):
 
 def test_weights_as_they_are_are_tested_without_a_training_and_done_again(tmp_path, monkeypatch, capsys):
     scorer = fake_scorer()
-    monkeypatch.setattr(models, "load", lambda name: scorer)
+    monkeypatch.setattr(models, "load", lambda name, **options: scorer)
     config = default({"lite": {"weights": "lite"}, "other": {"weights": "x.safetensors"}}, OTHER)
     config.test, config.bootstrap, config.seeds = "", 20, (0, 1)
     assert run_protocol(ml_collections.FrozenConfigDict(config), str(tmp_path / "runs")) == 0

@@ -97,7 +97,7 @@ def test_auto_takes_a_file_of_these_weights_and_passes_over_others(weights, tmp_
     provenance = describe(driqa_jax.load(weights))
     assert provenance["runtime"] == "onnx" and provenance["sha256"] == file_sha256(weights)
     assert set(provenance["versions"]) == {"driqa_jax", "python", "onnxruntime", "numpy", "pillow"}
-    assert driqa_jax.load("lite").executor.name == "jax" and not capsys.readouterr().err
+    assert driqa_jax.load("lite-0.5").executor.name == "jax" and not capsys.readouterr().err
     stale = copied(weights, tmp_path, lambda held: {**held, "params_sha256": "0" * 64})
     assert driqa_jax.load(stale).executor.name == "jax"
     said = capsys.readouterr().err.splitlines()

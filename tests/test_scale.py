@@ -27,8 +27,8 @@ from fake_model import fake_scorer
 import driqa_jax.inference.scorer as scoring
 scorer = fake_scorer()
 if sys.argv[1] == "slow":
-    run = scorer._run
-    scorer._run = lambda batch: (time.sleep(0.05), run(batch))[1]
+    run = scorer.executor.predictions
+    scorer.executor.predictions = lambda batch: (time.sleep(0.05), run(batch))[1]
 scoring.load = lambda *a, **k: scorer
 from driqa_jax.cli.main import entry
 sys.argv[1:] = sys.argv[2:]

@@ -303,7 +303,7 @@ def _refused(port):
 def test_an_unexpected_failure_is_500_once(scorer, monkeypatch):
     with running(scorer) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(type(scorer), "_run", lambda *a: 1 / 0)
+            patch.setattr(scorer.executor, "predictions", lambda *a: 1 / 0)
             for path in ("/v1/score", "/v1/explain"):
                 status, _, said = client.post(path, GOOD)
                 assert status == 500 and "log" in said["results"][0]["error"]

@@ -35,7 +35,7 @@ def photo(tmp_path_factory):
 
 
 def test_a_second_run_in_jax_imports_no_flax(tmp_path, photo):
-    words = ["score", photo, "--effort", "fast"]
+    words = ["score", photo, "--runtime", "jax", "--effort", "fast"]
     first, row = imported(tmp_path, *words)
     assert SLOW_TO_IMPORT & first == {"flax", "ml_collections"}
     second, again = imported(tmp_path, *words)

@@ -97,7 +97,7 @@ def make_stages(model: Any, mirror: bool, cpu: bool, naming: bool = False) -> tu
 
     last = (_stage(name, cpu),) if naming else ()
     if not hasattr(model, "stages"):
-        return (_stage(at_once, cpu),)
+        return (_stage(at_once, cpu), *last)
     from driqa_jax.models.vit import ViT
 
     # The options for convolutions make a ViT 1.6 times slower.

@@ -247,10 +247,10 @@ class ScoreFile:
             ) from None
         now = json.loads(to_json(self._provenance))
         for key in DECISIVE:
-            earlier = before.get(key, _EARLIER.get(key))
-            if earlier != now.get(key):
+            earlier, current = (each.get(key, _EARLIER.get(key)) for each in (before, now))
+            if earlier != current:
                 raise UserError(
-                    f"{rows}: its rows were made with {key} {earlier}, but now it is {now.get(key)}; "
+                    f"{rows}: its rows were made with {key} {earlier}, but now it is {current}; "
                     "use the same one, or score without --resume"
                 )
 
