@@ -141,7 +141,8 @@ def page(window):
     window.open(window.address)
     state(window, "warm")
     yield window
-    assert window.complaints() == []
+    # The runtime says on the console that a model failed, as a test wants it to.
+    assert [text for text in window.complaints() if "[E:onnxruntime" not in text] == []
 
 
 def state(window, wanted, key="state"):

@@ -173,7 +173,7 @@ def _outcomes(scorer: Scorer, source: Source, rows: list[int], store: FeatureSto
             outcomes[row] = error
             continue
         names[row] = hashlib.sha256(encoded[row]).hexdigest()
-        if store and names[row] in store:
+        if store is not None and names[row] in store:
             kept = store.read([names[row]])
             outcomes[row] = kept["read"][0], kept["seen"][0]
     new = [row for row in rows if row not in outcomes]
@@ -183,7 +183,7 @@ def _outcomes(scorer: Scorer, source: Source, rows: list[int], store: FeatureSto
             each = each if np.isfinite(each[0]).all() else ValueError("the model gives no finite number")
         outcomes[row] = each
     good = list({names[row]: row for row in new if not isinstance(outcomes[row], Exception)}.values())
-    if store and good:
+    if store is not None and good:
         arrays = {name: np.stack([outcomes[row][i] for row in good]) for i, name in enumerate(("read", "seen"))}
         store.add([names[row] for row in good], [encoded[row] for row in good], arrays)
     return [outcomes[row] for row in rows]
