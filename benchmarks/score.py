@@ -159,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="lite", metavar="NAME|FILE", help="as of driqa score (default: lite)")
     about = "as of driqa score (default: jax, since auto would depend on the files beside the model)"
     parser.add_argument("--runtime", choices=("jax", "onnx"), default="jax", help=about)
-    about = f"efforts to measure (default: {' '.join(EFFORTS)}; an ONNX file has no fast)"
+    about = f"efforts to measure (default: {' '.join(EFFORTS)})"
     parser.add_argument("--efforts", nargs="+", choices=EFFORTS, default=EFFORTS, metavar="E", help=about)
     parser.add_argument("--photos", type=int, default=200, help="of 512x384 (default: 200)")
     parser.add_argument("--large", type=int, default=20, help="of 12 megapixels (default: 20)")
