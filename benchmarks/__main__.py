@@ -14,6 +14,7 @@ BENCHMARKS = {
     "step": "images per second of the training step, for both backward passes of the depthwise convolution",
     "train": "compilation, step, loop, data, checkpoints and memory of a training run",
     "transfer": "agreement with people on image sets that nobody trained on, compared with a reference model",
+    "where": "whether maps, findings and scores show faults whose kind and place are known",
     "topology": "memory, FLOPs and collectives of the training step on a TPU topology, compiled on a CPU",
 }
 

@@ -342,7 +342,7 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
     )
     recipe = deduction.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, drop_batch=8)
     rated = deduction.Rated(moments, source.column("mos").astype(np.float32))
-    params = {**encoders, "head": deduction.fit(model.head, rated, examples, [1.0] * 3, [True] * 3, recipe)}
+    params = {**encoders, "head": deduction.fit(model.head, rated, examples, [1.0] * 3, recipe)}
     path = tmp_path / "fit.safetensors"
     config = ml_collections.ConfigDict(CONFIG)
     values = experiment.write(path, params, config, SMALL, source, "none", {"fit": {"seed": 0}})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, pooled, soft_minimum
+from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, pooled, seen, soft_minimum
 from experiments.deduction import examples as drawn
 from experiments.deduction import fit as deduction
 from experiments.deduction.human_scale import MEANS, drop
@@ -16,7 +16,7 @@ from experiments.deduction.visible import TYPES as NAMES
 from experiments.deduction.visible import drop_at
 
 MOMENTS, CELLS, PLACES, TILES, WIDTH, TYPES = 12, 8, 5, 4, 6, 3
-OPTIONS = [1.0] * TYPES, [True] * TYPES
+OPTIONS = ([1.0] * TYPES,)
 
 
 def planted(count=400, seed=0):
@@ -58,7 +58,7 @@ def applied(head, params, examples):
     return head.apply({"params": params}, *arrays, places_of(examples))
 
 
-RECIPE = deduction.Recipe(epochs=30, rate=1e-2, decay=1e-4, steps=600, drop_rate=1e-2, unexplained=0.0)
+RECIPE = deduction.Recipe(epochs=30, rate=1e-2, decay=1e-4, steps=600, drop_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -103,16 +103,24 @@ def test_ordinary_images_keep_their_ceiling(trained):
     assert np.asarray(applied(head, params, examples).keep)[clean].mean() > 0.95
 
 
-def test_a_low_rating_is_explained_by_a_plausible_type_alone():
-    _, examples = planted(200)
-    rated, low = deduction.Rated(examples.moments, examples.base), examples.kinds == "rated"
-    examples.base[low] = 0.1
-    examples.cells[low, :, 1] += 2.0
-    head = DeductionHead(TYPES, level_width=8, drop_width=8, level_dropout=0.0)
-    recipe = dataclasses.replace(RECIPE, epochs=1, unexplained=5.0)
-    params = deduction.fit(head, rated, examples, [1.0] * TYPES, [False, True, False], recipe)
-    drop = np.asarray(applied(head, params, examples).drop)[low].mean(axis=0)
-    assert drop[1] > 0.2 > 2 * max(drop[0], drop[2])
+def test_what_a_low_level_lacks_is_seen_as_its_likeliest_causes_and_the_score_stays():
+    head = DeductionHead(TYPES, 8, 8, causes=(1.0, 1.0, 0.0))
+    drop, level = jnp.array([[0.2, 0.02, 0.1]] * 3), jnp.array([0.8, 0.3, 0.05])
+    gain = np.asarray(head.apply({}, level, drop, method="gain"))
+    found = np.asarray(seen(drop, gain))
+    np.testing.assert_allclose(found[0], drop[0], atol=1e-6)
+    lost, lacks = -np.log1p(-np.asarray(drop[0])), np.log(0.65 / 0.25)
+    np.testing.assert_allclose(gain[1], [1 + lacks / (lost.sum() + 0.05)] * 2 + [1.0], rtol=1e-5)
+    assert found[2, 0] > found[1, 0] > 0.4 and found[1, 1] < 0.2 and found[2, 2] == pytest.approx(0.1)
+    nothing = head.apply({}, level, jnp.full((3, TYPES), 1e-3), method="gain")
+    assert np.asarray(seen(jnp.full((3, TYPES), 1e-3), nothing)).max() < 0.06
+    blind = DeductionHead(TYPES, 8, 8)
+    sound = jnp.full((3,), 0.9)
+    alike = DeductionHead(TYPES, 8, 8, groups=(4, 4, 7)).apply(
+        {}, sound, jnp.array([[0.2, 0.2, 0.1]] * 3), method="gain"
+    )
+    np.testing.assert_allclose(alike[0], [2.0, 2.0, 1.0], rtol=1e-5)
+    np.testing.assert_array_equal(blind.apply({}, level, drop, method="gain"), 1.0)
 
 
 def test_a_share_weakens_the_drop_of_its_type(trained):

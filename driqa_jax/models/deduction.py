@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from driqa_jax.models.degradation_encoder import Degradation
 from driqa_jax.models.layers import Dense, Standardize, cell_coordinates, dropout, valid_mask
@@ -26,6 +27,8 @@ _MOST = 0.995  # a drop of 1 has no logarithm
 _SHARPNESS = 8.0  # of the nearest tile: a deviation of a quarter of a tile
 _MIDDLE = 0.15  # standard deviation of the middle of an image, in fractions of its sides
 _WORST = 3  # order of the power mean over cells
+SOUND = 0.7  # a level from which on nothing is missing that a fault would explain
+EVIDENCE = 0.05  # a loss at which the evidence for a fault explains half of what the level lacks
 
 
 class Deduction(NamedTuple):
@@ -72,6 +75,8 @@ class DeductionHead(nn.Module):
       level_width, drop_width: hidden units of the two branches.
       shares: (T,) how much of each type's drop counts; empty: all of it. Raters of color and tone compared with a
         reference, so their drop is partly fidelity: a pale photograph is not a bad one.
+      causes: (T,) 1 for types that may be the reason of a low level, else 0; empty: none may.
+      groups: (T,) the number of each type's group: types of a group are alternatives; empty: a group for each.
       top: the ceiling of an image without a visible degradation.
       temperature: of the soft minimum, in units of the score.
       level_dropout, drop_dropout: rates on the hidden units, in training.
@@ -82,6 +87,8 @@ class DeductionHead(nn.Module):
     level_width: int = 128
     drop_width: int = 128
     shares: tuple[float, ...] = ()
+    causes: tuple[float, ...] = ()
+    groups: tuple[int, ...] = ()
     top: float = 0.85
     temperature: float = 0.03
     level_dropout: float = 0.5
@@ -91,8 +98,9 @@ class DeductionHead(nn.Module):
     def setup(self):
         self.standardize_moments, self.standardize_vectors = Standardize(), Standardize()
         self.standardize_cells = Standardize()
-        if len(self.shares) not in (0, self.types):
-            raise ValueError(f"shares must be empty or have {self.types} values, got {len(self.shares)}")
+        for name in ("shares", "causes", "groups"):
+            if (count := len(getattr(self, name))) not in (0, self.types):
+                raise ValueError(f"{name} must be empty or have {self.types} values, got {count}")
         # A small start keeps the function of thousands of correlated moments smooth.
         small = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.level_hidden, self.level_out = Dense(self.level_width, small), Dense(1, bias_init=_constant(0.7))
@@ -179,6 +187,28 @@ class DeductionHead(nn.Module):
             hidden = hidden * dropout(jnp.ones_like(hidden[:, 0]), keys, self.drop_dropout)[:, None, :]
         return self.drop_out(hidden)
 
+    def gain(self, level: jax.Array, drop: jax.Array) -> jax.Array:
+        """How many times what an image loses by each type is seen, (B, T), at `level` (B,) and under `drop` (B, T).
+
+        The likeliest type of a group is seen with what all of them lose, because they are mistaken for each other:
+        sum(lost)^2 / sum(lost^2) is their number if they are equally likely, and 1 if one is.
+
+        The level of a real photograph is low by faults of which the drops find but traces. What it lacks is shared out
+        over `causes` in proportion to these traces, and less of it where they are few.
+        """
+        lost = _lost(drop)
+        same = self.same
+        alternatives = jnp.square(lost @ same) / (jnp.square(lost) @ same + 1e-12)
+        lacks = nn.relu(jnp.log((SOUND - FLOOR) / jnp.maximum(level - FLOOR, 0.02)))[:, None]
+        causes = jnp.asarray(self.causes or (0.0,) * self.types)
+        return alternatives * (1 + lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE) * causes)
+
+    @property
+    def same(self) -> np.ndarray:
+        """(T, T) float32, 1 for two types of one group."""
+        groups = np.asarray(self.groups or range(self.types))
+        return (groups[:, None] == groups[None, :]).astype(np.float32)
+
     def ceiling(self, keep: jax.Array) -> jax.Array:
         """The ceiling of which a share `keep` in (0, 1] is left; any shape."""
         return FLOOR + (self.top - FLOOR) * keep
@@ -219,8 +249,8 @@ class DeductionModel(nn.Module):
           mos (B,), on the training scale, and `out`:
 
           level, ceiling (B,): the quality level, and the score that it cannot exceed;
-          drops (B, h, w, T): the visible drop in [0, 1) of each type in each cell of 32x32 pixels; cell_visibility
-          (B, h, w, T) in [0, 1]: the probability that a person sees it;
+          drops (B, h, w, T): the drop in [0, 1) that is seen of each type in each cell of 32x32 pixels, see
+          `DeductionHead.gain`; cell_visibility (B, h, w, T) in [0, 1]: the probability that a person sees it;
           severity, visibility (B, T): the same of the image; degradation_logits (B, T): the logit of the latter;
           d (B, C), q (B, Q): the mean degradation vector, and the hidden units of the level;
           moments (B, F), cells (B, h, w, F''), vector (B, K, C): what the head reads;
@@ -262,14 +292,15 @@ class DeductionModel(nn.Module):
         found = self.head(views["moments"], cells.reshape(batch, rows * columns, -1), views["vector"], places, keys)
         weights = places.near * places.mask[..., None]
         kept = jnp.einsum("bnk,bn->bk", weights, jnp.log(found.cell_keep)) / jnp.maximum(weights.sum(axis=1), 1e-6)
-        visible = (found.drop - VISIBLE) / VISIBLE_WIDTH
-        drops = found.drops.reshape(batch, rows, columns, -1)
+        gain = self.head.gain(found.level, found.drop)
+        severity, drops = seen(found.drop, gain), seen(found.drops, gain[:, None, :])
+        visible, drops = (severity - VISIBLE) / VISIBLE_WIDTH, drops.reshape(batch, rows, columns, -1)
         return found.mos, {
             "level": found.level,
             "ceiling": found.ceiling,
             "drops": drops,
             "cell_visibility": nn.sigmoid((drops - VISIBLE) / VISIBLE_WIDTH),
-            "severity": found.drop,
+            "severity": severity,
             "degradation_logits": visible,
             "visibility": nn.sigmoid(visible),
             "d": views["vector"].mean(axis=1),
@@ -288,7 +319,8 @@ def assemble_deduction(
     """The model around two encoders. `config`: `types`, the names of the degradations or their number; `head`, the
     other arguments of `DeductionHead`."""
     types = config.types if isinstance(config.types, int) else len(config.types)
-    settings = {**config.head, "types": types, "shares": tuple(config.head.get("shares", ()))}
+    by_type = {name: tuple(config.head.get(name, ())) for name in ("shares", "causes", "groups")}
+    settings = {**config.head, "types": types, **by_type}
     return DeductionModel(degradation_encoder, quality_encoder, DeductionHead(**settings))
 
 
@@ -301,6 +333,11 @@ def pooled(lost: jax.Array, mask: jax.Array) -> jax.Array:
     weight = mask[..., None].astype(lost.dtype)
     mean = (weight * (lost + 1e-6) ** _WORST).sum(axis=1) / weight.sum(axis=1)
     return mean ** (1 / _WORST)
+
+
+def seen(drop: jax.Array, gain: jax.Array) -> jax.Array:
+    """A drop in [0, 1) that is seen as `gain` drops at once; shapes that broadcast."""
+    return 1 - jnp.exp(-_lost(drop) * gain)
 
 
 def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:

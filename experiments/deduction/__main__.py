@@ -37,13 +37,16 @@ from driqa_jax.version import VERSION
 from experiments.deduction import fit as deduction
 from experiments.deduction.examples import Photo, Pool, draw
 from experiments.deduction.features import RULE, Encoders
-from experiments.deduction.visible import CAMERA, SHARES, TYPES, WEIGHTS
+from experiments.deduction.visible import CAMERA, GROUPS, SHARES, TYPES, WEIGHTS
 
-HEAD = {"level_width": 384, "drop_width": 256, "shares": list(SHARES), "top": 0.9}
+HEAD = {
+    **{"level_width": 384, "drop_width": 256, "top": 0.9},
+    **{"shares": list(SHARES), "causes": [float(name in CAMERA) for name in TYPES], "groups": list(GROUPS)},
+}
 RECIPE = deduction.Recipe(models=3)
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 OPEN = 256  # pristine photographs that stay decoded
-COUNTS = {"kadid": 2200, "rated": 1500, "part": 2400, "camera": 1400, "clean": 900, "focus": 600, "bits": 300}
+COUNTS = {"kadid": 2600, "rated": 1600, "part": 3400, "camera": 1700, "clean": 1100, "focus": 800, "file": 900}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = dataclasses.replace(RECIPE, seed=args.seed)
     with Progress() as progress:
         data = _rated(encoders, rated, progress), _examples(encoders, rated, args.pristine, args.seed, progress)
-        params["head"] = deduction.fit(model.head, *data, WEIGHTS, [name in CAMERA for name in TYPES], recipe)
+        params["head"] = deduction.fit(model.head, *data, WEIGHTS, recipe)
         provenance = {
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
             "images": len(rated),

@@ -21,13 +21,24 @@ from driqa_jax.degradations.registry import find
 from experiments.deduction.human_scale import MEANS
 from experiments.deduction.visible import TYPES, drop_at
 
-SIZE = (512, 384)  # width and height of the photographs that the human means belong to
+# Widths and heights of contents that are wider than high, and how often. The human means belong to the first.
+SHAPES = ((512, 384), (512, 512), (576, 384))
+SHARES = (0.45, 0.4, 0.15)
 PRISTINE_SCORE = 0.8  # of photographs without a rating
 GOOD = 0.72  # least score of a rated photograph that serves as a content
 ENLARGED = 0.25  # share of images that are enlarged, to at most this long side
 LONGEST = 2400
 UNTOUCHED = 0.1  # share of composites without a fault
 SMALLEST, LARGEST = 0.1, 0.6  # share of the image that a composite's fault covers
+# Half of the composites have a fault of these kinds, which a map must show before others.
+COMMON = (
+    *("gaussian_blur", "lens_blur", "motion_blur", "camera_shake"),
+    *("white_noise", "sensor_noise", "camera_noise"),
+    *("jpeg", "jpeg", "denoise"),
+    *("underexposed", "low_light", "darken"),
+    *("overexposed", "overexposed", "brighten"),
+)
+SCENE = ("out_of_focus",)  # blurs the subject or what is around it: `_focus` tells the one from the other
 BLUR = 0.004, 0.03  # deviation of a lost focus, in image widths
 BLUR_SEEN, BLUR_DROPS = (0.004, 0.01, 0.03), (0.15, 0.4, 0.7)  # its drop; ours
 _FILTERS = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX
@@ -112,14 +123,14 @@ def _kadid(rng, pool):
 
 
 def _camera(rng, pool):
-    return _whole(rng, pool, tuple(name for name in TYPES if name not in MEANS), "camera")
+    return _whole(rng, pool, tuple(name for name in TYPES if name not in (*MEANS, *SCENE)), "camera")
 
 
 def _whole(rng, pool, names, kind):
     image, base = _content(rng, pool)
     name = names[rng.integers(len(names))]
     severity = _severity(rng, name)
-    made = Image.fromarray(_degraded(np.asarray(image), name, severity, rng))
+    made = Image.fromarray(degraded(np.asarray(image), name, severity, rng))
     if kind != "kadid" and rng.random() < 0.4:
         made = _encoded(made, rng, 85, 97)
     return Example(np.asarray(made), base, TYPES.index(name), drop_at(name, severity), None, kind)
@@ -128,11 +139,12 @@ def _whole(rng, pool, names, kind):
 def _part(rng, pool):
     """A composite: the fault is in a part of the image, half of the seams are feathered, the codec comes last."""
     image, base = _content(rng, pool)
-    name = TYPES[rng.integers(len(TYPES))]
+    names = COMMON if rng.random() < 0.5 else tuple(name for name in TYPES if name not in SCENE)
+    name = names[rng.integers(len(names))]
     severity, untouched = _severity(rng, name), rng.random() < UNTOUCHED
     photo = np.asarray(image)
     area = mask(rng, *photo.shape[:2])
-    other = photo if untouched else _degraded(photo, name, severity, rng)
+    other = photo if untouched else degraded(photo, name, severity, rng)
     made = Image.fromarray(np.rint(photo * (1 - area[..., None]) + other * area[..., None]).astype(np.uint8))
     if name not in ("jpeg", "jpeg2000") and rng.random() < 0.4:
         made = _encoded(made, rng, 85, 97)
@@ -159,20 +171,74 @@ def _focus(rng, pool):
     return Example(made, base, TYPES.index("out_of_focus"), drop, subject, "focus")
 
 
-def _bits(rng, pool):
-    """Blocks of wrong content and color, anywhere."""
+def _file(rng, pool):
+    """A damaged file at the size at which it was damaged: what other programs than ours make of it."""
     image, base = _content(rng, pool)
-    photo, side = np.array(image), int(rng.choice([8, 16, 24, 32]))
+    image = _resized(image, rng.uniform(1.0, 2.5) if rng.random() < 0.5 else 1.0, _FILTERS[1])
+    name, make = tuple(_DAMAGES.items())[rng.integers(len(_DAMAGES))]
+    made, area = make(rng, np.asarray(image))
+    return Example(made, base, TYPES.index(name), _DAMAGE_DROPS[name], area, "file")
+
+
+def _wrong_blocks(rng, photo):
+    """Blocks of moved content or wrong color, anywhere."""
+    height, width = photo.shape[:2]
+    side = int(rng.choice([8, 16, 24, 32, 48]))
     wrong = np.roll(photo, rng.integers(4, 33, 2), axis=(0, 1))[..., rng.permutation(3)]
     if rng.random() < 0.5:
         wrong = np.clip(wrong + rng.integers(-120, 121, 3), 0, 255).astype(np.uint8)
-    area = np.zeros(photo.shape[:2], np.float32)
-    for _ in range(rng.integers(8, 1 + max(9, 60 * 32 // side))):
-        y, x = rng.integers(0, photo.shape[0] - side), rng.integers(0, photo.shape[1] - side)
+    area = np.zeros((height, width), np.float32)
+    share = rng.uniform(0.04, 0.25)
+    for _ in range(max(8, round(share * height * width / side**2))):
+        y, x = rng.integers(0, height - side), rng.integers(0, width - side)
         area[y : y + side, x : x + side] = 1
-    made = np.where(area[..., None] > 0, wrong, photo)
-    return Example(made, base, TYPES.index("wrong_blocks"), 0.6, area, "bits")
+    return np.where(area[..., None] > 0, wrong, photo), area
 
+
+def _combing(rng, photo):
+    """Odd rows aside, in the whole image or between two columns."""
+    shift = int(rng.integers(4, 17)) * (1 if rng.random() < 0.5 else -1)
+    made, area = photo.copy(), np.ones(photo.shape[:2], np.float32)
+    made[1::2] = np.roll(made[1::2], shift, axis=1)
+    if rng.random() < 0.4:
+        start, end = np.sort(rng.integers(0, photo.shape[1], 2))
+        end = max(end, start + photo.shape[1] // 4)
+        area[:, :start] = area[:, end:] = 0
+    return np.where(area[..., None] > 0, made, photo), area
+
+
+def _truncated(rng, photo):
+    """A JPEG file of which the end is missing, as a decoder fills it: gray, or what was sent last."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "JPEG", quality=int(rng.integers(80, 96)))
+    whole = np.asarray(Image.open(file).convert("RGB"))
+    row = int(rng.uniform(0.2, 0.85) * photo.shape[0]) // 16 * 16
+    column = int(rng.integers(photo.shape[1])) // 16 * 16
+    area = np.zeros(photo.shape[:2], np.float32)
+    area[row + 16 :] = area[row : row + 16, column:] = 1
+    fill = ((128, 128, 128), (0, 135, 0), (0, 0, 0))[rng.integers(3)]
+    return np.where(area[..., None] > 0, np.array(fill, np.uint8), whole), area
+
+
+def _stripe(rng, photo):
+    """Rows or columns of one color, or of that of their neighbor."""
+    turned = photo if rng.random() < 0.5 else photo.swapaxes(0, 1)
+    made, area = turned.copy(), np.zeros(turned.shape[:2], np.float32)
+    for _ in range(rng.integers(1, 5)):
+        wide = max(2, round(rng.uniform(0.004, 0.04) * len(turned)))
+        start = int(rng.integers(1, len(turned) - wide))
+        area[start : start + wide] = 1
+        made[start : start + wide] = turned[start - 1] if rng.random() < 0.3 else rng.choice([0, 255], 3)
+    return (made, area) if turned is photo else (made.swapaxes(0, 1), area.T)
+
+
+_DAMAGES = {
+    "wrong_blocks": _wrong_blocks,
+    "interlace_combing": _combing,
+    "truncated_data": _truncated,
+    "dead_stripe": _stripe,
+}
+_DAMAGE_DROPS = {"wrong_blocks": 0.65, "interlace_combing": 0.6, "truncated_data": 0.75, "dead_stripe": 0.55}
 
 KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "kadid": _kadid,
@@ -181,7 +247,7 @@ KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "camera": _camera,
     "clean": _clean,
     "focus": _focus,
-    "bits": _bits,
+    "file": _file,
 }
 
 
@@ -219,24 +285,21 @@ def _box(rng, y, x):
 
 
 def _content(rng, pool):
-    """A photograph of 512x384 pixels (or upright) and its score."""
+    """A photograph in one of `SHAPES` (or upright) and its score."""
+    size = SHAPES[rng.choice(len(SHAPES), p=SHARES)]
     if pool.good and rng.random() < 0.5:
         photo = pool.good[rng.integers(len(pool.good))]
-        image = photo.open()
-        if rng.random() < 0.5:
-            image = _resized(image, rng.uniform(0.75, 1.0), Image.Resampling.BICUBIC)
-        height = min(int(image.width * SIZE[1] / SIZE[0]), image.height)
-        top = int(rng.integers(image.height - height + 1))
-        image = image.crop((0, top, image.width, top + height))
-        return image.resize(SIZE, Image.Resampling.BICUBIC), photo.score
-    image = pool.pristine[rng.integers(len(pool.pristine))].open()
-    size = SIZE if image.width >= image.height else SIZE[::-1]
+        image, score, least = photo.open(), photo.score, 0.75
+    else:
+        image, score, least = pool.pristine[rng.integers(len(pool.pristine))].open(), PRISTINE_SCORE, 0.45
+        if image.height > image.width:
+            size = size[::-1]
+    # The crop is the largest of this shape, or smaller as long as it is not enlarged.
     fit = min(image.width / size[0], image.height / size[1])
-    scale = fit * (1.0 if rng.random() < 0.5 else rng.uniform(min(max(0.45, 1 / fit), 1.0), 1.0))
+    scale = fit * (1.0 if rng.random() < 0.5 else rng.uniform(min(max(least, 1 / fit), 1.0), 1.0))
     wide, high = size[0] * scale, size[1] * scale
     left, top = rng.uniform(0, image.width - wide), rng.uniform(0, image.height - high)
-    box = (left, top, left + wide, top + high)
-    return image.resize(size, Image.Resampling.BICUBIC, box=box), PRISTINE_SCORE
+    return image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + wide, top + high)), score
 
 
 def _severity(rng, name):
@@ -246,7 +309,8 @@ def _severity(rng, name):
     return float(rng.uniform(0.5 * min(levels), max(levels)) if rng.random() < 0.75 else rng.choice(levels))
 
 
-def _degraded(photo, name, severity, rng):
+def degraded(photo: np.ndarray, name: str, severity: float, rng: np.random.Generator) -> np.ndarray:
+    """A photograph (H, W, 3) uint8 under a type of `TYPES`."""
     key = jax.random.key(int(rng.integers(2**31)))
     chain = Chain(jnp.array([[NAMES.index(name)]], jnp.int32), jnp.array([[severity]], jnp.float32))
     return np.asarray(_apply(key, jnp.asarray(photo, jnp.float32)[None] / 255.0, chain))

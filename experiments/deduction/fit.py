@@ -2,8 +2,7 @@
 
 The drops learn from images with a known fault, whose target is the score without it less the visible drop, from images
 where a fault covers a known part, and from ordinary photographs. A rated photograph must keep a ceiling above its
-rating, and one that people rated low must have some fault of those that cameras make; which one it is, is left open.
-The level is frozen in the second phase.
+rating; nothing is known of the faults of one that people rated low. The level is frozen in the second phase.
 """
 
 import dataclasses
@@ -55,8 +54,7 @@ class Recipe:
     `models`: levels trained from different seeds and averaged; they are one hidden layer of `head.level_width` units.
     `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
     weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling.
-    `unexplained` weighs low ratings without a fault, in the second half: what is likely must be known before. `margin`:
-    of the ceiling of a rated photograph above its rating.
+    `margin`: of the ceiling of a rated photograph above its rating.
     """
 
     epochs: int = 20
@@ -76,11 +74,10 @@ class Recipe:
         ("camera", 0.2),
         ("clean", 0.1),
         ("focus", 0.08),
-        ("bits", 0.08),
+        ("file", 0.1),
     )
     naming: float = 6.0
     ordinary: float = 4.0
-    unexplained: float = 1.0
     margin: float = 0.05
     seed: int = 0
 
@@ -90,13 +87,12 @@ def fit(
     rated: Rated,
     examples: Examples,
     weights: Sequence[float],
-    plausible: Sequence[bool],
     recipe: Recipe = Recipe(),
 ) -> dict:
     """Parameters of the trained head.
 
-    `weights` (T,): of each type's loss; `plausible` (T,): the types that may explain a low rating. Equal input and
-    recipe give equal parameters on one machine. Raises ValueError if array lengths disagree.
+    `weights` (T,): of each type's loss. Equal input and recipe give equal parameters on one machine. Raises ValueError
+    if array lengths disagree.
     """
     if len(rated.moments) != len(rated.mos):
         raise ValueError(f"rated: {len(rated.moments)} moments and {len(rated.mos)} scores; give as many of each")
@@ -116,7 +112,7 @@ def fit(
         "standardize_vectors": _standard(examples.vectors.reshape(-1, examples.vectors.shape[-1])),
     }
     params = {**params, **_averaged_levels(head, params, rated, recipe)}
-    return _fit_drops(head, params, examples, _wide(weights), _wide(plausible), recipe)
+    return _fit_drops(head, params, examples, _wide(weights), recipe)
 
 
 def levels(head: DeductionHead, params: dict, moments: np.ndarray, batch: int = 1024) -> np.ndarray:
@@ -201,10 +197,10 @@ def _fit_level(head, params, rated, recipe):
     return params
 
 
-def _fit_drops(head, params, examples, weights, plausible, recipe):
+def _fit_drops(head, params, examples, weights, recipe):
     data = _targets(head, examples, levels(head, params, examples.moments), weights)
 
-    def loss(params, cells, vectors, near, central, batch, keys, late):
+    def loss(params, cells, vectors, near, central, batch, keys):
         places = Places(near, central, jnp.ones(central.shape, bool))
         found = head.apply({"params": params}, batch.level, cells, vectors, places, keys, method="deduct")
         drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
@@ -215,14 +211,10 @@ def _fit_drops(head, params, examples, weights, plausible, recipe):
         score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
         above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
         clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
-        lost = (-jnp.log1p(-drops) * plausible[None, None, :]).sum(axis=2, keepdims=True)
-        explained = 1 - jnp.exp(-pooled(lost, places.mask)[:, 0])
-        missing = nn.relu(jnp.clip((LOW - batch.base) / LOW, 0, LOW) - explained)
         return (
             score
             + recipe.naming * batch.weight * known * entropy
             + recipe.ordinary * jnp.where(batch.rated, above, clean)
-            + recipe.unexplained * late * jnp.where(batch.rated, missing, 0.0)
         ).mean()
 
     rng = np.random.default_rng(recipe.seed + 1)
@@ -237,8 +229,7 @@ def _fit_drops(head, params, examples, weights, plausible, recipe):
         rows = np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
         arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near, examples.central))
         keys = _keys(recipe.seed + 1, number, len(rows))
-        late = np.float32(2 * number >= recipe.steps)
-        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys, late)
+        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
     return params
 
 

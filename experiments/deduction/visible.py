@@ -7,6 +7,7 @@ have no published means: their drops are ours, set by looking at photographs bes
 import numpy as np
 
 from driqa_jax.degradations.registry import NAMES, find
+from driqa_jax.inference.findings import group_of
 from experiments.deduction.human_scale import FIDELITY, LEVELS, UNMATCHED, drop
 
 # At severities of .25, .5, .75 and 1.
@@ -34,9 +35,12 @@ _TONE = (*FIDELITY, *UNMATCHED, "color_cast", "underexposed", "overexposed", "lo
 TYPES: tuple[str, ...] = tuple(name for name in NAMES if name in _OURS or find(name).kadid_levels)
 # How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended.
 SHARES: tuple[float, ...] = tuple(0.5 if name in _TONE else 1.0 for name in TYPES)
+# Types of one number are named by the same words, so that it does not matter which of them it is.
+_CODES = [group_of(name)[0] for name in TYPES]
+GROUPS: tuple[int, ...] = tuple(_CODES.index(code) for code in _CODES)
 # Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference.
 WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in FIDELITY else 1.0 for name in TYPES)
-# What cameras and those who hold them do: the types that may be the reason of a low rating.
+# What cameras and those who hold them do: the types that may be the reason of a low level.
 CAMERA: tuple[str, ...] = (
     *("gaussian_blur", "lens_blur", "motion_blur", "out_of_focus", "camera_shake", "over_smoothing", "denoise"),
     *("white_noise", "sensor_noise", "camera_noise", "low_light", "underexposed", "overexposed"),

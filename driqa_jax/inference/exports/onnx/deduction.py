@@ -59,7 +59,11 @@ def deduction_model(g: Graph, params: Params, model: DeductionModel, views: View
     mos = capped(g, module, quality, g("Exp", g("Neg", pooled(g, cell_lost, places))))
     scores = capped(g, module, quality, g("Squeeze", g("Exp", g("Neg", cell_lost)), [2]))
     shape = g.join([[-1], g("Unsqueeze", canvas.height, [0]), g("Unsqueeze", canvas.width, [0])], 0)
-    drop = g("Sub", 1.0, g("Exp", g("Neg", pooled(g, lost, places))))
+    whole = pooled(g, lost, places)
+    if module.causes or module.groups:
+        factor = gain(g, module, quality, whole)
+        lost, whole = g("Mul", lost, g("Unsqueeze", factor, [1])), g("Mul", whole, factor)
+    drop = g("Sub", 1.0, g("Exp", g("Neg", whole)))
     drops = g("Reshape", g("Sub", 1.0, g("Exp", g("Neg", lost))), g.join([shape, [module.types]], 0))
     return {
         "mos": g("Squeeze", mos, [1]),
@@ -102,6 +106,17 @@ def pooled(g: Graph, lost: str, places: Places) -> str:
     """`deduction.pooled`: (B, N, C) -> (B, C)."""
     order = float(deduction._WORST)
     return g("Pow", _over_cells(g, g("Pow", g("Add", lost, 1e-6), order), places), 1 / order)
+
+
+def gain(g: Graph, module: DeductionHead, quality: str, lost: str) -> str:
+    """`DeductionHead.gain`: (B, T), of `quality` (B, 1) and `lost` (B, T)."""
+    left = g("Max", g("Sub", quality, deduction.FLOOR), 0.02)
+    lacks = g("Max", g("Log", g("Div", deduction.SOUND - deduction.FLOOR, left)), 0.0)
+    evidence = g("Add", g.sum(lost, 1, keep=True), deduction.EVIDENCE)
+    causes = np.float32(module.causes or (0.0,) * module.types)
+    explained = g("Add", 1.0, g("Mul", g("Div", lacks, evidence), causes))
+    total, squares = (g("MatMul", x, module.same) for x in (lost, g("Mul", lost, lost)))
+    return g("Mul", g("Div", g("Mul", total, total), g("Add", squares, 1e-12)), explained)
 
 
 def keep_by_tile(g: Graph, cell_lost: str, places: Places) -> str:

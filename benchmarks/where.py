@@ -1,0 +1,298 @@
+"""Whether maps, findings and scores show faults whose kind and place are known: one table.
+
+    python -m benchmarks where --pristine PHOTOS --noisy POLYU/CroppedImages --model lite -o where.md
+
+`--pristine` is a folder of photographs that no training has seen. They are reduced to 512x384 pixels or as many. The
+faults of halves, of blobs and of damaged files are made here, with Pillow and numpy, not by the bank that models learn
+from; the named types are those of the bank. `--noisy` is a folder of PolyU's real camera noise: pairs `*_real.JPG` and
+`*_mean.JPG`, of which those below 32 dB count. Intervals hold 95 % over images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pathlib
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+import driqa_jax
+from driqa_jax.data.decode import decode
+from driqa_jax.degradations.registry import find
+from driqa_jax.errors import UserError
+from driqa_jax.evaluation.bootstrap import Estimate, estimate
+from driqa_jax.evaluation.tables import Table, save_table, to_markdown
+from driqa_jax.inference.findings import group_of
+from driqa_jax.progress import Progress
+from driqa_jax.reports.inputs import list_pictures
+from experiments.deduction.examples import degraded, mask
+from experiments.deduction.human_scale import MEANS, UNMATCHED
+from experiments.deduction.visible import TYPES, drop_at
+
+SIZE, SQUARE = (512, 384), (448, 448)
+NOISY = 32.0  # dB between a noisy photograph and the mean of many
+VISIBLE = 3.5  # a human mean below it is a visible fault, as is a drop of .3
+DAMAGE_DROP = 10.0  # points that a damaged file must lose
+REAL = "real noise"
+NAMED_PHOTOS = 8  # of the photographs, those for the types of the bank
+
+
+class Case(NamedTuple):
+    """An image (H, W, 3) uint8 of a `measure` with a `fault`; `area` (H, W) bool, where it is, or None.
+
+    `photo`: the name of the untouched image, of measure "photo", that it was made from.
+    """
+
+    measure: str
+    fault: str
+    photo: str
+    image: np.ndarray
+    area: np.ndarray | None = None
+
+
+class Seen(NamedTuple):
+    """What a model says of an image: score in points, map (rows, columns) in points, codes of the groups it names."""
+
+    score: float
+    map: np.ndarray
+    groups: Sequence[str]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Explain the cases and print the table. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks where", description=__doc__.split("\n")[0])
+    parser.add_argument("--pristine", required=True, help="folder of photographs that no training has seen")
+    parser.add_argument("--noisy", type=pathlib.Path, help="folder of pairs of PolyU")
+    parser.add_argument("--model", default="lite", help="bundled name or weights file")
+    parser.add_argument("-o", "--output", help="also write the table: .md, .csv or .tex")
+    args = parser.parse_args(argv)
+    scorer = driqa_jax.load(args.model)
+    paths = enumerate(list_pictures([args.pristine]))
+    photos = {pathlib.Path(path).name: _reduced(decode(path), number) for number, path in paths}
+    if not photos:
+        raise UserError(f"{args.pristine}: no photograph in it")
+    made = [*cases(photos), *(noisy(args.noisy) if args.noisy else ())]
+    seen = []
+    with Progress() as progress:
+        for case in made:
+            found = scorer.explain(case.image, restore=False)
+            seen.append(Seen(found.score, found.quality_map, [fault.group for fault in found.faults()]))
+            progress("explaining images", len(seen), len(made))
+    table = Table(f"Known faults, {args.model}", ("measure", "fault", "images", args.model), rows(made, seen))
+    print(to_markdown(table))
+    if args.output:
+        save_table(table, args.output)
+    return 0
+
+
+def rows(made: Sequence[Case], seen: Sequence[Seen]) -> list[list[str | int | Estimate]]:
+    """The rows of the table: measure, fault, number of images, figure."""
+    plain = {case.photo: each for case, each in zip(made, seen, strict=True) if case.measure == "photo"}
+    found: dict[tuple[str, str], list[float]] = {}
+
+    def add(measure, fault, value):
+        found.setdefault((measure, fault), []).append(float(value))
+
+    for case, each in zip(made, seen, strict=True):
+        if case.measure == "half":
+            inside = _shares(case.area, each.map.shape)
+            gap = _weighted(each.map, 1 - inside) - _weighted(each.map, inside)
+            moved = _weighted(each.map - plain[case.photo].map, 1 - inside)
+            for fault in (case.fault, "all"):
+                add("worse half found", fault, gap > 0)
+                add("gap of the halves, points", fault, gap)
+                add("change of the sound half, points", fault, moved)
+        elif case.measure == "blob":
+            inside = _shares(case.area, each.map.shape)
+            for fault in (case.fault, "all"):
+                add("patch AUC", fault, _auc(-each.map[inside > 0.9], -each.map[inside < 0.1]))
+        elif case.measure == "ordinary":
+            add("ordinary output: nothing named", "all", not each.groups)
+        elif case.measure == "named":
+            right = bool(each.groups) and each.groups[0] == group_of(case.fault)[0]
+            for fault in (case.fault, "KADID-10k's types" if case.fault in MEANS else "other types"):
+                add("visible fault: its group is first", fault, right)
+        elif case.measure == "damage":
+            for fault in (case.fault, "all"):
+                add(
+                    f"damaged: {DAMAGE_DROP:.0f} points lower",
+                    fault,
+                    plain[case.photo].score - each.score >= DAMAGE_DROP,
+                )
+                add("damaged: named so", fault, "damage" in each.groups)
+        elif case.measure == "noisy":
+            said = "noise" in each.groups
+            add("noise named" if case.fault == REAL else "noise not named", case.fault, said == (case.fault == REAL))
+    measures = list(dict.fromkeys(measure for measure, _ in found))
+    order = sorted(found, key=lambda key: measures.index(key[0]))
+    return [[*key, len(found[key]), estimate(np.array(found[key]))] for key in order]
+
+
+def cases(photos: dict[str, np.ndarray], named: int = NAMED_PHOTOS) -> Iterator[Case]:
+    """The images of all measures, made from photographs (H, W, 3) uint8 by name; equal photographs, equal images.
+
+    The first `named` photographs get the types of the bank.
+    """
+    for number, (name, photo) in enumerate(photos.items()):
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        yield Case("photo", "", name, photo)
+        for fault, make in FAULTS.items():
+            worse = make(rng, photo)
+            for measure, area in (("half", _half(rng, *photo.shape[:2])), ("blob", mask(rng, *photo.shape[:2]) > 0.5)):
+                yield Case(measure, fault, name, np.where(area[..., None], worse, photo), area)
+        for make in _ORDINARY:
+            yield Case("ordinary", "", name, make(photo))
+        for fault, make in DAMAGES.items():
+            yield Case("damage", fault, name, make(rng, photo))
+        if number < named:
+            for fault, severities in visible().items():
+                made = degraded(photo, fault, float(rng.choice(severities)), rng)
+                yield Case("named", fault, name, made)
+
+
+def visible() -> dict[str, list[float]]:
+    """The severities of each type of the bank at which people see a fault."""
+    found = {}
+    for name in TYPES:
+        if name in UNMATCHED:
+            continue
+        levels = find(name).kadid_levels
+        if levels:
+            severities = [level for level, mean in zip(levels, MEANS[name], strict=True) if mean < VISIBLE]
+        else:
+            severities = [level for level in (0.25, 0.5, 0.75, 1.0) if drop_at(name, level) >= 0.3]
+        if severities:
+            found[name] = severities
+    return found
+
+
+def noisy(folder: pathlib.Path) -> Iterator[Case]:
+    """The pairs of PolyU below `NOISY`. Raises UserError if there is none."""
+    count = 0
+    for path in sorted(folder.glob("*_real.JPG")):
+        real, mean = decode(path), decode(path.with_name(path.name.replace("_real", "_mean")))
+        error = np.square(real.astype(np.float64) - mean).mean()
+        if 10 * np.log10(255**2 / max(error, 1e-9)) < NOISY:
+            count += 1
+            yield Case("noisy", REAL, path.name, real)
+            yield Case("noisy", "mean of many", path.name, mean)
+    if not count:
+        raise UserError(f"{folder}: no pair *_real.JPG and *_mean.JPG below {NOISY:.0f} dB")
+
+
+def _encoded(image: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+def _blurred(image: np.ndarray, share: float) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(share * max(image.shape))))
+
+
+def _resized(image: np.ndarray, scale: float, method: Image.Resampling) -> np.ndarray:
+    size = tuple(max(32, round(side * scale)) for side in image.shape[1::-1])
+    return np.asarray(Image.fromarray(image).resize(size, method))
+
+
+def _clipped(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
+
+
+FAULTS: dict[str, Callable] = {
+    "blur": lambda rng, image: _blurred(image, 1 / 128),
+    "noise": lambda rng, image: _clipped(image + rng.normal(0, 30, image.shape)),
+    "JPEG 8": lambda rng, image: _encoded(image, 8),
+    "dark": lambda rng, image: _clipped(image * 0.25),
+    "blown": lambda rng, image: _clipped(image * 2.5),
+}
+_ORDINARY: tuple[Callable, ...] = (
+    lambda image: _encoded(image, 75),
+    lambda image: _encoded(image, 92),
+    lambda image: _encoded(_resized(image, 0.6, Image.Resampling.LANCZOS), 85),
+    lambda image: np.asarray(Image.fromarray(image).filter(ImageFilter.UnsharpMask(1, 40, 0))),
+    lambda image: _clipped(255 * (image / 255.0) ** 0.9),
+)
+
+
+def _downloaded(share: float) -> Callable:
+    def make(rng, image):
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=90)
+        whole, rows = np.asarray(Image.open(file).convert("RGB")).copy(), round(share * image.shape[0] / 16) * 16
+        whole[rows:] = 128
+        return whole
+
+    return make
+
+
+def _green(rng, image):
+    made = image.copy()
+    made[len(made) // 2 :] = (0, 135, 0)
+    return made
+
+
+def _combed(rng, image):
+    made = image.copy()
+    made[1::2] = np.roll(made[1::2], rng.integers(6, 15), axis=1)
+    return made
+
+
+def _blocks(rng, image):
+    made = image.copy()
+    for _ in range(60):
+        y, x = rng.integers(0, image.shape[0] - 32), rng.integers(0, image.shape[1] - 32)
+        block = made[y : y + 32, x : x + 32]
+        made[y : y + 32, x : x + 32] = np.roll(block, 8, axis=rng.integers(2))[..., [1, 2, 0]]
+    return made
+
+
+def _stripe(rng, image):
+    made, start = image.copy(), int(rng.uniform(0.1, 0.8) * image.shape[1])
+    made[:, start : start + image.shape[1] // 40] = rng.choice([0, 255], 3)
+    return made
+
+
+DAMAGES: dict[str, Callable] = {
+    "a quarter downloaded": _downloaded(0.25),
+    "half downloaded": _downloaded(0.5),
+    "lower half green": _green,
+    "combing": _combed,
+    "wrong blocks": _blocks,
+    "stripe": _stripe,
+}
+
+
+def _reduced(photo: np.ndarray, number: int) -> np.ndarray:
+    """A photograph as 512x384 pixels, lying or upright, every third as a square of the same area."""
+    image = Image.fromarray(photo)
+    size = SQUARE if number % 3 == 2 else SIZE if image.width >= image.height else SIZE[::-1]
+    return np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC))
+
+
+def _half(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """One half, bool (height, width)."""
+    y, x = np.mgrid[0:height, 0:width]
+    inside = (y < height / 2, x < width / 2)[rng.integers(2)]
+    return inside if rng.random() < 0.5 else ~inside
+
+
+def _shares(area: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The share of `area` (H, W) bool in each cell of a map of `shape`."""
+    return np.asarray(Image.fromarray(area.astype(np.float32)).resize(shape[::-1], Image.Resampling.BOX))
+
+
+def _weighted(values: np.ndarray, weights: np.ndarray) -> float:
+    return float((values * weights).sum() / weights.sum())
+
+
+def _auc(faulty: np.ndarray, sound: np.ndarray) -> float:
+    """The share of pairs in which the faulty patch has the larger value; NaN without a pair."""
+    if not (len(faulty) and len(sound)):
+        return float("nan")
+    difference = faulty[:, None] - sound[None, :]
+    return float((difference > 0).mean() + 0.5 * (difference == 0).mean())
