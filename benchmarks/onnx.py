@@ -23,6 +23,7 @@ from driqa_jax.data.decode import decode
 from driqa_jax.data.views import make_view
 from driqa_jax.errors import UserError
 from driqa_jax.inference.exports.onnx.file import save
+from driqa_jax.inference.onnx_executor import inputs_of as views_inputs
 from driqa_jax.inference.scorer import Scorer, load
 from driqa_jax.reports.inputs import list_pictures
 
@@ -73,7 +74,7 @@ def inputs_of(image: np.ndarray, kind: str, scorer: Scorer) -> dict[str, np.ndar
     """The inputs of a file of this kind."""
     if kind == "image":
         return {"image": image}
-    return {name: value[None] for name, value in make_view(image, scorer.rule).items()}
+    return views_inputs({name: value[None] for name, value in make_view(image, scorer.rule).items()}, 0)
 
 
 def session(file: pathlib.Path, threads: int) -> onnxruntime.InferenceSession:

@@ -18,15 +18,14 @@ from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import cores
 
 FORMAT = "driqa_jax/onnx/1"
-VIEWS = ("whole", "valid", "tiles", "tile_boxes")
+_VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 INSTALL = "pip install 'driqa_jax[onnx]'"
-_M_MMAP_THRESHOLD = -3  # of <malloc.h>
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _JSON = (*JSON_KEYS, *OPTIONAL_KEYS)
 _PREDICTED = ("mos", "per_tile_mos", "degradations")
 # What an explanation reads, by the names of the graph's outputs.
 _INTERMEDIATES = {
     "patch_scores": "scores",
-    "patch_weights": "weights",
     "degradations": "probabilities",
     "severity": "severities",
     "d": "d",
@@ -59,12 +58,10 @@ class OnnxModel:
             import onnxruntime
         except ImportError:
             raise UserError(f"{path}: needs onnxruntime, which is not installed: {INSTALL}") from None
-        _return_memory()
+        _set_malloc(_M_MMAP_THRESHOLD, 1 << 16)  # or glibc would keep the memory of weights that loading has replaced
         options = onnxruntime.SessionOptions()
-        # Several images run at the same time, each on one core. So the bits of a score depend on no other image, and an
-        # arena, which keeps the largest activations of each thread, would only cost memory.
+        # Several images run at the same time, each on one core. So the bits of a score depend on no other image.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = False
         options.log_severity_level = 3  # errors
         try:
             self.path.open("rb").close()
@@ -74,6 +71,8 @@ class OnnxModel:
         except Exception as error:  # ONNX Runtime has a type for each failure
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{path}: not a complete ONNX file ({reason}); export the model again") from None
+        _set_malloc(_M_MMAP_THRESHOLD, 1 << 21)  # the arrays of an image: the next one uses their memory again
+        _set_malloc(_M_TRIM_THRESHOLD, 1 << 24)
         held = self.session.get_modelmeta().custom_metadata_map
         if held.get("format") != FORMAT:
             raise UserError(f"{path}: format {held.get('format')!r}, expected {FORMAT!r}; export the model again")
@@ -90,13 +89,10 @@ class OnnxModel:
         return next(each.shape[2] for each in self.session.get_inputs() if each.name == "tiles")
 
 
-def _return_memory() -> None:
-    """Makes glibc return every large array to the system once it is freed, a third of the memory of a first score.
-
-    By default it raises the size from which it does so to that of the largest array freed so far, here of the weights.
-    """
+def _set_malloc(option: int, size: int) -> None:
+    """Sets from which size on glibc returns freed memory to the system: single arrays, or the end of the heap."""
     with contextlib.suppress(AttributeError, OSError, TypeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 65536)
+        ctypes.CDLL(None).mallopt(option, size)
 
 
 class OnnxExecutor:
@@ -117,7 +113,7 @@ class OnnxExecutor:
         mos, tiles, named = self._run(_PREDICTED, views)
         parts = [mos[:, None], tiles]
         if self._mirror:
-            seen = dict(zip(VIEWS, mirrored(*(views[name] for name in VIEWS)), strict=True))
+            seen = dict(zip(_VIEWS, mirrored(*(views[name] for name in _VIEWS)), strict=True))
             again, more, _ = self._run(_PREDICTED, seen)
             parts = [(mos[:, None] + again[:, None]) / np.float32(2), tiles, more]
         return np.concatenate([*parts, named] if self._naming else parts, axis=1)
@@ -125,13 +121,17 @@ class OnnxExecutor:
     def intermediates(self, views: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `driqa_jax.inference.explain.Explainer`."""
         found = dict(zip(_INTERMEDIATES.values(), self._run(tuple(_INTERMEDIATES), views), strict=True))
-        # The form "deduction" names what a person sees.
-        return {**found, "visibility": found["probabilities"]}
+        # The form "deduction" names what a person sees, and its cells count alike.
+        return {**found, "visibility": found["probabilities"], "weights": np.ones_like(found["scores"])}
 
     def _run(self, names: tuple[str, ...], views: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs of a batch, computed row by row, so that a row does not depend on the others."""
-        rows = [
-            self._session.run(names, {name: np.ascontiguousarray(views[name][i : i + 1]) for name in VIEWS})
-            for i in range(len(views["valid"]))
-        ]
+        rows = [self._session.run(names, inputs_of(views, row)) for row in range(len(views["valid"]))]
         return [np.concatenate(each) for each in zip(*rows, strict=True)]
+
+
+def inputs_of(views: Mapping[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+    """What the graph reads of one row of a batch of views: all but the padding."""
+    height, width = views["valid"][row]
+    read = {"whole": views["whole"][:, :height, :width], "tiles": views["tiles"], "tile_boxes": views["tile_boxes"]}
+    return {name: np.ascontiguousarray(value[row : row + 1]) for name, value in read.items()}

@@ -9,14 +9,13 @@ from driqa_jax.inference.exports.onnx.encoders import degradation_encoder, quali
 from driqa_jax.inference.exports.onnx.graph import Graph, Params
 from driqa_jax.models import deduction
 from driqa_jax.models.deduction import DeductionHead, DeductionModel
-from driqa_jax.models.quality_encoder import STRIDE
 
 
 class Views(NamedTuple):
     """What the model reads.
 
     `whole` (B, 3, H, W) uint8; `tiles` (B * K, 3, S, S) uint8; `count` K, a number or a name, and `side` S; `boxes`
-    (B, K, 4) float32; `canvas`: that of `whole`.
+    (B, K, 4) float32; `cells`: rows and columns of cells of 32 pixels in `whole`, each () int64.
     """
 
     whole: str
@@ -24,17 +23,15 @@ class Views(NamedTuple):
     count: int | str
     side: int
     boxes: str
-    canvas: layers.Canvas
+    cells: tuple[str, str]
 
 
 class Places(NamedTuple):
-    """`driqa_jax.models.deduction.Places`: `near` (B, N, K); `central` (B, 1, N), sum 1, 0 outside the image;
-    `mask` and `weights` (B, N, 1), see `Canvas`."""
+    """`driqa_jax.models.deduction.Places`, of cells that are all inside the image: `near` (B, N, K); `central`
+    (1, 1, N), sum 1."""
 
     near: str
     central: str
-    mask: str | None
-    weights: str | None
 
 
 def deduction_model(g: Graph, params: Params, model: DeductionModel, views: Views) -> dict[str, str]:
@@ -42,10 +39,9 @@ def deduction_model(g: Graph, params: Params, model: DeductionModel, views: View
     `drops` and `cell_visibility` (B, h, w, T), `d` (B, C) and `q` (B, Q), as `DeductionModel` gives them."""
     vector = degradation_encoder(g, params["degradation_encoder"], model.degradation_encoder, views.tiles, views.side)
     vectors = g.reshape(vector, -1, views.count, model.degradation_encoder.width)
-    moments, cells = quality_moments(g, params["quality_encoder"], views.whole, views.canvas)
-    head, module, canvas = params["head"], model.head, views.canvas
-    mask = None if canvas.covered else g.reshape(canvas.mask(g, STRIDE), 0, -1, 1)
-    places = Places(nearness(g, views), centrality(g, canvas, mask), mask, canvas.weights(g, STRIDE))
+    moments, cells = quality_moments(g, params["quality_encoder"], views.whole)
+    head, module = params["head"], model.head
+    places = Places(nearness(g, views), centrality(g, views))
     standard = layers.standardize(g, head["standardize_moments"], moments)
     q = layers.gelu(g, layers.dense(g, head["level_hidden"], standard))
     quality = layers.dense(g, head["level_out"], q)  # (B, 1)
@@ -56,10 +52,10 @@ def deduction_model(g: Graph, params: Params, model: DeductionModel, views: View
     lost = lost_of(g, drop_logits(g, head, cells, vectors, places))
     shares = np.float32(module.shares or (1.0,) * module.types)[:, None]
     cell_lost = g("MatMul", lost, shares)  # (B, N, 1)
-    mos = capped(g, module, quality, g("Exp", g("Neg", pooled(g, cell_lost, places))))
+    mos = capped(g, module, quality, g("Exp", g("Neg", pooled(g, cell_lost))))
     scores = capped(g, module, quality, g("Squeeze", g("Exp", g("Neg", cell_lost)), [2]))
-    shape = g.join([[-1], g("Unsqueeze", canvas.height, [0]), g("Unsqueeze", canvas.width, [0])], 0)
-    whole = pooled(g, lost, places)
+    shape = g.join([[-1], *(g("Unsqueeze", side, [0]) for side in views.cells)], 0)
+    whole = pooled(g, lost)
     if module.causes or module.groups:
         factor = gain(g, module, quality, whole)
         lost, whole = g("Mul", lost, g("Unsqueeze", factor, [1])), g("Mul", whole, factor)
@@ -88,9 +84,7 @@ def drop_logits(g: Graph, params: Params, cells: str, vectors: str, places: Plac
     tiles = layers.standardize(g, params["standardize_vectors"], vectors)
     tiles = layers.dense(g, params["drop_of_vectors"], tiles)
     cells = layers.standardize(g, params["standardize_cells"], cells)
-    if places.mask is not None:
-        cells = g("Mul", cells, places.mask)
-    image = g.join([_over_cells(g, cells, places, keep=True), g("MatMul", places.central, cells)], 2)
+    image = g.join([g.mean(cells, 1, keep=True), g("MatMul", places.central, cells)], 2)
     image = layers.dense(g, params["drop_of_image"], image)
     hidden = g("Add", layers.dense(g, params["drop_of_cells"], cells), image)
     hidden = g("Add", hidden, g("MatMul", places.near, tiles))
@@ -102,10 +96,10 @@ def lost_of(g: Graph, logits: str) -> str:
     return g("Neg", g("Log", g("Sub", 1.0, g("Min", g("Sigmoid", logits), deduction._MOST))))
 
 
-def pooled(g: Graph, lost: str, places: Places) -> str:
+def pooled(g: Graph, lost: str) -> str:
     """`deduction.pooled`: (B, N, C) -> (B, C)."""
     order = float(deduction._WORST)
-    return g("Pow", _over_cells(g, g("Pow", g("Add", lost, 1e-6), order), places), 1 / order)
+    return g("Pow", g.mean(g("Pow", g("Add", lost, 1e-6), order), 1), 1 / order)
 
 
 def gain(g: Graph, module: DeductionHead, quality: str, lost: str) -> str:
@@ -121,9 +115,8 @@ def gain(g: Graph, module: DeductionHead, quality: str, lost: str) -> str:
 
 def keep_by_tile(g: Graph, cell_lost: str, places: Places) -> str:
     """What the drops of the cells near each tile keep: (B, K)."""
-    weights = places.near if places.mask is None else g("Mul", places.near, places.mask)
-    total = g("Max", g.sum(weights, 1), 1e-6)
-    return g("Exp", g("Neg", g("Div", g.sum(g("Mul", weights, cell_lost), 1), total)))
+    total = g("Max", g.sum(places.near, 1), 1e-6)
+    return g("Exp", g("Neg", g("Div", g.sum(g("Mul", places.near, cell_lost), 1), total)))
 
 
 def capped(g: Graph, module: DeductionHead, quality: str, keep: str) -> str:
@@ -139,27 +132,24 @@ def nearness(g: Graph, views: Views) -> str:
     for axis in (0, 1):
         start, end = (g.slice(views.boxes, 2, i, i + 1) for i in (axis, axis + 2))  # (B, K, 1)
         center, size = g("Mul", g("Add", start, end), 0.5), g("Sub", end, start)
-        distance = g("Div", g("Sub", g("Unsqueeze", views.canvas.places(g, axis), [1]), center), size)
+        distance = g("Div", g("Sub", fractions(g, views.cells[axis]), center), size)
         squares.append(g("Unsqueeze", g("Mul", distance, distance), [3 - axis]))  # (B, K, h, 1) and (B, K, 1, w)
     square = g.reshape(g("Add", *squares), 0, 0, -1)
     return g("Softmax", g("Mul", g("Transpose", square, perm=(0, 2, 1)), -deduction._SHARPNESS), axis=2)
 
 
-def centrality(g: Graph, canvas: layers.Canvas, mask: str | None) -> str:
+def fractions(g: Graph, count: str) -> str:
+    """(count,) float32: centers of `count` cells as fractions of the image."""
+    centers = g("Add", g.cast(g("Range", np.int64(0), count, np.int64(1)), np.float32), 0.5)
+    return g("Div", centers, g.cast(count, np.float32))
+
+
+def centrality(g: Graph, views: Views) -> str:
     """`central` of `Places`."""
     sides = []
     for axis in (0, 1):
-        distance = g("Mul", g("Sub", canvas.places(g, axis), 0.5), 1 / deduction._MIDDLE)
+        distance = g("Mul", g("Sub", fractions(g, views.cells[axis]), 0.5), 1 / deduction._MIDDLE)
         weight = g("Exp", g("Mul", g("Mul", distance, distance), -0.5))
-        sides.append(g("Unsqueeze", weight, [2 - axis]))  # (B, h, 1) and (B, 1, w)
-    central = g.reshape(g("Mul", *sides), 0, 1, -1)
-    if mask is not None:
-        central = g("Mul", central, g.reshape(mask, 0, 1, -1))
+        sides.append(g("Unsqueeze", weight, [1 - axis]))  # (h, 1) and (1, w)
+    central = g.reshape(g("Mul", *sides), 1, 1, -1)
     return g("Div", central, g.sum(central, 2, keep=True))
-
-
-def _over_cells(g: Graph, x: str, places: Places, keep: bool = False) -> str:
-    """The mean of (B, N, C) over the cells inside the image."""
-    if places.weights is None:
-        return g.mean(x, 1, keep=keep)
-    return g.sum(g("Mul", x, places.weights), 1, keep=keep)

@@ -15,14 +15,14 @@ def degradation_encoder(g: Graph, params: Params, module: DegradationEncoder, pi
     tiles = g("Mul", g.cast(pixels, np.float32), 1 / 255)
     x = layers.conv(g, params["full"], g("Sub", g("Add", tiles, tiles), 1.0), 3)
     x = g("LeakyRelu", x, alpha=0.1)
-    mean = g.mean(x, 2, 3)
-    spread = g("Log", g("Add", _variance(g, x, side**2), 1e-5))
+    mean, variance = _mean_and_variance(g, x)
+    spread = g("Log", g("Add", variance, 1e-5))
     for number, channels in enumerate((*module.channels[1:], module.width), start=1):
-        side_out = side >> number
         x = layers.conv(g, params[f"conv{number}"], x, 3, stride=2, bias=False)
-        x = layers.group_norm(g, params[f"norm{number}"], x, 8, channels, side_out)
+        x = layers.group_norm(g, params[f"norm{number}"], x, 8, channels, side >> number)
         x = g("LeakyRelu", x, alpha=0.1)
-    pooled = [g.mean(x, 2, 3), g("Sqrt", _variance(g, x, side_out**2)), mean, spread]
+    last_mean, last_variance = _mean_and_variance(g, x)
+    pooled = [last_mean, g("Sqrt", last_variance), mean, spread]
     if module.statistics:
         known = signal_statistics(g, pixels, tiles, side)
         known = layers.standardize(g, params["standardize_statistics"], known)
@@ -31,33 +31,29 @@ def degradation_encoder(g: Graph, params: Params, module: DegradationEncoder, pi
     return layers.layer_norm(g, params["vector_norm"], vector)
 
 
-def efficientnet(g: Graph, params: Params, pixels: str, canvas: layers.Canvas) -> list[str]:
+def efficientnet(g: Graph, params: Params, pixels: str) -> list[str]:
     """`EfficientNetLite0` of `pixels` (B, 3, H, W) uint8."""
     x = g("Mul", g("Sub", g.cast(pixels, np.float32), 127.0), 1 / 128)
-    if not canvas.covered:
-        x = g("Mul", x, canvas.mask(g, 1))
-    x = layers.relu6(g, layers.normed(g, params["stem"], x, 3, 2, outside=canvas.outside(g, 1, 3)))
-    features, stride, masks = [], 2, {}
+    x = layers.relu6(g, layers.normed(g, params["stem"], x, 3, 2))
+    features = []
     for number, stage in enumerate(LITE0, start=1):
         for repeat in range(stage.repeats):
             step, alike = stage.stride if repeat == 0 else 1, repeat > 0
-            if stride not in masks:
-                masks[stride] = canvas.outside(g, stride, 1)
             block = params[f"stage{number}_block{repeat + 1}"]
-            x = layers.inverted_residual(g, block, x, stage.kernel, step, alike, masks[stride])
-            stride *= step
+            x = layers.inverted_residual(g, block, x, stage.kernel, step, alike)
         features.append(x)
     return [*features, layers.relu6(g, layers.normed(g, params["head"], x))]
 
 
-def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas) -> tuple[str, str]:
-    """`QualityEncoder.moments`: (B, F) and, with the cells in one axis, (B, N, F''), not masked."""
+def quality_moments(g: Graph, params: Params, pixels: str) -> tuple[str, str]:
+    """`QualityEncoder.moments`: (B, F) and, with the cells in one axis, (B, N, F'')."""
     moments, cells = [], []
-    features = efficientnet(g, params["backbone"], pixels, canvas)
+    features = efficientnet(g, params["backbone"], pixels)
     for number, (feature, stride) in enumerate(zip(features, _STRIDES, strict=True), start=1):
-        of_cells = _cell_moments(g, feature, STRIDE // stride)
-        moments += _moments(g, feature, of_cells[0], canvas, stride)
-        cells += of_cells if number < len(features) else []
+        mean, variance = _cell_moments(g, feature, STRIDE // stride)
+        moments += _moments(g, mean, variance)
+        if number < len(features):
+            cells += [mean] if variance is None else [mean, _deviation(g, variance)]
     flat = g.reshape(g.join(cells, 1), 0, 0, -1)
     return g.join(moments, 1), g("Transpose", flat, perm=(0, 2, 1))
 
@@ -66,28 +62,28 @@ def quality_moments(g: Graph, params: Params, pixels: str, canvas: layers.Canvas
 _STRIDES = (*(int(stride) for stride in 2 * np.cumprod([stage.stride for stage in LITE0])), STRIDE)
 
 
-def _moments(g: Graph, x: str, cells: str, canvas: layers.Canvas, stride: int) -> tuple[str, str]:
-    """`masked_moments` of a feature map at `stride`, whose means over cells are `cells`."""
-    flat, cells = (g.reshape(values, 0, 0, -1) for values in (x, cells))
-    if canvas.covered:
-        first = g.mean(cells, 2, keep=True)
-        second = g("Div", g.square_sum(g("Sub", flat, first), 2), canvas.pixels(g, stride))
-    else:
-        first = g("MatMul", cells, canvas.weights(g, STRIDE))
-        centered = g("Sub", flat, first)
-        second = g("Squeeze", g("MatMul", g("Mul", centered, centered), canvas.weights(g, stride)), [2])
-    return g("Squeeze", first, [2]), g("Sqrt", g("Add", second, 1e-6))
+def _moments(g: Graph, mean: str, variance: str | None) -> tuple[str, str]:
+    """`masked_moments` of a feature map whose cells have these moments."""
+    first, total = _mean_and_variance(g, mean)
+    if variance is not None:
+        total = g("Add", total, g.mean(variance, 2, 3))
+    return first, _deviation(g, total)
 
 
-def _cell_moments(g: Graph, x: str, factor: int) -> list[str]:
-    """Means over cells of factor x factor pixels and, if these are several, deviations."""
+def _cell_moments(g: Graph, x: str, factor: int) -> tuple[str, str | None]:
+    """Means over cells of factor x factor pixels and, if these are several, variances."""
     if factor == 1:
-        return [x]
+        return x, None
     sides = {"kernel_shape": [factor] * 2, "strides": [factor] * 2}
     mean, square = g("AveragePool", x, **sides), g("AveragePool", g("Mul", x, x), **sides)
-    variance = g("Max", g("Sub", square, g("Mul", mean, mean)), 0.0)
-    return [mean, g("Sqrt", g("Add", variance, 1e-6))]
+    return mean, g("Max", g("Sub", square, g("Mul", mean, mean)), 0.0)
 
 
-def _variance(g: Graph, x: str, pixels: int) -> str:
-    return g("Mul", g.square_sum(g("Sub", x, g.mean(x, 2, 3, keep=True)), 2, 3), 1 / pixels)
+def _deviation(g: Graph, variance: str) -> str:
+    return g("Sqrt", g("Add", variance, 1e-6))
+
+
+def _mean_and_variance(g: Graph, x: str) -> tuple[str, str]:
+    """Of each channel: (B, C)."""
+    mean = g.mean(x, 2, 3, keep=True)
+    return g("Squeeze", mean, [2, 3]), g.square_mean(g("Sub", x, mean), 2, 3)

@@ -75,14 +75,13 @@ def _inputs(kind: str, rule: ViewRule) -> list:
         return [("image", np.uint8, ["H", "W", 3])]
     return [
         ("whole", np.uint8, ["B", "H", "W", 3]),
-        ("valid", np.int32, ["B", 2]),
         ("tiles", np.uint8, ["B", "K", rule.tile, rule.tile, 3]),
         ("tile_boxes", np.float32, ["B", "K", 4]),
     ]
 
 
 def _views_outputs(g: Graph, found: dict, views: Any, metadata: dict, rule: ViewRule) -> list:
-    del rule
+    del views, rule
     calibration, types = Calibration.from_dict(metadata.get("calibration")), len(metadata["degradations"])
     values = {
         "score": (_points(g, found["mos"], calibration), ["B"]),
@@ -91,7 +90,6 @@ def _views_outputs(g: Graph, found: dict, views: Any, metadata: dict, rule: View
         "severity": (found["severity"], ["B", types]),
         "patch_scores": (found["patch_scores"], ["B", "h", "w"]),
         **{name: (found[name], ["B", "h", "w", types]) for name in ("drops", "cell_visibility")},
-        "patch_weights": (g("Squeeze", views.canvas.mask(g, 32), [1]), ["B", "h", "w"]),
         "per_tile_mos": (found["per_tile_mos"], ["B", "K"]),
         "d": (found["d"], ["B", "C"]),
         "q": (found["q"], ["B", "Q"]),

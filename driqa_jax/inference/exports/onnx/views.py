@@ -7,23 +7,20 @@ import numpy as np
 from driqa_jax.data.views import STRIDE, ViewRule, tile_fractions
 from driqa_jax.inference.exports.onnx.deduction import Views
 from driqa_jax.inference.exports.onnx.graph import Graph
-from driqa_jax.inference.exports.onnx.layers import Canvas
 
 
 def views_in(g: Graph, rule: ViewRule) -> Views:
-    """From the inputs `whole` (B, H, W, 3), `valid` (B, 2), `tiles` (B, K, S, S, 3) and `tile_boxes` (B, K, 4)."""
+    """From the inputs `whole` (B, H, W, 3), `tiles` (B, K, S, S, 3) and `tile_boxes` (B, K, 4)."""
     cells = g("Div", g("Shape", "whole"), np.int64(STRIDE))
-    height, width = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (1, 2))
-    used = g("Div", g.cast("valid", np.int64), np.int64(STRIDE))
-    canvas = Canvas(g.slice(used, 1, 0, 1), g.slice(used, 1, 1, 2), height, width, covered=False)
+    rows, columns = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (1, 2))
     tiles = g.reshape("tiles", -1, rule.tile, rule.tile, 3)
     whole, tiles = (g("Transpose", x, perm=(0, 3, 1, 2)) for x in ("whole", tiles))
     count = g.slice(g("Shape", "tile_boxes"), 0, 1, 2)
-    return Views(whole, tiles, count, rule.tile, "tile_boxes", canvas)
+    return Views(whole, tiles, count, rule.tile, "tile_boxes", (rows, columns))
 
 
 def image_in(g: Graph, rule: ViewRule) -> Views:
-    """From the input `image` (H, W, 3) uint8. Its own size is the canvas, so nothing is masked.
+    """From the input `image` (H, W, 3) uint8.
 
     Sizes and corners are computed in float64, in the order of `make_view`, so that they round alike.
     """
@@ -38,11 +35,10 @@ def image_in(g: Graph, rule: ViewRule) -> Views:
     whole = g("Resize", "image", None, None, g("Mul", cells, np.int64(STRIDE)),
               mode="linear", antialias=1, exclude_outside=1, axes=[0, 1])  # fmt: skip
     whole = g("Unsqueeze", g("Transpose", whole, perm=(2, 0, 1)), [0])
-    height, width = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (0, 1))
-    rows, columns = (g.reshape(side, 1, 1) for side in (height, width))
-    canvas = Canvas(rows, columns, height, width, covered=True)
+    rows, columns = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (0, 1))
     corners = [_corners(g, g.slice(sides, 0, i, i + 1), rule) for i in (0, 1)]
-    return Views(whole, _tiles(g, corners, sides, rule), rule.tiles, rule.tile, _boxes(g, corners, sides, rule), canvas)
+    tiles, boxes = _tiles(g, corners, sides, rule), _boxes(g, corners, sides, rule)
+    return Views(whole, tiles, rule.tiles, rule.tile, boxes, (rows, columns))
 
 
 def image_sides(g: Graph) -> str:
