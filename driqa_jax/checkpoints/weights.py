@@ -120,7 +120,7 @@ def _sha256(tensors: Iterable[tuple[str, np.ndarray]]) -> str:
     digest = hashlib.sha256()
     for name, array in tensors:
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        digest.update(array.ravel())
     return digest.hexdigest()
 
 

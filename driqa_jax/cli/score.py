@@ -190,10 +190,12 @@ class _Progress:
     """Standard error: a live line on a terminal, each failure, and a summary at the end."""
 
     def __init__(self):
-        from rich.console import Console
+        self._console = self._status = None
+        if sys.stderr.isatty():  # a third of a second of a run on one core goes into importing rich
+            from rich.console import Console
 
-        self._console = Console(stderr=True)
-        self._status = self._console.status("scoring") if self._console.is_terminal else None
+            self._console = Console(stderr=True)
+            self._status = self._console.status("scoring") if self._console.is_terminal else None
         self.total, self.failed, self._kept, self._began = 0, 0, 0, time.monotonic()
 
     def keep(self, rows: int, failed: int) -> None:
@@ -235,4 +237,7 @@ class _Progress:
         return (self.total - self._kept) / max(time.monotonic() - self._began, 1e-9)
 
     def say(self, text: str) -> None:
-        self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        if self._console:
+            self._console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(printable(text), file=sys.stderr)

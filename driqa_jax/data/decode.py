@@ -1,6 +1,7 @@
 """Decode any image file to uint8 sRGB, as a viewer displays it."""
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import logging
@@ -29,7 +30,9 @@ NOT_AN_IMAGE = "not a picture in a known format"
 # Pillow warns about odd metadata and large sizes. Neither changes the pixels.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # else its errors go to stderr if logging is not set up
-Image.init()  # registers all formats now, because threads would race to do it lazily
+# Registers the formats now, because threads would race to do it lazily. `Image.init` imports four times as many.
+for _plugin in ("Bmp", "Gif", "Jpeg", "Ppm", "Png", "WebP", "Tiff", "Jpeg2K", "Avif", "Ico"):
+    importlib.import_module(f"PIL.{_plugin}ImagePlugin")
 LARGE = 24e6  # pixels; larger images are decoded one at a time, so that threads do not multiply their memory
 MAX_PIXELS = 200e6  # the default size limit
 _large = threading.Lock()

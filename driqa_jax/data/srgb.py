@@ -1,11 +1,14 @@
-"""Pixels to 8-bit sRGB: orientation, bit depth, alpha, ICC profiles, and arrays."""
+"""Pixels to 8-bit sRGB: orientation, bit depth, alpha, ICC profiles, and arrays.
+
+`ImageCms` and `ml_dtypes` are imported on first use: most images need neither.
+"""
 
 import contextlib
 import io
+from typing import Any
 
-import ml_dtypes
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
 from driqa_jax.data import tiff
 from driqa_jax.errors import UnreadableImage
@@ -22,7 +25,6 @@ _TRANSPOSES = {
 }
 # The fourth byte of these formats is often unused, so an alpha channel of zeros means opaque.
 ALPHA_OR_UNUSED = ("BMP", "DIB", "ICO")
-_SRGB = ImageCms.createProfile("sRGB")
 
 
 def _orientation(image: Image.Image) -> int:
@@ -90,17 +92,23 @@ def _from_16_bits(values: np.ndarray, white: int = 65535) -> np.ndarray:
 
 
 def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    if profile and (source := _readable_profile(profile, image.mode)) is not None:
-        # Viewers ignore a profile that lacks what the transform needs, such as its curves.
-        with contextlib.suppress(ImageCms.PyCMSError):
-            return ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
-    if image.mode == "LAB":
-        return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), _SRGB, outputMode="RGB")
+    if profile or image.mode == "LAB":
+        from PIL import ImageCms
+
+        srgb = ImageCms.createProfile("sRGB")
+        if profile and (source := _readable_profile(profile, image.mode)) is not None:
+            # Viewers ignore a profile that lacks what the transform needs, such as its curves.
+            with contextlib.suppress(ImageCms.PyCMSError):
+                return ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+        if image.mode == "LAB":
+            return ImageCms.profileToProfile(image, ImageCms.createProfile("LAB"), srgb, outputMode="RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _readable_profile(profile: bytes, mode: str) -> ImageCms.ImageCmsProfile | None:
+def _readable_profile(profile: bytes, mode: str) -> Any:
     """The profile, or None if viewers ignore it (damaged, or for another color space) or it is already sRGB."""
+    from PIL import ImageCms
+
     try:
         opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     except (OSError, ValueError):
@@ -124,8 +132,12 @@ def float_tolerance(dtype: np.dtype) -> float | None:
     The larger of the dtype's and float16's rounding step above 1, because wider values may come from float16. That is a
     quarter of an 8-bit level, so clipping changes no pixel.
     """
-    if dtype.kind not in "fV":  # JAX's extra dtypes have kind V
+    if issubclass(dtype.type, np.floating):
+        return float(max(np.finfo(dtype).eps, np.finfo(np.float16).eps))
+    if dtype.kind not in "fV":  # those of JAX's extra dtypes
         return None
+    import ml_dtypes
+
     try:
         return max(float(ml_dtypes.finfo(dtype).eps), float(np.finfo(np.float16).eps))
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.metadata
 import importlib.util
 import os
@@ -63,10 +64,12 @@ def onnx_for(model: str, runtime: str, effort: str, device: Any = None) -> OnnxM
 
 def _of_weights(path: pathlib.Path, weights: pathlib.Path, effort: str) -> OnnxModel:
     """The file with the metadata of the weights, whose calibration may be newer."""
-    found, metadata = OnnxModel(path), load_metadata(weights)
-    if found.params_sha256 != params_sha256_of(weights):
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # hashes while ONNX Runtime loads the file
+        params_sha256, sha256 = (pool.submit(function, weights) for function in (params_sha256_of, file_sha256))
+        found, metadata = OnnxModel(path), load_metadata(weights)
+    if found.params_sha256 != params_sha256.result():
         raise UserError(f"{path}: was written from other weights than those of {weights}; export it again")
-    found.metadata, found.sha256 = metadata, file_sha256(weights)
+    found.metadata, found.sha256 = metadata, sha256.result()
     return _fitting(found, effort)
 
 
