@@ -78,6 +78,15 @@ def test_the_whole_is_an_antialiased_reduction():
     assert np.abs(view[8:-8, 8:-8].astype(int) - 128).max() <= 3
 
 
+@pytest.mark.parametrize("size", [(3000, 2400), (2001, 3333)])
+def test_two_threads_make_the_view_of_a_large_picture_as_one_does(size):
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    view = make_view(picture, RULE)
+    rows, columns = view["valid"]
+    whole = Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(view["whole"][:rows, :columns], whole)
+
+
 def test_tiles_on_the_grid_lie_where_the_boxes_say():
     picture = ramp(624, 1024)
     view = make_view(picture, RULE)

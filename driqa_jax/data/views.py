@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import math
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from PIL import Image
 
 STRIDE = 32  # the quality backbone's coarsest stride: `valid` is always a multiple of it
 KINDS = ("dual", "crop")
+LARGE = 6e6  # pixels of an image that two threads resize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +181,24 @@ def make_view(
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
     # Pillow would copy an image of the same size, and a large one should not be in memory twice.
-    return image if image.size == size[::-1] else image.resize(size[::-1], Image.Resampling.BILINEAR)
+    if image.size == (width, height):
+        return image
+    if image.width * image.height < LARGE:
+        return image.resize((width, height), Image.Resampling.BILINEAR)
+    middle, joined = height // 2, Image.new("RGB", (width, height))
+
+    def resize(top: int, bottom: int) -> None:
+        # The filter reads beyond the box, so the halves have the pixels of the whole.
+        box = (0, top * image.height / height, image.width, bottom * image.height / height)
+        joined.paste(image.resize((width, bottom - top), Image.Resampling.BILINEAR, box), (0, top))
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        lower = pool.submit(resize, middle, height)
+        resize(0, middle)
+        lower.result()
+    return joined
 
 
 def mirrored(whole: Any, valid: Any, tiles: Any, tile_boxes: Any, xp: Any = np) -> tuple[Any, Any, Any, Any]:
