@@ -26,7 +26,7 @@ def test_each_effort_has_its_view_rule():
     rule = ViewRule()
     looks = {effort: look(rule, effort) for effort in EFFORTS}
     sizes = {effort: (seen.rule.short, seen.rule.tile, seen.rule.tiles) for effort, seen in looks.items()}
-    assert sizes == {"fast": (256, 224, 4), "default": (320, 224, 4), "accurate": (320, 224, 9)}
+    assert sizes == {"fast": (320, 224, 1), "default": (320, 224, 4), "accurate": (320, 224, 9)}
     assert [looks[effort].mirror for effort in EFFORTS] == [False, False, True]
     assert looks["default"].rule.canvases == (*rule.canvases, (320, 416), (416, 320))
     small = ViewRule(short=64, long=64, tile=32, tiles=1, canvases=((64, 64),))
