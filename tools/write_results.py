@@ -149,6 +149,8 @@ def weights_text(model: str) -> str:
 def bench_text(result: dict) -> str:
     """Speed and memory, compared with other packages."""
     start, large, machine = result["start"], result["large"], result["machine"]
+    compiled = " with compilation," if machine.get("runtime", "jax") == "jax" else ""
+    scored = f"`{machine['model']}` with {machine['runtime']}, " if "model" in machine else ""
     rows = ["| 512x384 photographs | images/s | peak MiB | |", "|---|---|---|---|"]
     for name, row in {f"`driqa score --effort {k}`": v for k, v in result["small"].items()}.items():
         rows.append(f"| {name} | {row['per_second']:.1f} | {row['peak_mib']:.0f} | |")
@@ -159,7 +161,7 @@ def bench_text(result: dict) -> str:
     rest = large["12 megapixels"]["ms"] - large["decoding 12"]["ms"]
     return "\n".join(
         [
-            f"`python -m benchmarks score`, one run on {machine['cores']} cores ({machine['device']}, "
+            f"`python -m benchmarks score`, one run on {machine['cores']} cores ({scored}{machine['device']}, "
             f"jax {machine['jax']}; load average {machine['load_before']} when it began), "
             f"{result['photos']} crops of the example photographs; the deep peers take one image a call, as "
             "IQA-PyTorch runs them:",
@@ -167,7 +169,7 @@ def bench_text(result: dict) -> str:
             *rows,
             "",
             f"A photo of 12 megapixels costs {rest / large['1 megapixel']['ms']:.2f} times one of 1 megapixel, "
-            f"decoding apart. `driqa score one.jpg`: {start['first']:.1f} s the first time ever, with compilation, "
+            f"decoding apart. `driqa score one.jpg`: {start['first']:.1f} s the first time ever,{compiled} "
             f"{start['later']:.1f} s later.",
         ]
     )
