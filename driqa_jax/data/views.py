@@ -190,7 +190,8 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     middle, joined = height // 2, Image.new("RGB", (width, height))
 
     def resize(top: int, bottom: int) -> None:
-        # The filter reads beyond the box, so the halves have the pixels of the whole.
+        # The filter reads beyond the box, so the halves have the pixels of the whole, except that Pillow may order
+        # its two passes otherwise if these cost nearly the same; pixels then differ by rounding.
         box = (0, top * image.height / height, image.width, bottom * image.height / height)
         joined.paste(image.resize((width, bottom - top), Image.Resampling.BILINEAR, box), (0, top))
 
