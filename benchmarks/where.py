@@ -29,7 +29,7 @@ from driqa_jax.evaluation.tables import Table, save_table, to_markdown
 from driqa_jax.inference.findings import group_of
 from driqa_jax.progress import Progress
 from driqa_jax.reports.inputs import list_pictures
-from experiments.deduction.examples import degraded, mask
+from experiments.deduction.examples import SCENE, degraded, mask
 from experiments.deduction.human_scale import MEANS, UNMATCHED
 from experiments.deduction.visible import TYPES, drop_at
 
@@ -150,15 +150,15 @@ def cases(photos: dict[str, np.ndarray], named: int = NAMED_PHOTOS) -> Iterator[
             yield Case("damage", fault, name, make(rng, photo))
         if number < named:
             for fault, severities in visible().items():
-                made = degraded(photo, fault, float(rng.choice(severities)), rng)
-                yield Case("named", fault, name, made)
+                yield Case("named", fault, name, degraded(photo, fault, float(rng.choice(severities)), rng))
+            yield Case("named", "out_of_focus", name, _missed(photo))
 
 
 def visible() -> dict[str, list[float]]:
-    """The severities of each type of the bank at which people see a fault."""
+    """Severities of each type of the bank at which people see a fault; without blur that may be the background's."""
     found = {}
     for name in TYPES:
-        if name in UNMATCHED:
+        if name in UNMATCHED or name in SCENE:
             continue
         levels = find(name).kadid_levels
         if levels:
@@ -197,6 +197,15 @@ def _blurred(image: np.ndarray, share: float) -> np.ndarray:
 def _resized(image: np.ndarray, scale: float, method: Image.Resampling) -> np.ndarray:
     size = tuple(max(32, round(side * scale)) for side in image.shape[1::-1])
     return np.asarray(Image.fromarray(image).resize(size, method))
+
+
+def _missed(image: np.ndarray) -> np.ndarray:
+    """A blurred subject in the middle of a sharp photograph."""
+    soft, height, width = _blurred(image, 1 / 36), *image.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    far = np.hypot((y / height - 0.5) / 0.32, (x / width - 0.5) / 0.22)
+    share = np.clip((1 - far) / 0.15 + 0.5, 0, 1)[..., None]
+    return _clipped(soft * share + image * (1 - share))
 
 
 def _clipped(image: np.ndarray) -> np.ndarray:

@@ -30,7 +30,7 @@ _OURS: dict[str, tuple[float, ...]] = {
     "interlace_combing": (0.35, 0.5, 0.6, 0.7),
     "dead_stripe": (0.3, 0.4, 0.5, 0.6),
 }
-_TONE = (*FIDELITY, *UNMATCHED, "color_cast", "underexposed", "overexposed", "low_light")
+_TONE = (*FIDELITY, *UNMATCHED, "color_cast")
 # Ordinary camera output has been resized, subsampled in color and compressed more than once, and nobody minds.
 TYPES: tuple[str, ...] = tuple(name for name in NAMES if name in _OURS or find(name).kadid_levels)
 # How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended.
