@@ -200,7 +200,7 @@ class DeductionHead(nn.Module):
         same = self.same
         alternatives = jnp.square(lost @ same) / (jnp.square(lost) @ same + 1e-12)
         lacks = nn.relu(jnp.log((SOUND - FLOOR) / jnp.maximum(level - FLOOR, 0.02)))[:, None]
-        causes = jnp.asarray(self.causes or (0.0,) * self.types)
+        causes = jnp.asarray(self.causes or (0.0,) * self.types)[None, :]
         return alternatives * (1 + lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE) * causes)
 
     @property

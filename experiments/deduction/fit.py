@@ -63,18 +63,18 @@ class Recipe:
     decay: float = 1e-2
     correlation: float = 0.0
     models: int = 1
-    steps: int = 4000
+    steps: int = 9000
     drop_batch: int = 24
-    drop_rate: float = 2e-3
+    drop_rate: float = 5e-4
     drop_decay: float = 1e-2
     mix: tuple[tuple[str, float], ...] = (
         ("kadid", 0.3),
         ("rated", 0.25),
-        ("part", 0.25),
+        ("part", 0.4),
         ("camera", 0.2),
         ("clean", 0.1),
         ("focus", 0.08),
-        ("file", 0.1),
+        ("file", 0.12),
     )
     naming: float = 6.0
     ordinary: float = 4.0
