@@ -103,11 +103,12 @@ class DeductionHead(nn.Module):
                 raise ValueError(f"{name} must be empty or have {self.types} values, got {count}")
         # A small start keeps the function of thousands of correlated moments smooth.
         small = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        self.level_hidden, self.level_out = Dense(self.level_width, small), Dense(1, bias_init=_constant(0.7))
+        self.level_hidden = Dense(self.level_width, small)
+        self.level_out = Dense(1, bias_init=nn.initializers.constant(0.7))
         self.drop_of_cells, self.drop_of_vectors = Dense(self.drop_width), Dense(self.drop_width)
         self.drop_of_image = Dense(self.drop_width)
         # Training starts with almost no drop.
-        self.drop_out = Dense(self.types, bias_init=_constant(-4.0))
+        self.drop_out = Dense(self.types, bias_init=nn.initializers.constant(-4.0))
         if self.residual:
             self.residual_out = Dense(1, nn.initializers.zeros)
 
@@ -197,8 +198,7 @@ class DeductionHead(nn.Module):
         over `causes` in proportion to these traces, and less of it where they are few.
         """
         lost = _lost(drop)
-        same = self.same
-        alternatives = jnp.square(lost @ same) / (jnp.square(lost) @ same + 1e-12)
+        alternatives = jnp.square(lost @ self.same) / (jnp.square(lost) @ self.same + 1e-12)
         lacks = nn.relu(jnp.log((SOUND - FLOOR) / jnp.maximum(level - FLOOR, 0.02)))[:, None]
         causes = jnp.asarray(self.causes or (0.0,) * self.types)[None, :]
         return alternatives * (1 + lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE) * causes)
@@ -347,7 +347,3 @@ def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
 
 def _lost(drops):
     return -jnp.log1p(-jnp.minimum(drops, _MOST))
-
-
-def _constant(value):
-    return nn.initializers.constant(value)
