@@ -395,9 +395,9 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
         Image.fromarray(picture(64, 64, seed)).save(tmp_path / "pristine" / f"{seed}.png")
     backbone = whole["quality_encoder"]["backbone"]
     monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
-    monkeypatch.setattr(examples, "SIZE", (64, 64))
+    monkeypatch.setattr(examples, "SHAPES", ((64, 64),) * 3)
     monkeypatch.setattr(
-        experiment, "COUNTS", {"kadid": 4, "rated": 4, "part": 2, "camera": 2, "clean": 2, "focus": 2, "bits": 2}
+        experiment, "COUNTS", {"kadid": 4, "rated": 4, "part": 2, "camera": 2, "clean": 2, "focus": 2, "file": 2}
     )
     monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
     monkeypatch.setattr(experiment, "RULE", SMALL)
