@@ -107,7 +107,7 @@ def test_a_photo_smaller_than_a_tile_is_meant_everywhere():
 
 
 # ------------------------------------------------------------------------------------------------------ scoring pass
-@pytest.fixture(scope="module", params=["interaction", "deduction"])
+@pytest.fixture(scope="module", params=[pytest.param("interaction", marks=pytest.mark.long), "deduction"])
 def scorers(request):
     """One without and one with reasons; the first form averages with the mirror image."""
     form = request.param

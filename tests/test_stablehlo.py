@@ -216,7 +216,7 @@ def test_command_says_what_is_wrong(tmp_path, capsys):
 def test_bundled_model_agrees_below_1e_4_on_the_example_photos(tmp_path):
     out = tmp_path / "lite.stablehlo"
     assert main(["export", "--model", "lite", "-o", str(out)]) == 0
-    scorer = load()
+    scorer = load(runtime="jax")
     rule = ViewRule.from_dict(scorer.metadata["view"])
     images = [decode(path) for path in photos()]
     images[1], images[2] = images[1][:300], images[2][:, :300]
@@ -231,5 +231,5 @@ def test_bundled_model_agrees_below_1e_4_on_the_example_photos(tmp_path):
                 tag = f"{canvas[0]}x{canvas[1]}n{size}at{start}"
                 batches[tag], rows[tag] = stacked([views[i] for i in some]), some
     for tag, found in reloaded(out, batches, tmp_path).items():
-        np.testing.assert_allclose(found["mos"], mos[rows[tag]], atol=1e-5, rtol=0, err_msg=tag)
+        np.testing.assert_allclose(found["mos"], mos[rows[tag]], atol=5e-5, rtol=0, err_msg=tag)
         np.testing.assert_allclose(found["score"], scores[rows[tag]], atol=0.0051, rtol=0, err_msg=tag)
