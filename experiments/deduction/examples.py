@@ -23,7 +23,7 @@ from experiments.deduction.visible import TYPES, drop_at
 
 # Widths and heights of contents that are wider than high, and how often. The human means belong to the first.
 SHAPES = ((512, 384), (512, 512), (576, 384))
-SHARES = (0.45, 0.4, 0.15)
+SHAPE_SHARES = (0.45, 0.4, 0.15)
 PRISTINE_SCORE = 0.8  # of photographs without a rating
 GOOD = 0.72  # least score of a rated photograph that serves as a content
 ENLARGED = 0.25  # share of images that are enlarged, to at most this long side
@@ -286,7 +286,7 @@ def _box(rng, y, x):
 
 def _content(rng, pool):
     """A photograph in one of `SHAPES` (or upright) and its score."""
-    size = SHAPES[rng.choice(len(SHAPES), p=SHARES)]
+    size = SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
     if pool.good and rng.random() < 0.5:
         photo = pool.good[rng.integers(len(pool.good))]
         image, score, least = photo.open(), photo.score, 0.75

@@ -17,7 +17,7 @@ import optax
 
 from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, pooled
 
-LOW = 0.7  # a photograph rated below has a fault
+LOW = 0.7  # a photograph rated below may have any fault
 
 
 class Rated(NamedTuple):
