@@ -396,9 +396,7 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     backbone = whole["quality_encoder"]["backbone"]
     monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
     monkeypatch.setattr(examples, "SHAPES", ((64, 64),) * 3)
-    monkeypatch.setattr(
-        experiment, "COUNTS", {"kadid": 4, "rated": 4, "part": 2, "camera": 2, "clean": 2, "focus": 2, "file": 2}
-    )
+    monkeypatch.setattr(experiment, "COUNTS", dict.fromkeys(examples.KINDS, 2) | {"kadid": 4, "rated": 4})
     monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]

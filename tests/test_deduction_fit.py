@@ -179,7 +179,7 @@ def deduction_levels(name):
     return find(name).kadid_levels
 
 
-@pytest.mark.parametrize("kind", ["rated", "clean", "focus", "file"])
+@pytest.mark.parametrize("kind", ["rated", "clean", "focus", "file", "noise", "dark"])
 def test_an_example_depends_on_its_number_alone(kind):
     pixels = np.random.default_rng(0).integers(0, 256, (384, 512, 3), dtype=np.uint8)
     photo = drawn.Photo("a", lambda: Image.fromarray(pixels), 0.9)

@@ -46,7 +46,10 @@ HEAD = {
 RECIPE = deduction.Recipe(models=3)
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 OPEN = 256  # pristine photographs that stay decoded
-COUNTS = {"kadid": 2600, "rated": 1600, "part": 3400, "camera": 1700, "clean": 1100, "focus": 800, "file": 900}
+COUNTS = {
+    **{"kadid": 5000, "part": 6000, "camera": 2500, "hard": 2000, "focus": 1200, "noise": 1000, "file": 2400},
+    **{"rated": 3000, "clean": 2000, "dark": 1200},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

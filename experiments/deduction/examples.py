@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter
 from driqa_jax import degradations
 from driqa_jax.degradations import NAMES, Chain
 from driqa_jax.degradations.registry import find
+from experiments.deduction import damages, light
 from experiments.deduction.human_scale import MEANS
 from experiments.deduction.visible import TYPES, drop_at
 
@@ -41,6 +42,12 @@ COMMON = (
 SCENE = ("out_of_focus",)  # blurs the subject or what is around it: `_focus` tells the one from the other
 BLUR = 0.004, 0.03  # deviation of a lost focus, in image widths
 BLUR_SEEN, BLUR_DROPS = (0.004, 0.01, 0.03), (0.15, 0.4, 0.7)  # its drop; ours
+# Faults of which the features of a frozen backbone show little.
+HARD = (
+    *("gaussian_blur", "lens_blur", "camera_shake", "over_smoothing", "ringing"),
+    *("brighten", "overexposed", "overexposed", "color_cast", "color_cast", "color_shift"),
+    *("color_saturation_1", "color_saturation_2", "non_eccentricity_patch", "dead_stripe", "quantization"),
+)
 _FILTERS = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BOX
 
 
@@ -171,74 +178,45 @@ def _focus(rng, pool):
     return Example(made, base, TYPES.index("out_of_focus"), drop, subject, "focus")
 
 
+def _hard(rng, pool):
+    return _whole(rng, pool, HARD, "hard")
+
+
+def _noise(rng, pool):
+    """A photograph at its own size, soft as a sensor's pixels are, with real noise or without."""
+    photo = pool.pristine[rng.integers(len(pool.pristine))].open()
+    wide, high = SHAPES[rng.choice(len(SHAPES), p=SHAPE_SHARES)]
+    left, top = (int(rng.integers(max(free, 0) + 1)) for free in (photo.width - wide, photo.height - high))
+    image = photo.crop((left, top, left + wide, top + high))
+    if rng.random() < 0.5:
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1)))
+    noisy, drop = light.noise(rng, np.asarray(image))
+    clean = rng.random() < 0.25
+    made = image if clean else Image.fromarray(noisy)
+    if rng.random() < 0.6:
+        made = _encoded(made, rng, 88, 98)
+    if clean:
+        return Example(np.asarray(made), PRISTINE_SCORE, -1, 0.0, None, "noise")
+    return Example(np.asarray(made), PRISTINE_SCORE, TYPES.index("camera_noise"), drop, None, "noise")
+
+
+def _dark(rng, pool):
+    image, base = _content(rng, pool)
+    made, area, drop = light.dark(rng, np.asarray(image))
+    made = Image.fromarray(made)
+    if rng.random() < 0.6:
+        made = _encoded(made, rng, 80, 97)
+    return Example(np.asarray(made), base, TYPES.index("underexposed"), drop, area if area.min() < 1 else None, "dark")
+
+
 def _file(rng, pool):
     """A damaged file at the size at which it was damaged: what other programs than ours make of it."""
     image, base = _content(rng, pool)
     image = _resized(image, rng.uniform(1.0, 2.5) if rng.random() < 0.5 else 1.0, _FILTERS[1])
-    name, make = tuple(_DAMAGES.items())[rng.integers(len(_DAMAGES))]
+    name, make = tuple(damages.DAMAGES.items())[rng.integers(len(damages.DAMAGES))]
     made, area = make(rng, np.asarray(image))
-    return Example(made, base, TYPES.index(name), _DAMAGE_DROPS[name], area, "file")
+    return Example(made, base, TYPES.index(name), damages.DROPS[name], area, "file")
 
-
-def _wrong_blocks(rng, photo):
-    """Blocks of moved content or wrong color, anywhere."""
-    height, width = photo.shape[:2]
-    side = int(rng.choice([8, 16, 24, 32, 48]))
-    wrong = np.roll(photo, rng.integers(4, 33, 2), axis=(0, 1))[..., rng.permutation(3)]
-    if rng.random() < 0.5:
-        wrong = np.clip(wrong + rng.integers(-120, 121, 3), 0, 255).astype(np.uint8)
-    area = np.zeros((height, width), np.float32)
-    share = rng.uniform(0.04, 0.25)
-    for _ in range(max(8, round(share * height * width / side**2))):
-        y, x = rng.integers(0, height - side), rng.integers(0, width - side)
-        area[y : y + side, x : x + side] = 1
-    return np.where(area[..., None] > 0, wrong, photo), area
-
-
-def _combing(rng, photo):
-    """Odd rows aside, in the whole image or between two columns."""
-    shift = int(rng.integers(4, 17)) * (1 if rng.random() < 0.5 else -1)
-    made, area = photo.copy(), np.ones(photo.shape[:2], np.float32)
-    made[1::2] = np.roll(made[1::2], shift, axis=1)
-    if rng.random() < 0.4:
-        start, end = np.sort(rng.integers(0, photo.shape[1], 2))
-        end = max(end, start + photo.shape[1] // 4)
-        area[:, :start] = area[:, end:] = 0
-    return np.where(area[..., None] > 0, made, photo), area
-
-
-def _truncated(rng, photo):
-    """A JPEG file of which the end is missing, as a decoder fills it: gray, or what was sent last."""
-    file = io.BytesIO()
-    Image.fromarray(photo).save(file, "JPEG", quality=int(rng.integers(80, 96)))
-    whole = np.asarray(Image.open(file).convert("RGB"))
-    row = int(rng.uniform(0.2, 0.85) * photo.shape[0]) // 16 * 16
-    column = int(rng.integers(photo.shape[1])) // 16 * 16
-    area = np.zeros(photo.shape[:2], np.float32)
-    area[row + 16 :] = area[row : row + 16, column:] = 1
-    fill = ((128, 128, 128), (0, 135, 0), (0, 0, 0))[rng.integers(3)]
-    return np.where(area[..., None] > 0, np.array(fill, np.uint8), whole), area
-
-
-def _stripe(rng, photo):
-    """Rows or columns of one color, or of that of their neighbor."""
-    turned = photo if rng.random() < 0.5 else photo.swapaxes(0, 1)
-    made, area = turned.copy(), np.zeros(turned.shape[:2], np.float32)
-    for _ in range(rng.integers(1, 5)):
-        wide = max(2, round(rng.uniform(0.004, 0.04) * len(turned)))
-        start = int(rng.integers(1, len(turned) - wide))
-        area[start : start + wide] = 1
-        made[start : start + wide] = turned[start - 1] if rng.random() < 0.3 else rng.choice([0, 255], 3)
-    return (made, area) if turned is photo else (made.swapaxes(0, 1), area.T)
-
-
-_DAMAGES = {
-    "wrong_blocks": _wrong_blocks,
-    "interlace_combing": _combing,
-    "truncated_data": _truncated,
-    "dead_stripe": _stripe,
-}
-_DAMAGE_DROPS = {"wrong_blocks": 0.65, "interlace_combing": 0.6, "truncated_data": 0.75, "dead_stripe": 0.55}
 
 KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "kadid": _kadid,
@@ -248,6 +226,9 @@ KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "clean": _clean,
     "focus": _focus,
     "file": _file,
+    "hard": _hard,
+    "noise": _noise,
+    "dark": _dark,
 }
 
 

@@ -75,6 +75,9 @@ class Recipe:
         ("clean", 0.1),
         ("focus", 0.08),
         ("file", 0.12),
+        ("hard", 0.15),
+        ("noise", 0.05),
+        ("dark", 0.06),
     )
     naming: float = 6.0
     ordinary: float = 4.0
