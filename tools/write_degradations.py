@@ -4,7 +4,9 @@ python -m benchmarks degradations --config configs/pretrain_lite.py --json docs/
 driqa examine --model runs/restore_lite_more --data biq2021 --data-dir BIQ2021/tfds --split train/val \\
         --min-mos 0.8 --halve --pairs PolyU/CroppedImages -o exam
 driqa degrade sheet examples/photos/flowers.webp -o sheet.png
-python -m tools.write_degradations exam sheet.png runs/pretrain_lite runs/restore_lite runs/restore_lite_more
+python -m tools.write_degradations sheet.png exam runs/pretrain_lite runs/restore_lite runs/restore_lite_more
+
+With the sheet alone, only docs/degradations.jpg is written: python -m tools.write_degradations sheet.png
 """
 
 import csv
@@ -12,6 +14,7 @@ import json
 import pathlib
 import shutil
 import sys
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -19,9 +22,17 @@ from driqa_jax.io import write_json
 from tools.pages import DOCS, RESULTS, save_curves, save_palette, write_blocks
 
 
-def main(exam: str, sheet: str, *runs: str) -> None:
-    """Copy the examination of `exam`, shrink `sheet`, draw the curves of `runs`, write the blocks."""
-    exam = pathlib.Path(exam)
+def main(sheet: str, exam: str | None = None, *runs: str) -> None:
+    """Shrink `sheet`; with `exam`, copy its examination, draw the curves of `runs`, write the blocks."""
+    with Image.open(sheet) as image:
+        small = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
+        small.save(DOCS / "degradations.jpg", quality=70)
+    if exam:
+        write_examination(pathlib.Path(exam), runs)
+
+
+def write_examination(exam: pathlib.Path, runs: Sequence[str]) -> None:
+    """Copy an examination, draw the curves of `runs`, write the blocks."""
     result = json.loads((exam / "examination.json").read_text())
     # Only the name of the model, not its folder on this machine.
     result["provenance"]["model"] = pathlib.Path(result["provenance"]["model"]).name
@@ -31,9 +42,6 @@ def main(exam: str, sheet: str, *runs: str) -> None:
         save_palette(Image.open(exam / f"{name}.png"), DOCS / f"pretrain_lite_{name}.png")
     for run in runs:
         save_curves(run)
-    with Image.open(sheet) as image:
-        small = image.convert("RGB").resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
-        small.save(DOCS / "degradations.jpg", quality=70)
     bench = json.loads((RESULTS / "bench_degradations.json").read_text())
     blocks = {
         "examination": examination_text(result, exam / "restoration.csv"),
