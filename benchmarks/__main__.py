@@ -11,6 +11,7 @@ BENCHMARKS = {
     "degradations": "images per second of each degradation and of a recipe, and its share of a pretraining step",
     "onnx": "agreement of an ONNX file with the scorer, and its milliseconds",
     "score": "images per second, start-up and peak memory of driqa score, compared with other packages",
+    "stability": "how much a score changes where people see nothing, and whether it orders what they do see",
     "step": "images per second of the training step, for both backward passes of the depthwise convolution",
     "train": "compilation, step, loop, data, checkpoints and memory of a training run",
     "transfer": "agreement with people on image sets that nobody trained on, compared with a reference model",

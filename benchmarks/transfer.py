@@ -9,23 +9,19 @@ photographs). The difference to the reference is paired: both models are resampl
 """
 
 import argparse
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
 
 import driqa_jax
+from benchmarks.photographs import photographs
 from driqa_jax.data.csv_source import FolderSource
-from driqa_jax.data.decode import decode
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import Estimate, intervals, replicates
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.tables import Table, save_table, to_markdown
-from driqa_jax.reports.inputs import list_pictures
 from experiments.deduction.human_scale import examine_human_scale, resampled_agreement
 
-SIZE = (512, 384)  # of the photographs that the human scores of degradations belong to
 HUMAN = {"human scale, without color and tone": False, "human scale": True}
 
 
@@ -34,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks transfer", description=__doc__.split("\n")[0])
     parser.add_argument("--set", action="append", default=[], metavar="NAME=CSV", help="images with human scores")
     parser.add_argument("--scale", action="append", default=[], metavar="NAME=WORST,BEST", help="of a set's scores")
-    parser.add_argument("--pristine", type=pathlib.Path, help="folder of pristine photographs for the human scale")
+    parser.add_argument("--pristine", help="folder of pristine photographs for the human scale")
     parser.add_argument("--model", default="lite", help="bundled name or weights file")
     parser.add_argument("--reference", help="model that the difference is taken to")
     parser.add_argument("--effort", default="default")
@@ -94,19 +90,12 @@ def _set_row(name, path, scales, scorers):
 
 
 def _human_rows(folder, scorers):
-    paths = list_pictures([str(folder)])
-    photos = {pathlib.Path(path).name: _reduced(path) for path in paths}
+    photos = photographs(folder, squares=False)
     cells = [
         examine_human_scale(lambda images, scorer=scorer: np.array(list(scorer.predict(images))), photos)[1]
         for scorer in scorers
     ]
     return [[name, len(photos), *human(cells, fidelity)] for name, fidelity in HUMAN.items()]
-
-
-def _reduced(path) -> np.ndarray:
-    image = Image.fromarray(decode(path))
-    size = SIZE if image.width >= image.height else SIZE[::-1]
-    return np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC))
 
 
 def _means(rows):

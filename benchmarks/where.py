@@ -11,16 +11,16 @@ from; the named types are those of the bank. `--noisy` is a folder of PolyU's re
 from __future__ import annotations
 
 import argparse
-import io
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageFilter
 
 import driqa_jax
+from benchmarks.photographs import blurred, clipped, defocused, encoded, photographs, resized
 from driqa_jax.data.decode import decode
 from driqa_jax.degradations.registry import find
 from driqa_jax.errors import UserError
@@ -28,12 +28,10 @@ from driqa_jax.evaluation.bootstrap import Estimate, estimate
 from driqa_jax.evaluation.tables import Table, save_table, to_markdown
 from driqa_jax.inference.findings import group_of
 from driqa_jax.progress import Progress
-from driqa_jax.reports.inputs import list_pictures
 from experiments.deduction.examples import SCENE, degraded, mask
 from experiments.deduction.human_scale import MEANS, UNMATCHED
 from experiments.deduction.visible import TYPES, drop_at
 
-SIZE, SQUARE = (512, 384), (448, 448)
 NOISY = 32.0  # dB between a noisy photograph and the mean of many
 VISIBLE = 3.5  # a human mean below it is a visible fault, as is a drop of .3
 DAMAGE_DROP = 10.0  # points that a damaged file must lose
@@ -71,11 +69,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("-o", "--output", help="also write the table: .md, .csv or .tex")
     args = parser.parse_args(argv)
     scorer = driqa_jax.load(args.model)
-    paths = enumerate(list_pictures([args.pristine]))
-    photos = {pathlib.Path(path).name: _reduced(decode(path), number) for number, path in paths}
-    if not photos:
-        raise UserError(f"{args.pristine}: no photograph in it")
-    made = [*cases(photos), *(noisy(args.noisy) if args.noisy else ())]
+    made = [*cases(photographs(args.pristine)), *(noisy(args.noisy) if args.noisy else ())]
     seen = []
     with Progress() as progress:
         for case in made:
@@ -151,7 +145,7 @@ def cases(photos: dict[str, np.ndarray], named: int = NAMED_PHOTOS) -> Iterator[
         if number < named:
             for fault, severities in visible().items():
                 yield Case("named", fault, name, degraded(photo, fault, float(rng.choice(severities)), rng))
-            yield Case("named", "out_of_focus", name, _missed(photo))
+            yield Case("named", "out_of_focus", name, defocused(photo, subject=True))
 
 
 def visible() -> dict[str, list[float]]:
@@ -184,55 +178,25 @@ def noisy(folder: pathlib.Path) -> Iterator[Case]:
         raise UserError(f"{folder}: no pair *_real.JPG and *_mean.JPG below {NOISY:.0f} dB")
 
 
-def _encoded(image: np.ndarray, quality: int) -> np.ndarray:
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file).convert("RGB"))
-
-
-def _blurred(image: np.ndarray, share: float) -> np.ndarray:
-    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(share * max(image.shape))))
-
-
-def _resized(image: np.ndarray, scale: float, method: Image.Resampling) -> np.ndarray:
-    size = tuple(max(32, round(side * scale)) for side in image.shape[1::-1])
-    return np.asarray(Image.fromarray(image).resize(size, method))
-
-
-def _missed(image: np.ndarray) -> np.ndarray:
-    """A blurred subject in the middle of a sharp photograph."""
-    soft, height, width = _blurred(image, 1 / 36), *image.shape[:2]
-    y, x = np.mgrid[0:height, 0:width]
-    far = np.hypot((y / height - 0.5) / 0.32, (x / width - 0.5) / 0.22)
-    share = np.clip((1 - far) / 0.15 + 0.5, 0, 1)[..., None]
-    return _clipped(soft * share + image * (1 - share))
-
-
-def _clipped(image: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(image), 0, 255).astype(np.uint8)
-
-
 FAULTS: dict[str, Callable] = {
-    "blur": lambda rng, image: _blurred(image, 1 / 128),
-    "noise": lambda rng, image: _clipped(image + rng.normal(0, 30, image.shape)),
-    "JPEG 8": lambda rng, image: _encoded(image, 8),
-    "dark": lambda rng, image: _clipped(image * 0.25),
-    "blown": lambda rng, image: _clipped(image * 2.5),
+    "blur": lambda rng, image: blurred(image, 1 / 128),
+    "noise": lambda rng, image: clipped(image + rng.normal(0, 30, image.shape)),
+    "JPEG 8": lambda rng, image: encoded(image, 8),
+    "dark": lambda rng, image: clipped(image * 0.25),
+    "blown": lambda rng, image: clipped(image * 2.5),
 }
 _ORDINARY: tuple[Callable, ...] = (
-    lambda image: _encoded(image, 75),
-    lambda image: _encoded(image, 92),
-    lambda image: _encoded(_resized(image, 0.6, Image.Resampling.LANCZOS), 85),
+    lambda image: encoded(image, 75),
+    lambda image: encoded(image, 92),
+    lambda image: encoded(resized(image, 0.6), 85),
     lambda image: np.asarray(Image.fromarray(image).filter(ImageFilter.UnsharpMask(1, 40, 0))),
-    lambda image: _clipped(255 * (image / 255.0) ** 0.9),
+    lambda image: clipped(255 * (image / 255.0) ** 0.9),
 )
 
 
 def _downloaded(share: float) -> Callable:
     def make(rng, image):
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "JPEG", quality=90)
-        whole, rows = np.asarray(Image.open(file).convert("RGB")).copy(), round(share * image.shape[0] / 16) * 16
+        whole, rows = encoded(image, 90).copy(), round(share * image.shape[0] / 16) * 16
         whole[rows:] = 128
         return whole
 
@@ -274,13 +238,6 @@ DAMAGES: dict[str, Callable] = {
     "wrong blocks": _blocks,
     "stripe": _stripe,
 }
-
-
-def _reduced(photo: np.ndarray, number: int) -> np.ndarray:
-    """A photograph as 512x384 pixels, lying or upright, every third as a square of the same area."""
-    image = Image.fromarray(photo)
-    size = SQUARE if number % 3 == 2 else SIZE if image.width >= image.height else SIZE[::-1]
-    return np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC))
 
 
 def _half(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

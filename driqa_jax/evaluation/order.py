@@ -88,7 +88,7 @@ def examine_order(
     rows, failed = {}, {}
     for done, (name, photo) in enumerate(photos.items()):
         try:
-            rows[name] = np.asarray(score([*make(photo, done), *_changed(photo)]), np.float64)
+            rows[name] = np.asarray(score([*make(photo, done), *harmless(photo)]), np.float64)
         except ValueError as error:
             failed[name] = " ".join(str(error).split())
         progress("scoring photographs", done + 1, len(photos))
@@ -137,8 +137,8 @@ def _maker(seed: int) -> Callable[[np.ndarray, int], Iterator[np.ndarray]]:
     return make
 
 
-def _changed(photo: np.ndarray) -> Iterator[np.ndarray]:
-    """The photograph flipped, cropped at two positions 8 px apart, encoded as JPEG, and slightly reduced."""
+def harmless(photo: np.ndarray) -> Iterator[np.ndarray]:
+    """A photograph (H, W, 3) uint8 flipped, cropped at two positions 8 px apart, encoded as JPEG, slightly reduced."""
     yield np.ascontiguousarray(photo[:, ::-1])
     yield photo[:-SHIFT, :-SHIFT]
     yield photo[SHIFT:, SHIFT:]
