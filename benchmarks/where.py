@@ -1,16 +1,20 @@
 """Whether maps, findings and scores show faults whose kind and place are known: one table.
 
     python -m benchmarks where --pristine PHOTOS --noisy POLYU/CroppedImages --model lite -o where.md
+        [--labeled docs/results/real_photos_by_eye.csv --images LIVEC]
 
 `--pristine` is a folder of photographs that no training has seen. They are reduced to 512x384 pixels or as many. The
 faults of halves, of blobs and of damaged files are made here, with Pillow and numpy, not by the bank that models learn
 from; the named types are those of the bank. `--noisy` is a folder of PolyU's real camera noise: pairs `*_real.JPG` and
-`*_mean.JPG`, of which those below 32 dB count. Intervals hold 95 % over images.
+`*_mean.JPG`, of which those below 32 dB count. `--labeled` is a CSV `image,groups` of real photographs in `--images`:
+the codes of the groups of which a person would name one first, or `none` where nothing need be named, between spaces.
+Intervals hold 95 % over images.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import pathlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +40,7 @@ NOISY = 32.0  # dB between a noisy photograph and the mean of many
 VISIBLE = 3.5  # a human mean below it is a visible fault, as is a drop of .3
 DAMAGE_DROP = 10.0  # points that a damaged file must lose
 REAL = "real noise"
+NONE = "none"
 NAMED_PHOTOS = 8  # of the photographs, those for the types of the bank
 
 
@@ -65,11 +70,14 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks where", description=__doc__.split("\n")[0])
     parser.add_argument("--pristine", required=True, help="folder of photographs that no training has seen")
     parser.add_argument("--noisy", type=pathlib.Path, help="folder of pairs of PolyU")
+    parser.add_argument("--labeled", type=pathlib.Path, help="CSV image,groups of real photographs")
+    parser.add_argument("--images", type=pathlib.Path, default=pathlib.Path(), help="folder of these photographs")
     parser.add_argument("--model", default="lite", help="bundled name or weights file")
     parser.add_argument("-o", "--output", help="also write the table: .md, .csv or .tex")
     args = parser.parse_args(argv)
     scorer = driqa_jax.load(args.model)
     made = [*cases(photographs(args.pristine)), *(noisy(args.noisy) if args.noisy else ())]
+    made += labeled(args.labeled, args.images) if args.labeled else ()
     seen = []
     with Progress() as progress:
         for case in made:
@@ -121,6 +129,11 @@ def rows(made: Sequence[Case], seen: Sequence[Seen]) -> list[list[str | int | Es
         elif case.measure == "noisy":
             said = "noise" in each.groups
             add("noise named" if case.fault == REAL else "noise not named", case.fault, said == (case.fault == REAL))
+        elif case.measure == "labeled":
+            right = (each.groups[0] if each.groups else NONE) in case.fault.split()
+            label = "a fault" if NONE not in case.fault else "nothing" if case.fault == NONE else "nothing or a fault"
+            for fault in (label, "all"):
+                add("real photo: first named as by a person", fault, right)
     measures = list(dict.fromkeys(measure for measure, _ in found))
     order = sorted(found, key=lambda key: measures.index(key[0]))
     return [[*key, len(found[key]), estimate(np.array(found[key]))] for key in order]
@@ -176,6 +189,16 @@ def noisy(folder: pathlib.Path) -> Iterator[Case]:
             yield Case("noisy", "mean of many", path.name, mean)
     if not count:
         raise UserError(f"{folder}: no pair *_real.JPG and *_mean.JPG below {NOISY:.0f} dB")
+
+
+def labeled(table: pathlib.Path, folder: pathlib.Path) -> Iterator[Case]:
+    """The photographs of a CSV `image,groups`. Raises UserError for another table."""
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"image", "groups"} <= rows[0].keys():
+        raise UserError(f"{table}: has no rows with the columns image and groups")
+    for row in rows:
+        yield Case("labeled", row["groups"], row["image"], decode(str(folder / row["image"])))
 
 
 FAULTS: dict[str, Callable] = {

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import where
 from benchmarks.where import Case, Seen
@@ -52,6 +53,22 @@ def test_names_and_lost_points_count_as_the_measure_says():
     assert of("ordinary", "", [[70.0]], groups=["blur"])["ordinary output: nothing named", "all"] == 0
     assert of("noisy", where.REAL, [[70.0]], groups=["noise"])["noise named", where.REAL] == 1
     assert of("noisy", "mean of many", [[70.0]], groups=["noise"])["noise not named", "mean of many"] == 0
+
+
+def test_real_photographs_are_named_right_by_any_group_that_a_person_would_name_first(tmp_path):
+    real = "real photo: first named as by a person"
+    assert of("labeled", "blur noise", [[70.0]], groups=["noise", "color"])[real, "a fault"] == 1
+    assert of("labeled", "blur", [[70.0]], groups=["noise", "blur"])[real, "a fault"] == 0
+    assert of("labeled", "none", [[70.0]])[real, "nothing"] == 1
+    assert of("labeled", "blur none", [[70.0]])[real, "nothing or a fault"] == 1
+    assert of("labeled", "none", [[70.0]], groups=["blur"])[real, "all"] == 0
+    Image.fromarray(PLAIN).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("image,groups\na.png,blur none\n")
+    (case,) = where.labeled(tmp_path / "labels.csv", tmp_path)
+    assert case.fault == "blur none" and case.image.shape == PLAIN.shape
+    (tmp_path / "labels.csv").write_text("image,mos\na.png,1\n")
+    with pytest.raises(UserError, match="groups"):
+        list(where.labeled(tmp_path / "labels.csv", tmp_path))
 
 
 def test_faults_lie_in_their_area_alone_and_equal_photographs_give_equal_cases():
