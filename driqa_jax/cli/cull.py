@@ -39,27 +39,19 @@ def add_parser(subparsers: Subparsers) -> None:
     """Declare the command."""
     parser = add_command(subparsers, "cull", "propose which of similar shots to keep", __doc__, run=run)
     add_paths(parser)
-    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="output folder")
-    parser.add_argument(
-        "--keep", type=positive, default=1, metavar="N", help="photos of each group to keep (default: 1)"
-    )
-    parser.add_argument(
-        "--reject-margin",
-        type=points,
-        default=15.0,
-        metavar="P",
-        help="reject a photo at least this many points below the best of its group (default: 15)",
-    )
-    parser.add_argument(
-        "--reject-below", type=points, default=20.0, metavar="P", help="reject a photo with a lower score (default: 20)"
-    )
-    parser.add_argument("--resume", action="store_true", help="keep the scores of an interrupted run in -o")
+    add = parser.add_argument
+    add("-o", "--output", required=True, metavar="DIR", help="output folder")
+    add("--keep", type=positive, default=1, metavar="N", help="photos of each group to keep (default: 1)")
+    about = "reject a photo at least this many points below the best of its group (default: 15)"
+    add("--reject-margin", type=points, default=15.0, metavar="P", help=about)
+    about = "reject a photo with a lower score (default: 20)"
+    add("--reject-below", type=points, default=20.0, metavar="P", help=about)
+    add("--resume", action="store_true", help="keep the scores of an interrupted run in -o")
     about = "rate rejects -1 in XMP sidecars: photo.xmp (lightroom) or photo.jpg.xmp (darktable, digiKam)"
-    parser.add_argument("--xmp", choices=NAMINGS, help=about)
+    add("--xmp", choices=NAMINGS, help=about)
     about = "also reject what a person has rated; without it such a rating is kept"
-    parser.add_argument("--overwrite", action="store_true", help=about)
-    about = "say which sidecars --xmp would write, and write none"
-    parser.add_argument("--dry-run", action="store_true", help=about)
+    add("--overwrite", action="store_true", help=about)
+    add("--dry-run", action="store_true", help="say which sidecars --xmp would write, and write none")
     # The order within a group was fitted to this model.
     add_model_options(parser, default="lite-0.5")
 

@@ -26,7 +26,6 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     if explanation.restored is None and not explanation.not_restored:
         raise ValueError(f"{explanation.name}: the sheet shows the restored image; explain with restore=True")
     from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     faults = explanation.faults(threshold)
@@ -38,7 +37,6 @@ def sheet(explanation: Explanation, threshold: float = STANDS_OUT) -> bytes:
     with rc_context({"font.size": 9.5, "text.color": _INK, "text.parse_math": False}):
         # The object interface leaves the caller's figures alone.
         figure = Figure(figsize=(len(panels) * panel[0] + 1, panel[1] + below + 1.4), dpi=_DPI, layout="constrained")
-        FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.15, h_pad=0.08)  # inches
         grid = figure.add_gridspec(3, len(panels), height_ratios=(0.7, panel[1] + 0.3, below))
         _draw_heading(figure.add_subplot(grid[0, :]), explanation)

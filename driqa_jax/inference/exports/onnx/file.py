@@ -19,13 +19,12 @@ from driqa_jax.inference.effort import look
 from driqa_jax.inference.exports.onnx.deduction import deduction_model
 from driqa_jax.inference.exports.onnx.graph import Graph, Params
 from driqa_jax.inference.exports.onnx.views import image_in, image_sides, views_in
+from driqa_jax.inference.onnx_executor import FORMAT
 from driqa_jax.io import write_bytes
 from driqa_jax.models.deduction import DeductionModel
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.efficientnet import EfficientNetLite0
 from driqa_jax.version import VERSION
-
-FORMAT = "driqa_jax/onnx/1"
 
 
 def save(path: str | os.PathLike, loaded: LoadedModel, name: str, kind: str = "image") -> None:
