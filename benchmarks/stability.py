@@ -132,6 +132,7 @@ def _shares(scores: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 def pairs(photo: np.ndarray, name: str) -> Iterator[Pair]:
     """The pairs of a photograph (H, W, 3) uint8; equal photographs of equal names, equal pairs."""
+    seed = np.uint32(zlib.crc32(name.encode()))  # too large for an int of JAX
     mirrored, here, there, *others = harmless(photo)
     twins = ((photo, mirrored), (here, there), *((photo, other) for other in others))
     for case, (first, second) in zip(CHANGES, twins, strict=True):
@@ -145,13 +146,13 @@ def pairs(photo: np.ndarray, name: str) -> Iterator[Pair]:
     }
     for case, (fault, severities) in faults.items():
         for severity in severities:
-            yield Pair(ORDER, case, photo, np.asarray(worse(fault, photo, severity, zlib.crc32(name.encode()))))
+            yield Pair(ORDER, case, photo, np.asarray(worse(fault, photo, severity, seed)))
     yield Pair(ORDER, "bokeh over missed focus", defocused(photo, subject=False), defocused(photo, subject=True))
     yield Pair(ORDER, "JPEG quality 90 over 10", encoded(photo, 90), encoded(photo, 10))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def worse(fault: str, photo: jax.Array, severity: float, seed: int) -> jax.Array:
+def worse(fault: str, photo: np.ndarray, severity: float, seed: np.uint32) -> jax.Array:
     """A photograph (H, W, 3) uint8 under a type of the bank."""
     image = apply(fault, jax.random.key(seed), photo.astype(jnp.float32) / 255.0, severity)
     return jnp.rint(image * 255.0).astype(jnp.uint8)

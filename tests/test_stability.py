@@ -54,6 +54,12 @@ def test_pairs_are_equal_for_equal_photographs_and_keep_to_what_they_claim(monke
     np.testing.assert_array_equal(bokeh.second[:8, :8], photo[:8, :8])
 
 
+def test_any_seed_and_severity_give_a_worse_photograph():
+    photo = np.full((32, 32, 3), 90, np.uint8)
+    mild, strong = (np.asarray(stability.worse("overexposed", photo, x, np.uint32(2**32 - 1))) for x in (0.5, 1.0))
+    assert mild.dtype == np.uint8 and photo.mean() < mild.mean() < strong.mean()
+
+
 @pytest.mark.parametrize("side", [500, 900])
 def test_a_photograph_is_beside_smaller_ones_and_is_enlarged_only_if_it_is_small(monkeypatch, side):
     monkeypatch.setattr(stability, "LARGE", 800.0**2)
