@@ -6,9 +6,10 @@ The photographs are reduced to 512x384, the size of KADID-10k's. Each cell is ma
 Pillow, numpy, SciPy and scikit-image. Both are compared with the photograph.
 
 The versions here were written for this check from the parameters and the order of operations of KADID-10k's generator
-(Lin, Hosu and Saupe, QoMEX 2019; its authors publish MATLAB code without a licence) and were compared with the
-parameters of the Python port in ARNIQA (Agnolucci et al., WACV 2024; github.com/miccunifi/ARNIQA, CC BY-NC 4.0). No
-code was taken from either. Known differences from the generator: its denoiser is a trained network (DnCNN), here it is
+(Lin, Hosu and Saupe, QoMEX 2019), whose MATLAB files were read in public copies of unknown licence. The Python
+port in ARNIQA (Agnolucci et al., WACV 2024; github.com/miccunifi/ARNIQA, CC BY-NC 4.0) has the same parameters but for
+the last ratio of JPEG 2000, which is 170 there, and for mean shift and contrast; two types are not in it. No code was
+taken from either. Known differences from the generator: its denoiser is a trained network (DnCNN), here it is
 non-local means, so this type is not judged; its palettes have minimum variance, here they are Pillow's median cut with
 k-means; its Otsu thresholds come from a search, here they are exact; the direction of a motion and the places of
 patches and blocks are drawn, as there.
@@ -94,8 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     check_table(args.output)
     paths = list_pictures(args.photos)
-    if not paths:
-        raise UserError(f"{', '.join(args.photos)}: no photograph in it")
     with Progress() as progress:
         measured = measure({pathlib.Path(path).name: _reduced(decode(path)) for path in paths}, progress)
     text = report(measured)
