@@ -37,7 +37,7 @@ from driqa_jax.version import VERSION
 from experiments.deduction import fit as deduction
 from experiments.deduction.examples import Photo, Pool, draw
 from experiments.deduction.features import RULE, Encoders
-from experiments.deduction.visible import CAMERA, GROUPS, SHARES, TYPES, WEIGHTS
+from experiments.deduction.visible import CAMERA, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
 
 HEAD = {
     **{"level_width": 384, "drop_width": 256, "top": 0.9},
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = dataclasses.replace(RECIPE, seed=args.seed)
     with Progress() as progress:
         data = _rated(encoders, rated, progress), _examples(encoders, rated, args.pristine, args.seed, progress)
-        params["head"] = deduction.fit(model.head, *data, WEIGHTS, recipe)
+        params["head"] = deduction.fit(model.head.clone(shares=FITTED_SHARES), *data, WEIGHTS, recipe)
         provenance = {
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
             "images": len(rated),

@@ -65,22 +65,22 @@ class Recipe:
     models: int = 1
     steps: int = 9000
     drop_batch: int = 24
-    drop_rate: float = 5e-4
-    drop_decay: float = 1e-2
+    drop_rate: float = 8e-4
+    drop_decay: float = 0.15
     mix: tuple[tuple[str, float], ...] = (
-        ("kadid", 0.3),
-        ("rated", 0.25),
+        ("kadid", 0.35),
+        ("rated", 0.35),
         ("part", 0.4),
-        ("camera", 0.2),
+        ("camera", 0.25),
         ("clean", 0.1),
         ("focus", 0.08),
         ("file", 0.12),
-        ("hard", 0.15),
+        ("hard", 0.25),
         ("noise", 0.05),
         ("dark", 0.06),
     )
     naming: float = 6.0
-    ordinary: float = 4.0
+    ordinary: float = 6.0
     margin: float = 0.05
     seed: int = 0
 

@@ -35,6 +35,12 @@ _TONE = (*FIDELITY, *UNMATCHED, "color_cast")
 TYPES: tuple[str, ...] = tuple(name for name in NAMES if name in _OURS or find(name).kadid_levels)
 # How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended.
 SHARES: tuple[float, ...] = tuple(0.5 if name in _TONE else 1.0 for name in TYPES)
+# While the drops are fitted, exposure counts half, as in the best of the fits that were compared. The score counts all
+# of it, or the maps would hardly show a dark or blown region.
+FITTED_SHARES: tuple[float, ...] = tuple(
+    0.5 if name in ("low_light", "underexposed", "overexposed") else share
+    for name, share in zip(TYPES, SHARES, strict=True)
+)
 # Types of one number are named by the same words, so that it does not matter which of them it is.
 _CODES = [group_of(name)[0] for name in TYPES]
 GROUPS: tuple[int, ...] = tuple(_CODES.index(code) for code in _CODES)
