@@ -1,0 +1,452 @@
+"""What each part of the form "deduction" is good for: tables from kept features and short refits of the drops.
+
+    python -m experiments.deduction.ablations --rated BIQ2021/rated.csv --pristine PHOTOS --held OTHER_PHOTOS \
+        --set LIVEC/dev.csv --scale 0,100 --features runs/features -o docs/results/ablations
+
+`--rated`, `--pristine` and `--features` are those of `experiments.deduction`, whose kept features serve again. `--held`
+is a folder of photographs that no training has seen, `--set` a CSV `image,mos` of real photographs, with the worst and
+best score in `--scale`. The level is that of `--model` in all rows, so that they differ in their drops alone. Three
+files are written: deduction.md, cross_source.md and vectors.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks import where
+from driqa_jax import io
+from driqa_jax.checkpoints.load import load
+from driqa_jax.checkpoints.weights import params_sha256
+from driqa_jax.data.csv_source import FolderSource
+from driqa_jax.data.decode import decode
+from driqa_jax.data.feature_store import FeatureStore
+from driqa_jax.data.source import Subset
+from driqa_jax.data.splits import in_validation
+from driqa_jax.errors import UserError
+from driqa_jax.evaluation.bootstrap import Estimate
+from driqa_jax.evaluation.correlations import srcc
+from driqa_jax.evaluation.tables import RunEstimate, Table, to_markdown
+from driqa_jax.inference.findings import codes
+from driqa_jax.models.deduction import DeductionHead, DeductionModel, Places
+from driqa_jax.models.driqa import build_model
+from driqa_jax.models.layers import dropout
+from driqa_jax.models.pretrained import imagenet_weights
+from driqa_jax.models.quality_encoder import STRIDE
+from driqa_jax.progress import Progress, ProgressFn, silent
+from driqa_jax.reports.inputs import list_pictures
+from experiments.deduction import __main__ as experiment
+from experiments.deduction import fit as deduction
+from experiments.deduction.features import RULE, Encoders
+from experiments.deduction.human_scale import LEVELS, MEANS, agreement, degraded
+from experiments.deduction.visible import TYPES, WEIGHTS
+
+LEVEL = ("standardize_moments", "level_hidden", "level_out")  # the parameters of the level
+STEPS, EXAMPLES, SEEDS = 2000, 800, 3
+HUMAN_PHOTOS = 8  # of the held photographs, those for the human scale
+CLIP, REGULARIZER = 5.0, 0.1  # of the kernel ridge: of standardized features, and added to the diagonal
+FIGURES = (
+    "real photos, SRCC",
+    "human scale without color and tone",
+    "human scale",
+    "patch AUC",
+    "right group first, KADID-10k's types",
+    "right group first, other types",
+)
+
+
+class WithoutVectors(DeductionHead):
+    """The drops do not read degradation vectors."""
+
+    def drop_logits(self, cells, vectors, places, keys=None):
+        return super().drop_logits(cells, jnp.zeros_like(vectors), places, keys)
+
+
+class WithoutImage(DeductionHead):
+    """The drops of a cell do not read the mean of all cells and of those in the middle."""
+
+    def setup(self):
+        super().setup()
+        self.drop_of_image = lambda read: jnp.zeros((len(read), self.drop_width))
+
+
+class WithoutInteraction(DeductionHead):
+    """One half of the hidden units reads cells, the other vectors; what an image loses by both is added.
+
+    With twice the `drop_width`, each half is as wide as the common hidden layer that it replaces.
+    """
+
+    def drop_logits(self, cells, vectors, places, keys=None):
+        cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)
+        central = places.central * places.mask
+        middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
+        mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
+        image = self.drop_of_image(jnp.concatenate([mean, middle], axis=1))
+        of_cells = self.drop_of_cells(cells) + image[:, None, :]
+        tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
+        of_vectors = jnp.einsum("bnk,bkw->bnw", places.near, tiles)
+        first = jnp.arange(self.drop_width) < self.drop_width // 2
+        kept = dropout(jnp.ones_like(of_cells[:, 0]), keys, self.drop_dropout)[:, None, :]
+        halves = jnp.where(first, nn.gelu(of_cells), 0.0), jnp.where(first, 0.0, nn.gelu(of_vectors))
+        lost = sum(nn.softplus(self.drop_out(half * kept)) for half in halves)
+        return lost + jnp.log(-jnp.expm1(-lost) + 1e-12)  # the logit of 1 - exp(-lost)
+
+
+class Product(DeductionHead):
+    """The score is the product of level and ceiling, and the level where nothing is lost."""
+
+    def capped(self, level, keep):
+        return level * self.ceiling(keep) / self.top
+
+
+class LevelAlone(DeductionHead):
+    """The score is the level."""
+
+    def capped(self, level, keep):
+        return level + jnp.zeros_like(keep)
+
+
+class Row(NamedTuple):
+    """A row of the table: what is trained, what is used, how wide the drops' hidden layer is."""
+
+    trained: type[DeductionHead]
+    used: type[DeductionHead]
+    wider: int = 1
+
+
+ROWS: dict[str, Row] = {
+    "level alone": Row(DeductionHead, LevelAlone),
+    "whole": Row(DeductionHead, DeductionHead),
+    "without degradation vectors": Row(WithoutVectors, WithoutVectors),
+    "without interaction": Row(WithoutInteraction, WithoutInteraction, 2),
+    "without the context of the image": Row(WithoutImage, WithoutImage),
+    "product of level and ceiling": Row(DeductionHead, Product),
+}
+
+
+class Evaluation(NamedTuple):
+    """What is measured on: arrays of `Encoders`, one dictionary for each image.
+
+    `real` with `mos` (N,); `human`: of each photograph itself and its 125 cells, as in `human_scale`; `cases` with
+    `shown`, their arrays.
+    """
+
+    real: Sequence[Mapping[str, np.ndarray]]
+    mos: np.ndarray
+    human: Sequence[Mapping[str, np.ndarray]]
+    cases: Sequence[where.Case]
+    shown: Sequence[Mapping[str, np.ndarray]]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compute what features are missing, refit, write the tables. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.deduction.ablations", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument("--rated", required=True, help="CSV image,mos in [0, 1]")
+    parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
+    parser.add_argument("--held", required=True, help="folder of photographs that no training has seen")
+    parser.add_argument("--set", required=True, help="CSV image,mos of real photographs that no training has seen")
+    parser.add_argument("--scale", default="0,1", help="worst and best score of the set")
+    parser.add_argument("--sources", default="ss01,ss03", help="how the names of rated images of two sources begin")
+    parser.add_argument("--model", default="lite", help="model whose level and encoder are used (default: lite)")
+    parser.add_argument("--features", required=True, help="folder that keeps features")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each refit of the drops")
+    parser.add_argument("--examples", type=int, default=EXAMPLES, help="most examples of each kind")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--split-seed", type=int, default=0, help="of the rated images that are held back")
+    parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="folder of the tables")
+    args = parser.parse_args(argv)
+    args.output.mkdir(parents=True, exist_ok=True)
+    loaded = load(args.model)
+    degradation = loaded.params["degradation_encoder"]
+    params = {
+        "quality_encoder": {"backbone": imagenet_weights()[0]},
+        "degradation_encoder": {name: part for name, part in degradation.items() if name not in experiment.NAMING},
+    }
+    model = build_model(experiment.configuration(loaded))
+    encoders = Encoders(model, params, RULE, args.features)
+    source = FolderSource(args.rated, mos_range=(0.0, 1.0))
+    rated = Subset(source, np.flatnonzero(~in_validation(source.column("group"), args.split_seed)), source.name)
+    names = [str(name) for name in rated.column("image_id")]
+    real = FolderSource(args.set, mos_range=tuple(float(x) for x in args.scale.split(",")))
+    recipe = dataclasses.replace(experiment.RECIPE, steps=args.steps)
+    with Progress() as progress:
+        moments = experiment._rated(encoders, rated, progress)
+        examples = experiment._examples(encoders, rated, args.pristine, 0, progress)
+        measured_on = evaluation(Kept(encoders, params, args.features, progress), real, args.held)
+        level = {name: loaded.params["head"][name] for name in LEVEL}
+        found = figures(model.head, level, chosen(examples, args.examples), measured_on, recipe, args.seeds, progress)
+        write(args.output / "deduction.md", parts_table(found, recipe, args.examples, measured_on))
+        starts = args.sources.split(",")
+        write(args.output / "cross_source.md", cross_source(model.head, moments, names, starts, recipe))
+        write(args.output / "vectors.md", vectors_table(examples, measured_on))
+    return 0
+
+
+def chosen(examples: deduction.Examples, most: int) -> deduction.Examples:
+    """The first `most` examples of each kind."""
+    rows = np.concatenate([np.flatnonzero(examples.kinds == kind)[:most] for kind in dict.fromkeys(examples.kinds)])
+    return deduction.Examples(*(array[rows] for array in examples))
+
+
+class Kept:
+    """`Encoders` of single images, kept on disk: the arrays of images of unlike shapes cannot be stacked."""
+
+    def __init__(self, encoders: Encoders, params: dict, folder: str | os.PathLike, progress: ProgressFn = silent):
+        self._encoders, self._folder, self._progress = encoders, folder, progress
+        self._key = {"format": 1, "view": RULE.to_dict(), "params": params_sha256(params)}
+
+    def __call__(self, kind: str, images: Iterable[Callable[[], np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        """The arrays of images, each given by what makes it, (H, W, 3) uint8; equal pixels are not seen again."""
+        store, made = FeatureStore(self._folder, kind, self._key), list(images)
+
+        def seen(number):
+            image, name = made[number](), str(number)
+            data = np.array(image.shape).tobytes() + np.ascontiguousarray(image).tobytes()
+            if name not in store or not store.is_of(name, data):
+                store.add([name], [data], {key: array[None] for key, array in self._encoders(image).items()})
+            return {key: array[0] for key, array in store.read([name]).items()}
+
+        found = []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for done, each in enumerate(pool.map(seen, range(len(made)))):
+                found.append(each)
+                self._progress(f"features of {kind} images", done + 1, len(made))
+        return found
+
+
+def evaluation(kept: Kept, real: FolderSource, folder: str | os.PathLike) -> Evaluation:
+    """The features of a set of real photographs, and of degraded photographs of a folder."""
+    paths = list(list_pictures([str(folder)]))
+    photos = {pathlib.Path(path).name: where._reduced(decode(path), number) for number, path in enumerate(paths)}
+    lying = [(pathlib.Path(path).name, where._reduced(decode(path), 0)) for path in paths[:HUMAN_PHOTOS]]
+    human = [image for name, photo in lying for image in (photo, *degraded(photo, name))]
+    cases = [case for case in where.cases(photos) if case.measure in ("blob", "named")]
+    return Evaluation(
+        kept("real", [lambda row=row: decode(real.encoded(row)) for row in range(len(real))]),
+        real.column("mos").astype(np.float64),
+        kept("human", [lambda image=image: image for image in human]),
+        cases,
+        kept("faults", [lambda case=case: case.image for case in cases]),
+    )
+
+
+def refit(
+    head: DeductionHead, level: dict, examples: deduction.Examples, recipe: deduction.Recipe, weights=WEIGHTS
+) -> dict:
+    """Parameters of `head` with the `level` given and drops that learn from `examples`."""
+    first = [jnp.asarray(x[:1], jnp.float32) for x in (examples.moments, examples.cells, examples.vectors)]
+    near = [jnp.asarray(x[:1], jnp.float32) for x in (examples.near, examples.central)]
+    # Of the whole head, because a part that is left out may still be listed as trained.
+    whole = of_kind(DeductionHead, head)
+    params = whole.init(jax.random.key(recipe.seed), *first, Places(*near, jnp.ones((1, 1), bool)))["params"]
+    params = {
+        **params,
+        **level,
+        "standardize_cells": deduction._standard(examples.cells[:, :8].reshape(-1, examples.cells.shape[-1])),
+        "standardize_vectors": deduction._standard(examples.vectors.reshape(-1, examples.vectors.shape[-1])),
+    }
+    return deduction._fit_drops(head, params, examples, np.float32(weights), recipe)
+
+
+def figures(
+    head: DeductionHead,
+    level: dict,
+    examples: deduction.Examples,
+    measured_on: Evaluation,
+    recipe: deduction.Recipe,
+    seeds: int = SEEDS,
+    progress: ProgressFn = silent,
+    types: Sequence[str] = TYPES,
+    weights: Sequence[float] = WEIGHTS,
+) -> dict[str, list[dict[str, float | None]]]:
+    """`measured` of each row of `ROWS` and each seed, rows by name."""
+    found: dict[str, list[dict[str, float | None]]] = {name: [] for name in ROWS}
+    for seed in range(seeds):
+        trained: dict[type, dict] = {}
+        for name, row in ROWS.items():
+            if row.trained not in trained:
+                learner = of_kind(row.trained, head, row.wider)
+                trained[row.trained] = refit(
+                    learner, level, examples, dataclasses.replace(recipe, seed=recipe.seed + seed), weights
+                )
+            used = of_kind(row.used, head, row.wider)
+            found[name].append(measured(used, trained[row.trained], measured_on, types))
+            progress("rows of the ablation", sum(map(len, found.values())), seeds * len(ROWS))
+    return found
+
+
+def of_kind(kind: type[DeductionHead], head: DeductionHead, wider: int = 1) -> DeductionHead:
+    """A head of another class with the settings of `head`, its drops' hidden layer `wider` times as wide."""
+    settings = {field.name: getattr(head, field.name) for field in dataclasses.fields(head) if field.init}
+    settings = {name: value for name, value in settings.items() if name not in ("parent", "name")}
+    return kind(**{**settings, "drop_width": head.drop_width * wider})
+
+
+def measured(
+    head: DeductionHead, params: dict, measured_on: Evaluation, types: Sequence[str] = TYPES
+) -> dict[str, float | None]:
+    """`FIGURES` by name. A level alone has no map and names nothing, so these figures are None."""
+    run = reader(head, params)
+    mos = np.array([run(each)["mos"] for each in measured_on.real])
+    human = np.array([run(each)["mos"] for each in measured_on.human]).reshape(-1, 1 + len(MEANS) * LEVELS)
+    cells = human[:, 1:].reshape(len(human), len(MEANS), LEVELS)
+    values = [srcc(mos, measured_on.mos), *(agreement(cells, fidelity, draws=2).value for fidelity in (False, True))]
+    if isinstance(head, LevelAlone):
+        return dict(zip(FIGURES, [*values, None, None, None], strict=True))
+    seen = []
+    for each in measured_on.shown:
+        out = run(each)
+        # In points, as `where` counts; calibration is monotonic, so these figures do without it.
+        seen.append(where.Seen(100 * out["mos"], 100 * out["patch_scores"], codes(types, out["visibility"])))
+    known = {tuple(row[:2]): row[3].value for row in where.rows(measured_on.cases, seen)}
+    first = "visible fault: its group is first"
+    values += [known.get(key) for key in (("patch AUC", "all"), (first, "KADID-10k's types"), (first, "other types"))]
+    return dict(zip(FIGURES, values, strict=True))
+
+
+def reader(head: DeductionHead, params: dict) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """From the arrays of an image to what the head says of it: `mos`, `patch_scores` (h, w), `visibility` (T,)."""
+    model = DeductionModel(None, None, head)
+
+    @jax.jit
+    def run(params, moments, cells, vector, boxes):
+        valid = jnp.array([[cells.shape[1] * STRIDE, cells.shape[2] * STRIDE]])
+        views = {"valid": valid, "tile_boxes": boxes, "moments": moments, "cells": cells, "vector": vector}
+        mos, out = model.apply({"params": {"head": params}}, views, method="read_score")
+        return {"mos": mos[0], "patch_scores": out["patch_scores"][0], "visibility": out["visibility"][0]}
+
+    def one(arrays):
+        given = (np.float32(arrays[name])[None] for name in ("moments", "cells", "vector", "boxes"))
+        return jax.device_get(run(params, *given))
+
+    return one
+
+
+def parts_table(found: Mapping[str, Sequence[Mapping]], recipe, examples: int, measured_on: Evaluation) -> Table:
+    """The table of `figures`: means and, of several seeds, standard deviations."""
+    seeds = max(len(runs) for runs in found.values())
+    title = (
+        f"Parts of the form, short refits: {recipe.steps} steps on at most {examples} examples of each kind, "
+        f"{f'{seeds} seeds (mean ± standard deviation)' if seeds > 1 else 'one seed'}, one level for all rows; "
+        f"{len(measured_on.mos)} real photos, {len(measured_on.human) // (1 + len(MEANS) * LEVELS)} photographs for "
+        f"the human scale, {len(measured_on.cases)} images with known faults"
+    )
+    rows = [
+        [name, *(_over_runs([run[figure] for run in runs]) for figure in FIGURES)]
+        for name, runs in found.items()
+        if runs
+    ]
+    return Table(title, ("row", *FIGURES), rows)
+
+
+def _over_runs(values):
+    if None in values:
+        return "none"
+    spread = float(np.std(values, ddof=1)) if len(set(values)) > 1 else None
+    return RunEstimate(float(np.mean(values)), None, len(values), spread)
+
+
+def kernel_ridge(
+    train: Sequence[np.ndarray], targets: np.ndarray, test: Sequence[np.ndarray], regularizer: float = REGULARIZER
+) -> np.ndarray:
+    """Predictions (M,) of a ridge on the sum of Gaussian kernels, one for each kind of features.
+
+    `train`, `test`: one array, (N, F) and (M, F), for each kind. Features are standardized as those of `train` and
+    clipped; the kernel is exp(-.5 |x - x'|^2 / F). `targets` (N,).
+    """
+    similar, known = 0.0, 0.0
+    for one, other in zip(train, test, strict=True):
+        one, other = np.float32(one), np.float32(other)
+        mean, scale = one.mean(axis=0), one.std(axis=0) + 1e-4
+        one, other = (np.clip((x - mean) / scale, -CLIP, CLIP) for x in (one, other))
+        known, similar = known + _gaussian(one, one), similar + _gaussian(other, one)
+    weights = np.linalg.solve(known + regularizer * np.eye(len(targets)), targets - targets.mean())
+    return similar @ weights + targets.mean()
+
+
+def _gaussian(a, b):
+    distance = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None, :] - 2 * a @ b.T
+    return np.exp(-0.5 * np.maximum(distance, 0).astype(np.float64) / a.shape[1])
+
+
+def learned_level(
+    head: DeductionHead, rated: deduction.Rated, recipe: deduction.Recipe, moments: np.ndarray
+) -> np.ndarray:
+    """The level (M,) that `rated` teaches, of `moments` (M, F)."""
+    params = {"standardize_moments": deduction._standard(rated.moments)}
+    params |= deduction._averaged_levels(head, params, rated, recipe)
+    return deduction.levels(head, params, moments)
+
+
+def cross_source(
+    head: DeductionHead,
+    rated: deduction.Rated,
+    names: Sequence[str],
+    sources: Sequence[str],
+    recipe: deduction.Recipe,
+) -> Table:
+    """SRCC of a level that learns from one source of rated images on the other, beside a kernel ridge.
+
+    `names` (N,) of the rated images; `sources`: how the names of two sources begin.
+    """
+    rows = []
+    for learn, test in (sources, sources[::-1]):
+        own, other = (np.array([name.startswith(start) for name in names]) for start in (learn, test))
+        if not (own.any() and other.any()):
+            raise UserError(f"rated images: no name begins with {learn if not own.any() else test}")
+        part = deduction.Rated(rated.moments[own], rated.mos[own])
+        predictions = (
+            learned_level(head, part, recipe, rated.moments[other]),
+            kernel_ridge([part.moments], part.mos, [rated.moments[other]]),
+        )
+        figures = [Estimate(srcc(each, rated.mos[other])) for each in predictions]
+        rows.append([f"{learn} to {test}", int(own.sum()), int(other.sum()), *figures])
+    title = f"SRCC across sources of rated images, {recipe.models} averaged levels of {recipe.epochs} epochs, one seed"
+    return Table(title, ("sources", "learned from", "tested on", "level", "kernel ridge"), rows)
+
+
+def vectors_table(examples: deduction.Examples, measured_on: Evaluation) -> Table:
+    """What degradation vectors say of the quality of real photographs: kernel ridges on rated examples.
+
+    The rated examples are the rated photographs as people saw them, or reduced, enlarged and encoded once more.
+    """
+    rows = np.flatnonzero(examples.kinds == "rated")
+    learned = {"moments": examples.moments[rows], "d": np.float32(examples.vectors[rows]).mean(axis=1)}
+    tested = {
+        "moments": np.stack([each["moments"] for each in measured_on.real]),
+        "d": np.stack([np.float32(each["vector"]).mean(axis=0) for each in measured_on.real]),
+    }
+    found = []
+    for read in (["d"], ["moments"], ["moments", "d"]):
+        given = ([kind[name] for name in read] for kind in (learned, tested))
+        train, test = given
+        predicted = kernel_ridge(train, np.float64(examples.base[rows]), test)
+        found.append([" and ".join(read), len(rows), len(measured_on.mos), Estimate(srcc(predicted, measured_on.mos))])
+    title = "SRCC on real photos of a kernel ridge on rated examples; d: the mean degradation vector"
+    return Table(title, ("features", "learned from", "tested on", "SRCC"), found)
+
+
+def write(path: pathlib.Path, table: Table) -> None:
+    """Write the title and the table as Markdown."""
+    io.write_text(path, f"{table.title}.\n\n{to_markdown(table)}")
+    print(f"{table.title}\n{to_markdown(table)}")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        sys.exit(f"experiments.deduction.ablations: {error}")
