@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import where
+from benchmarks.photographs import reduced
 from driqa_jax import io
 from driqa_jax.checkpoints.load import load
 from driqa_jax.checkpoints.weights import params_sha256
@@ -230,8 +231,8 @@ class Kept:
 def evaluation(kept: Kept, real: FolderSource, folder: str | os.PathLike) -> Evaluation:
     """The features of a set of real photographs, and of degraded photographs of a folder."""
     paths = list(list_pictures([str(folder)]))
-    photos = {pathlib.Path(path).name: where._reduced(decode(path), number) for number, path in enumerate(paths)}
-    lying = [(pathlib.Path(path).name, where._reduced(decode(path), 0)) for path in paths[:HUMAN_PHOTOS]]
+    photos = {pathlib.Path(path).name: reduced(decode(path), number % 3 == 2) for number, path in enumerate(paths)}
+    lying = [(pathlib.Path(path).name, reduced(decode(path))) for path in paths[:HUMAN_PHOTOS]]
     human = [image for name, photo in lying for image in (photo, *degraded(photo, name))]
     cases = [case for case in where.cases(photos) if case.measure in ("blob", "named")]
     return Evaluation(
