@@ -15,6 +15,7 @@ from experiments.deduction import ablations
 from experiments.deduction import fit as deduction
 from experiments.deduction.human_scale import LEVELS, MEANS
 
+pytestmark = pytest.mark.long
 RECIPE = deduction.Recipe(epochs=2, batch=16, steps=3)
 HEAD = DeductionHead(TYPES, level_width=8, drop_width=8, level_dropout=0.0)
 NAMES = ("motion_blur", "white_noise", "jpeg")

@@ -3,7 +3,7 @@
     driqa evaluate --data BIQ2021/Images/rated.csv --split train/val -o docs/results/biq2021_val.json
     driqa evaluate --data biq2021 --data-dir BIQ2021/tfds --split test -o docs/results/biq2021_test.json
     driqa score examples/photos -o docs/results/examples.csv
-    python -m benchmarks transfer ... --reference lite-0.5 -o docs/results/transfer.md
+    python -m benchmarks transfer ... -o docs/results/transfer.md
     python -m benchmarks score --peers-python PEERS/bin/python --peer-photos 6 --json docs/results/bench_score.json
     python -m tools.write_results [runs/biq2021_lite runs/biq2021_lite_more]
 
@@ -29,14 +29,15 @@ from tools.pages import DOCS, RESULTS, ROOT, save_curves, write_blocks
 
 SIDE = 224
 TRANSFER_TEXT = """\
-Agreement with people (SRCC) on images that no training of these models saw, as `python -m benchmarks transfer` printed
-it, beside the bundled model before. LIVE-C: the 583 photos by which models were chosen; AVT-AI: generated images. The
+Agreement with people (SRCC) on images that no training of the bundled model saw, as `python -m benchmarks transfer`
+printed it. LIVE-C: the 583 photos by which models were chosen; AVT-AI: generated images. The
 human scale ranks 25 degradations at 5 levels on held-back photos by KADID-10k's mean human scores. Brackets hold
 95 % over images, of the human scale over photos.
 
 """
 RESULTS_TEXT = """\
 [Known faults](docs/results/where.md): how often maps, names and scores show a fault whose kind and place are known.
+[Stability](docs/results/stability.md): how far the score moves where people see nothing.
 
 The bundled `lite` on BIQ2021's official test split, as `driqa evaluate` printed it. Brackets hold the 95 % interval of
 a bootstrap over images. "novel" images show no scene of the training split. ss01, ss02 and ss03 are the set's sources;
