@@ -32,8 +32,9 @@ from driqa_jax.evaluation.bootstrap import Estimate, estimate
 from driqa_jax.evaluation.tables import Table, save_table, to_markdown
 from driqa_jax.inference.findings import group_of
 from driqa_jax.progress import Progress
-from experiments.deduction.examples import SCENE, degraded, mask
+from experiments.deduction.examples import SCENE, degraded
 from experiments.deduction.human_scale import MEANS, UNMATCHED
+from experiments.deduction.masks import mask
 from experiments.deduction.visible import TYPES, drop_at
 
 NOISY = 32.0  # dB between a noisy photograph and the mean of many

@@ -66,12 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-o", "--output", required=True, help="the weights file, .safetensors")
     args = parser.parse_args(argv)
     loaded = load(args.encoder)
-    params = {
-        "quality_encoder": {"backbone": imagenet_weights()[0]},
-        "degradation_encoder": {
-            name: part for name, part in loaded.params["degradation_encoder"].items() if name not in NAMING
-        },
-    }
+    params = frozen(loaded)
     config = configuration(loaded)
     model = build_model(config)
     encoders = Encoders(model, params, RULE, args.features)
@@ -80,7 +75,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rated, validation = (Subset(source, np.flatnonzero(rows), source.name) for rows in (~held, held))
     recipe = dataclasses.replace(RECIPE, seed=args.seed)
     with Progress() as progress:
-        data = _rated(encoders, rated, progress), _examples(encoders, rated, args.pristine, args.seed, progress)
+        data = (
+            see_rated(encoders, rated, progress),
+            see_examples(encoders, rated, args.pristine, args.seed, progress),
+        )
         params["head"] = deduction.fit(model.head.clone(shares=FITTED_SHARES), *data, WEIGHTS, recipe)
         provenance = {
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
@@ -92,6 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = write(args.output, params, config, RULE, validation, args.licence, provenance, progress)
     print(", ".join(f"{name} {value}" for name, value in values.items()))
     return 0
+
+
+def frozen(encoder: LoadedModel) -> dict:
+    """Parameters of both encoders: ImageNet's backbone, and the degradation encoder of a model without its naming."""
+    degradation = encoder.params["degradation_encoder"]
+    return {
+        "quality_encoder": {"backbone": imagenet_weights()[0]},
+        "degradation_encoder": {name: part for name, part in degradation.items() if name not in NAMING},
+    }
 
 
 def configuration(encoder: LoadedModel, head: dict | None = None) -> ml_collections.ConfigDict:
@@ -126,7 +133,8 @@ def write(
     return values
 
 
-def _rated(encoders, source, progress):
+def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent) -> deduction.Rated:
+    """What the encoders see of rated photographs, with their scores."""
     rows = {str(name): row for row, name in enumerate(source.column("image_id"))}
 
     def encoded(name):
@@ -136,7 +144,10 @@ def _rated(encoders, source, progress):
     return deduction.Rated(moments, source.column("mos").astype(np.float32))
 
 
-def _examples(encoders, source, folder, seed, progress):
+def see_examples(
+    encoders: Encoders, source: Source, folder: str, seed: int, progress: ProgressFn = silent
+) -> deduction.Examples:
+    """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones."""
     columns = source.column("image_id"), source.column("mos")
     rated = [
         Photo(str(name), lambda row=row: _opened(source.encoded(row)), float(mos))

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import where
-from benchmarks.photographs import reduced
+from benchmarks.photographs import photographs
 from driqa_jax import io
 from driqa_jax.checkpoints.load import load
 from driqa_jax.checkpoints.weights import params_sha256
@@ -40,13 +40,11 @@ from driqa_jax.evaluation.bootstrap import Estimate
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.tables import RunEstimate, Table, to_markdown
 from driqa_jax.inference.findings import codes
-from driqa_jax.models.deduction import DeductionHead, DeductionModel, Places
+from driqa_jax.models.deduction import DeductionHead, DeductionModel
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.layers import dropout
-from driqa_jax.models.pretrained import imagenet_weights
 from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.progress import Progress, ProgressFn, silent
-from driqa_jax.reports.inputs import list_pictures
 from experiments.deduction import __main__ as experiment
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import RULE, Encoders
@@ -171,11 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     args.output.mkdir(parents=True, exist_ok=True)
     loaded = load(args.model)
-    degradation = loaded.params["degradation_encoder"]
-    params = {
-        "quality_encoder": {"backbone": imagenet_weights()[0]},
-        "degradation_encoder": {name: part for name, part in degradation.items() if name not in experiment.NAMING},
-    }
+    params = experiment.frozen(loaded)
     model = build_model(experiment.configuration(loaded))
     encoders = Encoders(model, params, RULE, args.features)
     source = FolderSource(args.rated, mos_range=(0.0, 1.0))
@@ -184,8 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     real = FolderSource(args.set, mos_range=tuple(float(x) for x in args.scale.split(",")))
     recipe = dataclasses.replace(experiment.RECIPE, steps=args.steps)
     with Progress() as progress:
-        moments = experiment._rated(encoders, rated, progress)
-        examples = experiment._examples(encoders, rated, args.pristine, 0, progress)
+        moments = experiment.see_rated(encoders, rated, progress)
+        examples = experiment.see_examples(encoders, rated, args.pristine, 0, progress)
         measured_on = evaluation(Kept(encoders, params, args.features, progress), real, args.held)
         level = {name: loaded.params["head"][name] for name in LEVEL}
         found = figures(model.head, level, chosen(examples, args.examples), measured_on, recipe, args.seeds, progress)
@@ -228,13 +222,11 @@ class Kept:
         return found
 
 
-def evaluation(kept: Kept, real: FolderSource, folder: str | os.PathLike) -> Evaluation:
+def evaluation(kept: Kept, real: FolderSource, folder: str) -> Evaluation:
     """The features of a set of real photographs, and of degraded photographs of a folder."""
-    paths = list(list_pictures([str(folder)]))
-    photos = {pathlib.Path(path).name: reduced(decode(path), number % 3 == 2) for number, path in enumerate(paths)}
-    lying = [(pathlib.Path(path).name, reduced(decode(path))) for path in paths[:HUMAN_PHOTOS]]
-    human = [image for name, photo in lying for image in (photo, *degraded(photo, name))]
-    cases = [case for case in where.cases(photos) if case.measure in ("blob", "named")]
+    no_squares = list(photographs(folder, squares=False).items())[:HUMAN_PHOTOS]
+    human = [image for name, photo in no_squares for image in (photo, *degraded(photo, name))]
+    cases = [case for case in where.cases(photographs(folder)) if case.measure in ("blob", "named")]
     return Evaluation(
         kept("real", [lambda row=row: decode(real.encoded(row)) for row in range(len(real))]),
         real.column("mos").astype(np.float64),
@@ -248,18 +240,9 @@ def refit(
     head: DeductionHead, level: dict, examples: deduction.Examples, recipe: deduction.Recipe, weights=WEIGHTS
 ) -> dict:
     """Parameters of `head` with the `level` given and drops that learn from `examples`."""
-    first = [jnp.asarray(x[:1], jnp.float32) for x in (examples.moments, examples.cells, examples.vectors)]
-    near = [jnp.asarray(x[:1], jnp.float32) for x in (examples.near, examples.central)]
     # Of the whole head, because a part that is left out may still be listed as trained.
-    whole = of_kind(DeductionHead, head)
-    params = whole.init(jax.random.key(recipe.seed), *first, Places(*near, jnp.ones((1, 1), bool)))["params"]
-    params = {
-        **params,
-        **level,
-        "standardize_cells": deduction._standard(examples.cells[:, :8].reshape(-1, examples.cells.shape[-1])),
-        "standardize_vectors": deduction._standard(examples.vectors.reshape(-1, examples.vectors.shape[-1])),
-    }
-    return deduction._fit_drops(head, params, examples, np.float32(weights), recipe)
+    params = {**deduction.initial(of_kind(DeductionHead, head), examples, recipe.seed), **level}
+    return deduction.fit_drops(head, params, examples, weights, recipe)
 
 
 def figures(
@@ -387,9 +370,7 @@ def learned_level(
     head: DeductionHead, rated: deduction.Rated, recipe: deduction.Recipe, moments: np.ndarray
 ) -> np.ndarray:
     """The level (M,) that `rated` teaches, of `moments` (M, F)."""
-    params = {"standardize_moments": deduction._standard(rated.moments)}
-    params |= deduction._averaged_levels(head, params, rated, recipe)
-    return deduction.levels(head, params, moments)
+    return deduction.levels(head, deduction.fit_levels(head, rated, recipe), moments)
 
 
 def cross_source(

@@ -20,6 +20,7 @@ from driqa_jax.degradations import NAMES, Chain
 from driqa_jax.degradations.registry import find
 from experiments.deduction import damages, light
 from experiments.deduction.human_scale import MEANS
+from experiments.deduction.masks import mask
 from experiments.deduction.visible import TYPES, drop_at
 
 # Widths and heights of contents that are wider than high, and how often. The human means belong to the first.
@@ -30,7 +31,6 @@ GOOD = 0.72  # least score of a rated photograph that serves as a content
 ENLARGED = 0.25  # share of images that are enlarged, to at most this long side
 LONGEST = 2400
 UNTOUCHED = 0.1  # share of composites without a fault
-SMALLEST, LARGEST = 0.1, 0.6  # share of the image that a composite's fault covers
 # Half of the composites have a fault of these kinds, which a map must show before others.
 COMMON = (
     *("gaussian_blur", "lens_blur", "motion_blur", "camera_shake"),
@@ -230,39 +230,6 @@ KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "noise": _noise,
     "dark": _dark,
 }
-
-
-def mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A half plane, ellipse, blob or box over 10 to 60 % of the image: float32 (height, width) in [0, 1]."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    y, x = y / height, x / width
-    shape = (_half_plane, _ellipse, _blob, _box)[rng.integers(4)]
-    for _ in range(20):
-        inside = shape(rng, y, x)
-        if SMALLEST <= (inside > 0).mean() <= LARGEST:
-            break
-    return np.clip(inside + 0.5, 0, 1) if rng.random() < 0.5 else (inside > 0).astype(np.float32)
-
-
-def _half_plane(rng, y, x):
-    angle = rng.uniform(0, 2 * np.pi)
-    return 8 * (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5) - rng.uniform(-0.25, 0.25))
-
-
-def _ellipse(rng, y, x):
-    (row, column), (high, wide) = rng.uniform(0.2, 0.8, 2), rng.uniform(0.15, 0.5, 2)
-    return 5 * (1 - np.hypot((y - row) / high, (x - column) / wide))
-
-
-def _blob(rng, y, x):
-    noise = Image.fromarray(rng.standard_normal((4, 5)).astype(np.float32))
-    smooth = np.asarray(noise.resize(x.shape[::-1], Image.Resampling.BICUBIC))
-    return 4 * (smooth - np.quantile(smooth, 1 - rng.uniform(0.12, LARGEST)))
-
-
-def _box(rng, y, x):
-    (row, column), (high, wide) = rng.uniform(0.3, 0.7, 2), rng.uniform(0.15, 0.4, 2)
-    return 20 * np.minimum(high - abs(y - row), wide - abs(x - column))
 
 
 def _content(rng, pool):

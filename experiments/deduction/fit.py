@@ -103,19 +103,42 @@ def fit(
         raise ValueError(f"level_width must be a multiple of models={recipe.models}, got {head.level_width}")
     if len({len(x) for x in examples}) != 1:
         raise ValueError(f"examples: arrays have lengths {[len(x) for x in examples]}; give equal lengths")
+    params = {**initial(head, examples, recipe.seed), **fit_levels(head, rated, recipe)}
+    return fit_drops(head, params, examples, weights, recipe)
+
+
+def initial(head: DeductionHead, examples: Examples, seed: int) -> dict:
+    """Random parameters of the head; those that standardize cells and vectors are of the examples."""
     first = [jnp.asarray(x[:1], jnp.float32) for x in (examples.moments, examples.cells, examples.vectors)]
     places = Places(
         *(jnp.asarray(x[:1], jnp.float32) for x in (examples.near, examples.central)), jnp.ones((1, 1), bool)
     )
-    params = head.init(jax.random.key(recipe.seed), *first, places)["params"]
-    params = {
-        **params,
-        "standardize_moments": _standard(rated.moments),
+    return {
+        **head.init(jax.random.key(seed), *first, places)["params"],
         "standardize_cells": _standard(examples.cells[:, :8].reshape(-1, examples.cells.shape[-1])),
         "standardize_vectors": _standard(examples.vectors.reshape(-1, examples.vectors.shape[-1])),
     }
-    params = {**params, **_averaged_levels(head, params, rated, recipe)}
-    return _fit_drops(head, params, examples, _wide(weights), recipe)
+
+
+def fit_levels(head: DeductionHead, rated: Rated, recipe: Recipe) -> dict:
+    """Parameters of the level: the average of `recipe.models` narrower ones."""
+    narrow, standardized = head.clone(level_width=head.level_width // recipe.models), _standard(rated.moments)
+    sample = jnp.zeros((1, rated.moments.shape[1]))
+    hidden, out = [], []
+    for number in range(recipe.models):
+        own = dataclasses.replace(recipe, seed=recipe.seed + 100 * number)
+        fresh = narrow.init(jax.random.key(own.seed), sample, method="level")["params"]
+        trained = _fit_level(narrow, {**fresh, "standardize_moments": standardized}, rated, own)
+        hidden.append(trained["level_hidden"])
+        out.append(trained["level_out"])
+    return {
+        "standardize_moments": standardized,
+        "level_hidden": jax.tree.map(lambda *each: jnp.concatenate(each, axis=-1), *hidden),
+        "level_out": {
+            "kernel": jnp.concatenate([each["kernel"] for each in out]) / recipe.models,
+            "bias": sum(each["bias"] for each in out) / recipe.models,
+        },
+    }
 
 
 def levels(head: DeductionHead, params: dict, moments: np.ndarray, batch: int = 1024) -> np.ndarray:
@@ -123,6 +146,43 @@ def levels(head: DeductionHead, params: dict, moments: np.ndarray, batch: int = 
     run = jax.jit(lambda p, x: head.apply({"params": p}, x, method="level"))
     parts = [run(params, _wide(moments[i : i + batch])) for i in range(0, len(moments), batch)]
     return np.concatenate([np.asarray(part) for part in parts])
+
+
+def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Sequence[float], recipe: Recipe) -> dict:
+    """`params` with trained drops under the level that they hold; `weights` (T,) of each type's loss."""
+    data = _targets(head, examples, levels(head, params, examples.moments), _wide(weights))
+
+    def loss(params, cells, vectors, near, central, batch, keys):
+        places = Places(near, central, jnp.ones(central.shape, bool))
+        found = head.apply({"params": params}, batch.level, cells, vectors, places, keys, method="deduct")
+        drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
+        named = batch.named[:, None, :] * batch.area[:, :, None]
+        entropy = -(named * jnp.log(drops) + (1 - named) * jnp.log1p(-drops)).mean(axis=(1, 2))
+        # A photograph below the best ratings may have any fault, so nothing is known of its names.
+        known = jnp.where(batch.rated, jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
+        score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
+        above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
+        clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
+        return (
+            score
+            + recipe.naming * batch.weight * known * entropy
+            + recipe.ordinary * jnp.where(batch.rated, above, clean)
+        ).mean()
+
+    rng = np.random.default_rng(recipe.seed + 1)
+    trained = ("drop_of_cells", "drop_of_image", "drop_of_vectors", "drop_out")
+    step, state_of = _trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, trained)
+    state = state_of(params)
+    rows_of = {kind: np.flatnonzero(examples.kinds == kind) for kind, _ in recipe.mix}
+    present = [(rows_of[kind], share) for kind, share in recipe.mix if len(rows_of[kind])]
+    shares = np.array([share for _, share in present])
+    for number in range(recipe.steps):
+        drawn = rng.choice(len(present), recipe.drop_batch, p=shares / shares.sum())
+        rows = np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
+        arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near, examples.central))
+        keys = _keys(recipe.seed + 1, number, len(rows))
+        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
+    return params
 
 
 def _wide(x: np.ndarray) -> np.ndarray:
@@ -160,26 +220,6 @@ def _keys(seed: int, step: int, count: int) -> jax.Array:
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), step), count)
 
 
-def _averaged_levels(head, params, rated, recipe):
-    """Parameters of the level branch: the average of `recipe.models` narrower ones."""
-    narrow = head.clone(level_width=head.level_width // recipe.models)
-    sample = jnp.zeros((1, rated.moments.shape[1]))
-    hidden, out = [], []
-    for number in range(recipe.models):
-        own = dataclasses.replace(recipe, seed=recipe.seed + 100 * number)
-        fresh = narrow.init(jax.random.key(own.seed), sample, method="level")["params"]
-        trained = _fit_level(narrow, {**fresh, "standardize_moments": params["standardize_moments"]}, rated, own)
-        hidden.append(trained["level_hidden"])
-        out.append(trained["level_out"])
-    return {
-        "level_hidden": jax.tree.map(lambda *each: jnp.concatenate(each, axis=-1), *hidden),
-        "level_out": {
-            "kernel": jnp.concatenate([each["kernel"] for each in out]) / recipe.models,
-            "bias": sum(each["bias"] for each in out) / recipe.models,
-        },
-    }
-
-
 def _fit_level(head, params, rated, recipe):
     def loss(params, moments, mos, keys):
         level = head.apply({"params": params}, moments, keys, method="level")
@@ -197,42 +237,6 @@ def _fit_level(head, params, rated, recipe):
             batch = _wide(rated.moments[rows]), _wide(rated.mos[rows]), _keys(recipe.seed, number, len(rows))
             params, state, _ = step(params, state, *batch)
             number += 1
-    return params
-
-
-def _fit_drops(head, params, examples, weights, recipe):
-    data = _targets(head, examples, levels(head, params, examples.moments), weights)
-
-    def loss(params, cells, vectors, near, central, batch, keys):
-        places = Places(near, central, jnp.ones(central.shape, bool))
-        found = head.apply({"params": params}, batch.level, cells, vectors, places, keys, method="deduct")
-        drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
-        named = batch.named[:, None, :] * batch.area[:, :, None]
-        entropy = -(named * jnp.log(drops) + (1 - named) * jnp.log1p(-drops)).mean(axis=(1, 2))
-        # A photograph below the best ratings may have any fault, so nothing is known of its names.
-        known = jnp.where(batch.rated, jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
-        score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
-        above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
-        clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
-        return (
-            score
-            + recipe.naming * batch.weight * known * entropy
-            + recipe.ordinary * jnp.where(batch.rated, above, clean)
-        ).mean()
-
-    rng = np.random.default_rng(recipe.seed + 1)
-    trained = ("drop_of_cells", "drop_of_image", "drop_of_vectors", "drop_out")
-    step, state_of = _trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, trained)
-    state = state_of(params)
-    rows_of = {kind: np.flatnonzero(examples.kinds == kind) for kind, _ in recipe.mix}
-    present = [(rows_of[kind], share) for kind, share in recipe.mix if len(rows_of[kind])]
-    shares = np.array([share for _, share in present])
-    for number in range(recipe.steps):
-        drawn = rng.choice(len(present), recipe.drop_batch, p=shares / shares.sum())
-        rows = np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
-        arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near, examples.central))
-        keys = _keys(recipe.seed + 1, number, len(rows))
-        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
     return params
 
 

@@ -26,10 +26,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import ndimage
 from scipy.interpolate import CubicSpline
 
+from benchmarks.photographs import SIZE, reduced
 from driqa_jax import io as files
 from driqa_jax.data.decode import decode
 from driqa_jax.errors import UserError
@@ -41,7 +42,6 @@ from driqa_jax.reports.inputs import list_pictures
 from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, degraded
 from experiments.restored_images.gmsd import gmsd
 
-SIZE = (512, 384)
 # Two versions of a cell agree if their GMSD differs by at most the larger of the two: an absolute amount and a share.
 TOLERANCE, SHARE = 0.01, 0.15
 DECIBELS = 2.0  # the same of PSNR, because GMSD reads luma alone
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     check_table(args.output)
     paths = list_pictures(args.photos)
     with Progress() as progress:
-        measured = measure({pathlib.Path(path).name: _reduced(decode(path)) for path in paths}, progress)
+        measured = measure({pathlib.Path(path).name: reduced(decode(path)) for path in paths}, progress)
     text = report(measured)
     files.write_text(args.output, text)
     print(text)
@@ -177,12 +177,6 @@ def _compared(made, photo):
     """GMSD and PSNR in dB."""
     error = np.square(made.astype(np.float64) - photo).mean()
     return float(gmsd(np.float32(made / 255), np.float32(photo / 255))), 10 * np.log10(255**2 / max(error, 1e-3))
-
-
-def _reduced(photo):
-    image = Image.fromarray(photo)
-    size = SIZE if image.width >= image.height else SIZE[::-1]
-    return np.asarray(ImageOps.fit(image, size, Image.Resampling.BICUBIC))
 
 
 def _stretched(x):

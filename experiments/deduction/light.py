@@ -3,6 +3,8 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from experiments.deduction.masks import box, half_plane, places
+
 NOISE = 25.0, 36.0  # dB
 NOISE_SEEN, NOISE_DROPS = (25.0, 29.0, 32.0, 36.0), (0.45, 0.3, 0.2, 0.06)  # its drop; ours
 STOPS, STOPS_DROPS = (1.0, 4.5), (0.1, 0.8)  # of light that a dark photograph lacks; its drop, ours
@@ -45,14 +47,7 @@ def dark(rng: np.random.Generator, photo: np.ndarray) -> tuple[np.ndarray, np.nd
 
 def _opening(rng, height, width):
     """The light of the sky or of a window: a half plane or a box, with a soft or a hard edge."""
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    y, x = y / height, x / width
-    if rng.random() < 0.5:
-        angle = rng.uniform(0, 2 * np.pi)
-        inside = 8 * (np.cos(angle) * (x - 0.5) + np.sin(angle) * (y - 0.5) - rng.uniform(-0.25, 0.25))
-    else:
-        (row, column), (high, wide) = rng.uniform(0.3, 0.7, 2), rng.uniform(0.15, 0.4, 2)
-        inside = 20 * np.minimum(high - abs(y - row), wide - abs(x - column))
+    inside = (half_plane if rng.random() < 0.5 else box)(rng, *places(height, width))
     return np.clip(inside * rng.uniform(0.3, 2.0) + 0.5, 0, 1)
 
 
