@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.transfer import human, paired
+from benchmarks.transfer import covered, human, paired
 from driqa_jax.degradations import DEGRADATIONS
 from experiments.deduction.human_scale import FIDELITY, LEVELS, MEANS, UNMATCHED, agreement, degraded, drop
 
@@ -62,3 +62,12 @@ def test_the_difference_on_the_human_scale_is_paired_over_photographs():
         assert found[2].value == found[0].value - found[1].value and found[2].interval[0] > 0
     assert human([good, good], True)[2].interval == (0.0, 0.0)
     assert len(human([good], True)) == 1
+
+
+def test_intervals_hold_what_they_promise_on_a_set_with_another_scale():
+    rng = np.random.default_rng(4)
+    score = rng.uniform(0, 100, 2000)
+    off = rng.normal(0, 10, 2000)
+    inside = covered(score, np.full(2000, 1.645 * 10), np.exp((score + off) / 30))
+    assert 0.85 < inside.mean() < 0.95
+    assert covered(score, np.full(2000, 1.0), np.exp((score + off) / 30)).mean() < 0.2
