@@ -5,12 +5,11 @@ import itertools
 
 import numpy as np
 import pytest
-from joined_source import Joined
 from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.pipeline import Place, evaluation_batches, finetune_batches, pretrain_batches
-from driqa_jax.data.source import Source
+from driqa_jax.data.source import Joined, Source
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
@@ -22,7 +21,7 @@ COUNT = 10
 
 @pytest.fixture(scope="module")
 def source():
-    return Joined([FakeSource(6, size=80), FakeSource(4, size=70, seed=1, name="other")])
+    return Joined({"fake": FakeSource(6, size=80), "other": FakeSource(4, size=70, seed=1, name="other")})
 
 
 def train_stream(source, batch_size=4, **place):
@@ -201,7 +200,7 @@ def test_halving_averages_two_by_two_of_the_sets_named():
     picture[::2, ::2] = 102  # one pixel of each four
     picture[1::2] = 51  # and two
     mean = round((102 + 51 + 51) / 4)
-    both = Joined([OfPictures([picture], "fine"), OfPictures([picture], "coarse")])
+    both = Joined({"fine": OfPictures([picture], "fine"), "coarse": OfPictures([picture], "coarse")})
 
     def gray(halve):
         batch = next(pretrain_batches(both, 24, 8, seed=0, halve=halve))

@@ -21,7 +21,7 @@ FREE = {
 
 def changed(key):
     """The default configuration with another value of one key."""
-    flat = traverse_util.flatten_dict(configuration.default().to_dict(), sep=".")
+    flat = traverse_util.flatten_dict(configuration.default().to_dict(), keep_empty_nodes=True, sep=".")
     assert key in flat
     flat[key] = "another value"
     return traverse_util.unflatten_dict(flat, sep=".")

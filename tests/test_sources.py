@@ -7,12 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from joined_source import Joined
 from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.open import open_source
-from driqa_jax.data.source import Subset, mid_rank
+from driqa_jax.data.source import Joined, Subset, mid_rank
 from driqa_jax.data.splits import fraction, in_validation, select
 from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import DataError
@@ -249,7 +248,7 @@ def test_mid_rank():
 
 def test_joined_and_subset_read_the_right_pictures():
     first, second = FakeSource(4, size=16), FakeSource(3, size=16, seed=1, name="other")
-    both = Joined([first, second])
+    both = Joined({"fake": first, "other": second})
     assert [both[i]["image"] for i in range(7)] == [s[i]["image"] for s in (first, second) for i in range(len(s))]
     assert both.column("dataset").tolist() == ["fake"] * 4 + ["other"] * 3
     np.testing.assert_array_equal(both.column("percentile")[4:], second.column("percentile"))

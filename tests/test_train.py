@@ -257,7 +257,7 @@ def test_validation_images_that_the_initial_model_was_trained_on_are_counted(str
     def seen(**changes):
         config = configured(**{"init": str(straight[0]), "data.fake_count": 240, **changes})
         val = loop.sources(config)[1]
-        return initialization.validation_overlap(config, lambda: loop.opened(config)[0], val) / len(val)
+        return initialization.validation_overlap(config, lambda: loop.opened(config.data)[0], val) / len(val)
 
     assert seen() == 0
     assert seen(seed=1) == 0  # another seed keeps the fold

@@ -38,7 +38,7 @@ from tensorflow_datasets.core import example_serializer, file_adapters, naming, 
 
 from driqa_jax import degradations
 from driqa_jax.compile_cache import processor
-from driqa_jax.data.pipeline import Order
+from driqa_jax.data.pipeline import order_of
 from driqa_jax.data.source import Source
 from driqa_jax.degradations import CLEAN, NAMES
 from driqa_jax.errors import UserError
@@ -185,7 +185,7 @@ def _records(
 ) -> Iterator[dict]:
     """The records of these steps, ordered by step, chain, photograph."""
     stream = pretrain.batches(config, source, steps.start, 0, 1)
-    order, names = Order(len(source), config.seed), source.column("image_id")
+    order, names = order_of(source, config.seed), source.column("image_id")
     pending = None
     for step, batch in itertools.chain(zip(steps, stream, strict=False), [(None, None)]):
         # The device computes this step while the host encodes the previous one.

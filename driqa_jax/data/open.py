@@ -15,6 +15,7 @@ from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.errors import DataError
 
 LABEL_OPTIONS = ("images", "score_column", "split_column")  # options of a folder in a configuration's `data`
+OPENED_BY = ("kind", "name", "path", "fake_count", "mos_range", *LABEL_OPTIONS)  # keys that `open_configured` reads
 
 
 class ImageFolderSource(Source):

@@ -15,14 +15,14 @@ from PIL import Image
 
 from driqa_jax.data.decode import decode
 from driqa_jax.data.perturbed_pairs import PREFIX, Twins, encoding, resizing
-from driqa_jax.data.source import Source
+from driqa_jax.data.source import Joined, Source
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
 
 Batch = dict[str, np.ndarray]
 FOREVER = 2**31 - 1  # positions are int32
 PREFETCHED_BATCHES = 3
-_SHUFFLE, _AUGMENT, _TWIN = 1, 2, 3
+_SHUFFLE, _AUGMENT, _TWIN, _PART = 1, 2, 3, 4
 LEAST, MOST = 224, 512  # px, of `photographs`: one tile of the degradation encoder; the usual size in data sets
 STEP = 32  # the restorer needs sides that are multiples of it
 
@@ -62,7 +62,7 @@ def finetune_batches(
 
     Raises ValueError if the hosts do not divide the batch, UnreadableImage for a broken image.
     """
-    order, codes = Order(len(source), seed), dataset_codes(source)
+    order, codes = order_of(source, seed), dataset_codes(source)
 
     def load(position: int) -> Batch:
         row = order(position)
@@ -90,11 +90,7 @@ def finetune_batches(
 
 
 def evaluation_batches(
-    source: Source,
-    rule: ViewRule,
-    canvas: tuple[int, int],
-    batch_size: int,
-    place: Place = ALONE,
+    source: Source, rule: ViewRule, canvas: tuple[int, int], batch_size: int, place: Place = ALONE
 ) -> Iterator[Batch]:
     """One deterministic pass over the source in its order; keys as in `finetune_batches`, and `real`.
 
@@ -113,12 +109,7 @@ def evaluation_batches(
 
 
 def pretrain_batches(
-    source: Source,
-    crop: int,
-    batch_size: int,
-    seed: int,
-    halve: bool | tuple[str, ...] = False,
-    place: Place = ALONE,
+    source: Source, crop: int, batch_size: int, seed: int, halve: bool | tuple[str, ...] = False, place: Place = ALONE
 ) -> Iterator[Batch]:
     """Endless random crops of photographs: `photo` uint8 (B, crop, crop, 3) and `index` int32 (B,).
 
@@ -127,7 +118,7 @@ def pretrain_batches(
 
     Raises UnreadableImage for a broken image or one smaller than the crop.
     """
-    order, datasets = Order(len(source), seed), source.column("dataset")
+    order, datasets = order_of(source, seed), source.column("dataset")
 
     def load(position: int) -> Batch:
         row = order(position)
@@ -141,18 +132,31 @@ def pretrain_batches(
     return _stream(load, FOREVER, batch_size, place)
 
 
-class Order:
-    """Maps a position of the endless stream to a row of the source, with a new permutation in each epoch."""
+def order_of(source: Source, seed: int) -> Callable[[int], int]:
+    """Maps a position of the endless stream to a row of the source, with a new permutation in each epoch.
 
-    def __init__(self, count: int, seed: int):
-        self._count = count
-        self._permutation = functools.lru_cache(maxsize=4)(
-            lambda epoch: np.random.default_rng([seed, _SHUFFLE, epoch]).permutation(count)
-        )
+    In an epoch of a `Joined` source with weights, each part has its share of the positions, at least one. After each
+    epoch the images of a part have been drawn equally often, up to one time.
+    """
+    if not isinstance(source, Joined) or not source.weights:
+        return _order(len(source), seed, _SHUFFLE)
+    shares = np.rint(len(source) * np.divide(source.weights, sum(source.weights))).astype(int).clip(1)
+    parts, starts = np.repeat(np.arange(len(shares)), shares), np.cumsum([0, *source.lengths])
+    slot_of = _order(len(parts), seed, _SHUFFLE)
+    row_of = [_order(length, seed, _PART, part) for part, length in enumerate(source.lengths)]
 
-    def __call__(self, position: int) -> int:
-        epoch, offset = divmod(position, self._count)
-        return int(self._permutation(epoch)[offset])
+    def row(position: int) -> int:
+        part = parts[slot := slot_of(position)]
+        drawn = position // len(parts) * shares[part] + slot - shares[:part].sum()  # times that the part was drawn
+        return int(starts[part]) + row_of[part](int(drawn))
+
+    return row
+
+
+def _order(count: int, *key: int) -> Callable[[int], int]:
+    """Maps a position to one of `count` items, in permutations that `key` and the epoch determine."""
+    permuted = functools.lru_cache(maxsize=4)(lambda epoch: np.random.default_rng([*key, epoch]).permutation(count))
+    return lambda position: int(permuted(position // count)[position % count])
 
 
 def photographs(
@@ -163,7 +167,7 @@ def photographs(
     halve: average 2x2 pixels first, which removes JPEG artifacts. side: px; None: the largest that every image of at
     least 224 allows, at most 512. Returns images, (S, S, 3) uint8, and the reasons for the omitted ones, by image id.
     """
-    order = Order(len(source), seed)
+    order = order_of(source, seed)
     images, failed = {}, {}
     for row in map(order, range(min(count, len(source)))):
         name = str(source.column("image_id")[row])

@@ -107,6 +107,27 @@ class Subset(Source):
         return self._source.encoded(int(self._rows[i]))
 
 
+class Joined(Source):
+    """Several sources one after another, by names that become their `dataset`; each keeps its percentiles.
+
+    `weights`: how often each is drawn in training, relative to the others; (): as often as it has images.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], weights: Sequence[float] = ()):
+        parts = list(sources.values())
+        self.lengths, self.weights = [len(part) for part in parts], weights
+        self._rows = [(part, row) for part in parts for row in range(len(part))]
+        keys = ("mos", *TEXT_COLUMNS, *EXTRA_COLUMNS, "percentile")
+        *columns, percentile = (np.concatenate([part.column(key) for part in parts]) for key in keys)
+        super().__init__("+".join(part.name for part in parts), **dict(zip(keys, columns, strict=False)))
+        self._columns |= {"percentile": percentile, "dataset": np.repeat([*sources], self.lengths)}
+        self.labels_from = "\n".join(part.labels_from for part in parts if part.labels_from)
+
+    def encoded(self, i: int) -> bytes:
+        part, row = self._rows[i]
+        return part.encoded(row)
+
+
 class Resized(Subset):
     """The images of a source at `height` rows, aspect ratio kept, by Lanczos resampling; losslessly encoded as BMP.
 

@@ -4,6 +4,7 @@ Every choice uses a stable hash, so it is the same in every process and release.
 """
 
 import hashlib
+from collections import defaultdict
 
 import numpy as np
 
@@ -111,3 +112,18 @@ def require_separate_contents(source: Source, train: Source, val: Source, offici
             raise DataError(source.name, None, f"{message}; draw a split that keeps them together (driqa data split)")
         return f"{source.name}: {message}; report the figures of the /novel part too"
     return None
+
+
+def require_separate_sources(whole: Source, train: Source) -> None:
+    """Check that no image of one data set is held out in another; both sources join several data sets.
+
+    Images with the same file name are compared by their bytes. Raises DataError with the two images.
+    """
+    trained, rows = {train.label(i) for i in range(len(train))}, defaultdict(list)
+    for i, image in enumerate(train.column("image_id").tolist()):
+        rows[image.rpartition("/")[2]].append(i)
+    for j, image in enumerate(whole.column("image_id").tolist()):
+        for i in rows[image.rpartition("/")[2]] if whole.label(j) not in trained else ():
+            if train.column("dataset")[i] != whole.column("dataset")[j] and train.read(i) == whole.read(j):
+                message = f"is held out, but the same image as '{train.label(i)}', which is trained on"
+                raise DataError(whole.label(j), None, f"{message}; leave it out of one data set")

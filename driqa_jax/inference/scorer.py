@@ -217,11 +217,7 @@ class Scorer:
             yield Result(name, None, reason(outcome, name), internal=isinstance(outcome, ModelFailure))
 
     def explain(
-        self,
-        image: ImageSource,
-        name: str | None = None,
-        shown_pixels: float = SHOWN_PIXELS,
-        restore: bool = True,
+        self, image: ImageSource, name: str | None = None, shown_pixels: float = SHOWN_PIXELS, restore: bool = True
     ) -> Explanation:
         """Explain the score of one image, see `driqa_jax.inference.explain.Explanation`; raises as a call does.
 

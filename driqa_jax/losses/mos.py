@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from driqa_jax.losses._common import require_shapes, wide
+from driqa_jax.losses._common import mean_over, require_shapes, wide
 
 # Scores with a standard deviation below 1e-3 (a tenth of a point of 100) count as constant in the correlation.
 SMALLEST_VARIANCE = 1e-6
@@ -16,19 +16,26 @@ def mos_l1(pred: jax.Array, mos: jax.Array) -> jax.Array:
     return jnp.mean(jnp.abs(wide(pred) - wide(mos)))
 
 
-def plcc_loss(pred: jax.Array, mos: jax.Array) -> jax.Array:
+def plcc_loss(pred: jax.Array, mos: jax.Array, dataset: jax.Array | None = None) -> jax.Array:
     """`(1 - r) / 2` with `r` the Pearson correlation of `(B,)` and `(B,)` -> scalar float32 in [0, 1].
 
     It compares samples, so pass the global batch. Constant predictions or scores, and a batch of one, count as
-    `r = 0`, which gives 0.5 with a finite gradient.
+    `r = 0`, which gives 0.5 with a finite gradient. With `dataset` `(B,)` int, only samples of one data set are
+    compared, and `r` is the mean over samples of the correlation within their data set.
     """
     require_shapes("plcc_loss", None, {"pred": pred, "mos": mos})
-    require_shapes("plcc_loss", "(B,)", {"pred": pred})
-    pred, mos = (x - jnp.mean(x) for x in (wide(pred), wide(mos)))
+    require_shapes("plcc_loss", "(B,)", {"pred": pred}, {} if dataset is None else {"dataset": dataset})
+
+    def mean(x: jax.Array) -> jax.Array:
+        if dataset is None:
+            return jnp.mean(x)
+        return jax.vmap(mean_over, (None, 0))(x, dataset[:, None] == dataset[None, :])
+
+    pred, mos = (x - mean(x) for x in (wide(pred), wide(mos)))
     # A floor instead of an added epsilon keeps r exact for scores that vary.
-    spread = [jnp.sqrt(jnp.maximum(jnp.mean(x * x), SMALLEST_VARIANCE)) for x in (pred, mos)]
-    r = jnp.mean(pred * mos) / (spread[0] * spread[1])
-    return (1.0 - r) / 2.0
+    spread = [jnp.sqrt(jnp.maximum(mean(x * x), SMALLEST_VARIANCE)) for x in (pred, mos)]
+    r = mean(pred * mos) / (spread[0] * spread[1])
+    return (1.0 - jnp.mean(r)) / 2.0
 
 
 def rank_hinge(better: jax.Array, worse: jax.Array, margin: float = 0.03) -> jax.Array:

@@ -5,6 +5,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from driqa_jax.data.open import OPENED_BY
+from driqa_jax.train.config import KEYS
 from driqa_jax.train.config import default as default_training
 
 
@@ -53,14 +55,8 @@ def default(rows: Mapping[str, Mapping[str, Any]], across: Mapping[str, Mapping[
 
 # One of the other data sets. Sets without a path are skipped, except the kind "fake".
 OTHER_SET = {
-    "kind": "tfds",
+    **{key: KEYS[f"data.{key}"].default for key in OPENED_BY},
     "name": "",
-    "path": "",
-    "mos_range": (),
-    "score_column": "",
-    "split_column": "",
-    "images": "",
-    "fake_count": 64,
     "split": "all",
     "height": 0,  # rows to which each image is resized, as its viewers saw it; 0: no resizing
     "canvas": (512, 512),  # holds the whole image of any shape, as in scoring

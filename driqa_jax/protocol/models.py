@@ -212,8 +212,5 @@ def fit_ridge(run: Run, sets: DataSets) -> Predictors:
     return Predictors(
         {AS_FITTED: lambda test, part: fits[best](moments(part, test.canvas))},
         {AS_FITTED: {"sha256": params_sha256(encoders["quality_encoder"]["backbone"])}},
-        {
-            "ridge": {"width": best[0], "strength": best[1], "val_srcc": val_srcc[best]},
-            "view": view_provenance(config),
-        },
+        {"ridge": {"width": best[0], "strength": best[1], "val_srcc": val_srcc[best]}, "view": view_provenance(config)},
     )

@@ -10,11 +10,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from driqa_jax.data.open import LABEL_OPTIONS, open_configured
+from driqa_jax.data.open import LABEL_OPTIONS, OPENED_BY, open_configured
 from driqa_jax.data.source import Resized, Source
 from driqa_jax.data.split_file import Split, hash_split, official_split, published_split, subset_split
 from driqa_jax.errors import UserError, require_choice, user_errors
-from driqa_jax.train.config import migrate_config, set_key
+from driqa_jax.train.config import migrate_config, set_keys
 from driqa_jax.train.stages.registry import STAGES
 
 PEEKED = "best_on_test"
@@ -83,9 +83,6 @@ class Run:
         return cls(**{**values, **changed, "config": migrate_config(values["config"])})
 
 
-OPENED_BY = ("kind", "name", "path", "fake_count", "mos_range", *LABEL_OPTIONS)  # what `open_configured` reads
-
-
 class DataSets:
     """Opened data sets; each is opened once."""
 
@@ -131,11 +128,9 @@ def make_plan(config: ConfigDict, sets: DataSets) -> list[Run]:
 def _row(config, name, changes, checkpoints, sets):
     weights, baseline = changes.pop("weights", ""), changes.pop("baseline", "")
     training = ConfigDict(config.base.to_dict()).lock()
-    for key, value in changes.items():
-        try:
-            set_key(training, key, value if isinstance(value, str) else repr(value))
-        except UserError as error:
-            raise UserError(f"config.rows, {name!r}: {str(error).replace('--config.', '')}") from None
+    set_keys(training, changes, f"config.rows, {name!r}")
+    if training.data.sources:
+        raise UserError(f"config.rows, {name!r}: a protocol splits one data set; leave data.sources empty")
     if baseline:
         require_choice(f"rows, {name!r}: baseline", baseline, BASELINES)
         if weights or training.stage != "heads":

@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from driqa_jax.inference.scorer import Result
 
 # The five grades of ITU-R BT.500 and ITU-T P.910, which opinion scores average, in equal steps.
-_PRESETS = {
-    "stars": "1=0,2=20,3=40,4=60,5=80",
-    "words": "bad=0,poor=20,fair=40,good=60,excellent=80",
-}
+_PRESETS = {"stars": "1=0,2=20,3=40,4=60,5=80", "words": "bad=0,poor=20,fair=40,good=60,excellent=80"}
 
 
 class AnnotatedRow(NamedTuple):

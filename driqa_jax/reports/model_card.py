@@ -53,8 +53,9 @@ def _card(file: pathlib.Path | None, sha256: str | None) -> Mapping[str, Any]:
 def _data(card: Mapping[str, Any], metadata: Mapping[str, Any]) -> Iterator[str]:
     provenance = metadata.get("provenance") or {}
     trained = provenance.get("run", {}).get("data", {})
+    names = [*trained.get("sources", ())] or [trained.get("name") or "not recorded"]
     yield "data:"
-    yield from (f"  - {line}" for line in card.get("data") or [trained.get("name") or "not recorded"])
+    yield from (f"  - {line}" for line in card.get("data") or names)
     if "step" in provenance:
         yield f"  - last training: {provenance['step']:,} steps, {provenance.get('examples', 0):,} images seen"
     if own := provenance.get("residual"):

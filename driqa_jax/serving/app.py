@@ -42,11 +42,7 @@ _FILES = {"type": "object", "properties": {"image": {"type": "array", "items": _
 _BODY = {
     "requestBody": {
         "required": True,
-        "content": {
-            "image/*": _BINARY,
-            "application/octet-stream": _BINARY,
-            "multipart/form-data": {"schema": _FILES},
-        },
+        "content": {"image/*": _BINARY, "application/octet-stream": _BINARY, "multipart/form-data": {"schema": _FILES}},
     }
 }
 # The web page: files of the package, kept in memory.

@@ -17,14 +17,16 @@ from driqa_jax.degradations import Recipe
 from driqa_jax.errors import UserError
 from driqa_jax.models.ablations import DEFAULTS, SWITCHES
 from driqa_jax.models.driqa import OLDER
+from driqa_jax.train.optim import matches
 
 # The keys that may change when a run is resumed: where data and features lie, how often the run logs, evaluates and
-# saves, and how a step is executed. They change no parameter. A name that ends with a dot stands for all keys in it.
+# saves, and how a step is executed. They change no parameter. Patterns, as in `optim.frozen`.
 FREE_ON_RESUME = (
     "cache.folder",
-    "checkpoint.",
-    "corpus.",
+    "checkpoint.*",
+    "corpus.*",
     "data.path",
+    "data.sources.*.path",
     "data.threads",
     "eval_every",
     "log_every",
@@ -88,6 +90,7 @@ KEYS: dict[str, Key] = {
     "data.halve": Key(False, "Average 2x2 pixels into one, which removes JPEG artifacts of pretraining images."),
     "data.threads": Key(2, "Threads that decode."),
     "data.fake_count": Key(64, "Number of images of the kind 'fake'."),
+    "data.sources": Key({}, "Several data sets by name, each with a `weight` and keys of `data`; see docs/DATA.md."),
     "view.short": Key(320, "Short side in pixels of the resized whole image."),
     "view.canvas": Key((320, 320), "(rows, columns) in pixels that the whole image is padded to."),
     "view.tile": Key(224, "Side in pixels of a native-resolution tile."),
@@ -198,8 +201,7 @@ def migrate_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def fixed_on_resume(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that must not change when a run is resumed, by dotted key; config: nested, plain values."""
     flat = traverse_util.flatten_dict(migrate_config(config), sep=".")
-    groups = tuple(name for name in FREE_ON_RESUME if name.endswith("."))
-    return {key: value for key, value in flat.items() if key not in FREE_ON_RESUME and not key.startswith(groups)}
+    return {key: value for key, value in flat.items() if not matches(key, FREE_ON_RESUME)}
 
 
 def require_same(before: Mapping[str, Any], now: Mapping[str, Any], folder: pathlib.Path) -> None:
@@ -246,10 +248,42 @@ def _from_file(path: str) -> ConfigDict:
 def set_key(config: ConfigDict, key: str, text: str) -> None:
     """Set one key, by its dotted name, to the value in `text`. Raises UserError as `read` does."""
     values = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    if key.startswith("data.sources.") and (entry := key.rpartition(".")[0]):
+        values = {f"{entry}.{name}": value for name, value in _source_keys(config.data).items()}
     if key not in values:
         near = difflib.get_close_matches(key, values, n=1, cutoff=0.0)
         raise UserError(f"--config.{key}: no such key; the nearest is --config.{near[0]}")
-    config.update_from_flattened_dict({key: _parse(key, text, values[key])})
+    with config.unlocked():  # a source states only the keys that it changes
+        config.update(traverse_util.unflatten_dict({key: _parse(key, text, values[key])}, sep="."))
+
+
+def set_keys(config: ConfigDict, changes: Mapping[str, Any], where: str) -> None:
+    """Set keys to values that are given in Python, not as text. Raises UserError that begins with `where`."""
+    for key, value in changes.items():
+        try:
+            set_key(config, key, value if isinstance(value, str) else repr(value))
+        except UserError as error:
+            raise UserError(f"{where}: {str(error).replace('--config.', '')}") from None
+
+
+def data_sets(config: ConfigDict) -> dict[str, ConfigDict]:
+    """By name the `data` of each source, with its `weight`; only `config.data` itself, named "", if it has no sources.
+
+    Raises UserError for an unknown key, a value of another type, or a weight that is not above 0.
+    """
+    sets = {name: ConfigDict({**_source_keys(config.data), "name": name}) for name in sorted(config.data.sources)}
+    for name, data in sets.items():
+        where, changes = f"config.data.sources.{name}", config.data.sources[name]
+        if not hasattr(changes, "items"):
+            raise UserError(f"{where}: expected keys of `data` and a weight, as {{'weight': 1.0}}, got {changes!r}")
+        set_keys(data, changes, where)
+        if not data.weight > 0:
+            raise UserError(f"{where}.weight must be above 0, got {data.weight:g}; remove a source that is not used")
+    return sets or {"": config.data}
+
+
+def _source_keys(data: ConfigDict) -> dict[str, Any]:
+    return {**{key: x for key, x in data.items() if key not in ("sources", "threads", "halve")}, "weight": 1.0}
 
 
 def _parse(key: str, text: str, current: Any) -> Any:

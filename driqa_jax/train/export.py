@@ -151,7 +151,7 @@ def _calibrated(predicted, mos, warn):
 
 def _require_alike(one, two, workdir, average):
     """Raises UserError unless two runs have the same model and were validated on the same images."""
-    kept = ("kind", "name", "train", "val", "fold", "split_file", "min_mos")
+    kept = ("kind", "name", "train", "val", "fold", "split_file", "min_mos", "sources")
     differ = [f"data.{key}" for key in kept if one.data[key] != two.data[key]]
     differ += ["model"] * (one.model.to_dict() != two.model.to_dict())
     if differ:
@@ -215,5 +215,7 @@ def _require_predictor(params, name: str | os.PathLike) -> None:
 def _without_paths(provenance: dict) -> dict:
     """Remove paths of the machine that trained, which are private."""
     run = ConfigDict(provenance["run"])
-    run.data.path, run.init = "", pathlib.PurePath(run.init).name
+    run.init = pathlib.PurePath(run.init).name
+    for data in (run.data, *run.data.get("sources", {}).values()):
+        data.path = ""
     return {**provenance, "run": run.to_dict()}

@@ -82,14 +82,14 @@ def with_model(config: ConfigDict, known: Mapping | None = None) -> FrozenConfig
 def validation_overlap(config: ConfigDict, whole: Callable[[], Source], val: Source) -> int:
     """How many images of `val`, a part of `whole()`, `config.init` was trained on, as far as its record tells.
 
-    0 for a pretraining, which reads no scores; if only E_d and R are taken; and for data of another name or split file.
-    Raises UserError if `config.init` cannot be loaded.
+    0 for a pretraining, which reads no scores; if only E_d and R are taken; for data of another name or split file; and
+    for several sources. Raises UserError if `config.init` cannot be loaded.
     """
-    if not config.init or config.stage != "finetune" or config.data.kind == "folder":
+    if not config.init or config.stage != "finetune" or config.data.kind == "folder" or config.data.sources:
         return 0
     before = load_init(config).metadata["provenance"].get("run", {})
     data = before.get("data", {})
-    same = all(data.get(key, "") == config.data[key] for key in ("kind", "name", "split_file"))
+    same = not data.get("sources") and all(data.get(x, "") == config.data[x] for x in ("kind", "name", "split_file"))
     if before.get("stage", "pretrain") == "pretrain" or not same or chosen(before["model"]) != chosen(config.model):
         return 0
     try:

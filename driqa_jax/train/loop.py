@@ -21,9 +21,9 @@ from driqa_jax.checkpoints.manager import Checkpoints, TrainState, create
 from driqa_jax.checkpoints.weights import unflatten
 from driqa_jax.data.label_tables import in_config
 from driqa_jax.data.open import open_configured
-from driqa_jax.data.source import Source
+from driqa_jax.data.source import Joined, Source
 from driqa_jax.data.split_file import Split
-from driqa_jax.data.splits import require_separate_contents, select
+from driqa_jax.data.splits import require_separate_contents, require_separate_sources, select
 from driqa_jax.distributed import processes
 from driqa_jax.distributed.processes import Interrupt
 from driqa_jax.errors import UnreadableImage, UserError, require_choice, user_errors
@@ -32,14 +32,10 @@ from driqa_jax.io import write_text
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.precision import COMPUTE
 from driqa_jax.train import initialization, optim
-from driqa_jax.train.config import fixed_on_resume, require_same
+from driqa_jax.train.config import data_sets, fixed_on_resume, require_same
 from driqa_jax.train.stages.registry import STAGES, Stage
 from driqa_jax.train.step import NONFINITE, make_step, nonfinite_name
 from driqa_jax.train.telemetry import Chrono, MetricLog, Profile, save_curves
-
-
-def _ignore(*unused) -> None:
-    pass
 
 
 def _report(text: str) -> None:
@@ -56,10 +52,10 @@ class Hooks:
     on_save: (step, seconds for which the save held the loop).
     """
 
-    on_batch: Callable[[int, float], None] = _ignore
-    on_step: Callable[[int, dict], None] = _ignore
-    on_eval: Callable[[int, dict, dict[str, float]], None] = _ignore
-    on_save: Callable[[int, float], None] = _ignore
+    on_batch: Callable[[int, float], None] = lambda *unused: None
+    on_step: Callable[[int, dict], None] = lambda *unused: None
+    on_eval: Callable[[int, dict, dict[str, float]], None] = lambda *unused: None
+    on_save: Callable[[int, float], None] = lambda *unused: None
 
 
 class Setup(NamedTuple):
@@ -188,7 +184,7 @@ def _set_up(config: ConfigDict, workdir: str, stage: Stage | None) -> Setup:
     _claim(folder, config, begun, first)
 
     train_source, val_source = sources(config)
-    overlap = 0 if begun else initialization.validation_overlap(config, lambda: opened(config)[0], val_source)
+    overlap = 0 if begun else initialization.validation_overlap(config, lambda: opened(config.data)[0], val_source)
     if overlap and first:
         _report(
             f"warning: {config.init} was trained on {overlap} of the {len(val_source)} validation images "
@@ -269,10 +265,9 @@ def _divides(interval: int, step: int) -> bool:
     return bool(interval) and step % interval == 0
 
 
-def opened(config: ConfigDict) -> tuple[Source, bool]:
-    """The configured data with their split, and whether the split is the official one. Raises as opening does."""
-    data = config.data
-    source = open_configured(data, in_config)
+def opened(data: ConfigDict, keys: str = "") -> tuple[Source, bool]:
+    """A data set with its split, and whether that is official; errors spell its keys `config.data.{keys}KEY`."""
+    source = open_configured(data, lambda name, value=None: in_config(keys + name, value))
     if not data.split_file:
         return source, data.kind == "tfds"
     split = Split.load(data.split_file)
@@ -281,14 +276,20 @@ def opened(config: ConfigDict) -> tuple[Source, bool]:
 
 def sources(config: ConfigDict) -> tuple[Source, Source]:
     """The training and the validation part of the configured data. Raises UserError if the data cannot be opened."""
-    data = config.data
+    sets, parts = data_sets(config), []
     with user_errors():
-        source, official = opened(config)
-        floor = data.min_mos or None
-        parts = select(source, data.train, data.fold, floor), select(source, data.val, data.fold, floor)
-        if shared := require_separate_contents(source, *parts, official):
-            _report(f"warning: {shared}")
-        return parts
+        for name, data in sets.items():
+            source, official = opened(data, f"sources.{name}." if name else "")
+            train, val = (select(source, part, data.fold, data.min_mos or None) for part in (data.train, data.val))
+            if shared := require_separate_contents(source, train, val, official):
+                _report(f"warning: {shared}")
+            parts.append((source, train, val))
+        if len(parts) == 1:
+            return train, val
+        weights = [data.weight for data in sets.values()]
+        whole, train, val = (Joined(dict(zip(sets, each, strict=True)), weights) for each in zip(*parts, strict=True))
+        require_separate_sources(whole, train)
+        return train, val
 
 
 def _claim(folder: pathlib.Path, config: ConfigDict, begun: bool, first: bool) -> None:

@@ -105,7 +105,7 @@ def loss_of(config: ConfigDict, look: Callable, rs_term: rs_terms.RSTerm, rule: 
         label, percentile, dataset = (distributed.gather(batch[key]) for key in ("mos", "percentile", "dataset"))
         terms = {
             "mos": losses.mos_l1(readings["mos"], label),
-            "plcc": losses.plcc_loss(readings["mos"], label),
+            "plcc": losses.plcc_loss(readings["mos"], label, dataset if len(config.data.sources) > 1 else None),
             "rs": rs_term.compare(weights, readings, percentile, dataset),
             "aux": losses.mos_l1(readings["aux"], label),
         }

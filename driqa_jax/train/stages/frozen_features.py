@@ -22,7 +22,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from driqa_jax import distributed
 from driqa_jax.checkpoints.weights import params_sha256
 from driqa_jax.data.feature_store import FeatureStore
-from driqa_jax.data.pipeline import Order, Place, dataset_codes, evaluation_batches, labeled
+from driqa_jax.data.pipeline import Place, dataset_codes, evaluation_batches, labeled, order_of
 from driqa_jax.data.source import Source, Subset
 from driqa_jax.errors import UserError, require_choice
 from driqa_jax.models.ablations import chosen
@@ -57,7 +57,7 @@ def batches(
     """
     finetune.require_scores(source)
     kept = KeptFeatures(config, build_model(config.model), encoders(config), source)
-    order, codes = Order(len(source), config.seed), dataset_codes(source)
+    order, codes = order_of(source, config.seed), dataset_codes(source)
     share = config.batch_size // process_count
     for step in itertools.count(start_step):
         first = step * config.batch_size + process_index * share

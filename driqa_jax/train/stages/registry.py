@@ -20,6 +20,7 @@ from driqa_jax.train import initialization
 from driqa_jax.train.stages import finetune, frozen_features, pretrain
 
 VALIDATION_BATCHES, BATCH = 8, 16  # of the validation of a pretraining
+AGREEMENT = {"val_srcc": srcc, "val_plcc": plcc, "val_mae": lambda predicted, mos: np.abs(predicted - mos).mean()}
 
 
 class Stage(NamedTuple):
@@ -43,14 +44,21 @@ class Stage(NamedTuple):
 def agreement(
     predict: Callable, config: ConfigDict, model: DRIQA, mesh: jax.sharding.Mesh
 ) -> Callable[..., dict[str, float]]:
-    """SRCC, PLCC and mean absolute error (MOS, 0 to 1) of `predict`, see `Stage`, on the whole validation fold."""
+    """SRCC, PLCC and mean absolute error (MOS, 0 to 1) of `predict`, see `Stage`, on the whole validation fold.
+
+    Of several data sets, the mean over them, and the values of each with its name.
+    """
     run = predict(config, model, mesh)
 
     def measure(params, source):
         predicted, mos = run(params, source)
-        values = {"val_srcc": srcc(predicted, mos), "val_plcc": plcc(predicted, mos)}
-        values["val_mae"] = np.abs(predicted - mos).mean()
-        return {name: float("nan" if value is None else value) for name, value in values.items()}
+        means, values, names = {}, {}, source.column("dataset")
+        parts = {f"_{name}": (predicted[names == name], mos[names == name]) for name in dict.fromkeys(names.tolist())}
+        for key, metric in AGREEMENT.items():
+            found = {key + name: float("nan" if (x := metric(*part)) is None else x) for name, part in parts.items()}
+            means[key] = float(np.mean([*found.values()]))
+            values |= found
+        return means | (values if len(parts) > 1 else {})
 
     return measure
 
