@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 from test_deduction_fit import CELLS, MOMENTS, TILES, TYPES, WIDTH, planted
 
 from benchmarks.where import Case
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.tables import to_markdown
 from driqa_jax.models.deduction import DeductionHead, Places
+from experiments.deduction import __main__ as experiment
 from experiments.deduction import ablations
 from experiments.deduction import fit as deduction
 from experiments.deduction.human_scale import LEVELS, MEANS
@@ -181,7 +183,17 @@ def test_features_of_unlike_shapes_are_kept_and_not_computed_again(tmp_path):
     assert sorted(calls) == [(2, 3, 3), (3, 2, 3), (4, 2, 3)]
 
 
-def test_only_the_first_examples_of_each_kind_are_chosen(given):
-    found = ablations.chosen(given[1], 5)
-    assert sorted(np.unique(found.kinds, return_counts=True)[1]) == [5, 5, 5]
-    assert jax.tree.all(jax.tree.map(lambda x: len(x) == 15, tuple(found)))
+def test_only_the_first_examples_of_each_kind_are_drawn(tmp_path):
+    class Counting:
+        def examples(self, kind, count, make, said, progress):
+            names = ("moments", "cells", "vector", "near", "central", "area", "base", "type", "drop")
+            return {name: np.zeros((count, 1)) for name in names}
+
+    class Rated:
+        def column(self, name):
+            return np.array({"image_id": ["a.jpg", "b.jpg"], "mos": [0.9, 0.3]}[name])
+
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "pristine.png")
+    found = experiment.see_examples(Counting(), Rated(), str(tmp_path), 0, most=1500)
+    counts = dict(zip(*np.unique(found.kinds, return_counts=True), strict=True))
+    assert counts == {kind: min(count, 1500) for kind, count in experiment.COUNTS.items()}

@@ -145,9 +145,17 @@ def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent)
 
 
 def see_examples(
-    encoders: Encoders, source: Source, folder: str, seed: int, progress: ProgressFn = silent
+    encoders: Encoders,
+    source: Source,
+    folder: str,
+    seed: int,
+    progress: ProgressFn = silent,
+    most: int | None = None,
 ) -> deduction.Examples:
-    """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones."""
+    """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones.
+
+    `most`: only the first so many of each kind.
+    """
     columns = source.column("image_id"), source.column("mos")
     rated = [
         Photo(str(name), lambda row=row: _opened(source.encoded(row)), float(mos))
@@ -160,6 +168,7 @@ def see_examples(
     said = "\n".join(photo.name for photo in (*pristine, *rated)).encode()
     parts = []
     for kind, count in COUNTS.items():
+        count = count if most is None else min(count, most)
 
         def make(number, kind=kind):
             return draw(kind, number, pool, seed)

@@ -179,21 +179,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = dataclasses.replace(experiment.RECIPE, steps=args.steps)
     with Progress() as progress:
         moments = experiment.see_rated(encoders, rated, progress)
-        examples = experiment.see_examples(encoders, rated, args.pristine, 0, progress)
+        examples = experiment.see_examples(encoders, rated, args.pristine, 0, progress, args.examples)
         measured_on = evaluation(Kept(encoders, params, args.features, progress), real, args.held)
         level = {name: loaded.params["head"][name] for name in LEVEL}
-        found = figures(model.head, level, chosen(examples, args.examples), measured_on, recipe, args.seeds, progress)
+        found = figures(model.head, level, examples, measured_on, recipe, args.seeds, progress)
         write(args.output / "deduction.md", parts_table(found, recipe, args.examples, measured_on))
         starts = args.sources.split(",")
         write(args.output / "cross_source.md", cross_source(model.head, moments, names, starts, recipe))
         write(args.output / "vectors.md", vectors_table(examples, measured_on))
     return 0
-
-
-def chosen(examples: deduction.Examples, most: int) -> deduction.Examples:
-    """The first `most` examples of each kind."""
-    rows = np.concatenate([np.flatnonzero(examples.kinds == kind)[:most] for kind in dict.fromkeys(examples.kinds)])
-    return deduction.Examples(*(array[rows] for array in examples))
 
 
 class Kept:
