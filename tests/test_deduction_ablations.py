@@ -13,7 +13,7 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.tables import to_markdown
 from driqa_jax.models.deduction import DeductionHead, Places
 from experiments.deduction import __main__ as experiment
-from experiments.deduction import ablations
+from experiments.deduction import ablations, teacher
 from experiments.deduction import fit as deduction
 from experiments.deduction.human_scale import LEVELS, MEANS
 
@@ -150,7 +150,7 @@ def test_a_kernel_ridge_finds_a_curve_and_a_sum_of_kernels_reads_both_kinds():
     y = np.sin(2 * a[:, 0]) + b[:, 1] ** 2
     own, other = np.s_[:200], np.s_[200:]
     errors = [
-        np.abs(ablations.kernel_ridge([x[own] for x in read], y[own], [x[other] for x in read]) - y[other]).mean()
+        np.abs(teacher.kernel_ridge([x[own] for x in read], y[own], [x[other] for x in read]) - y[other]).mean()
         for read in ([a], [b], [a, b])
     ]
     assert errors[2] < 0.2 < min(errors[:2])

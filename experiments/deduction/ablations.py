@@ -49,12 +49,12 @@ from experiments.deduction import __main__ as experiment
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import RULE, Encoders
 from experiments.deduction.human_scale import LEVELS, MEANS, agreement, degraded
+from experiments.deduction.teacher import kernel_ridge
 from experiments.deduction.visible import TYPES, WEIGHTS
 
 LEVEL = ("standardize_moments", "level_hidden", "level_out")  # the parameters of the level
 STEPS, EXAMPLES, SEEDS = 2000, 800, 3
 HUMAN_PHOTOS = 8  # of the held photographs, those for the human scale
-CLIP, REGULARIZER = 5.0, 0.1  # of the kernel ridge: of standardized features, and added to the diagonal
 FIGURES = (
     "real photos, SRCC",
     "human scale without color and tone",
@@ -335,29 +335,6 @@ def _over_runs(values):
         return "none"
     spread = float(np.std(values, ddof=1)) if len(set(values)) > 1 else None
     return RunEstimate(float(np.mean(values)), None, len(values), spread)
-
-
-def kernel_ridge(
-    train: Sequence[np.ndarray], targets: np.ndarray, test: Sequence[np.ndarray], regularizer: float = REGULARIZER
-) -> np.ndarray:
-    """Predictions (M,) of a ridge on the sum of Gaussian kernels, one for each kind of features.
-
-    `train`, `test`: one array, (N, F) and (M, F), for each kind. Features are standardized as those of `train` and
-    clipped; the kernel is exp(-.5 |x - x'|^2 / F). `targets` (N,).
-    """
-    similar, known = 0.0, 0.0
-    for one, other in zip(train, test, strict=True):
-        one, other = np.float32(one), np.float32(other)
-        mean, scale = one.mean(axis=0), one.std(axis=0) + 1e-4
-        one, other = (np.clip((x - mean) / scale, -CLIP, CLIP) for x in (one, other))
-        known, similar = known + _gaussian(one, one), similar + _gaussian(other, one)
-    weights = np.linalg.solve(known + regularizer * np.eye(len(targets)), targets - targets.mean())
-    return similar @ weights + targets.mean()
-
-
-def _gaussian(a, b):
-    distance = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None, :] - 2 * a @ b.T
-    return np.exp(-0.5 * np.maximum(distance, 0).astype(np.float64) / a.shape[1])
 
 
 def learned_level(

