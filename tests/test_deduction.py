@@ -33,7 +33,7 @@ from driqa_jax.train.config import default
 from driqa_jax.train.export import export_program
 from driqa_jax.train.initialization import with_model
 from experiments.deduction import __main__ as experiment
-from experiments.deduction import examples, visible
+from experiments.deduction import examples, teacher, visible
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import RULE, Encoders
 
@@ -379,6 +379,16 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
     assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
 
 
+class MeanColor:
+    """Stands for the second backbone."""
+
+    def __init__(self, path):
+        self.key = {"model": "mean color"}
+
+    def __call__(self, image):
+        return image.mean(axis=(0, 1)).astype(np.float16)
+
+
 @pytest.mark.long
 def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_path, monkeypatch, capsys):
     base = {"variant": "tiny", "types": list(NAMES), "dropout": 0.0, "statistics": False}
@@ -400,7 +410,10 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]
-    arguments += ["--features", tmp_path / "features", "--licence", "CC0-1.0"]
+    arguments += ["--features", tmp_path / "features", "--licence", "CC0-1.0", "--unlabeled", tmp_path / "rated.csv"]
+    monkeypatch.setattr(experiment, "POOL", 30)
+    monkeypatch.setattr(teacher, "SecondBackbone", MeanColor)
+    monkeypatch.setattr(teacher, "installed", lambda: "none")
     files = [tmp_path / f"{name}.safetensors" for name in "ab"]
     assert experiment.main([*map(str, arguments), "-o", str(files[0])]) == 0
     monkeypatch.setattr(Encoders, "__call__", lambda *_: pytest.fail("computed again"))
@@ -411,5 +424,6 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     assert metadata["licence"] == "CC0-1.0" and metadata["view"] == SMALL.to_dict()
     assert metadata["degradations"] == list(visible.TYPES)
     assert metadata["provenance"]["images"] == 22
+    assert metadata["provenance"]["taught"] == {"images": 30, "second_backbone": "mean color"}
     scores = driqa_jax.load(files[0], cache=None)([picture(64, 64, 5), picture(70, 90, 6)])
     assert np.all((scores >= 0) & (scores <= 100))

@@ -36,6 +36,7 @@ def test_a_dry_run_prints_both_commands_and_writes_nothing(folders):
         *("python", "-m", "experiments.deduction", "--rated", f"{data}/Images/rated.csv", "--pristine", pristine),
         *("--encoder", "lite-0.5"),
     ]
+    assert fit[fit.index("--unlabeled") + 1] == f"{data}/Images/unlabeled.csv"
     assert fit[-2:] == ["-o", f"{runs}/lite.safetensors"] and fit[fit.index("--licence") + 1]
     assert evaluation[:4] == ["driqa", "evaluate", "--model", f"{runs}/lite.safetensors"]
     assert not pathlib.Path(runs).exists() and not pathlib.Path(data, "Images", "rated.csv").exists()
@@ -52,6 +53,8 @@ def test_the_list_has_the_training_images_of_two_subsets(folders, tmp_path):
     expected = [name for name, *_ in TRAIN if not name.startswith("ss02")]
     assert head == "image,mos" and [row.split(",")[0] for row in rows] == expected
     assert len(expected) < len(TRAIN) and all(0 <= float(row.split(",")[1]) <= 1 for row in rows)
+    head, *rows = pathlib.Path(folders[0], "Images", "unlabeled.csv").read_text().splitlines()
+    assert head == "image,mos" and [row.split(",")[0] for row in rows] == ["ss02 (1014).JPG"]
 
 
 def test_missing_inputs_are_named(folders, tmp_path):

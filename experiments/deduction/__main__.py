@@ -1,11 +1,12 @@
 """Trains a model of the form "deduction" on frozen encoders and writes it as a weights file.
 
-    python -m experiments.deduction --rated BIQ2021/rated.csv --pristine PHOTOS --features runs/features \
-        --licence CC-BY-4.0 -o runs/deduction.safetensors
+    python -m experiments.deduction --rated BIQ2021/rated.csv --unlabeled BIQ2021/unlabeled.csv --pristine PHOTOS \
+        --features runs/features --licence CC-BY-4.0 -o runs/deduction.safetensors
 
 `--rated` is a CSV `image,mos`; BIQ2021's subset ss02 should not be in it, because its scores are close to noise. A
 tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The others and
-the `--pristine` photographs are what `examples` draws from. The backbone has ImageNet's weights, and the degradation
+the `--pristine` photographs are what `examples` draws from. With `--unlabeled`, a CSV whose scores are not read, the
+level also learns from what a `teacher` says of other images. The backbone has ImageNet's weights, and the degradation
 encoder is that of `--encoder`. Features are kept, so a stopped run continues.
 """
 
@@ -35,6 +36,7 @@ from driqa_jax.reports.inputs import list_pictures
 from driqa_jax.train.export import fit_on
 from driqa_jax.version import VERSION
 from experiments.deduction import fit as deduction
+from experiments.deduction import teacher
 from experiments.deduction.examples import Photo, Pool, draw
 from experiments.deduction.features import RULE, Encoders
 from experiments.deduction.visible import CAMERA, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
@@ -46,6 +48,7 @@ HEAD = {
 RECIPE = deduction.Recipe(models=3)
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 OPEN = 256  # pristine photographs that stay decoded
+POOL = 8000  # images that a teacher scores
 COUNTS = {
     **{"kadid": 5000, "part": 6000, "camera": 2500, "hard": 2000, "focus": 1200, "noise": 1000, "file": 2400},
     **{"rated": 3000, "clean": 2000, "dark": 1200},
@@ -57,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.deduction", description=__doc__.split("\n")[0])
     parser.add_argument("--rated", required=True, help="CSV image,mos")
     parser.add_argument("--scale", default="0,1", help="worst and best score of the CSV")
+    parser.add_argument("--unlabeled", help="CSV image,mos whose images a teacher scores (default: no teacher)")
     parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
     parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used (default: lite)")
     parser.add_argument("--features", required=True, help="folder that keeps features")
@@ -74,13 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = in_validation(source.column("group"), args.split_seed)
     rated, validation = (Subset(source, np.flatnonzero(rows), source.name) for rows in (~held, held))
     recipe = dataclasses.replace(RECIPE, seed=args.seed)
+    backbone = teacher.SecondBackbone(teacher.installed()) if args.unlabeled else None
     with Progress() as progress:
-        data = (
-            see_rated(encoders, rated, progress),
-            see_examples(encoders, rated, args.pristine, args.seed, progress),
-        )
-        params["head"] = deduction.fit(model.head.clone(shares=FITTED_SHARES), *data, WEIGHTS, recipe)
+        learned = see_rated(encoders, rated, progress)
+        taught = {}
+        if backbone:
+            unlabeled = FolderSource(args.unlabeled, mos_range=(0.0, 1.0))
+            images = teacher.Images(_photos(unlabeled), _photos(rated), _pristine(args.pristine))
+            pool = see_pool(encoders, backbone, images, rated, learned, args.seed, progress)
+            learned = deduction.Rated(*(np.concatenate(both) for both in zip(learned, pool, strict=True)))
+            taught = {"taught": {"images": len(pool.mos), "second_backbone": backbone.key["model"]}}
+        examples = see_examples(encoders, rated, args.pristine, args.seed, progress)
+        params["head"] = deduction.fit(model.head.clone(shares=FITTED_SHARES), learned, examples, WEIGHTS, recipe)
         provenance = {
+            **taught,
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
             "images": len(rated),
             "examples": COUNTS,
@@ -135,12 +146,7 @@ def write(
 
 def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent) -> deduction.Rated:
     """What the encoders see of rated photographs, with their scores."""
-    rows = {str(name): row for row, name in enumerate(source.column("image_id"))}
-
-    def encoded(name):
-        return source.encoded(rows[name])
-
-    moments = encoders.moments("rated", list(rows), lambda name: decode(encoded(name)), encoded, progress)
+    moments = encoders.moments("rated", *_named(source), progress)
     return deduction.Rated(moments, source.column("mos").astype(np.float32))
 
 
@@ -156,14 +162,7 @@ def see_examples(
 
     `most`: only the first so many of each kind.
     """
-    columns = source.column("image_id"), source.column("mos")
-    rated = [
-        Photo(str(name), lambda row=row: _opened(source.encoded(row)), float(mos))
-        for row, (name, mos) in enumerate(zip(*columns, strict=True))
-    ]
-    paths = list_pictures([folder])
-    opened = functools.lru_cache(OPEN)(_opened)
-    pristine = [Photo(pathlib.Path(path).name, lambda path=path: opened(path), None) for path in paths]
+    rated, pristine = _photos(source), _pristine(folder)
     pool = Pool.of(pristine, rated)
     said = "\n".join(photo.name for photo in (*pristine, *rated)).encode()
     parts = []
@@ -178,6 +177,56 @@ def see_examples(
     joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     renamed = {"vectors": joined.pop("vector"), "types": joined.pop("type").astype(int), "drops": joined.pop("drop")}
     return deduction.Examples(**joined, **renamed)
+
+
+def see_pool(
+    encoders: Encoders,
+    backbone: teacher.SecondBackbone,
+    images: teacher.Images,
+    source: Source,
+    learned: deduction.Rated,
+    seed: int,
+    progress: ProgressFn = silent,
+) -> deduction.Rated:
+    """What the quality backbone sees of `POOL` images, with the scores of a teacher that learns from `learned`.
+
+    `learned`: what it sees of the rated photographs of `source`.
+    """
+    said = "\n".join(photo.name for group in images for photo in group).encode() + bytes([seed])
+    numbers = [str(number) for number in range(POOL)]
+
+    def drawn(number):
+        return teacher.draw(int(number), images, seed)
+
+    rated = teacher.see(backbone, encoders.folder, "rated", *_named(source), progress)
+    of_pool = f"pool{seed}", numbers, drawn, lambda _: said, progress
+    moments, pool = encoders.moments(*of_pool), teacher.see(backbone, encoders.folder, *of_pool)
+    scores = teacher.kernel_ridge([learned.moments, rated], np.float64(learned.mos), [moments, pool])
+    return deduction.Rated(moments, np.clip(scores, 0.0, 1.0).astype(np.float32))
+
+
+def _named(source):
+    """Names of images, and functions of a name to the image and to its file's bytes."""
+    rows = {str(name): row for row, name in enumerate(source.column("image_id"))}
+
+    def encoded(name):
+        return source.encoded(rows[name])
+
+    return list(rows), lambda name: decode(encoded(name)), encoded
+
+
+def _photos(source):
+    columns = source.column("image_id"), source.column("mos")
+    return [
+        Photo(str(name), lambda row=row: _opened(source.encoded(row)), float(mos))
+        for row, (name, mos) in enumerate(zip(*columns, strict=True))
+    ]
+
+
+def _pristine(folder):
+    opened = functools.lru_cache(OPEN)(_opened)
+    paths = list_pictures([folder])
+    return [Photo(pathlib.Path(path).name, lambda path=path: opened(path), None) for path in paths]
 
 
 def _opened(source):

@@ -40,7 +40,7 @@ class Encoders:
     """
 
     def __init__(self, model: DeductionModel, params: dict, rule: ViewRule, folder: str | os.PathLike | None = None):
-        self._params, self._rule, self._folder = params, rule, folder
+        self._params, self._rule, self.folder = params, rule, folder
         stages = dict(zip(model.stages, make_stages(model, False, jax.default_backend() == "cpu"), strict=True))
         self._run = {
             stage: jax.jit(stages[stage].function, compiler_options=dict(stages[stage].options))
@@ -95,16 +95,32 @@ class Encoders:
     def _kept(self, kind, names, arrays, encoded, encoders, progress):
         used = {encoder: self._params[encoder] for encoder in encoders}
         key = {"format": 3, "view": self._rule.to_dict(), "params": params_sha256(used)}
-        store = FeatureStore(self._folder, kind, key)
-        missing = [name for name in names if name not in store or not store.is_of(name, encoded(name))]
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for start in range(0, len(missing), CHUNK):
-                part = missing[start : start + CHUNK]
-                seen = list(pool.map(arrays, part))
-                stacked = {key: np.stack([each[key] for each in seen]) for key in seen[0]}
-                store.add(part, [encoded(name) for name in part], stacked)
-                progress(f"features of {kind} images", min(start + CHUNK, len(missing)), len(missing))
-        return store.read(list(names))
+        return keep(
+            FeatureStore(self.folder, kind, key), names, arrays, encoded, f"features of {kind} images", progress
+        )
+
+
+def keep(
+    store: FeatureStore,
+    names: Sequence[str],
+    arrays: Callable[[str], dict[str, np.ndarray]],
+    encoded: Callable[[str], bytes],
+    what: str,
+    progress: ProgressFn = silent,
+) -> dict[str, np.ndarray]:
+    """The `arrays` of named images, stacked; those that the store lacks are computed in threads and added.
+
+    `encoded`: bytes that say what an image was made from. `what`: for `progress`.
+    """
+    missing = [name for name in names if name not in store or not store.is_of(name, encoded(name))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(missing), CHUNK):
+            part = missing[start : start + CHUNK]
+            seen = list(pool.map(arrays, part))
+            stacked = {key: np.stack([each[key] for each in seen]) for key in seen[0]}
+            store.add(part, [encoded(name) for name in part], stacked)
+            progress(what, min(start + CHUNK, len(missing)), len(missing))
+    return store.read(list(names))
 
 
 def _labels(example: Example) -> dict[str, np.ndarray]:

