@@ -48,7 +48,7 @@ HEAD = {
 RECIPE = deduction.Recipe(models=3)
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 OPEN = 256  # pristine photographs that stay decoded
-POOL = 8000  # images that a teacher scores
+POOL = 5200  # images that a teacher scores
 COUNTS = {
     **{"kadid": 5000, "part": 6000, "camera": 2500, "hard": 2000, "focus": 1200, "noise": 1000, "file": 2400},
     **{"rated": 3000, "clean": 2000, "dark": 1200},
