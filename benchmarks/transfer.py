@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     heads = ("set", "images", args.model, *((args.reference, "difference") if args.reference else ()))
     table = Table("SRCC on images that nobody trained on", heads, [*rows, _means(rows)])
     held = [_coverage_row(*_pair(text), scales, scorers[0]) for text in args.set if scorers[0].interval]
-    title = "human scores inside the intervals of the model, by a monotone fit to the other half of the set"
+    title = "Human scores inside the intervals of the model, by a monotone fit to the other half of the set"
     tables = [table, *([Table(title, ("set", "images", "promised", "held"), held)] if held else [])]
     text = "\n".join(f"{each.title}:\n\n{to_markdown(each)}" for each in tables)
     print(text)

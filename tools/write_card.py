@@ -18,6 +18,8 @@ DATA = [
     "ImageNet, through the weights of EfficientNet-Lite0 (Apache-2.0)",
     "BIQ2021, subsets ss01 and ss03 of the official training split without a held-out tenth: images with MOS (freely "
     "available for use and benchmarking)",
+    "BIQ2021, subset ss02: images without their scores, which a teacher scored; half of the teacher is DINOv2 ViT-S/14 "
+    "(Apache-2.0), of which nothing is in the model",
     "pristine photographs: CLIC 2025 validation and test (Unsplash licence), hoojaoh/data-stunning (CC BY-SA, GFDL), "
     "elementary/wallpapers, one (CC0 or Unsplash licence), gb82 image set without city and dog (CC0), Urban100 and "
     "Sun-Hays80 of SelfExSR (research images from Flickr and SUN)",

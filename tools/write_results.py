@@ -147,7 +147,10 @@ def weights_text(model: str) -> str:
         )
     else:
         kinds = ", ".join(f"{count:,} `{kind}`" for kind, count in provenance["examples"].items())
-        training = f"- the level learned from {provenance['images']:,} rated photos, the drops from examples: {kinds}"
+        taught = f" and {provenance['taught']['images']:,} images scored by a teacher" if "taught" in provenance else ""
+        training = (
+            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops from examples: {kinds}"
+        )
     return "\n".join(
         [
             f"- file: `driqa_jax/weights/{model}.safetensors`, {file.stat().st_size:,} bytes, float16",
