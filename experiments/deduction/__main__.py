@@ -192,7 +192,7 @@ def see_pool(
 
     `learned`: what it sees of the rated photographs of `source`.
     """
-    said = "\n".join(photo.name for group in images for photo in group).encode() + bytes([seed])
+    said = "\n".join(photo.name for group in images for photo in group).encode()
     numbers = [str(number) for number in range(POOL)]
 
     def drawn(number):

