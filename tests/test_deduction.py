@@ -35,7 +35,7 @@ from driqa_jax.train.initialization import with_model
 from experiments.deduction import __main__ as experiment
 from experiments.deduction import examples, teacher, visible
 from experiments.deduction import fit as deduction
-from experiments.deduction.features import RULE, Encoders
+from experiments.deduction.features import RULE, Encoders, Named
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 SMALL = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
@@ -360,12 +360,13 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
     params = random_params(model)
     quality = {"quality_encoder": params["quality_encoder"]}  # the other encoder is not needed
     photos = {"a": image, "b": picture(64, 64, 2)}
-    kept = Encoders(model, quality, SMALL, tmp_path).moments("rated", list(photos), photos.get, str.encode)
+    rated = Named("rated", list(photos), photos.get, str.encode)
+    kept = Encoders(model, quality, SMALL, tmp_path).moments(rated)
     assert kept.shape == (2, 32)
     again = Encoders(model, quality, SMALL, tmp_path)
     never = lambda name: pytest.fail("computed again")  # noqa: E731
-    np.testing.assert_array_equal(again.moments("rated", list(photos), never, str.encode), kept)
-    changed = again.moments("rated", ["a"], lambda name: photos["b"], lambda name: b"another file")
+    np.testing.assert_array_equal(again.moments(rated._replace(image=never)), kept)
+    changed = again.moments(Named("rated", ["a"], lambda _: photos["b"], lambda _: b"another file"))
     np.testing.assert_array_equal(changed[0], kept[1])
     view = {key: jnp.asarray(value)[None] for key, value in make_view(image, SMALL).items()}
     out = model.apply(

@@ -6,6 +6,7 @@ from PIL import Image
 
 from experiments.deduction import teacher
 from experiments.deduction.examples import Photo
+from experiments.deduction.features import Named
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_what_was_seen_is_not_seen_again(tmp_path):
 
     backbone, values = Counting(), {"0": [1.0, 2.0], "1": [3.0, 4.0]}
     for names in (["0"], ["0", "1"], ["1", "0"]):
-        found = teacher.see(backbone, tmp_path, "pool", names, values.get, lambda name: name.encode())
+        found = teacher.see(backbone, tmp_path, Named("pool", names, values.get, str.encode))
         np.testing.assert_array_equal(found, [values[name] for name in names])
     assert backbone.calls == 2
 

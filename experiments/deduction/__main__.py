@@ -38,7 +38,7 @@ from driqa_jax.version import VERSION
 from experiments.deduction import fit as deduction
 from experiments.deduction import teacher
 from experiments.deduction.examples import Photo, Pool, draw
-from experiments.deduction.features import RULE, Encoders
+from experiments.deduction.features import RULE, Encoders, Named
 from experiments.deduction.visible import CAMERA, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
 
 HEAD = {
@@ -146,7 +146,7 @@ def write(
 
 def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent) -> deduction.Rated:
     """What the encoders see of rated photographs, with their scores."""
-    moments = encoders.moments("rated", *_named(source), progress)
+    moments = encoders.moments(_named(source), progress)
     return deduction.Rated(moments, source.column("mos").astype(np.float32))
 
 
@@ -198,21 +198,22 @@ def see_pool(
     def drawn(number):
         return teacher.draw(int(number), images, seed)
 
-    rated = teacher.see(backbone, encoders.folder, "rated", *_named(source), progress)
-    of_pool = f"pool{seed}", numbers, drawn, lambda _: said, progress
-    moments, pool = encoders.moments(*of_pool), teacher.see(backbone, encoders.folder, *of_pool)
+    rated = teacher.see(backbone, encoders.folder, _named(source), progress)
+    of_pool = Named(f"pool{seed}", numbers, drawn, lambda _: said)
+    moments = encoders.moments(of_pool, progress)
+    pool = teacher.see(backbone, encoders.folder, of_pool, progress)
     scores = teacher.kernel_ridge([learned.moments, rated], np.float64(learned.mos), [moments, pool])
     return deduction.Rated(moments, np.clip(scores, 0.0, 1.0).astype(np.float32))
 
 
 def _named(source):
-    """Names of images, and functions of a name to the image and to its file's bytes."""
+    """The images of rated photographs."""
     rows = {str(name): row for row, name in enumerate(source.column("image_id"))}
 
     def encoded(name):
         return source.encoded(rows[name])
 
-    return list(rows), lambda name: decode(encoded(name)), encoded
+    return Named("rated", list(rows), lambda name: decode(encoded(name)), encoded)
 
 
 def _photos(source):

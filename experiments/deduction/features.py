@@ -6,6 +6,7 @@ import os
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -30,6 +31,18 @@ ARRAYS = {
     "cells": ("read_quality", "quality_encoder"),
     "vector": ("read_degradation", "degradation_encoder"),
 }
+
+
+class Named(NamedTuple):
+    """Images by name: `image` gives the pixels, (H, W, 3) uint8, and `encoded` the bytes that say what they are of.
+
+    `kind`: the name under which features of these images are kept.
+    """
+
+    kind: str
+    names: Sequence[str]
+    image: Callable[[str], np.ndarray]
+    encoded: Callable[[str], bytes]
 
 
 class Encoders:
@@ -60,20 +73,13 @@ class Encoders:
             found |= {key.removeprefix("read_"): np.asarray(array[0, 0], np.float16) for key, array in arrays.items()}
         return {**{name: found[name] for name in names}, "boxes": view["tile_boxes"]}
 
-    def moments(
-        self,
-        kind: str,
-        names: Sequence[str],
-        image: Callable[[str], np.ndarray],
-        encoded: Callable[[str], bytes],
-        progress: ProgressFn = silent,
-    ) -> np.ndarray:
-        """The moments (N, F) of named images; `encoded`: bytes that say what an image was made from."""
+    def moments(self, images: Named, progress: ProgressFn = silent) -> np.ndarray:
+        """The moments (N, F) of images."""
 
         def arrays(name):
-            return {"moments": self(image(name), ["moments"])["moments"]}
+            return {"moments": self(images.image(name), ["moments"])["moments"]}
 
-        return self._kept(kind, names, arrays, encoded, ["quality_encoder"], progress)["moments"]
+        return self._kept(images.kind, images.names, arrays, images.encoded, ["quality_encoder"], progress)["moments"]
 
     def examples(
         self, kind: str, count: int, make: Callable[[int], Example], said: bytes, progress: ProgressFn = silent

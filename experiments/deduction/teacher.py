@@ -17,7 +17,7 @@ import importlib.util
 import io
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,7 +27,7 @@ from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.errors import UserError
 from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.examples import Photo
-from experiments.deduction.features import keep
+from experiments.deduction.features import Named, keep
 
 SIDE = 224  # of the square in the middle of an image, at its own size, that the second backbone sees
 INPUT = "input_image"
@@ -149,21 +149,18 @@ def middle(image: np.ndarray) -> np.ndarray:
 
 
 def see(
-    backbone: SecondBackbone,
-    folder: str | os.PathLike | None,
-    kind: str,
-    names: Sequence[str],
-    image: Callable[[str], np.ndarray],
-    encoded: Callable[[str], bytes],
-    progress: ProgressFn = silent,
+    backbone: SecondBackbone, folder: str | os.PathLike | None, images: Named, progress: ProgressFn = silent
 ) -> np.ndarray:
-    """What the second backbone sees of named images, (N, 3456) float16, kept in `folder`; arguments as `Encoders`."""
+    """What the second backbone sees of images, (N, 3456) float16, kept in `folder`."""
 
     def arrays(name):
-        return {"seen": backbone(image(name))}
+        return {"seen": backbone(images.image(name))}
 
-    store = FeatureStore(folder, f"{kind}_second", backbone.key)
-    return keep(store, names, arrays, encoded, f"second features of {kind} images", progress)["seen"]
+    store, what = (
+        FeatureStore(folder, f"{images.kind}_second", backbone.key),
+        f"second features of {images.kind} images",
+    )
+    return keep(store, images.names, arrays, images.encoded, what, progress)["seen"]
 
 
 def kernel_ridge(
