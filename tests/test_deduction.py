@@ -378,6 +378,9 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
     rows, columns = both["cells"].shape[:2]
     np.testing.assert_allclose(both["cells"], out["cells"][0, :rows, :columns], rtol=2e-3, atol=2e-3)
     assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
+    early = Encoders(model, params, SMALL).tiles(image)
+    np.testing.assert_allclose(early["vector"], out["vector"][0], rtol=2e-3, atol=2e-3)
+    assert set(early) == {"tile_maps", "tile_moments", "vector"}  # this encoder has no statistics
 
 
 class MeanColor:

@@ -70,10 +70,11 @@ class FeatureStore:
             shutil.rmtree(part, ignore_errors=True)
         self._open(chunk)
 
-    def read(self, images: Sequence[str]) -> dict[str, np.ndarray]:
-        """The stored arrays of these images, each (len(images), ...). Raises KeyError for an unknown id."""
+    def read(self, images: Sequence[str], names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of images, each (len(images), ...); `names`: only these. Raises KeyError for an unknown id."""
         stored = [self._stored[image] for image in images]
-        return {name: np.stack([arrays[name][row] for _, arrays, row in stored]) for name in stored[0][1]}
+        names = list(stored[0][1]) if names is None else names
+        return {name: np.stack([arrays[name][row] for _, arrays, row in stored]) for name in names}
 
     def is_of(self, image: str, encoded: bytes) -> bool:
         """Whether the features stored under this id belong to these bytes."""

@@ -35,8 +35,8 @@ from driqa_jax.progress import Progress, ProgressFn, silent
 from driqa_jax.reports.inputs import list_pictures
 from driqa_jax.train.export import fit_on
 from driqa_jax.version import VERSION
+from experiments.deduction import encoder, teacher
 from experiments.deduction import fit as deduction
-from experiments.deduction import teacher
 from experiments.deduction.examples import Photo, Pool, draw
 from experiments.deduction.features import RULE, Encoders, Named
 from experiments.deduction.visible import CAMERA, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
@@ -46,6 +46,7 @@ HEAD = {
     **{"shares": list(SHARES), "causes": [float(name in CAMERA) for name in TYPES], "groups": list(GROUPS)},
 }
 RECIPE = deduction.Recipe(models=3)
+TUNING = encoder.Recipe()
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 OPEN = 256  # pristine photographs that stay decoded
 POOL = 5200  # images that a teacher scores
@@ -88,14 +89,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             pool = see_pool(encoders, backbone, images, rated, learned, args.seed, progress)
             learned = deduction.Rated(*(np.concatenate(both) for both in zip(learned, pool, strict=True)))
             taught = {"taught": {"images": len(pool.mos), "second_backbone": backbone.key["model"]}}
-        examples = see_examples(encoders, rated, args.pristine, args.seed, progress)
-        params["head"] = deduction.fit(model.head.clone(shares=FITTED_SHARES), learned, examples, WEIGHTS, recipe)
+        examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress)
+        head = model.head.clone(shares=FITTED_SHARES)
+        tuned = dataclasses.replace(TUNING, seed=args.seed)
+        targets = deduction.targets(head, examples, WEIGHTS)
+        params["degradation_encoder"] = encoder.tune(
+            model.degradation_encoder, params["degradation_encoder"], tiles, examples, targets, tuned
+        )
+        vectors = encoder.vectors(model.degradation_encoder, params["degradation_encoder"], tiles)
+        params["head"] = deduction.fit(head, learned, examples._replace(vectors=vectors), WEIGHTS, recipe)
         provenance = {
             **taught,
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
+            "tuning": dataclasses.asdict(tuned),
             "images": len(rated),
             "examples": COUNTS,
-            "degradation_encoder": params_sha256({"degradation_encoder": params["degradation_encoder"]}),
+            "degradation_encoder": params_sha256({"degradation_encoder": frozen(loaded)["degradation_encoder"]}),
             "driqa_jax": VERSION,
         }
         values = write(args.output, params, config, RULE, validation, args.licence, provenance, progress)
@@ -103,18 +112,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def frozen(encoder: LoadedModel) -> dict:
+def frozen(loaded: LoadedModel) -> dict:
     """Parameters of both encoders: ImageNet's backbone, and the degradation encoder of a model without its naming."""
-    degradation = encoder.params["degradation_encoder"]
+    degradation = loaded.params["degradation_encoder"]
     return {
         "quality_encoder": {"backbone": imagenet_weights()[0]},
         "degradation_encoder": {name: part for name, part in degradation.items() if name not in NAMING},
     }
 
 
-def configuration(encoder: LoadedModel, head: dict | None = None) -> ml_collections.ConfigDict:
+def configuration(loaded: LoadedModel, head: dict | None = None) -> ml_collections.ConfigDict:
     """The configuration of a model with the degradation encoder of another; `head` (default: `HEAD`) as there."""
-    kept = {key: encoder.config[key] for key in ("variant", "statistics") if key in encoder.config}
+    kept = {key: loaded.config[key] for key in ("variant", "statistics") if key in loaded.config}
     return ml_collections.ConfigDict(
         {**kept, "form": "deduction", "types": list(TYPES), "dropout": 0.0, "head": head or HEAD}
     )
@@ -157,7 +166,7 @@ def see_examples(
     seed: int,
     progress: ProgressFn = silent,
     most: int | None = None,
-) -> deduction.Examples:
+) -> tuple[deduction.Examples, encoder.Tiles]:
     """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones.
 
     `most`: only the first so many of each kind.
@@ -165,18 +174,20 @@ def see_examples(
     rated, pristine = _photos(source), _pristine(folder)
     pool = Pool.of(pristine, rated)
     said = "\n".join(photo.name for photo in (*pristine, *rated)).encode()
-    parts = []
+    parts, stores = [], []
     for kind, count in COUNTS.items():
         count = count if most is None else min(count, most)
 
         def make(number, kind=kind):
             return draw(kind, number, pool, seed)
 
-        kept = encoders.examples(f"{kind}{seed}", count, make, said, progress)
-        parts.append({**kept, "kinds": np.full(count, kind)})
+        store, names = encoders.examples(f"{kind}{seed}", count, make, said, progress), [*map(str, range(count))]
+        stores.append((store, names))
+        arrays = store.read(names, ("moments", "cells", "vector", "near", "central", "area", "base", "type", "drop"))
+        parts.append({**arrays, "kinds": np.full(count, kind)})
     joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     renamed = {"vectors": joined.pop("vector"), "types": joined.pop("type").astype(int), "drops": joined.pop("drop")}
-    return deduction.Examples(**joined, **renamed)
+    return deduction.Examples(**joined, **renamed), encoder.Tiles(stores)
 
 
 def see_pool(

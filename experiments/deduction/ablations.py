@@ -179,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = dataclasses.replace(experiment.RECIPE, steps=args.steps)
     with Progress() as progress:
         moments = experiment.see_rated(encoders, rated, progress)
-        examples = experiment.see_examples(encoders, rated, args.pristine, 0, progress, args.examples)
+        examples, _ = experiment.see_examples(encoders, rated, args.pristine, 0, progress, args.examples)
         measured_on = evaluation(Kept(encoders, params, args.features, progress), real, args.held)
         level = {name: loaded.params["head"][name] for name in LEVEL}
         found = figures(model.head, level, examples, measured_on, recipe, args.seeds, progress)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -17,6 +18,7 @@ from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.inference.program import make_stages
 from driqa_jax.models.deduction import DeductionModel, Places
+from driqa_jax.models.degradation_encoder import Early
 from driqa_jax.models.layers import grid_coordinates
 from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.examples import Example
@@ -31,6 +33,7 @@ ARRAYS = {
     "cells": ("read_quality", "quality_encoder"),
     "vector": ("read_degradation", "degradation_encoder"),
 }
+TILES = tuple(f"tile_{name}" for name in Early._fields)  # what the late layers of `E_d` read
 
 
 class Named(NamedTuple):
@@ -60,13 +63,22 @@ class Encoders:
             for stage in {stage for stage, _ in ARRAYS.values()}
         }
 
+        def read_tiles(encoder, tiles):
+            early = encoder.early(tiles.astype(jnp.float32) / 255.0)
+            return {**dict(zip(TILES, early, strict=True)), "vector": encoder.late(early)[1]}
+
+        self._read_tiles = jax.jit(
+            lambda params, tiles: model.degradation_encoder.apply({"params": params}, tiles, method=read_tiles),
+            compiler_options=dict(stages["read_degradation"].options),
+        )
+
     def __call__(self, image: np.ndarray | Image.Image, names: Sequence[str] = tuple(ARRAYS)) -> dict[str, np.ndarray]:
         """The named arrays of one image, float16, and its "boxes" (K, 4). Only the encoders that give them run."""
         height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
         # The canvas is the image's own size: padding would cost time and change nothing.
         view = make_view(image, self._rule, self._rule.size_in(height, width))
         batch = {key: array[None] for key, array in view.items()}
-        found = {}
+        found: dict[str, np.ndarray] = {}
         for stage in dict.fromkeys(ARRAYS[name][0] for name in names):
             # A stage gives rows of images and of their mirror images, here one of each.
             arrays = self._run[stage](self._params, batch)
@@ -79,31 +91,37 @@ class Encoders:
         def arrays(name):
             return {"moments": self(images.image(name), ["moments"])["moments"]}
 
-        return self._kept(images.kind, images.names, arrays, images.encoded, ["quality_encoder"], progress)["moments"]
+        store = self._kept(images.kind, images.names, arrays, images.encoded, ["quality_encoder"], progress)
+        return store.read(list(images.names))["moments"]
+
+    def tiles(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The arrays of `TILES` and the "vector" of the tiles of an image, float16, (K, ...)."""
+        tiles = make_view(image, self._rule, self._rule.size_in(*image.shape[:2]))["tiles"]
+        found = self._read_tiles(self._params["degradation_encoder"], tiles)
+        return {name: np.asarray(array, np.float16) for name, array in found.items() if array is not None}
 
     def examples(
         self, kind: str, count: int, make: Callable[[int], Example], said: bytes, progress: ProgressFn = silent
-    ) -> dict[str, np.ndarray]:
-        """The arrays of examples 0 to `count`: those of `ARRAYS`, but `CELLS` random cells (N, CELLS, F'') of each.
+    ) -> FeatureStore:
+        """Examples "0" to `count`: "moments", `CELLS` random "cells" (CELLS, F'') and what `tiles` gives.
 
-        Also `near` (N, CELLS, K) and `central` (N, CELLS), see `Places`; `area` (N, CELLS), the share of the fault in
-        each cell; `base`, `type` and `drop` (N,). `said`: bytes that say what the examples are made from.
+        Also `near` (CELLS, K) and `central` (CELLS,), see `Places`; `area` (CELLS,), the share of the fault in each
+        cell; `base`, `type` and `drop`. `said`: bytes that say what the examples are made from.
         """
 
         def arrays(name):
             example = make(int(name))
-            found = self(example.image)
-            return {**_drawn(found, example, int(name)), **_labels(example)}
+            found = self(example.image, ["moments", "cells"])
+            return {**_drawn(found, example, int(name)), **self.tiles(example.image), **_labels(example)}
 
         used = ["quality_encoder", "degradation_encoder"]
         return self._kept(kind, [str(number) for number in range(count)], arrays, lambda _: said, used, progress)
 
     def _kept(self, kind, names, arrays, encoded, encoders, progress):
         used = {encoder: self._params[encoder] for encoder in encoders}
-        key = {"format": 3, "view": self._rule.to_dict(), "params": params_sha256(used)}
-        return keep(
-            FeatureStore(self.folder, kind, key), names, arrays, encoded, f"features of {kind} images", progress
-        )
+        key = {"format": 4, "view": self._rule.to_dict(), "params": params_sha256(used)}
+        store = FeatureStore(self.folder, kind, key)
+        return keep(store, names, arrays, encoded, f"features of {kind} images", progress)
 
 
 def keep(
@@ -113,8 +131,8 @@ def keep(
     encoded: Callable[[str], bytes],
     what: str,
     progress: ProgressFn = silent,
-) -> dict[str, np.ndarray]:
-    """The `arrays` of named images, stacked; those that the store lacks are computed in threads and added.
+) -> FeatureStore:
+    """The store with the `arrays` of named images; those that it lacks are computed in threads and added.
 
     `encoded`: bytes that say what an image was made from. `what`: for `progress`.
     """
@@ -126,7 +144,7 @@ def keep(
             stacked = {key: np.stack([each[key] for each in seen]) for key in seen[0]}
             store.add(part, [encoded(name) for name in part], stacked)
             progress(what, min(start + CHUNK, len(missing)), len(missing))
-    return store.read(list(names))
+    return store
 
 
 def _labels(example: Example) -> dict[str, np.ndarray]:
@@ -146,7 +164,6 @@ def _drawn(found: dict[str, np.ndarray], example: Example, number: int) -> dict[
         area = np.asarray(Image.fromarray(example.area).resize((columns, rows), Image.Resampling.BOX))
     return {
         "moments": found["moments"],
-        "vector": found["vector"],
         "cells": found["cells"].reshape(rows * columns, -1)[chosen],
         "near": np.asarray(places.near[0], np.float16)[chosen],
         "central": np.asarray(places.central[0], np.float16)[chosen],

@@ -6,7 +6,7 @@ rating; nothing is known of the faults of one that people rated low. The level i
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -44,6 +44,18 @@ class Examples(NamedTuple):
     types: np.ndarray
     drops: np.ndarray
     kinds: np.ndarray
+
+
+class Batch(NamedTuple):
+    """What is known of examples: `target`, the score to reach, `base`, `weight` (B,); `rated` (B,) bool; `named`
+    (B, T), the drop of each type where it is; `area` (B, M)."""
+
+    target: np.ndarray
+    base: np.ndarray
+    weight: np.ndarray
+    rated: np.ndarray
+    named: np.ndarray
+    area: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,16 +162,15 @@ def levels(head: DeductionHead, params: dict, moments: np.ndarray, batch: int = 
 
 def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Sequence[float], recipe: Recipe) -> dict:
     """`params` with trained drops under the level that they hold; `weights` (T,) of each type's loss."""
-    data = _targets(head, examples, levels(head, params, examples.moments), _wide(weights))
+    data, level = targets(head, examples, weights), levels(head, params, examples.moments)
 
-    def loss(params, cells, vectors, near, central, batch, keys):
+    def loss(params, level, cells, vectors, near, central, batch, keys):
         places = Places(near, central, jnp.ones(central.shape, bool))
-        found = head.apply({"params": params}, batch.level, cells, vectors, places, keys, method="deduct")
+        found = head.apply({"params": params}, level, cells, vectors, places, keys, method="deduct")
         drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
         named = batch.named[:, None, :] * batch.area[:, :, None]
         entropy = -(named * jnp.log(drops) + (1 - named) * jnp.log1p(-drops)).mean(axis=(1, 2))
-        # A photograph below the best ratings may have any fault, so nothing is known of its names.
-        known = jnp.where(batch.rated, jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
+        known = names_known(batch)
         score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
         above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
         clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
@@ -169,20 +180,32 @@ def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Se
             + recipe.ordinary * jnp.where(batch.rated, above, clean)
         ).mean()
 
-    rng = np.random.default_rng(recipe.seed + 1)
     trained = ("drop_of_cells", "drop_of_image", "drop_of_vectors", "drop_out")
-    step, state_of = _trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, trained)
-    state = state_of(params)
-    rows_of = {kind: np.flatnonzero(examples.kinds == kind) for kind, _ in recipe.mix}
-    present = [(rows_of[kind], share) for kind, share in recipe.mix if len(rows_of[kind])]
-    shares = np.array([share for _, share in present])
-    for number in range(recipe.steps):
-        drawn = rng.choice(len(present), recipe.drop_batch, p=shares / shares.sum())
-        rows = np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
-        arrays = (_wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near, examples.central))
-        keys = _keys(recipe.seed + 1, number, len(rows))
+    step, state_of = trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, trained)
+    state, seed = state_of(params), recipe.seed + 1
+    for number, rows in enumerate(batches(examples.kinds, recipe.mix, recipe.drop_batch, recipe.steps, seed)):
+        arrays = (_wide(x[rows]) for x in (level, examples.cells, examples.vectors, examples.near, examples.central))
+        keys = random_keys(seed, number, len(rows))
         params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
     return params
+
+
+def names_known(batch: Batch) -> jax.Array:
+    """How much is known of the names of faults, (B,) in [0, 1]: a photograph rated low may have any."""
+    return jnp.where(batch.rated, jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
+
+
+def batches(
+    kinds: np.ndarray, mix: Sequence[tuple[str, float]], size: int, steps: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Rows (size,) of examples of `kinds` (N,), as often as `mix` says of each kind, `steps` times."""
+    rng = np.random.default_rng(seed)
+    rows_of = {kind: np.flatnonzero(kinds == kind) for kind, _ in mix}
+    present = [(rows_of[kind], share) for kind, share in mix if len(rows_of[kind])]
+    shares = np.array([share for _, share in present])
+    for _ in range(steps):
+        drawn = rng.choice(len(present), size, p=shares / shares.sum())
+        yield np.array([present[kind][0][rng.integers(len(present[kind][0]))] for kind in drawn])
 
 
 def _wide(x: np.ndarray) -> np.ndarray:
@@ -200,7 +223,7 @@ def _stored(x: np.ndarray) -> jax.Array:
     return jnp.asarray(x.astype(np.float16), jnp.float32)
 
 
-def _trainer(loss, rate: float, decay: float, steps: int, trained: tuple[str, ...]):
+def trainer(loss, rate: float, decay: float, steps: int, trained: tuple[str, ...]):
     """A jitted step (params, state, *batch) -> (params, state, loss) and the initial optimizer state's maker."""
     schedule = optax.warmup_cosine_decay_schedule(0.0, rate, max(1, steps // 10), max(steps, 2))
     optimizer = optax.adamw(schedule, weight_decay=decay)
@@ -216,7 +239,8 @@ def _trainer(loss, rate: float, decay: float, steps: int, trained: tuple[str, ..
     return jax.jit(step), lambda params: optimizer.init(split(params))
 
 
-def _keys(seed: int, step: int, count: int) -> jax.Array:
+def random_keys(seed: int, step: int, count: int) -> jax.Array:
+    """Keys (count,) of a step."""
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), step), count)
 
 
@@ -228,40 +252,29 @@ def _fit_level(head, params, rated, recipe):
     rng, count = np.random.default_rng(recipe.seed), len(rated.mos)
     per_epoch = max(count // recipe.batch, 1)
     steps = recipe.epochs * per_epoch
-    step, state_of = _trainer(loss, recipe.rate, recipe.decay, steps, ("level_hidden", "level_out"))
+    step, state_of = trainer(loss, recipe.rate, recipe.decay, steps, ("level_hidden", "level_out"))
     state, number = state_of(params), 0
     for _ in range(recipe.epochs):
         order = rng.permutation(count)
         for i in range(per_epoch):
             rows = order[i * recipe.batch : (i + 1) * recipe.batch]
-            batch = _wide(rated.moments[rows]), _wide(rated.mos[rows]), _keys(recipe.seed, number, len(rows))
+            batch = _wide(rated.moments[rows]), _wide(rated.mos[rows]), random_keys(recipe.seed, number, len(rows))
             params, state, _ = step(params, state, *batch)
             number += 1
     return params
 
 
-class Batch(NamedTuple):
-    """`level`, `target`, `base`, `weight` (B,) float32; `rated` (B,) bool; `named` (B, T), `area` (B, M) float32."""
-
-    level: np.ndarray
-    target: np.ndarray
-    base: np.ndarray
-    weight: np.ndarray
-    rated: np.ndarray
-    named: np.ndarray
-    area: np.ndarray
-
-
-def _targets(head, examples, level, weights):
-    applied, types, area = examples.types >= 0, examples.types, _wide(examples.area)
+def targets(head: DeductionHead, examples: Examples, weights: Sequence[float]) -> Batch:
+    """What is known of all examples; `weights` (T,) of each type's loss."""
+    applied, types, area, weights = examples.types >= 0, examples.types, _wide(examples.area), _wide(weights)
     shares = np.asarray(head.shares or np.ones(head.types))[types] * applied
     lost = -np.log1p(-np.minimum(examples.drops, 0.995)) * shares
     whole = np.asarray(pooled(jnp.asarray(lost[:, None, None] * area[:, :, None]), jnp.ones(area.shape, bool)))[:, 0]
-    named = np.zeros((len(level), head.types), np.float32)
+    named = np.zeros((len(types), head.types), np.float32)
     named[np.flatnonzero(applied), types[applied]] = examples.drops[applied]
     base, weight = _wide(examples.base), np.where(applied, weights[types], 1.0)
     target = FLOOR + (base - FLOOR) * np.exp(-whole)
-    return Batch(level, _wide(target), base, _wide(weight), examples.kinds == "rated", named, area)
+    return Batch(_wide(target), base, _wide(weight), examples.kinds == "rated", named, area)
 
 
 def _correlation(a, b):

@@ -160,7 +160,7 @@ def see(
         FeatureStore(folder, f"{images.kind}_second", backbone.key),
         f"second features of {images.kind} images",
     )
-    return keep(store, images.names, arrays, images.encoded, what, progress)["seen"]
+    return keep(store, images.names, arrays, images.encoded, what, progress).read(list(images.names))["seen"]
 
 
 def kernel_ridge(
