@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tuned = dataclasses.replace(TUNING, seed=args.seed)
         targets = deduction.targets(head, examples, WEIGHTS)
         params["degradation_encoder"] = encoder.tune(
-            model.degradation_encoder, params["degradation_encoder"], tiles, examples, targets, tuned
+            model.degradation_encoder, params["degradation_encoder"], tiles, examples, targets, tuned, progress
         )
         vectors = encoder.vectors(model.degradation_encoder, params["degradation_encoder"], tiles)
         params["head"] = deduction.fit(head, learned, examples._replace(vectors=vectors), WEIGHTS, recipe)

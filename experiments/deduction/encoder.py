@@ -17,6 +17,7 @@ import optax
 from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.models.degradation_encoder import EARLY, DegradationEncoder, Early
 from driqa_jax.models.layers import Dense, dropout
+from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import TILES
 
@@ -49,7 +50,7 @@ class Recipe:
     """How to tune: `steps` of `batch` examples with AdamW. `dropout`: rate on the vectors. `naming` weighs the
     cross-entropy of the drops beside the absolute error of the score. `mix`: as in `fit.Recipe`."""
 
-    steps: int = 1200
+    steps: int = 2000
     batch: int = 32
     rate: float = 1.5e-3
     decay: float = 0.05
@@ -76,6 +77,7 @@ def tune(
     examples: deduction.Examples,
     targets: deduction.Batch,
     recipe: Recipe = Recipe(),
+    progress: ProgressFn = silent,
 ) -> dict:
     """`params` of `E_d` with tuned late layers; `targets`: of the examples, see `fit.targets`.
 
@@ -111,4 +113,5 @@ def tune(
         batch = deduction.Batch(*(x[rows] for x in targets))
         keys = deduction.random_keys(recipe.seed, number, len(rows))
         learned, state, _ = step(learned, state, tiles(rows), shares[rows], score[rows], batch, keys)
+        progress("steps of the degradation encoder", number + 1, recipe.steps)
     return {**params, **learned["late"]}
