@@ -25,12 +25,12 @@ def part_name(path: str | os.PathLike) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def write_errors(path: str | os.PathLike, advice: str = "") -> Iterator[None]:
-    """Turns an OSError in the block into a UserError with `path`, the reason and the advice."""
+def write_errors(path: str | os.PathLike, advice: str = "", done: str = "written") -> Iterator[None]:
+    """Turns an OSError in the block into a UserError: `path` cannot be `done`, the reason, and the advice."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}){advice and '; '}{advice}") from None
+        raise UserError(f"{path}: cannot be {done} ({error.strerror or error}){advice and '; '}{advice}") from None
 
 
 @contextlib.contextmanager
@@ -96,10 +96,8 @@ def csv_line(row: Sequence[Any]) -> str:
 
 def make_folder(path: str | os.PathLike) -> pathlib.Path:
     """Create the folder and its parents; an existing folder is kept. Raises UserError if it fails."""
-    try:
+    with write_errors(path, done="made"):
         pathlib.Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be made ({error.strerror or error})") from None
     return pathlib.Path(path)
 
 

@@ -13,10 +13,10 @@ exit codes: 2 nothing ran, 130 Ctrl-C, 143 SIGTERM (running requests finish firs
 """
 
 import argparse
-import sys
 
 from driqa_jax.cli.meaning import add_meaning_options, check_meaning, meaning_of
 from driqa_jax.cli.options import Subparsers, add_command, add_model_options, loading, port, positive
+from driqa_jax.cli.output import say
 from driqa_jax.errors import UserError
 from driqa_jax.serving.limits import OPTIONS, Limits
 
@@ -45,9 +45,9 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"needs {missing}, which is not installed: pip install 'driqa_jax[serve]'") from None
     bands = check_meaning(args)
     with bound_socket(args.host, args.port) as listener:
-        _say(f"{url(listener)} will listen soon; the first start compiles the model. Ctrl-C stops the server.")
+        say(f"{url(listener)} will listen soon; the first start compiles the model. Ctrl-C stops the server.")
         if not is_loopback(listener):
-            _say("warning: other machines can reach this address, and the server has no authentication")
+            say("warning: other machines can reach this address, and the server has no authentication")
         # These imports take a second; a wrong address fails before them.
         from driqa_jax.inference.scorer import load
 
@@ -56,7 +56,3 @@ def run(args: argparse.Namespace) -> int:
         meaning = meaning_of(args, bands, scorer) if bands or args.percentile else None
         serve(scorer, limits, listener, meaning)
     return 0
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -28,10 +28,8 @@ class FeatureStore:
     def __init__(self, folder: str | os.PathLike, name: str, key: Mapping[str, Any]):
         text = json.dumps(key, sort_keys=True)
         self.path = pathlib.Path(folder) / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-        try:
+        with write_errors(f"config.cache.folder={folder}", done="made"):
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"config.cache.folder={folder}: cannot be made ({error.strerror})") from None
         write_json(self.path / "key.json", key, sort_keys=True)
         # By image: the digest of its bytes, the arrays of its chunk, and its row in them.
         self._stored: dict[str, tuple[str, dict[str, np.ndarray], int]] = {}

@@ -60,12 +60,10 @@ class Leaks(NamedTuple):
 def describe(source: Source, progress: ProgressFn = silent) -> np.ndarray:
     """The descriptors of all images of a source, (N, 144). Raises DataError for an image that cannot be read."""
     ids = source.column("image_id")
-
-    def error(row: int, cause: Exception) -> DataError:
-        return DataError(source.name, None, f"{ids[row]}: cannot be read ({cause})")
-
     tell = counter(progress, f"looking at {source.name}", len(source))
-    return near_duplicates.describe_all(range(len(source)), source.encoded, error, tell)
+    return near_duplicates.describe_all(
+        range(len(source)), source.encoded, lambda row: (source.name, f"{ids[row]}:"), tell
+    )
 
 
 def leaks_between(

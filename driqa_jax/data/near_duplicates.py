@@ -18,6 +18,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from driqa_jax.data.decode import MAX_PIXELS, pillow_limit
+from driqa_jax.errors import DataError
 
 SIDE, FREQUENCIES = 32, 12
 # Chosen by inspecting pairs of BIQ2021: above .65 nearly all show one scene, except some horizons and single lights; at
@@ -47,18 +48,19 @@ def describe_image(image: Image.Image) -> np.ndarray:
 
 
 def describe_all(
-    items: Sequence[Any], read: Callable[[Any], bytes], error: Callable[[Any, Exception], Exception], tell: Callable
+    items: Sequence[Any], read: Callable[[Any], bytes], names: Callable[[Any], tuple[Any, str]], tell: Callable
 ) -> np.ndarray:
     """The descriptors of `read(item)` for all items, (N, 144); `tell()` is called after each.
 
-    Raises `error(item, cause)` for an image that cannot be read.
+    Raises DataError for an image that cannot be read: `names(item)` gives the file or the set, and the image's name.
     """
 
     def descriptor(item):
         try:
             return describe(read(item))
         except Exception as cause:  # Pillow raises many kinds of exceptions on a damaged file
-            raise error(item, cause) from cause
+            file, name = names(item)
+            raise DataError(file, None, f"{name} cannot be read ({cause})") from cause
 
     rows = []
     with ThreadPoolExecutor() as threads:
@@ -100,7 +102,11 @@ def pairs(
 
     The similarity in [-1, 1] is the correlation with the other image or its mirror image, whichever is higher.
     """
-    i, j, similarity = _similar(left, right, threshold)
+    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
+    for start, similarity in _blocks(left, [right, _mirrored(right)]):
+        i, j = np.nonzero(similarity >= threshold)
+        found.append((i + start, j, similarity[i, j]))
+    i, j, similarity = (np.concatenate(column) for column in zip(*found, strict=True))
     order = np.lexsort((j, i, -similarity))
     return i[order], j[order], similarity[order]
 
@@ -130,15 +136,6 @@ def _components(compared, members, threshold, required):
         _, merged = connected_components(graph, directed=False)
         components = merged[components]
     return components
-
-
-def _similar(left, right, threshold):
-    """Rows i and j, and the similarities, of pairs at or above the threshold."""
-    found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))]
-    for start, similarity in _blocks(left, [right, _mirrored(right)]):
-        i, j = np.nonzero(similarity >= threshold)
-        found.append((i + start, j, similarity[i, j]))
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
 
 
 def _blocks(left, rights):

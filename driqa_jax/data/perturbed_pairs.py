@@ -57,8 +57,4 @@ def resizing(least: float, rng: np.random.Generator) -> Callable[[Image.Image], 
 def encoding(least: int, rng: np.random.Generator) -> Callable[[Image.Image], Image.Image]:
     """A JPEG round trip with a random quality in [least, FINEST]; the quality is drawn immediately."""
     quality = int(rng.integers(least, FINEST + 1))
-
-    def encode(image: Image.Image) -> Image.Image:
-        return Image.open(io.BytesIO(image_bytes(image, "JPEG", quality=quality))).convert("RGB")
-
-    return encode
+    return lambda image: Image.open(io.BytesIO(image_bytes(image, "JPEG", quality=quality))).convert("RGB")

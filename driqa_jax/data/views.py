@@ -12,6 +12,7 @@ from PIL import Image
 
 STRIDE = 32  # the quality backbone's coarsest stride: `valid` is always a multiple of it
 KINDS = ("dual", "crop")
+VIEWS = ("whole", "valid", "tiles", "tile_boxes")  # the arrays of a view, in the order in which a model takes them
 LARGE = 6e6  # pixels of an image that two threads resize
 
 

@@ -16,7 +16,7 @@ from driqa_jax.data.views import STRIDE, ViewRule, make_view
 from driqa_jax.errors import UnreadableImage
 from driqa_jax.inference.findings import Fault, Tiles, find_faults
 from driqa_jax.inference.labels import STANDS_OUT, label
-from driqa_jax.inference.stream import ModelFailure, View, predictions_in_order, stack_views, views_in_order
+from driqa_jax.inference.stream import ModelFailure, View, named, predictions_in_order, stack_views, views_in_order
 from driqa_jax.inference.tiling import through_tiles
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ class Explainer:
     def __call__(self, source: ImageSource, name: str | None, shown_pixels: float, restore: bool) -> Explanation:
         """See `Scorer.explain`."""
         restore = restore and not self._not_restored
-        name = name or _name(source)
+        name = name or (os.fspath(source) if isinstance(source, (str, os.PathLike)) else "picture")
         image = decode(source, self._scorer.max_pixels, name)
         (result,) = self._scorer.stream([image], names=[name])
         if result.score is None:
@@ -235,8 +235,7 @@ class Explainer:
         def view(name: str, source: ImageSource) -> View:
             return make_view(decode(source, self._scorer.max_pixels, name), rule)
 
-        named = ((_name(image, i), image) for i, image in enumerate(images))
-        views = views_in_order(named, view, self._scorer.workers)
+        views = views_in_order(named(images, None), view, self._scorer.workers)
         for _, row in predictions_in_order(views, run, self._rows):
             yield row
 
@@ -247,12 +246,8 @@ class Explainer:
         return {key: value[0] for key, value in out.items()}, view
 
     def _restored(self, image: np.ndarray, d: np.ndarray) -> np.ndarray:
-        vectors = np.repeat(d[None], self._tiles, axis=0)
-
-        def run(tiles):
-            return self._executor.restored(tiles, vectors)
-
-        return through_tiles(image, run, self._scorer.rule.tile, self._tiles)
+        tile, vectors = self._scorer.rule.tile, np.repeat(d[None], self._tiles, axis=0)
+        return through_tiles(image, lambda tiles: self._executor.restored(tiles, vectors), tile, self._tiles)
 
     def _findings(
         self, probabilities: np.ndarray, severities: np.ndarray, visibility: np.ndarray | None = None
@@ -288,9 +283,3 @@ def _reduced(image: np.ndarray, most: float) -> np.ndarray:
     scale = (most / (height * width)) ** 0.5
     size = max(int(width * scale), 1), max(int(height * scale), 1)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
-
-
-def _name(image: Any, number: int | None = None) -> str:
-    if isinstance(image, (str, os.PathLike)):
-        return os.fspath(image)
-    return "picture" if number is None else f"item {number}"

@@ -14,7 +14,6 @@ import numpy as np
 
 from driqa_jax.checkpoints.load import LoadedModel, plain_config, require_params
 from driqa_jax.checkpoints.weights import Params, bundled_files
-from driqa_jax.data.views import ViewRule
 from driqa_jax.errors import UserError
 from driqa_jax.inference.effort import Look
 from driqa_jax.inference.executables import Program, digest_of, shapes_of
@@ -24,8 +23,7 @@ from driqa_jax.io import write_bytes
 from driqa_jax.provenance import PACKAGES
 
 # On a CPU batches are not faster than single images, and a single image starts at once.
-_BATCH = {"cpu": 1}
-_BATCH_ON_ACCELERATORS = 16
+_BATCH_ON_CPU, _BATCH_ON_ACCELERATORS = 1, 16
 
 Views = Mapping[str, np.ndarray]
 
@@ -33,8 +31,9 @@ Views = Mapping[str, np.ndarray]
 class JaxExecutor:
     """A model on one device of JAX.
 
-    Attributes: `name` of the runtime; `device`; `params` on it; `batch_size`, the best number of images per call on
-    this device; `parallel`, how many threads may call `predictions`.
+    Attributes: `name` of the runtime; `device`, and `described`, the device in words; `on_cpu`, whether batches gain
+    nothing; `params` on the device; `batch_size`, the best number of images per call on it; `parallel`, how many
+    threads may call `predictions`.
 
     Args:
       model: as for `driqa_jax.Scorer`.
@@ -59,9 +58,10 @@ class JaxExecutor:
     ):
         self._source, self._looked = model, looked
         self.device = jax.devices()[0] if device is None else device
+        self.described = f"{self.device.platform}: {self.device.device_kind}"
         self.params = jax.device_put(params, self.device)
-        on_cpu = self.device.platform == "cpu"
-        self.batch_size = _BATCH.get(self.device.platform, _BATCH_ON_ACCELERATORS)
+        self.on_cpu = on_cpu = self.device.platform == "cpu"
+        self.batch_size = _BATCH_ON_CPU if on_cpu else _BATCH_ON_ACCELERATORS
         self.parallel = cores() if on_cpu else 1
         self.program = Program(
             lambda: make_stages(self.model, looked.mirror, on_cpu, naming),
@@ -74,16 +74,6 @@ class JaxExecutor:
     def model(self) -> Any:
         """The module, built on first use."""
         return self._source if hasattr(self._source, "apply") else self._source()
-
-    @property
-    def described(self) -> str:
-        """The device in words."""
-        return f"{self.device.platform}: {self.device.device_kind}"
-
-    @property
-    def on_cpu(self) -> bool:
-        """Whether batches gain nothing."""
-        return self.device.platform == "cpu"
 
     def predictions(self, views: Views) -> Any:
         """(B, 1 + N) float32 of a batch of views, possibly still being computed, see `make_stages`."""
@@ -118,8 +108,7 @@ class JaxExecutor:
     def _applied(self) -> Callable[[Params, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]:
         from driqa_jax.inference.functional import predict
 
-        rule: ViewRule = self._looked.rule
-        return jax.jit(lambda params, images: predict(self.model, params, images, rule, self._looked.mirror))
+        return jax.jit(lambda params, images: predict(self.model, params, images, *self._looked))
 
     @functools.cached_property
     def explaining(self) -> Any:
@@ -157,8 +146,7 @@ class JaxExecutor:
         """The jitted function behind `restored`."""
 
         def run(params, tiles, d):
-            tiles = tiles.astype(jnp.float32) / 255.0
-            return self.model.apply({"params": params}, tiles, d, method="restore")
+            return self.model.apply({"params": params}, tiles.astype(jnp.float32) / 255.0, d, method="restore")
 
         return jax.jit(run)
 

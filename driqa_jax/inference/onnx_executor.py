@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 
 from driqa_jax.checkpoints.weights import JSON_KEYS, OPTIONAL_KEYS
-from driqa_jax.data.views import mirrored
+from driqa_jax.data.views import VIEWS, mirrored
 from driqa_jax.errors import UserError
 from driqa_jax.inference.stream import cores
 
 FORMAT = "driqa_jax/onnx/1"
-_VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 INSTALL = "pip install 'driqa_jax[onnx]'"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
 _JSON = (*JSON_KEYS, *OPTIONAL_KEYS)
@@ -113,7 +112,7 @@ class OnnxExecutor:
         mos, tiles, named = self._run(_PREDICTED, views)
         parts = [mos[:, None], tiles]
         if self._mirror:
-            seen = dict(zip(_VIEWS, mirrored(*(views[name] for name in _VIEWS)), strict=True))
+            seen = dict(zip(VIEWS, mirrored(*(views[name] for name in VIEWS)), strict=True))
             again, more, _ = self._run(_PREDICTED, seen)
             parts = [(mos[:, None] + again[:, None]) / np.float32(2), tiles, more]
         return np.concatenate([*parts, named] if self._naming else parts, axis=1)

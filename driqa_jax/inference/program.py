@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from driqa_jax.data import views as numpy_views
+from driqa_jax.data.views import VIEWS
 
 Views = dict[str, jax.Array]
 PREDICTIONS = "predictions"
-VIEWS = ("whole", "valid", "tiles", "tile_boxes")
 QUALITY = "read_quality"  # the stage that runs the quality backbone
 _READ, _NAMED = "read_", "named"
 mirrored = functools.partial(numpy_views.mirrored, xp=jnp)

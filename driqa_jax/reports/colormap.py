@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from driqa_jax.inference.explain import MAP_RESOLUTION
+from driqa_jax.io import image_bytes
 
 if TYPE_CHECKING:
     from driqa_jax.inference.explain import Explanation
@@ -72,9 +72,8 @@ def fitted(image: np.ndarray, side: int) -> np.ndarray:
 
 def data_url(image: np.ndarray, kind: str, **options: Any) -> str:
     """A uint8 (H, W, 3) image as a data: URL. `options` are Pillow's for the format `kind`, "png" or "webp"."""
-    file = io.BytesIO()
-    Image.fromarray(image).save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    encoded = base64.b64encode(image_bytes(Image.fromarray(image), kind, **options))
+    return f"data:image/{kind};base64,{encoded.decode()}"
 
 
 @functools.cache

@@ -115,11 +115,8 @@ def _measured(
     paths: Iterable[str], scorer: Scorer, facts: collections.deque[Facts | None]
 ) -> Iterator[str | UnreadableImage]:
     """The scorer's input: paths, or the error of a photo that cannot be measured. Their facts go to `facts`."""
-
-    def see(path: str, source: str) -> Any:
-        return measure(source, scorer.max_pixels)
-
-    for path, found in views_in_order(((path, path) for path in paths), see, scorer.workers):
+    named = ((path, path) for path in paths)
+    for path, found in views_in_order(named, lambda path, source: measure(source, scorer.max_pixels), scorer.workers):
         if isinstance(found, Exception):
             facts.append(None)
             yield UnreadableImage(path, reason(found, path))

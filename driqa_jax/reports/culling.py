@@ -112,18 +112,9 @@ def _family(name: str) -> Callable[[Photo], float]:
     return lambda photo: max(_expected(photo, kind) for kind in FAMILIES[name])
 
 
-def _level(photo: Photo) -> float:
-    """The mean gray level, 0 to 255."""
-    return float(photo.facts.thumbnail.mean())
-
-
-def _contrast(photo: Photo) -> float:
-    """The standard deviation of the gray levels."""
-    return float(photo.facts.thumbnail.std())
-
-
 _BRIGHT, _DARK = ("less overexposed", "overexposed"), ("less dark", "too dark")
 _EXPOSED = {*_BRIGHT, *_DARK}
+# Contrast and brightness are the standard deviation and the mean of the gray levels, 0 to 255.
 _COMPARISONS = (
     _Comparison(_family("blur"), 0.1, "sharper", "less sharp"),
     _Comparison(_family("noise"), 0.1, "less noise", "more noise"),
@@ -131,12 +122,12 @@ _COMPARISONS = (
     _Comparison(lambda photo: photo.facts.shadows, 0.02, "shadows kept", "shadows lost"),
     _Comparison(_family("bright"), 0.05, *_BRIGHT),
     _Comparison(_family("dark"), 0.05, *_DARK),
-    _Comparison(lambda photo: -_contrast(photo), 12.0, "more contrast", "less contrast"),
+    _Comparison(lambda photo: -float(photo.facts.thumbnail.std()), 12.0, "more contrast", "less contrast"),
     _Comparison(_family("compression"), 0.25, "less compressed", "more compressed"),
     _Comparison(_family("sharpening"), 0.1, "less oversharpened", "oversharpened"),
     _Comparison(_family("color"), 0.1, "truer colors", "colors off"),
     _Comparison(_family("damage"), 0.1, "intact", "damaged"),
-    _Comparison(lambda photo: -_level(photo), 25.0, "brighter", "darker", neutral=True),
+    _Comparison(lambda photo: -float(photo.facts.thumbnail.mean()), 25.0, "brighter", "darker", neutral=True),
 )
 
 

@@ -147,9 +147,8 @@ class Meaning:
         """The band and the percentile of a score for display, such as "band 4, percentile 71.5"; "" without columns."""
         values = self.values(score)
         percentile, band = values.get("percentile"), values.get("band")
-        return ", ".join(
-            [*([f"band {band}"] if band else []), *([] if percentile is None else [f"percentile {percentile}"])]
-        )
+        words = (f"band {band}" if band else "", "" if percentile is None else f"percentile {percentile}")
+        return ", ".join(filter(None, words))
 
     def band_counts(self, counts: np.ndarray) -> list[tuple[str, int]]:
         """How many images each band has, best first, from how often each score 0.00 to 100.00 occurs, (10001,)."""
@@ -186,14 +185,10 @@ class Meaning:
             if row.score is not None:
                 counts[round(row.score * 100)] += 1
         self._shares = shares(counts)
-        _fill_bands(pathlib.Path(path), self)
-
-
-def _fill_bands(path: pathlib.Path, meaning: Meaning) -> None:
-    fill = _csv_lines if path.suffix.lower() == ".csv" else _json_lines
-    text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
-    with replacing(path) as part, open(path, **text) as before, open(part, "w", **text) as after:
-        after.writelines(fill(before, meaning))
+        fill = _csv_lines if pathlib.Path(path).suffix.lower() == ".csv" else _json_lines
+        text = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+        with replacing(path) as part, open(path, **text) as before, open(part, "w", **text) as after:
+            after.writelines(fill(before, self))
 
 
 def _csv_lines(file: io.TextIOBase, meaning: Meaning) -> Iterator[str]:

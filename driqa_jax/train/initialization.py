@@ -135,9 +135,8 @@ def pretraining_params(config: ConfigDict, model: DRIQA, source: Source) -> dict
 
 def random_pretraining_params(config: ConfigDict, model: DRIQA) -> dict:
     """Random `E_d` and `R`, whose standardizing constants are not measured."""
-    side = 32
     key = rng.stream(config.seed, "init")
-    return jax.jit(lambda: model.init(key, jnp.zeros((1, side, side, 3)), method="pretraining"))()["params"]
+    return jax.jit(lambda: model.init(key, jnp.zeros((1, 32, 32, 3)), method="pretraining"))()["params"]
 
 
 def finetuning_params(config: ConfigDict, model: DRIQA, source: Source) -> dict:

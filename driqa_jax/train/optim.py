@@ -41,13 +41,10 @@ def make_optimizer(config: ConfigDict, steps: int) -> optax.GradientTransformati
         del params
         return {path: update * factor(path) for path, update in updates.items()}
 
-    def decayed(params):
-        return {path: value.ndim > 1 for path, value in params.items()}
-
     return optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.scale_by_adam(),
-        optax.add_decayed_weights(config.weight_decay, mask=decayed),
+        optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params)),
         optax.stateless(by_group),
         optax.scale_by_learning_rate(schedule(config, steps)),
     )

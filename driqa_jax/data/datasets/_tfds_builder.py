@@ -118,9 +118,5 @@ def require_images(layout: Layout, ratings: list[Rating], files: list[pathlib.Pa
 
 def scenes(names: list[str], files: list[pathlib.Path], tell: Callable[[], None]) -> list[str]:
     """The cluster of each image, named by its first member so that it does not depend on the order of a folder."""
-
-    def error(file: pathlib.Path, cause: Exception) -> DataError:
-        return DataError(file, None, f"this picture cannot be read ({cause})")
-
-    rows = near_duplicates.describe_all(files, pathlib.Path.read_bytes, error, tell)
+    rows = near_duplicates.describe_all(files, pathlib.Path.read_bytes, lambda file: (file, "this picture"), tell)
     return [names[row] for row in near_duplicates.clusters(rows)]

@@ -28,7 +28,11 @@ _NAME = re.compile(r"(?P<reference>\w+)\.(?P<type>\w+)\.(?P<level>[1-5])\.png", 
 def read(root: pathlib.Path) -> Iterator[Rating]:
     """The ratings by type, then reference, then level, for either label file."""
     order = list(TYPES.values())
-    ratings = list(_sheet(root / SHEET) if (root / SHEET).exists() else _text(root / TEXT))
+    if (root / SHEET).exists():
+        ratings = list(_sheet(root / SHEET))
+    else:
+        file = root / TEXT
+        ratings = [_rating(file, line, name, score) for line, (name, score) in word_lines(file, TITLE, 2)]
     yield from sorted(ratings, key=lambda r: (order.index(r.degradation), r.reference.replace("_", ""), r.level))
 
 
@@ -40,11 +44,6 @@ def _sheet(file: pathlib.Path) -> Iterator[Rating]:
             raise DataError(file, line, f"the distortion {kind!r} must be one of {', '.join(TYPES)}")
         token = TYPES[kind.lower()]
         yield _rating(file, line, f"{image}.{token}.{level}.png", score, number(file, line, std, image))
-
-
-def _text(file: pathlib.Path) -> Iterator[Rating]:
-    for line, (name, score) in word_lines(file, TITLE, 2):
-        yield _rating(file, line, name, score)
 
 
 def _rating(file: pathlib.Path, line: int, name: str, score: str, std: float = math.nan) -> Rating:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from driqa_jax import losses
+from driqa_jax.data.views import VIEWS
 from driqa_jax.errors import UserError, require_choice
 from driqa_jax.inference import program
 
@@ -82,5 +83,4 @@ def selected(config: ConfigDict, terms: dict[str, RSTerm]) -> RSTerm:
 
 def mirrored(batch: Arrays) -> Arrays:
     """A batch of `pipeline.finetune_batches` with every image mirrored left to right and the labels unchanged."""
-    names = ("whole", "valid", "tiles", "tile_boxes")
-    return {**batch, **dict(zip(names, program.mirrored(*(batch[name] for name in names)), strict=True))}
+    return {**batch, **dict(zip(VIEWS, program.mirrored(*(batch[name] for name in VIEWS)), strict=True))}
