@@ -24,7 +24,7 @@ DATA = [
     "elementary/wallpapers, one (CC0 or Unsplash licence), gb82 image set without city and dog (CC0), Urban100 and "
     "Sun-Hays80 of SelfExSR (research images from Flickr and SUN)",
     "KADID-10k: human means by type and level, of its published labels; no images",
-    "the degradation encoder of lite-0.5, which learned from BIQ2021",
+    "the degradation encoder of lite-0.5, which learned from BIQ2021, as a start",
 ]
 NOTES = {
     "all": "all three sources pooled, which overstates agreement on photos from elsewhere",

@@ -149,7 +149,8 @@ def weights_text(model: str) -> str:
         kinds = ", ".join(f"{count:,} `{kind}`" for kind, count in provenance["examples"].items())
         taught = f" and {provenance['taught']['images']:,} images scored by a teacher" if "taught" in provenance else ""
         training = (
-            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops from examples: {kinds}"
+            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops and "
+            f"the late layers of the degradation encoder from examples: {kinds}"
         )
     return "\n".join(
         [

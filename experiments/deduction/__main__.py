@@ -1,4 +1,4 @@
-"""Trains a model of the form "deduction" on frozen encoders and writes it as a weights file.
+"""Trains a model of the form "deduction" on kept features and writes it as a weights file.
 
     python -m experiments.deduction --rated BIQ2021/rated.csv --unlabeled BIQ2021/unlabeled.csv --pristine PHOTOS \
         --features runs/features --licence CC-BY-4.0 -o runs/deduction.safetensors
@@ -7,7 +7,8 @@
 tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The others and
 the `--pristine` photographs are what `examples` draws from. With `--unlabeled`, a CSV whose scores are not read, the
 level also learns from what a `teacher` says of other images. The backbone has ImageNet's weights, and the degradation
-encoder is that of `--encoder`. Features are kept, so a stopped run continues.
+encoder is that of `--encoder`, whose late layers are tuned. Features are kept, so a stopped run continues; those of the
+examples take 14 GB.
 """
 
 import argparse
