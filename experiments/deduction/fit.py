@@ -66,8 +66,7 @@ class Recipe:
     `models`: levels trained from different seeds and averaged; they are one hidden layer of `head.level_width` units.
     `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
     weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling.
-    `margin`: of the ceiling of a rated photograph above its rating. `hidden`: share of examples whose degradation
-    vectors the drops do not see, so that cells, which are smaller than tiles, show what they can.
+    `margin`: of the ceiling of a rated photograph above its rating.
     """
 
     epochs: int = 20
@@ -95,7 +94,6 @@ class Recipe:
     naming: float = 6.0
     ordinary: float = 6.0
     margin: float = 0.05
-    hidden: float = 0.25
     seed: int = 0
 
 
@@ -168,10 +166,6 @@ def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Se
 
     def loss(params, level, cells, vectors, near, central, batch, keys):
         places = Places(near, central, jnp.ones(central.shape, bool))
-        # The mean vector, which the head reads as 0.
-        usual = params["standardize_vectors"]["shift"][None, None, :]
-        hide = jax.vmap(lambda key: jax.random.bernoulli(jax.random.fold_in(key, 2), recipe.hidden))(keys)
-        vectors = jnp.where(hide[:, None, None], usual, vectors)
         found = head.apply({"params": params}, level, cells, vectors, places, keys, method="deduct")
         drops = jnp.clip(found.drops, 1e-6, 1 - 1e-6)
         named = batch.named[:, None, :] * batch.area[:, :, None]

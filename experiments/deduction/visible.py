@@ -33,13 +33,13 @@ _OURS: dict[str, tuple[float, ...]] = {
 _TONE = (*FIDELITY, *UNMATCHED, "color_cast")
 # Ordinary camera output has been resized, subsampled in color and compressed more than once, and nobody minds.
 TYPES: tuple[str, ...] = tuple(name for name in NAMES if name in _OURS or find(name).kadid_levels)
-# How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended.
-SHARES: tuple[float, ...] = tuple(0.5 if name in _TONE else 1.0 for name in TYPES)
-# While the drops are fitted, exposure counts half, as in the best of the fits that were compared. The score counts all
-# of it, or the maps would hardly show a dark or blown region.
+_EXPOSURE = ("low_light", "underexposed", "overexposed")
+# How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended. Exposure may
+# be intended too, but maps must show a dark or blown region.
+SHARES: tuple[float, ...] = tuple(0.5 if name in _TONE else 0.75 if name in _EXPOSURE else 1.0 for name in TYPES)
+# While the drops are fitted, exposure counts half, as in the best of the fits that were compared.
 FITTED_SHARES: tuple[float, ...] = tuple(
-    0.5 if name in ("low_light", "underexposed", "overexposed") else share
-    for name, share in zip(TYPES, SHARES, strict=True)
+    0.5 if name in _EXPOSURE else share for name, share in zip(TYPES, SHARES, strict=True)
 )
 # Types of one number are named by the same words, so that it does not matter which of them it is.
 _CODES = [group_of(name)[0] for name in TYPES]
