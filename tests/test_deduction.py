@@ -33,6 +33,7 @@ from driqa_jax.train.config import default
 from driqa_jax.train.export import export_program
 from driqa_jax.train.initialization import with_model
 from experiments.deduction import __main__ as experiment
+from experiments.deduction import encoder as tuning
 from experiments.deduction import examples, teacher, visible
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import RULE, Encoders, Named
@@ -412,6 +413,7 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     monkeypatch.setattr(examples, "SHAPES", ((64, 64),) * 3)
     monkeypatch.setattr(experiment, "COUNTS", dict.fromkeys(examples.KINDS, 2) | {"kadid": 4, "rated": 4})
     monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
+    monkeypatch.setattr(experiment, "TUNING", tuning.Recipe(steps=3, batch=8))
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]
     arguments += ["--features", tmp_path / "features", "--licence", "CC0-1.0", "--unlabeled", tmp_path / "rated.csv"]
