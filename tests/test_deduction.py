@@ -36,7 +36,7 @@ from experiments.deduction import __main__ as experiment
 from experiments.deduction import encoder as tuning
 from experiments.deduction import examples, teacher, visible
 from experiments.deduction import fit as deduction
-from experiments.deduction.features import RULE, Encoders, Named
+from experiments.deduction.features import RULE, TILES, Encoders, Named
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 SMALL = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
@@ -379,9 +379,9 @@ def test_kept_features_are_those_of_the_scorer_and_only_what_is_asked_for(model,
     rows, columns = both["cells"].shape[:2]
     np.testing.assert_allclose(both["cells"], out["cells"][0, :rows, :columns], rtol=2e-3, atol=2e-3)
     assert both["vector"].dtype == np.float16 and PREDICTIONS not in both
-    early = Encoders(model, params, SMALL).tiles(image)
+    early = Encoders(model, params, SMALL)(image, ["vector", *TILES])
     np.testing.assert_allclose(early["vector"], out["vector"][0], rtol=2e-3, atol=2e-3)
-    assert set(early) == {"tile_maps", "tile_moments", "vector"}  # this encoder has no statistics
+    assert set(early) == {"tile_maps", "tile_moments", "vector", "boxes"}  # this encoder has no statistics
 
 
 class MeanColor:

@@ -27,13 +27,13 @@ from experiments.deduction.examples import Example
 RULE = ViewRule(short=384, long=608, tile=160, canvases=((384, 384), (384, 608), (608, 384)))
 CHUNK = 50
 CELLS = 96  # drawn of each example's 144 to 192
-# The arrays of an image, (F,), (h, w, F'') and (K, C), each with the stage of the model and the encoder that give it.
+SEEN = ("moments", "cells", "vector")  # what the head reads: (F,), (h, w, F'') and (K, C)
+TILES = tuple(f"tile_{name}" for name in Early._fields)  # what the late layers of `E_d` read, (K, ...)
+# The arrays of an image, each with the encoder that gives it.
 ARRAYS = {
-    "moments": ("read_quality", "quality_encoder"),
-    "cells": ("read_quality", "quality_encoder"),
-    "vector": ("read_degradation", "degradation_encoder"),
+    **dict.fromkeys(("moments", "cells"), "quality_encoder"),
+    **dict.fromkeys(("vector", *TILES), "degradation_encoder"),
 }
-TILES = tuple(f"tile_{name}" for name in Early._fields)  # what the late layers of `E_d` read
 
 
 class Named(NamedTuple):
@@ -58,32 +58,42 @@ class Encoders:
     def __init__(self, model: DeductionModel, params: dict, rule: ViewRule, folder: str | os.PathLike | None = None):
         self._params, self._rule, self.folder = params, rule, folder
         stages = dict(zip(model.stages, make_stages(model, False, jax.default_backend() == "cpu"), strict=True))
-        self._run = {
-            stage: jax.jit(stages[stage].function, compiler_options=dict(stages[stage].options))
-            for stage in {stage for stage, _ in ARRAYS.values()}
-        }
 
-        def read_tiles(encoder, tiles):
-            early = encoder.early(tiles.astype(jnp.float32) / 255.0)
+        def read_quality(params, views):
+            # A stage gives rows of images and of their mirror images, here one of each.
+            arrays = stages["read_quality"].function(params, views)
+            return {name.removeprefix("read_"): array[0, 0] for name, array in arrays.items()}
+
+        def both_parts(encoder, tiles):
+            early = encoder.early(tiles)
             return {**dict(zip(TILES, early, strict=True)), "vector": encoder.late(early)[1]}
 
-        self._read_tiles = jax.jit(
-            lambda params, tiles: model.degradation_encoder.apply({"params": params}, tiles, method=read_tiles),
-            compiler_options=dict(stages["read_degradation"].options),
-        )
+        def read_degradation(params, views):
+            tiles, params = views["tiles"][0].astype(jnp.float32) / 255.0, {"params": params["degradation_encoder"]}
+            return model.degradation_encoder.apply(params, tiles, method=both_parts)
 
-    def __call__(self, image: np.ndarray | Image.Image, names: Sequence[str] = tuple(ARRAYS)) -> dict[str, np.ndarray]:
-        """The named arrays of one image, float16, and its "boxes" (K, 4). Only the encoders that give them run."""
+        def compiled(read, stage):
+            return jax.jit(read, compiler_options=dict(stages[stage].options))
+
+        self._run = {
+            "quality_encoder": compiled(read_quality, "read_quality"),
+            "degradation_encoder": compiled(read_degradation, "read_degradation"),
+        }
+
+    def __call__(self, image: np.ndarray | Image.Image, names: Sequence[str] = SEEN) -> dict[str, np.ndarray]:
+        """The named arrays of `ARRAYS` of one image, float16, and its "boxes" (K, 4).
+
+        Only the encoders that give them run. An encoder without statistics has no "tile_statistics".
+        """
         height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
         # The canvas is the image's own size: padding would cost time and change nothing.
         view = make_view(image, self._rule, self._rule.size_in(height, width))
         batch = {key: array[None] for key, array in view.items()}
-        found: dict[str, np.ndarray] = {}
-        for stage in dict.fromkeys(ARRAYS[name][0] for name in names):
-            # A stage gives rows of images and of their mirror images, here one of each.
-            arrays = self._run[stage](self._params, batch)
-            found |= {key.removeprefix("read_"): np.asarray(array[0, 0], np.float16) for key, array in arrays.items()}
-        return {**{name: found[name] for name in names}, "boxes": view["tile_boxes"]}
+        found: dict[str, jax.Array | None] = {}
+        for encoder in dict.fromkeys(ARRAYS[name] for name in names):
+            found |= self._run[encoder](self._params, batch)
+        arrays = {name: np.asarray(found[name], np.float16) for name in names if found[name] is not None}
+        return {**arrays, "boxes": view["tile_boxes"]}
 
     def moments(self, images: Named, progress: ProgressFn = silent) -> np.ndarray:
         """The moments (N, F) of images."""
@@ -94,16 +104,10 @@ class Encoders:
         store = self._kept(images.kind, images.names, arrays, images.encoded, ["quality_encoder"], progress)
         return store.read(list(images.names))["moments"]
 
-    def tiles(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of `TILES` and the "vector" of the tiles of an image, float16, (K, ...)."""
-        tiles = make_view(image, self._rule, self._rule.size_in(*image.shape[:2]))["tiles"]
-        found = self._read_tiles(self._params["degradation_encoder"], tiles)
-        return {name: np.asarray(array, np.float16) for name, array in found.items() if array is not None}
-
     def examples(
         self, kind: str, count: int, make: Callable[[int], Example], said: bytes, progress: ProgressFn = silent
     ) -> FeatureStore:
-        """Examples "0" to `count`: "moments", `CELLS` random "cells" (CELLS, F'') and what `tiles` gives.
+        """Examples "0" to `count`: all of `ARRAYS`, but of the "cells" `CELLS` random ones (CELLS, F'').
 
         Also `near` (CELLS, K) and `central` (CELLS,), see `Places`; `area` (CELLS,), the share of the fault in each
         cell; `base`, `type` and `drop`. `said`: bytes that say what the examples are made from.
@@ -111,8 +115,8 @@ class Encoders:
 
         def arrays(name):
             example = make(int(name))
-            found = self(example.image, ["moments", "cells"])
-            return {**_drawn(found, example, int(name)), **self.tiles(example.image), **_labels(example)}
+            found = self(example.image, tuple(ARRAYS))
+            return {**_drawn(found, example, int(name)), **_labels(example)}
 
         used = ["quality_encoder", "degradation_encoder"]
         return self._kept(kind, [str(number) for number in range(count)], arrays, lambda _: said, used, progress)
@@ -153,7 +157,7 @@ def _labels(example: Example) -> dict[str, np.ndarray]:
 
 
 def _drawn(found: dict[str, np.ndarray], example: Example, number: int) -> dict[str, np.ndarray]:
-    """`CELLS` random cells of an example, with their nearness to the tiles and their share of the fault."""
+    """What was found, with `CELLS` random cells, their nearness to the tiles and their share of the fault."""
     rows, columns = found["cells"].shape[:2]
     rng = np.random.default_rng([number, zlib.crc32(example.kind.encode())])
     chosen = rng.permutation(rows * columns)[np.arange(CELLS) % (rows * columns)]
@@ -163,7 +167,7 @@ def _drawn(found: dict[str, np.ndarray], example: Example, number: int) -> dict[
     if example.area is not None:
         area = np.asarray(Image.fromarray(example.area).resize((columns, rows), Image.Resampling.BOX))
     return {
-        "moments": found["moments"],
+        **{name: array for name, array in found.items() if name != "boxes"},
         "cells": found["cells"].reshape(rows * columns, -1)[chosen],
         "near": np.asarray(places.near[0], np.float16)[chosen],
         "central": np.asarray(places.central[0], np.float16)[chosen],
