@@ -21,8 +21,8 @@ DATA = [
     "BIQ2021, subset ss02: images without their scores, which a teacher scored; half of the teacher is DINOv2 ViT-S/14 "
     "(Apache-2.0), of which nothing is in the model",
     "pristine photographs: CLIC 2025 validation and test (Unsplash licence), hoojaoh/data-stunning (CC BY-SA, GFDL), "
-    "elementary/wallpapers, one (CC0 or Unsplash licence), gb82 image set without city and dog (CC0), Urban100 and "
-    "Sun-Hays80 of SelfExSR (research images from Flickr and SUN)",
+    "elementary/wallpapers, eight (CC0 or Unsplash licence), gb82 image set with the originals of the example photos "
+    "(CC0), Urban100 and Sun-Hays80 of SelfExSR (research images from Flickr and SUN)",
     "KADID-10k: human means by type and level, of its published labels; no images",
     "the degradation encoder of lite-0.5, which learned from BIQ2021, as a start",
 ]
