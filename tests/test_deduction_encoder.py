@@ -43,6 +43,8 @@ def case(request, tmp_path_factory):
         types=types,
         drops=drops,
         kinds=np.array(["kadid", "kadid", "kadid", "kadid", "rated", "kadid"] * (COUNT // 6)),
+        faults=np.full((COUNT, TYPES), np.nan, np.float32),
+        doubtful=np.zeros(COUNT, bool),
     )
     flat = tiles.reshape(-1, *tiles.shape[2:])
     params = encoder.init(jax.random.key(0), flat[:2])["params"]
@@ -81,7 +83,7 @@ def test_vectors_of_kept_tiles_are_those_of_the_tiles(case):
 
 def test_tuned_vectors_hold_the_drop_of_each_tile_and_early_layers_stay(case):
     encoder, params, tiles, examples, _ = case
-    tuned = tuning.tune(encoder, params, tiles, examples, targets(examples), RECIPE)
+    tuned = tuning.tune(encoder, params, tiles, examples, targets(examples), np.eye(TYPES), RECIPE)
     assert set(tuned) == set(params)
     for name, part in params.items():
         same = jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), part, tuned[name]))
@@ -93,7 +95,7 @@ def test_tuned_vectors_hold_the_drop_of_each_tile_and_early_layers_stay(case):
 def test_equal_recipes_tune_alike_and_seeds_differ(case):
     encoder, params, tiles, examples, _ = case
     short = dataclasses.replace(RECIPE, steps=3)
-    given = encoder, params, tiles, examples, targets(examples)
+    given = encoder, params, tiles, examples, targets(examples), np.eye(TYPES)
     first, second, other = (tuning.tune(*given, dataclasses.replace(short, seed=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["conv4"]["kernel"], second["conv4"]["kernel"])
     assert (first["conv4"]["kernel"] != other["conv4"]["kernel"]).any()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from driqa_jax.models.deduction import EVIDENCE, FLOOR, DeductionHead, Places, pooled, seen, soft_minimum
+from driqa_jax.models.deduction import EVIDENCE, FLOOR, VISIBLE, DeductionHead, Places, pooled, seen, soft_minimum
 from experiments.deduction import examples as drawn
 from experiments.deduction import fit as deduction
 from experiments.deduction.human_scale import MEANS, drop
@@ -45,8 +45,76 @@ def planted(count=400, seed=0):
         types=types,
         drops=drops,
         kinds=np.where(rated, "rated", np.where(types < 0, "clean", "part")),
+        faults=np.full((count, TYPES), np.nan, np.float32),
+        doubtful=np.zeros(count, bool),
     )
     return deduction.Rated(moments, base), examples
+
+
+def test_groups_that_somebody_named_explain_together_what_the_rating_lacks():
+    head = DeductionHead(4, groups=(0, 0, 2, 3))
+    np.testing.assert_array_equal(deduction.groups_of(head), [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    lost = jnp.array([[0.2, 0.1, 0.3]] * 4)
+    batch = deduction.Batch(
+        *[None] * 6,
+        seen=jnp.array([[1.0, 1, 0], [0, 0, 0], [1, 1, 0], [1, 0, 0]]),
+        lacks=jnp.array([0.4, 0.4, 1 - np.exp(-0.3), 0.4]),
+        looked=jnp.array([1.0, 1, 1, 0]),
+    )
+    drop = 1 - np.exp(-0.3)  # of the two that were named
+    entropy = -0.4 * np.log(drop) - 0.6 * np.log(1 - drop)
+    least = -drop * np.log(drop) - (1 - drop) * np.log(1 - drop)
+    found = deduction.missed_by_eye(lost, batch)
+    np.testing.assert_allclose(found, [entropy + 0.3, 0.6, least + 0.3, 0.0], atol=1e-5)
+
+
+def test_what_somebody_saw_of_rated_photographs_has_a_drop_that_their_rating_bounds():
+    _, examples = planted(8)
+    faults = np.full((8, TYPES), np.nan, np.float32)
+    faults[3], faults[7] = [0, 1, 0], [0, 0, 0]  # rows 3 and 7 are rated
+    base = np.array([0.8] * 3 + [0.4] + [0.8] * 4, np.float32)
+    head = DeductionHead(TYPES, top=0.9)
+    doubtful = np.zeros(8, bool)
+    known = deduction.targets(head, examples._replace(faults=faults, base=base, doubtful=doubtful), *OPTIONS)
+    np.testing.assert_array_equal(known.looked, [0, 0, 0, 1, 0, 0, 0, 1])
+    np.testing.assert_array_equal(known.seen[3], [0, 1, 0])
+    assert known.lacks[3] == pytest.approx(1 - (0.4 - FLOOR) / (0.9 - FLOOR))
+    assert known.lacks[0] == pytest.approx(deduction.SEEN[0])
+    doubtful[3] = True
+    known = deduction.targets(head, examples._replace(faults=faults, base=base, doubtful=doubtful), *OPTIONS)
+    assert known.lacks[3] == pytest.approx(deduction.DOUBTFUL) and deduction.DOUBTFUL < VISIBLE < deduction.SEEN[0]
+    # What is known of names by the rating alone gives way to what was seen.
+    np.testing.assert_array_equal(deduction.names_known(known)[np.array([3, 7])], [0, 0])
+
+
+def test_photographs_that_somebody_looked_at_teach_their_faults():
+    rated, examples = planted()
+    rows = np.flatnonzero(examples.kinds == "rated")
+    vectors, faults = examples.vectors.copy(), examples.faults.copy()
+    base = examples.base.copy()
+    base[rows] = 0.4
+    half = rows[::2]
+    vectors[half, :, 5] += 3.0  # what no other example shows
+    faults[rows], faults[half, 1] = 0, 1
+    examples = examples._replace(vectors=vectors, faults=faults, base=base)
+    head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
+    drop = applied(head, deduction.fit(head, rated, examples, *OPTIONS, RECIPE), examples).drop
+    named = np.asarray(drop)[half].mean(axis=0)
+    assert named[1] > 0.35 and named[[0, 2]].max() < 0.1
+    assert np.asarray(drop)[np.setdiff1d(rows, half)].mean(axis=0).max() < 0.1
+
+
+def test_each_loss_is_reported_once_a_step_and_falls():
+    told = {}
+    head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
+    recipe = dataclasses.replace(RECIPE, epochs=4, models=2, steps=100)
+    deduction.fit(head, *planted(), *OPTIONS, recipe, lambda *each: told.setdefault(each[0], []).append(each[1:]))
+    assert list(told) == ["loss of level 1", "loss of level 2", "loss of the drops"]
+    assert [step for step, _ in told["loss of the drops"]] == list(range(1, 101))
+    assert all(
+        np.mean([loss for _, loss in losses[-10:]]) < np.mean([loss for _, loss in losses[:10]])
+        for losses in told.values()
+    )
 
 
 def places_of(examples):

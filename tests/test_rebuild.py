@@ -37,6 +37,7 @@ def test_a_dry_run_prints_both_commands_and_writes_nothing(folders):
         *("--encoder", "lite-0.5"),
     ]
     assert fit[fit.index("--unlabeled") + 1] == f"{data}/Images/unlabeled.csv"
+    assert pathlib.Path(fit[fit.index("--seen") + 1]).is_file()
     assert fit[-2:] == ["-o", f"{runs}/lite.safetensors"] and fit[fit.index("--licence") + 1]
     assert evaluation[:4] == ["driqa", "evaluate", "--model", f"{runs}/lite.safetensors"]
     assert not pathlib.Path(runs).exists() and not pathlib.Path(data, "Images", "rated.csv").exists()

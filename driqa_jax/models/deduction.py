@@ -156,7 +156,7 @@ class DeductionHead(nn.Module):
     ) -> Deduction:
         """The score of a given `level` (B,) under the drops."""
         drops = nn.sigmoid(self.drop_logits(cells, vectors, places, keys))
-        lost = _lost(drops)
+        lost = lost_of(drops)
         shares = jnp.asarray(self.shares or (1.0,) * self.types)
         cell_lost = (lost * shares[None, None, :]).sum(axis=2)
         keep = jnp.exp(-pooled(cell_lost[..., None], places.mask)[:, 0])
@@ -197,7 +197,7 @@ class DeductionHead(nn.Module):
         The level of a real photograph is low by faults of which the drops find but traces. What it lacks is shared out
         over `causes` in proportion to these traces, and less of it where they are few.
         """
-        lost = _lost(drop)
+        lost = lost_of(drop)
         alternatives = jnp.square(lost @ self.same) / (jnp.square(lost) @ self.same + 1e-12)
         lacks = nn.relu(jnp.log((SOUND - FLOOR) / jnp.maximum(level - FLOOR, 0.02)))[:, None]
         causes = jnp.asarray(self.causes or (0.0,) * self.types)[None, :]
@@ -337,7 +337,7 @@ def pooled(lost: jax.Array, mask: jax.Array) -> jax.Array:
 
 def seen(drop: jax.Array, gain: jax.Array) -> jax.Array:
     """A drop in [0, 1) that is seen as `gain` drops at once; shapes that broadcast."""
-    return 1 - jnp.exp(-_lost(drop) * gain)
+    return 1 - jnp.exp(-lost_of(drop) * gain)
 
 
 def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
@@ -345,5 +345,6 @@ def soft_minimum(a: jax.Array, b: jax.Array, temperature: float) -> jax.Array:
     return -temperature * jnp.logaddexp(-a / temperature, -b / temperature)
 
 
-def _lost(drops):
+def lost_of(drops: jax.Array) -> jax.Array:
+    """Minus the logarithm of what drops in [0, 1] keep; any shape."""
     return -jnp.log1p(-jnp.minimum(drops, _MOST))

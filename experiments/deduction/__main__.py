@@ -1,27 +1,34 @@
 """Trains a model of the form "deduction" on kept features and writes it as a weights file.
 
     python -m experiments.deduction --rated BIQ2021/rated.csv --unlabeled BIQ2021/unlabeled.csv --pristine PHOTOS \
-        --features runs/features --licence CC-BY-4.0 -o runs/deduction.safetensors
+        --seen experiments/deduction/seen.csv --features runs/features --licence CC-BY-4.0 \
+        -o runs/deduction.safetensors
 
 `--rated` is a CSV `image,mos`; BIQ2021's subset ss02 should not be in it, because its scores are close to noise. A
 tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The others and
 the `--pristine` photographs are what `examples` draws from. With `--unlabeled`, a CSV whose scores are not read, the
-level also learns from what a `teacher` says of other images. The backbone has ImageNet's weights, and the degradation
-encoder is that of `--encoder`, whose late layers are tuned. Features are kept, so a stopped run continues; those of the
-examples take 14 GB.
+level also learns from what a `teacher` says of other images. `--seen` is a CSV `image,groups` of rated photographs: the
+codes of the groups of faults that somebody saw in each, or `none`, beside others for doubt. The backbone has ImageNet's
+weights, and the degradation encoder is that of `--encoder`, whose late layers are tuned. Features are kept, so a
+stopped run continues; those of the examples take 16 GB. The losses go to `metrics.jsonl` in the folder
+`runs/deduction`, the output's name without its ending, from which `python -m tools.write_results` draws curves.
 """
 
 import argparse
+import csv
 import dataclasses
 import functools
+import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import jax
 import ml_collections
 import numpy as np
 from PIL import Image
 
+from driqa_jax import io
 from driqa_jax.checkpoints.load import LoadedModel, load
 from driqa_jax.checkpoints.weights import FORMAT, params_sha256, save_weights
 from driqa_jax.data.csv_source import FolderSource
@@ -39,8 +46,8 @@ from driqa_jax.version import VERSION
 from experiments.deduction import encoder, teacher
 from experiments.deduction import fit as deduction
 from experiments.deduction.examples import Photo, Pool, draw
-from experiments.deduction.features import RULE, Encoders, Named
-from experiments.deduction.visible import CAMERA, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
+from experiments.deduction.features import RULE, SEEN, Encoders, Named
+from experiments.deduction.visible import CAMERA, CODES, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
 
 HEAD = {
     **{"level_width": 384, "drop_width": 256, "top": 0.9},
@@ -49,11 +56,12 @@ HEAD = {
 RECIPE = deduction.Recipe(models=3)
 TUNING = encoder.Recipe()
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
+NOTHING = "none"  # what somebody saw who found nothing worth a word, or hardly anything
 OPEN = 256  # pristine photographs that stay decoded
 POOL = 5200  # images that a teacher scores
 COUNTS = {
-    **{"kadid": 5000, "part": 6000, "camera": 2500, "hard": 2000, "focus": 1200, "noise": 1000, "file": 2400},
-    **{"rated": 3000, "clean": 2000, "dark": 1200},
+    **{"kadid": 7000, "part": 6000, "camera": 2500, "hard": 2500, "focus": 1200, "noise": 1000, "file": 2400},
+    **{"rated": 6000, "clean": 2000, "dark": 1200},
 }
 
 
@@ -63,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rated", required=True, help="CSV image,mos")
     parser.add_argument("--scale", default="0,1", help="worst and best score of the CSV")
     parser.add_argument("--unlabeled", help="CSV image,mos whose images a teacher scores (default: no teacher)")
+    parser.add_argument("--seen", help="CSV image,groups of faults that somebody saw in rated images (default: none)")
     parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
     parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used (default: lite)")
     parser.add_argument("--features", required=True, help="folder that keeps features")
@@ -90,20 +99,31 @@ def main(argv: Sequence[str] | None = None) -> int:
             pool = see_pool(encoders, backbone, images, rated, learned, args.seed, progress)
             learned = deduction.Rated(*(np.concatenate(both) for both in zip(learned, pool, strict=True)))
             taught = {"taught": {"images": len(pool.mos), "second_backbone": backbone.key["model"]}}
-        examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress)
+        seen = read_seen(args.seen) if args.seen else {}
+        examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress, seen=seen)
         head = model.head.clone(shares=FITTED_SHARES)
-        tuned = dataclasses.replace(TUNING, seed=args.seed)
-        targets = deduction.targets(head, examples, WEIGHTS)
+        tuned, losses = dataclasses.replace(TUNING, seed=args.seed), Losses()
+        targets, members = deduction.targets(head, examples, WEIGHTS), deduction.groups_of(head)
         params["degradation_encoder"] = encoder.tune(
-            model.degradation_encoder, params["degradation_encoder"], tiles, examples, targets, tuned, progress
+            model.degradation_encoder,
+            params["degradation_encoder"],
+            tiles,
+            examples,
+            targets,
+            members,
+            tuned,
+            progress,
+            losses,
         )
         vectors = encoder.vectors(model.degradation_encoder, params["degradation_encoder"], tiles)
-        params["head"] = deduction.fit(head, learned, examples._replace(vectors=vectors), WEIGHTS, recipe)
+        params["head"] = deduction.fit(head, learned, examples._replace(vectors=vectors), WEIGHTS, recipe, losses)
+        losses.save(pathlib.Path(args.output).with_suffix("") / "metrics.jsonl")
         provenance = {
             **taught,
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
             "tuning": dataclasses.asdict(tuned),
             "images": len(rated),
+            "seen": len(seen),
             "examples": COUNTS,
             "degradation_encoder": params_sha256({"degradation_encoder": frozen(loaded)["degradation_encoder"]}),
             "driqa_jax": VERSION,
@@ -111,6 +131,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         values = write(args.output, params, config, RULE, validation, args.licence, provenance, progress)
     print(", ".join(f"{name} {value}" for name, value in values.items()))
     return 0
+
+
+class Losses:
+    """A `fit.ReportFn` that collects what it is told."""
+
+    def __init__(self):
+        self._told: dict[str, list[tuple[int, jax.Array]]] = {}
+
+    def __call__(self, name: str, step: int, loss: jax.Array) -> None:
+        self._told.setdefault(name, []).append((step, loss))
+
+    def save(self, path: pathlib.Path, points: int = 500) -> None:
+        """Write JSON Lines, `step` and one loss each, of at most so many `points` of a loss: means between them."""
+        lines = []
+        for name, told in self._told.items():
+            width = -(-len(told) // points)
+            for part in (told[start : start + width] for start in range(0, len(told), width)):
+                mean = float(np.mean(jax.device_get([loss for _, loss in part])))
+                lines.append(json.dumps({"step": part[-1][0], name: round(mean, 6)}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        io.write_text(path, "\n".join(lines) + "\n")
 
 
 def frozen(loaded: LoadedModel) -> dict:
@@ -156,7 +197,7 @@ def write(
 
 def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent) -> deduction.Rated:
     """What the encoders see of rated photographs, with their scores."""
-    moments = encoders.moments(_named(source), progress)
+    moments = encoders.moments(named(source), progress)
     return deduction.Rated(moments, source.column("mos").astype(np.float32))
 
 
@@ -167,10 +208,11 @@ def see_examples(
     seed: int,
     progress: ProgressFn = silent,
     most: int | None = None,
+    seen: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[deduction.Examples, encoder.Tiles]:
     """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones.
 
-    `most`: only the first so many of each kind.
+    `most`: only the first so many of each kind. `seen`: of rated photographs, see `read_seen`.
     """
     rated, pristine = _photos(source), _pristine(folder)
     pool = Pool.of(pristine, rated)
@@ -184,11 +226,31 @@ def see_examples(
 
         store, names = encoders.examples(f"{kind}{seed}", count, make, said, progress), [*map(str, range(count))]
         stores.append((store, names))
-        arrays = store.read(names, ("moments", "cells", "vector", "near", "central", "area", "base", "type", "drop"))
+        arrays = store.read(names, (*SEEN, "near", "central", "area", "base", "type", "drop", "photo"))
         parts.append({**arrays, "kinds": np.full(count, kind)})
     joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     renamed = {"vectors": joined.pop("vector"), "types": joined.pop("type").astype(int), "drops": joined.pop("drop")}
+    shown = [(seen or {}).get(rated[place].name) if place >= 0 else None for place in joined.pop("photo").astype(int)]
+    renamed["faults"] = np.array([[np.nan if s is None else code in s for code in CODES] for s in shown], np.float32)
+    renamed["doubtful"] = np.array([NOTHING in (s or ()) for s in shown])
     return deduction.Examples(**joined, **renamed), encoder.Tiles(stores)
+
+
+def read_seen(path: str) -> dict[str, tuple[str, ...]]:
+    """The codes of `CODES` and `NOTHING` that a CSV `image,groups` has for each image, between spaces.
+
+    Raises UserError for a file without these columns and for an unknown code.
+    """
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"image", "groups"} <= rows[0].keys():
+        raise UserError(f"{path}: needs the columns image and groups")
+    seen = {row["image"]: tuple(row["groups"].split()) for row in rows}
+    for image, codes in seen.items():
+        if not codes or not set(codes) <= {*CODES, NOTHING}:
+            known = ", ".join((*CODES, NOTHING))
+            raise UserError(f"{path}: {image} has the groups {' '.join(codes)!r}; give some of {known}")
+    return seen
 
 
 def see_pool(
@@ -210,7 +272,7 @@ def see_pool(
     def drawn(number):
         return teacher.draw(int(number), images, seed)
 
-    rated = teacher.see(backbone, encoders.folder, _named(source), progress)
+    rated = teacher.see(backbone, encoders.folder, named(source), progress)
     of_pool = Named(f"pool{seed}", numbers, drawn, lambda _: said)
     moments = encoders.moments(of_pool, progress)
     pool = teacher.see(backbone, encoders.folder, of_pool, progress)
@@ -218,8 +280,8 @@ def see_pool(
     return deduction.Rated(moments, np.clip(scores, 0.0, 1.0).astype(np.float32))
 
 
-def _named(source):
-    """The images of rated photographs."""
+def named(source: Source) -> Named:
+    """The images of rated photographs, as `Encoders.moments` and `teacher.see` take them."""
     rows = {str(name): row for row, name in enumerate(source.column("image_id"))}
 
     def encoded(name):

@@ -64,7 +64,7 @@ class Example(NamedTuple):
 
     `base`: the score that it would have without the fault. `type`: place in `TYPES`, -1 for none. `drop`: of the fault,
     in [0, 1]. `area`: (H, W) float in [0, 1], how much of the fault is in a pixel; None if it is everywhere. `kind`: of
-    `KINDS`.
+    `KINDS`. `photo`: the place of a photograph shown as it was rated in `Pool.rated`, else -1.
     """
 
     image: np.ndarray
@@ -73,6 +73,7 @@ class Example(NamedTuple):
     drop: float
     area: np.ndarray | None
     kind: str
+    photo: int = -1
 
 
 class Pool(NamedTuple):
@@ -103,11 +104,12 @@ def draw(kind: str, number: int, pool: Pool, seed: int = 0) -> Example:
 
 
 def _as_rated(rng, pool):
-    photo = pool.rated[rng.integers(len(pool.rated))]
+    place = int(rng.integers(len(pool.rated)))
+    photo = pool.rated[place]
     image = photo.open()
     if rng.random() < 0.5:
         image = _encoded(_resized(image, rng.uniform(0.4, 1.0), Image.Resampling.LANCZOS), rng, 80, 98)
-    return Example(np.asarray(image), photo.score, -1, 0.0, None, "rated")
+    return Example(np.asarray(image), photo.score, -1, 0.0, None, "rated", place)
 
 
 def _clean(rng, pool):
@@ -126,7 +128,7 @@ def _clean(rng, pool):
 
 
 def _kadid(rng, pool):
-    return _whole(rng, pool._replace(good=()), tuple(MEANS), "kadid")
+    return _whole(rng, pool, tuple(MEANS), "kadid")
 
 
 def _camera(rng, pool):

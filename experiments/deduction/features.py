@@ -110,7 +110,7 @@ class Encoders:
         """Examples "0" to `count`: all of `ARRAYS`, but of the "cells" `CELLS` random ones (CELLS, F'').
 
         Also `near` (CELLS, K) and `central` (CELLS,), see `Places`; `area` (CELLS,), the share of the fault in each
-        cell; `base`, `type` and `drop`. `said`: bytes that say what the examples are made from.
+        cell; `base`, `type`, `drop` and `photo`. `said`: bytes that say what the examples are made from.
         """
 
         def arrays(name):
@@ -123,7 +123,7 @@ class Encoders:
 
     def _kept(self, kind, names, arrays, encoded, encoders, progress):
         used = {encoder: self._params[encoder] for encoder in encoders}
-        key = {"format": 4, "view": self._rule.to_dict(), "params": params_sha256(used)}
+        key = {"format": 5, "view": self._rule.to_dict(), "params": params_sha256(used)}
         store = FeatureStore(self.folder, kind, key)
         return keep(store, names, arrays, encoded, f"features of {kind} images", progress)
 
@@ -152,7 +152,7 @@ def keep(
 
 
 def _labels(example: Example) -> dict[str, np.ndarray]:
-    values = {"base": example.base, "type": example.type, "drop": example.drop}
+    values = {"base": example.base, "type": example.type, "drop": example.drop, "photo": example.photo}
     return {name: np.float32(value) for name, value in values.items()}
 
 

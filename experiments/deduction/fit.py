@@ -2,12 +2,14 @@
 
 The drops learn from images with a known fault, whose target is the score without it less the visible drop, from images
 where a fault covers a known part, and from ordinary photographs. A rated photograph must keep a ceiling above its
-rating; nothing is known of the faults of one that people rated low. The level is frozen in the second phase.
+rating. Of the faults of one that people rated low nothing is known, unless somebody looked: then the groups of types
+that were named must explain what the rating lacks. The level is frozen in the second phase.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -15,9 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, pooled
+from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, lost_of, pooled
 
 LOW = 0.7  # a photograph rated below may have any fault
+SEEN, DOUBTFUL = (0.22, 0.7), 0.13  # drops of what somebody named, and named with doubt; `VISIBLE` lies between
+# Is told the loss of each step: which loss, the step from 1, its value, of which nothing waits.
+ReportFn = Callable[[str, int, jax.Array], Any]
+
+
+def unreported(name: str, step: int, loss: jax.Array) -> None:
+    """A `ReportFn` that does nothing."""
 
 
 class Rated(NamedTuple):
@@ -31,7 +40,9 @@ class Examples(NamedTuple):
     """What the drops learn from: `moments` (N, F), `cells` (N, M, F''), `vectors` (N, K, C), `near` (N, M, K).
 
     `central` (N, M), as in `Places`; `area` (N, M), the share of the fault in each cell; `base` (N,), the score without
-    it; `types` (N,) int, -1 for none; `drops` (N,) its visible drop; `kinds` (N,) str, see `examples.KINDS`.
+    it; `types` (N,) int, -1 for none; `drops` (N,) its visible drop; `kinds` (N,) str, see `examples.KINDS`. `faults`
+    (N, G), of each group of types, in the order of their first types: 1 if somebody named it, else 0; NaN where nobody
+    looked. `doubtful` (N,) bool: whether it was said to be hardly worth a word.
     """
 
     moments: np.ndarray
@@ -44,11 +55,17 @@ class Examples(NamedTuple):
     types: np.ndarray
     drops: np.ndarray
     kinds: np.ndarray
+    faults: np.ndarray
+    doubtful: np.ndarray
 
 
 class Batch(NamedTuple):
     """What is known of examples: `target`, the score to reach, `base`, `weight` (B,); `rated` (B,) bool; `named`
-    (B, T), the drop of each type where it is; `area` (B, M)."""
+    (B, T), the drop of each type where it is; `area` (B, M).
+
+    Of rated photographs also `seen` (B, G), 1 for groups of types that somebody named, `lacks` (B,), the drop that
+    they explain together, and `looked` (B,), 1 where somebody looked, else 0.
+    """
 
     target: np.ndarray
     base: np.ndarray
@@ -56,6 +73,9 @@ class Batch(NamedTuple):
     rated: np.ndarray
     named: np.ndarray
     area: np.ndarray
+    seen: np.ndarray
+    lacks: np.ndarray
+    looked: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +86,8 @@ class Recipe:
     `models`: levels trained from different seeds and averaged; they are one hidden layer of `head.level_width` units.
     `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
     weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling.
-    `margin`: of the ceiling of a rated photograph above its rating.
+    `margin`: of the ceiling of a rated photograph above its rating, unless a fault was named. `by_eye` weighs
+    `missed_by_eye`.
     """
 
     epochs: int = 20
@@ -94,6 +115,7 @@ class Recipe:
     naming: float = 6.0
     ordinary: float = 6.0
     margin: float = 0.05
+    by_eye: float = 1.0
     seed: int = 0
 
 
@@ -103,6 +125,7 @@ def fit(
     examples: Examples,
     weights: Sequence[float],
     recipe: Recipe = Recipe(),
+    report: ReportFn = unreported,
 ) -> dict:
     """Parameters of the trained head.
 
@@ -115,8 +138,8 @@ def fit(
         raise ValueError(f"level_width must be a multiple of models={recipe.models}, got {head.level_width}")
     if len({len(x) for x in examples}) != 1:
         raise ValueError(f"examples: arrays have lengths {[len(x) for x in examples]}; give equal lengths")
-    params = {**initial(head, examples, recipe.seed), **fit_levels(head, rated, recipe)}
-    return fit_drops(head, params, examples, weights, recipe)
+    params = {**initial(head, examples, recipe.seed), **fit_levels(head, rated, recipe, report)}
+    return fit_drops(head, params, examples, weights, recipe, report)
 
 
 def initial(head: DeductionHead, examples: Examples, seed: int) -> dict:
@@ -132,7 +155,7 @@ def initial(head: DeductionHead, examples: Examples, seed: int) -> dict:
     }
 
 
-def fit_levels(head: DeductionHead, rated: Rated, recipe: Recipe) -> dict:
+def fit_levels(head: DeductionHead, rated: Rated, recipe: Recipe, report: ReportFn = unreported) -> dict:
     """Parameters of the level: the average of `recipe.models` narrower ones."""
     narrow, standardized = head.clone(level_width=head.level_width // recipe.models), _standard(rated.moments)
     sample = jnp.zeros((1, rated.moments.shape[1]))
@@ -140,7 +163,8 @@ def fit_levels(head: DeductionHead, rated: Rated, recipe: Recipe) -> dict:
     for number in range(recipe.models):
         own = dataclasses.replace(recipe, seed=recipe.seed + 100 * number)
         fresh = narrow.init(jax.random.key(own.seed), sample, method="level")["params"]
-        trained = _fit_level(narrow, {**fresh, "standardize_moments": standardized}, rated, own)
+        told = functools.partial(report, f"loss of level {number + 1}")
+        trained = _fit_level(narrow, {**fresh, "standardize_moments": standardized}, rated, own, told)
         hidden.append(trained["level_hidden"])
         out.append(trained["level_out"])
     return {
@@ -160,9 +184,17 @@ def levels(head: DeductionHead, params: dict, moments: np.ndarray, batch: int = 
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Sequence[float], recipe: Recipe) -> dict:
+def fit_drops(
+    head: DeductionHead,
+    params: dict,
+    examples: Examples,
+    weights: Sequence[float],
+    recipe: Recipe,
+    report: ReportFn = unreported,
+) -> dict:
     """`params` with trained drops under the level that they hold; `weights` (T,) of each type's loss."""
     data, level = targets(head, examples, weights), levels(head, params, examples.moments)
+    members = groups_of(head)
 
     def loss(params, level, cells, vectors, near, central, batch, keys):
         places = Places(near, central, jnp.ones(central.shape, bool))
@@ -172,12 +204,14 @@ def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Se
         entropy = -(named * jnp.log(drops) + (1 - named) * jnp.log1p(-drops)).mean(axis=(1, 2))
         known = names_known(batch)
         score = jnp.where(batch.rated, 0.0, batch.weight * jnp.abs(found.mos - batch.target))
-        above = 2 * nn.relu(batch.base + recipe.margin - found.ceiling)
+        margin = recipe.margin * (1 - batch.looked * batch.seen.max(axis=1))
+        above = 2 * nn.relu(batch.base + margin - found.ceiling)
         clean = jnp.where(batch.named.sum(axis=1) == 0, 1 - found.keep, 0.0)
         return (
             score
             + recipe.naming * batch.weight * known * entropy
             + recipe.ordinary * jnp.where(batch.rated, above, clean)
+            + recipe.by_eye * missed_by_eye(lost_of(found.drop) @ members, batch)
         ).mean()
 
     trained = ("drop_of_cells", "drop_of_image", "drop_of_vectors", "drop_out")
@@ -186,13 +220,34 @@ def fit_drops(head: DeductionHead, params: dict, examples: Examples, weights: Se
     for number, rows in enumerate(batches(examples.kinds, recipe.mix, recipe.drop_batch, recipe.steps, seed)):
         arrays = (_wide(x[rows]) for x in (level, examples.cells, examples.vectors, examples.near, examples.central))
         keys = random_keys(seed, number, len(rows))
-        params, state, _ = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
+        params, state, value = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
+        report("loss of the drops", number + 1, value)
     return params
 
 
 def names_known(batch: Batch) -> jax.Array:
-    """How much is known of the names of faults, (B,) in [0, 1]: a photograph rated low may have any."""
-    return jnp.where(batch.rated, jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
+    """How much is known of the absence of faults that are not named, (B,) in [0, 1].
+
+    A photograph rated low may have any; where somebody looked, `missed_by_eye` says more.
+    """
+    return jnp.where(batch.rated, (1 - batch.looked) * jnp.clip((batch.base - LOW) / 0.1, 0, 1), 1.0)
+
+
+def missed_by_eye(lost: jax.Array, batch: Batch) -> jax.Array:
+    """How far the losses of groups of types (B, G) are from what somebody saw, (B,); 0 where nobody looked.
+
+    The groups that were named explain together what the rating lacks; it is not known which of them how much.
+    """
+    drop = jnp.clip(1 - jnp.exp(-(lost * batch.seen).sum(axis=1)), 1e-6, 1 - 1e-6)
+    named = -batch.lacks * jnp.log(drop) - (1 - batch.lacks) * jnp.log1p(-drop)
+    others = (lost * (1 - batch.seen)).sum(axis=1)
+    return batch.looked * (jnp.where(batch.seen.any(axis=1), named, 0.0) + others)
+
+
+def groups_of(head: DeductionHead) -> np.ndarray:
+    """(T, G) float32, 1 where a type is of a group; groups in the order of their first types."""
+    numbers = np.asarray(head.groups or range(head.types))
+    return (numbers[:, None] == np.unique(numbers)).astype(np.float32)
 
 
 def batches(
@@ -244,7 +299,7 @@ def random_keys(seed: int, step: int, count: int) -> jax.Array:
     return jax.random.split(jax.random.fold_in(jax.random.key(seed), step), count)
 
 
-def _fit_level(head, params, rated, recipe):
+def _fit_level(head, params, rated, recipe, report):
     def loss(params, moments, mos, keys):
         level = head.apply({"params": params}, moments, keys, method="level")
         return jnp.abs(level - mos).mean() + recipe.correlation * (1 - _correlation(level, mos))
@@ -259,8 +314,9 @@ def _fit_level(head, params, rated, recipe):
         for i in range(per_epoch):
             rows = order[i * recipe.batch : (i + 1) * recipe.batch]
             batch = _wide(rated.moments[rows]), _wide(rated.mos[rows]), random_keys(recipe.seed, number, len(rows))
-            params, state, _ = step(params, state, *batch)
+            params, state, value = step(params, state, *batch)
             number += 1
+            report(number, value)
     return params
 
 
@@ -268,13 +324,18 @@ def targets(head: DeductionHead, examples: Examples, weights: Sequence[float]) -
     """What is known of all examples; `weights` (T,) of each type's loss."""
     applied, types, area, weights = examples.types >= 0, examples.types, _wide(examples.area), _wide(weights)
     shares = np.asarray(head.shares or np.ones(head.types))[types] * applied
-    lost = -np.log1p(-np.minimum(examples.drops, 0.995)) * shares
+    lost = np.asarray(lost_of(examples.drops)) * shares
     whole = np.asarray(pooled(jnp.asarray(lost[:, None, None] * area[:, :, None]), jnp.ones(area.shape, bool)))[:, 0]
     named = np.zeros((len(types), head.types), np.float32)
     named[np.flatnonzero(applied), types[applied]] = examples.drops[applied]
     base, weight = _wide(examples.base), np.where(applied, weights[types], 1.0)
     target = FLOOR + (base - FLOOR) * np.exp(-whole)
-    return Batch(_wide(target), base, _wide(weight), examples.kinds == "rated", named, area)
+    looked = ~np.isnan(examples.faults).any(axis=1)
+    # The ceiling of a rated photograph must stay above its rating, so no more than this is to be explained.
+    lacks = np.clip(1 - (base - FLOOR) / (head.top - FLOOR), *SEEN)
+    lacks = np.where(examples.doubtful, DOUBTFUL, lacks)
+    by_eye = np.where(looked[:, None], _wide(examples.faults), 0.0), _wide(lacks), _wide(looked)
+    return Batch(_wide(target), base, _wide(weight), examples.kinds == "rated", named, area, *by_eye)
 
 
 def _correlation(a, b):

@@ -44,6 +44,7 @@ FITTED_SHARES: tuple[float, ...] = tuple(
 # Types of one number are named by the same words, so that it does not matter which of them it is.
 _CODES = [group_of(name)[0] for name in TYPES]
 GROUPS: tuple[int, ...] = tuple(_CODES.index(code) for code in _CODES)
+CODES: tuple[str, ...] = tuple(dict.fromkeys(_CODES))
 # Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference.
 WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in FIDELITY else 1.0 for name in TYPES)
 # What cameras and those who hold them do: the types that may be the reason of a low level.
