@@ -7,7 +7,7 @@
 faults of halves, of blobs and of damaged files are made here, with Pillow and numpy, not by the bank that models learn
 from; the named types are those of the bank. `--noisy` is a folder of PolyU's real camera noise: pairs `*_real.JPG` and
 `*_mean.JPG`, of which those below 32 dB count. `--labeled` is a CSV `image,groups` of real photographs in `--images`:
-the codes of the groups of which a person would name one first, or `none` where nothing need be named, between spaces.
+the codes of the groups of which a viewer would name one first, or `none` where nothing need be named, between spaces.
 Intervals hold 95 % over images.
 """
 
@@ -134,7 +134,7 @@ def rows(made: Sequence[Case], seen: Sequence[Seen]) -> list[list[str | int | Es
             right = (each.groups[0] if each.groups else NONE) in case.fault.split()
             label = "a fault" if NONE not in case.fault else "nothing" if case.fault == NONE else "nothing or a fault"
             for fault in (label, "all"):
-                add("real photo: first named as by a person", fault, right)
+                add("real photo: first named as by a viewer", fault, right)
     measures = list(dict.fromkeys(measure for measure, _ in found))
     order = sorted(found, key=lambda key: measures.index(key[0]))
     return [[*key, len(found[key]), estimate(np.array(found[key]))] for key in order]

@@ -83,7 +83,7 @@ def test_vectors_of_kept_tiles_are_those_of_the_tiles(case):
 
 def test_tuned_vectors_hold_the_drop_of_each_tile_and_early_layers_stay(case):
     encoder, params, tiles, examples, _ = case
-    tuned = tuning.tune(encoder, params, tiles, examples, targets(examples), np.eye(TYPES), RECIPE)
+    tuned = tuning.tune(encoder, params, tiles, examples, targets(examples), RECIPE)
     assert set(tuned) == set(params)
     for name, part in params.items():
         same = jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), part, tuned[name]))
@@ -95,7 +95,7 @@ def test_tuned_vectors_hold_the_drop_of_each_tile_and_early_layers_stay(case):
 def test_equal_recipes_tune_alike_and_seeds_differ(case):
     encoder, params, tiles, examples, _ = case
     short = dataclasses.replace(RECIPE, steps=3)
-    given = encoder, params, tiles, examples, targets(examples), np.eye(TYPES)
+    given = encoder, params, tiles, examples, targets(examples)
     first, second, other = (tuning.tune(*given, dataclasses.replace(short, seed=seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first["conv4"]["kernel"], second["conv4"]["kernel"])
     assert (first["conv4"]["kernel"] != other["conv4"]["kernel"]).any()

@@ -56,7 +56,7 @@ def test_names_and_lost_points_count_as_the_measure_says():
 
 
 def test_real_photographs_are_named_right_by_any_group_that_a_person_would_name_first(tmp_path):
-    real = "real photo: first named as by a person"
+    real = "real photo: first named as by a viewer"
     assert of("labeled", "blur noise", [[70.0]], groups=["noise", "color"])[real, "a fault"] == 1
     assert of("labeled", "blur", [[70.0]], groups=["noise", "blur"])[real, "a fault"] == 0
     assert of("labeled", "none", [[70.0]])[real, "nothing"] == 1

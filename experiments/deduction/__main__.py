@@ -9,8 +9,9 @@ tenth of its groups, chosen by `--split-seed`, is held back: calibration and int
 the `--pristine` photographs are what `examples` draws from. With `--unlabeled`, a CSV whose scores are not read, the
 level also learns from what a `teacher` says of other images. `--seen` is a CSV `image,groups` of rated photographs: the
 codes of the groups of faults that somebody saw in each, or `none`, beside others for doubt. The backbone has ImageNet's
-weights, and the degradation encoder is that of `--encoder`, whose late layers are tuned. Features are kept, so a
-stopped run continues; those of the examples take 16 GB. The losses go to `metrics.jsonl` in the folder
+weights, and the degradation encoder is that of `--encoder`, whose late layers are tuned on other examples than those
+of the drops, so that the drops see vectors as they are of images that the tuning did not see. Features are kept, so a
+stopped run continues; those of the examples take 32 GB. The losses go to `metrics.jsonl` in the folder
 `runs/deduction`, the output's name without its ending, from which `python -m tools.write_results` draws curves.
 """
 
@@ -47,7 +48,7 @@ from experiments.deduction import encoder, teacher
 from experiments.deduction import fit as deduction
 from experiments.deduction.examples import Photo, Pool, draw
 from experiments.deduction.features import RULE, SEEN, Encoders, Named
-from experiments.deduction.visible import CAMERA, CODES, FITTED_SHARES, GROUPS, SHARES, TYPES, WEIGHTS
+from experiments.deduction.visible import CAMERA, CODES, GROUPS, SHARES, TYPES, WEIGHTS
 
 HEAD = {
     **{"level_width": 384, "drop_width": 256, "top": 0.9},
@@ -99,24 +100,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             pool = see_pool(encoders, backbone, images, rated, learned, args.seed, progress)
             learned = deduction.Rated(*(np.concatenate(both) for both in zip(learned, pool, strict=True)))
             taught = {"taught": {"images": len(pool.mos), "second_backbone": backbone.key["model"]}}
+        tuned, losses = dataclasses.replace(TUNING, seed=args.seed), Losses()
+        others, tiles = see_examples(encoders, rated, args.pristine, args.seed + 1, progress)
+        degradation, start = model.degradation_encoder, params["degradation_encoder"]
+        targets = deduction.targets(model.head, others, WEIGHTS)
+        late = encoder.tune(degradation, start, tiles, others, targets, tuned, progress, losses)
+        params["degradation_encoder"] = late
+        del others, targets
         seen = read_seen(args.seen) if args.seen else {}
         examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress, seen=seen)
-        head = model.head.clone(shares=FITTED_SHARES)
-        tuned, losses = dataclasses.replace(TUNING, seed=args.seed), Losses()
-        targets, members = deduction.targets(head, examples, WEIGHTS), deduction.groups_of(head)
-        params["degradation_encoder"] = encoder.tune(
-            model.degradation_encoder,
-            params["degradation_encoder"],
-            tiles,
-            examples,
-            targets,
-            members,
-            tuned,
-            progress,
-            losses,
-        )
-        vectors = encoder.vectors(model.degradation_encoder, params["degradation_encoder"], tiles)
-        params["head"] = deduction.fit(head, learned, examples._replace(vectors=vectors), WEIGHTS, recipe, losses)
+        examples = examples._replace(vectors=encoder.vectors(degradation, late, tiles))
+        params["head"] = deduction.fit(model.head, learned, examples, WEIGHTS, recipe, losses)
         losses.save(pathlib.Path(args.output).with_suffix("") / "metrics.jsonl")
         provenance = {
             **taught,

@@ -48,7 +48,7 @@ class Tiles:
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to tune: `steps` of `batch` examples with AdamW. `dropout`: rate on the vectors. `naming` weighs the
-    cross-entropy of the drops beside the absolute error of the score. `by_eye`, `mix`: as in `fit.Recipe`."""
+    cross-entropy of the drops beside the absolute error of the score. `mix`: as in `fit.Recipe`."""
 
     steps: int = 2000
     batch: int = 32
@@ -56,7 +56,6 @@ class Recipe:
     decay: float = 0.05
     dropout: float = 0.2
     naming: float = 10.0
-    by_eye: float = 1.0
     mix: tuple[tuple[str, float], ...] = deduction.Recipe().mix
     seed: int = 0
 
@@ -77,13 +76,11 @@ def tune(
     tiles: Tiles,
     examples: deduction.Examples,
     targets: deduction.Batch,
-    members: np.ndarray,
     recipe: Recipe = Recipe(),
     progress: ProgressFn = silent,
     report: deduction.ReportFn = deduction.unreported,
 ) -> dict:
-    """`params` of `E_d` with tuned late layers; `targets`: of the examples, see `fit.targets`; `members`: as of
-    `fit.groups_of`.
+    """`params` of `E_d` with tuned late layers; `targets`: of the examples, see `fit.targets`.
 
     Equal input and recipe give equal parameters on one machine.
     """
@@ -106,12 +103,7 @@ def tune(
         named = batch.named[:, None, :] * shares[:, :, None]
         entropy = optax.sigmoid_binary_cross_entropy(logits, named).mean(axis=(1, 2))
         missed = jnp.abs(quality.apply({"params": params["quality"]}, vector).mean(axis=(1, 2)) - score)
-        of_groups = deduction.lost_of(nn.sigmoid(logits).mean(axis=1)) @ members
-        return (
-            recipe.naming * batch.weight * deduction.names_known(batch) * entropy
-            + missed
-            + recipe.by_eye * deduction.missed_by_eye(of_groups, batch)
-        ).mean()
+        return (recipe.naming * batch.weight * deduction.names_known(batch) * entropy + missed).mean()
 
     key, vector = jax.random.key(recipe.seed), jnp.zeros((1, encoder.width))
     learned = {"names": names.init(key, vector)["params"], "quality": quality.init(key, vector)["params"], "late": late}

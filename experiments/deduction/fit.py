@@ -21,6 +21,7 @@ from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, lost_of, po
 
 LOW = 0.7  # a photograph rated below may have any fault
 SEEN, DOUBTFUL = (0.22, 0.7), 0.13  # drops of what somebody named, and named with doubt; `VISIBLE` lies between
+OTHERS = 0.6  # weight of what was not named, since a viewer names few of the faults there are
 # Is told the loss of each step: which loss, the step from 1, its value, of which nothing waits.
 ReportFn = Callable[[str, int, jax.Array], Any]
 
@@ -87,7 +88,7 @@ class Recipe:
     `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
     weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling.
     `margin`: of the ceiling of a rated photograph above its rating, unless a fault was named. `by_eye` weighs
-    `missed_by_eye`.
+    `missed_by_eye`. `hidden`: the share of examples whose vectors are replaced by their mean, so that cells tell too.
     """
 
     epochs: int = 20
@@ -96,7 +97,7 @@ class Recipe:
     decay: float = 1e-2
     correlation: float = 0.0
     models: int = 1
-    steps: int = 9000
+    steps: int = 14000
     drop_batch: int = 24
     drop_rate: float = 8e-4
     drop_decay: float = 0.15
@@ -105,7 +106,7 @@ class Recipe:
         ("rated", 0.35),
         ("part", 0.4),
         ("camera", 0.25),
-        ("clean", 0.1),
+        ("clean", 0.2),
         ("focus", 0.08),
         ("file", 0.12),
         ("hard", 0.25),
@@ -116,6 +117,7 @@ class Recipe:
     ordinary: float = 6.0
     margin: float = 0.05
     by_eye: float = 1.0
+    hidden: float = 0.15
     seed: int = 0
 
 
@@ -217,8 +219,13 @@ def fit_drops(
     trained = ("drop_of_cells", "drop_of_image", "drop_of_vectors", "drop_out")
     step, state_of = trainer(loss, recipe.drop_rate, recipe.drop_decay, recipe.steps, trained)
     state, seed = state_of(params), recipe.seed + 1
+    rng, nothing = np.random.default_rng(seed + 1), np.asarray(params["standardize_vectors"]["shift"])
     for number, rows in enumerate(batches(examples.kinds, recipe.mix, recipe.drop_batch, recipe.steps, seed)):
-        arrays = (_wide(x[rows]) for x in (level, examples.cells, examples.vectors, examples.near, examples.central))
+        cells, vectors, near, central = (
+            _wide(x[rows]) for x in (examples.cells, examples.vectors, examples.near, examples.central)
+        )
+        vectors[rng.random(len(rows)) < recipe.hidden] = nothing
+        arrays = _wide(level[rows]), cells, vectors, near, central
         keys = random_keys(seed, number, len(rows))
         params, state, value = step(params, state, *arrays, Batch(*(x[rows] for x in data)), keys)
         report("loss of the drops", number + 1, value)
@@ -240,7 +247,7 @@ def missed_by_eye(lost: jax.Array, batch: Batch) -> jax.Array:
     """
     drop = jnp.clip(1 - jnp.exp(-(lost * batch.seen).sum(axis=1)), 1e-6, 1 - 1e-6)
     named = -batch.lacks * jnp.log(drop) - (1 - batch.lacks) * jnp.log1p(-drop)
-    others = (lost * (1 - batch.seen)).sum(axis=1)
+    others = OTHERS * (lost * (1 - batch.seen)).sum(axis=1)
     return batch.looked * (jnp.where(batch.seen.any(axis=1), named, 0.0) + others)
 
 

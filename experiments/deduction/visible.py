@@ -24,23 +24,17 @@ _OURS: dict[str, tuple[float, ...]] = {
     "camera_shake": (0.12, 0.4, 0.65, 0.8),
     "camera_noise": (0.1, 0.3, 0.5, 0.65),
     "flare_haze": (0.08, 0.25, 0.45, 0.6),
-    "color_cast": (0.06, 0.2, 0.35, 0.5),
+    "color_cast": (0.1, 0.28, 0.45, 0.6),
     "truncated_data": (0.55, 0.65, 0.75, 0.85),
     "wrong_blocks": (0.45, 0.55, 0.65, 0.75),
     "interlace_combing": (0.35, 0.5, 0.6, 0.7),
     "dead_stripe": (0.3, 0.4, 0.5, 0.6),
 }
-_TONE = (*FIDELITY, *UNMATCHED, "color_cast")
 # Ordinary camera output has been resized, subsampled in color and compressed more than once, and nobody minds.
 TYPES: tuple[str, ...] = tuple(name for name in NAMES if name in _OURS or find(name).kadid_levels)
-_EXPOSURE = ("low_light", "underexposed", "overexposed")
-# How much of a drop counts for the score: color and tone are partly fidelity to a reference, or intended. Exposure may
-# be intended too, but maps must show a dark or blown region.
-SHARES: tuple[float, ...] = tuple(0.5 if name in _TONE else 0.75 if name in _EXPOSURE else 1.0 for name in TYPES)
-# While the drops are fitted, exposure counts half, as in the best of the fits that were compared.
-FITTED_SHARES: tuple[float, ...] = tuple(
-    0.5 if name in _EXPOSURE else share for name, share in zip(TYPES, SHARES, strict=True)
-)
+# How much of a drop counts for the score: pale colors, casts, contrast and exposure may be intended.
+_INTENDED = ("color_saturation_1", "color_cast", *UNMATCHED, "low_light", "underexposed", "overexposed")
+SHARES: tuple[float, ...] = tuple(0.5 if name in _INTENDED else 1.0 for name in TYPES)
 # Types of one number are named by the same words, so that it does not matter which of them it is.
 _CODES = [group_of(name)[0] for name in TYPES]
 GROUPS: tuple[int, ...] = tuple(_CODES.index(code) for code in _CODES)
