@@ -19,6 +19,7 @@ from driqa_jax.data.synthetic import FakeSource
 from driqa_jax.data.views import ViewRule, make_view
 from driqa_jax.degradations import NAMES
 from driqa_jax.errors import UserError
+from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.examination import Examiner
 from driqa_jax.inference.conformal import evidence, tile_spread
 from driqa_jax.inference.explain import NO_RESTORER
@@ -449,7 +450,6 @@ def test_the_comparison_sets_the_model_beside_what_it_is_built_on(file, tmp_path
     backbone = driqa_jax.load(file, cache=None).params["quality_encoder"]["backbone"]
     monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
     monkeypatch.setattr(comparison, "RULE", SMALL)
-    monkeypatch.setattr(comparison, "BEFORE", str(file))
     monkeypatch.setattr(teacher, "SecondBackbone", MeanColor)
     monkeypatch.setattr(teacher, "installed", lambda: "none")
     rows = ["image,mos"]
@@ -463,9 +463,11 @@ def test_the_comparison_sets_the_model_beside_what_it_is_built_on(file, tmp_path
     arguments += ["--features", tmp_path / "features", "-o", table]
     assert comparison.main([*map(str, arguments)]) == 0
     heads, _, some, mean = (line.strip("| ").split(" | ") for line in table.read_text().splitlines()[2:])
-    assert heads[3::2] == [*comparison.NAMES, str(file)] and heads[4::2] == ["difference"] * 4
-    assert some[:2] == ["some", "6"] and some[2] == some[-2] and some[-1] == "0.000 [0.000, 0.000]"
-    assert mean[0] == "mean" and "none" not in some
+    assert heads[2:] == [str(file), *(head for name in comparison.NAMES for head in (name, "difference"))]
+    assert some[:2] == ["some", "6"] and "none" not in some and mean[:2] == ["mean", "6"]
+    images = [(tmp_path / f"{number}.png").read_bytes() for number in range(14, 20)]
+    expected = srcc(np.array(list(driqa_jax.load(file, cache=None).predict(images))), np.arange(6.0))
+    assert float(some[2].split()[0]) == pytest.approx(expected, abs=6e-4)
     capsys.readouterr()
 
 

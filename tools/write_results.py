@@ -148,9 +148,10 @@ def weights_text(model: str) -> str:
     else:
         kinds = ", ".join(f"{count:,} `{kind}`" for kind, count in provenance["examples"].items())
         taught = f" and {provenance['taught']['images']:,} images scored by a teacher" if "taught" in provenance else ""
+        tuned = sum(provenance["tuning"].get("examples", provenance["examples"]).values())
         training = (
-            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops and "
-            f"the late layers of the degradation encoder from examples: {kinds}"
+            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops from examples: {kinds}, the "
+            f"late layers of the degradation encoder from {tuned:,} others"
         )
     return "\n".join(
         [

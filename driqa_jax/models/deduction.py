@@ -28,7 +28,7 @@ _SHARPNESS = 8.0  # of the nearest tile: a deviation of a quarter of a tile
 _MIDDLE = 0.15  # standard deviation of the middle of an image, in fractions of its sides
 _WORST = 3  # order of the power mean over cells
 SOUND = 0.7  # a level from which on nothing is missing that a fault would explain
-EVIDENCE = 0.006  # a loss at which the evidence for a fault explains half of what the level lacks
+EVIDENCE = 0.0125  # a loss at which the evidence for a fault explains half of what the level lacks
 
 
 class Deduction(NamedTuple):

@@ -189,10 +189,10 @@ def draw_curves(metrics: pathlib.Path) -> Figure:
             if name not in NOT_CURVES and value is not None:
                 series.setdefault(name, []).append((row["step"], value))
     names = sorted(series, key=lambda name: (name.startswith("val_"), name))
-    columns = 3
+    columns = min(3, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
     figure, panels = blank_figure(4 * columns, 2.6 * rows, rows, columns)
-    panels = panels.ravel()
+    panels = np.ravel(panels)
     for axes, name in zip(panels, names, strict=False):
         _draw_panel(axes, name, *np.array(series[name]).T)
     for axes in panels[len(names) :]:

@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         provenance = {
             **taught,
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
-            "tuning": dataclasses.asdict(tuned),
+            "tuning": {**dataclasses.asdict(tuned), "examples": COUNTS},
             "images": len(rated),
             "seen": len(seen),
             "examples": COUNTS,

@@ -4,8 +4,8 @@
         --scale LIVE-C=0,100 --pristine OTHER_PHOTOS --features runs/features -o docs/results/comparison.md
 
 `--rated` and `--features` are those of `experiments.deduction`, the other options those of `benchmarks transfer`.
-Beside the model stand its level without the ceiling; the kernel ridge on the moments of its frozen backbone; the
-teacher, the same with the features of a second backbone; and the former bundled model.
+Beside the model stand its level without the ceiling; the kernel ridge on the moments of its frozen backbone; and the
+teacher, the same with the features of a second backbone.
 """
 
 from __future__ import annotations
@@ -33,12 +33,11 @@ from experiments.deduction import fit as deduction
 from experiments.deduction import teacher
 from experiments.deduction.features import RULE, Encoders
 
-BEFORE = "lite-0.5"
 NAMES = "level alone", "kernel ridge", "teacher"
 
 
 class Compared:
-    """A `transfer.PredictFn`: the scores of the model, of `NAMES` and of `BEFORE`.
+    """A `transfer.PredictFn`: the scores of the model and of `NAMES`.
 
     `moments` (N, F) and `second` (N, F') of the rated photographs, with their scores `mos` (N,).
     """
@@ -52,8 +51,7 @@ class Compared:
         second: np.ndarray,
         mos: np.ndarray,
     ):
-        self._scorers = [driqa_jax.load(name) for name in (model, BEFORE)]
-        loaded = load(model)
+        self._scorer, loaded = driqa_jax.load(model), load(model)
         self._head, self._params = build_model(loaded.config).head, loaded.params["head"]
         self._encoders, self._backbone = encoders, backbone
         self._moments, self._second, self._mos = moments, second, np.float64(mos)
@@ -67,11 +65,10 @@ class Compared:
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             moments, second = (np.stack(each) for each in zip(*pool.map(seen, images), strict=True))
-        model, before = (transfer.scores(scorer, images) for scorer in self._scorers)
         level = deduction.levels(self._head, self._params, moments)
         ridge = teacher.kernel_ridge([self._moments], self._mos, [moments])
         taught = teacher.kernel_ridge([self._moments, self._second], self._mos, [moments, second])
-        return [model, level, ridge, taught, before]
+        return [transfer.scores(self._scorer, images), level, ridge, taught]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         moments, mos = experiment.see_rated(encoders, rated, progress)
         second = teacher.see(backbone, args.features, experiment.named(rated), progress)
     compared = Compared(args.model, encoders, backbone, moments, second, mos)
-    table = transfer.compared((args.model, *NAMES, BEFORE), compared, sets, args.pristine)
+    table = transfer.compared((args.model, *NAMES), compared, sets, args.pristine)
     transfer.write([table], args.output)
     return 0
 

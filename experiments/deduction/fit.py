@@ -21,7 +21,6 @@ from driqa_jax.models.deduction import FLOOR, DeductionHead, Places, lost_of, po
 
 LOW = 0.7  # a photograph rated below may have any fault
 SEEN, DOUBTFUL = (0.22, 0.7), 0.13  # drops of what somebody named, and named with doubt; `VISIBLE` lies between
-OTHERS = 0.6  # weight of what was not named, since a viewer names few of the faults there are
 # Is told the loss of each step: which loss, the step from 1, its value, of which nothing waits.
 ReportFn = Callable[[str, int, jax.Array], Any]
 
@@ -97,7 +96,7 @@ class Recipe:
     decay: float = 1e-2
     correlation: float = 0.0
     models: int = 1
-    steps: int = 14000
+    steps: int = 12000
     drop_batch: int = 24
     drop_rate: float = 8e-4
     drop_decay: float = 0.15
@@ -106,7 +105,7 @@ class Recipe:
         ("rated", 0.35),
         ("part", 0.4),
         ("camera", 0.25),
-        ("clean", 0.2),
+        ("clean", 0.1),
         ("focus", 0.08),
         ("file", 0.12),
         ("hard", 0.25),
@@ -247,7 +246,7 @@ def missed_by_eye(lost: jax.Array, batch: Batch) -> jax.Array:
     """
     drop = jnp.clip(1 - jnp.exp(-(lost * batch.seen).sum(axis=1)), 1e-6, 1 - 1e-6)
     named = -batch.lacks * jnp.log(drop) - (1 - batch.lacks) * jnp.log1p(-drop)
-    others = OTHERS * (lost * (1 - batch.seen)).sum(axis=1)
+    others = (lost * (1 - batch.seen)).sum(axis=1)
     return batch.looked * (jnp.where(batch.seen.any(axis=1), named, 0.0) + others)
 
 

@@ -24,7 +24,7 @@ _OURS: dict[str, tuple[float, ...]] = {
     "camera_shake": (0.12, 0.4, 0.65, 0.8),
     "camera_noise": (0.1, 0.3, 0.5, 0.65),
     "flare_haze": (0.08, 0.25, 0.45, 0.6),
-    "color_cast": (0.1, 0.28, 0.45, 0.6),
+    "color_cast": (0.06, 0.2, 0.35, 0.5),
     "truncated_data": (0.55, 0.65, 0.75, 0.85),
     "wrong_blocks": (0.45, 0.55, 0.65, 0.75),
     "interlace_combing": (0.35, 0.5, 0.6, 0.7),
@@ -45,7 +45,7 @@ WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in 
 CAMERA: tuple[str, ...] = (
     *("gaussian_blur", "lens_blur", "motion_blur", "out_of_focus", "camera_shake", "over_smoothing", "denoise"),
     *("white_noise", "sensor_noise", "camera_noise", "low_light", "underexposed", "overexposed"),
-    *("haze", "flare_haze", "jpeg", "high_sharpen", "halo"),
+    *("haze", "flare_haze", "color_cast", "jpeg", "high_sharpen", "halo"),
 )
 
 
