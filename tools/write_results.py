@@ -150,8 +150,8 @@ def weights_text(model: str) -> str:
         taught = f" and {provenance['taught']['images']:,} images scored by a teacher" if "taught" in provenance else ""
         tuned = sum(provenance["tuning"].get("examples", provenance["examples"]).values())
         training = (
-            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops from examples: {kinds}, the "
-            f"late layers of the degradation encoder from {tuned:,} others"
+            f"- the level learned from {provenance['images']:,} rated photos{taught}, the drops from examples: {kinds}"
+            f", the late layers of the degradation encoder from {tuned:,} others"
         )
     return "\n".join(
         [
