@@ -24,7 +24,7 @@ from driqa_jax.evaluation.bootstrap import Estimate, estimate, intervals, replic
 from driqa_jax.evaluation.correlations import srcc
 from driqa_jax.evaluation.tables import Table, to_markdown
 from driqa_jax.inference.scorer import Scorer
-from experiments.deduction.human_scale import LEVELS, MEANS, degraded, resampled_agreement
+from experiments.deduction.human_scale import examine_human_scale, resampled_agreement
 
 HUMAN = {"human scale, without color and tone": False, "human scale": True}
 # Images, encoded or (H, W, 3) uint8, to the scores (N,) of each model that is compared, the first one first.
@@ -81,14 +81,12 @@ def compared(
     for name, source in sets.items():
         images = [source.encoded(row) for row in range(len(source))]
         mos = source.column("mos").astype(np.float64)
-        rows.append([name, len(mos), *_in_order(paired(predict(images), mos))])
+        rows.append([name, len(mos), *paired(predict(images), mos)])
     if pristine:
         photos = photographs(pristine, squares=False)
-        seen = [predict([photo, *degraded(photo, name)]) for name, photo in photos.items()]
-        cells = [
-            np.array(of_model)[:, 1:].reshape(len(photos), len(MEANS), LEVELS) for of_model in zip(*seen, strict=True)
-        ]
-        rows += [[name, len(photos), *_in_order(human(cells, fidelity))] for name, fidelity in HUMAN.items()]
+        cells = examine_human_scale(lambda images: np.stack(predict(images), axis=-1), photos)[1]
+        cells = np.moveaxis(cells, -1, 0)
+        rows += [[name, len(photos), *human(cells, fidelity)] for name, fidelity in HUMAN.items()]
     heads = ("set", "images", names[0], *(head for name in names[1:] for head in (name, "difference")))
     return Table("SRCC on images that nobody trained on", heads, [*rows, _means(rows)])
 
@@ -102,7 +100,7 @@ def write(tables: Sequence[Table], path: str | None) -> None:
 
 
 def paired(predictions: Sequence[np.ndarray], mos: np.ndarray) -> list[Estimate]:
-    """SRCC of each model on the same images, then the difference of the first to each other, all with intervals."""
+    """SRCC of each model on the same images, each but the first with the difference of the first to it; intervals."""
     values = [srcc(each, mos) for each in predictions]
     draws = [replicates(each, mos)["srcc"] for each in predictions]
     return _with_differences([np.nan if value is None else value for value in values], draws, len(mos))
@@ -130,19 +128,13 @@ def covered(score: np.ndarray, half_width: np.ndarray, mos: np.ndarray) -> np.nd
 
 
 def _with_differences(values, draws, count):
-    values = [*values, *(values[0] - each for each in values[1:])]
-    draws = [*draws, *(draws[0] - each for each in draws[1:])]
+    found = [(values[0], draws[0])]
+    for value, drawn in zip(values[1:], draws[1:], strict=True):
+        found += [(value, drawn), (values[0] - value, draws[0] - drawn)]
     return [
         Estimate(None if np.isnan(value) else value, intervals({"": drawn})[""] if count > 1 else None, count)
-        for value, drawn in zip(values, draws, strict=True)
+        for value, drawn in found
     ]
-
-
-def _in_order(estimates):
-    """Each reference beside the difference to it."""
-    references = (len(estimates) - 1) // 2
-    first, others, gaps = estimates[0], estimates[1 : 1 + references], estimates[1 + references :]
-    return [first, *(each for pair in zip(others, gaps, strict=True) for each in pair)]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -13,19 +13,20 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 import driqa_jax
 from benchmarks import transfer
-from driqa_jax.checkpoints.load import load
+from driqa_jax.checkpoints.load import LoadedModel, load
 from driqa_jax.data.csv_source import FolderSource
 from driqa_jax.data.decode import decode
 from driqa_jax.data.source import Subset
 from driqa_jax.data.splits import in_validation
 from driqa_jax.errors import UserError
+from driqa_jax.inference.scorer import Scorer
 from driqa_jax.models.driqa import build_model
 from driqa_jax.progress import Progress
 from experiments.deduction import __main__ as experiment
@@ -36,39 +37,32 @@ from experiments.deduction.features import RULE, Encoders
 NAMES = "level alone", "kernel ridge", "teacher"
 
 
-class Compared:
-    """A `transfer.PredictFn`: the scores of the model and of `NAMES`.
+def predictor(
+    scorer: Scorer,
+    loaded: LoadedModel,
+    see: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    rated: deduction.Rated,
+    second: np.ndarray,
+) -> transfer.PredictFn:
+    """The scores of a model and of `NAMES`.
 
-    `moments` (N, F) and `second` (N, F') of the rated photographs, with their scores `mos` (N,).
+    `see`: from an image (H, W, 3) uint8 to its moments (F,) and the features of the second backbone (F',). `rated` and
+    `second` (N, F'): the same of the rated photographs.
     """
+    head, params = build_model(loaded.config).head, loaded.params["head"]
+    ridge = teacher.fitted_ridge([rated.moments], np.float64(rated.mos))
+    taught = teacher.fitted_ridge([rated.moments, second], np.float64(rated.mos))
 
-    def __init__(
-        self,
-        model: str,
-        encoders: Encoders,
-        backbone: teacher.SecondBackbone,
-        moments: np.ndarray,
-        second: np.ndarray,
-        mos: np.ndarray,
-    ):
-        self._scorer, loaded = driqa_jax.load(model), load(model)
-        self._head, self._params = build_model(loaded.config).head, loaded.params["head"]
-        self._encoders, self._backbone = encoders, backbone
-        self._moments, self._second, self._mos = moments, second, np.float64(mos)
+    def seen(image):
+        return see(decode(image) if isinstance(image, bytes) else image)
 
-    def __call__(self, images: Sequence[bytes | np.ndarray]) -> list[np.ndarray]:
-        """The scores (M,) of each."""
-
-        def seen(image):
-            image = decode(image) if isinstance(image, bytes) else image
-            return self._encoders(image, ["moments"])["moments"], self._backbone(image)
-
+    def predict(images):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            moments, second = (np.stack(each) for each in zip(*pool.map(seen, images), strict=True))
-        level = deduction.levels(self._head, self._params, moments)
-        ridge = teacher.kernel_ridge([self._moments], self._mos, [moments])
-        taught = teacher.kernel_ridge([self._moments, self._second], self._mos, [moments, second])
-        return [transfer.scores(self._scorer, images), level, ridge, taught]
+            moments, seconds = (np.stack(each) for each in zip(*pool.map(seen, images), strict=True))
+        level = deduction.levels(head, params, moments)
+        return [transfer.scores(scorer, images), level, ridge([moments]), taught([moments, seconds])]
+
+    return predict
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,10 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = FolderSource(args.rated, mos_range=(0.0, 1.0))
     rated = Subset(source, np.flatnonzero(~in_validation(source.column("group"), args.split_seed)), source.name)
     with Progress() as progress:
-        moments, mos = experiment.see_rated(encoders, rated, progress)
+        learned = experiment.see_rated(encoders, rated, progress)
         second = teacher.see(backbone, args.features, experiment.named(rated), progress)
-    compared = Compared(args.model, encoders, backbone, moments, second, mos)
-    table = transfer.compared((args.model, *NAMES), compared, sets, args.pristine)
+
+    def see(image):
+        return encoders(image, ["moments"])["moments"], backbone(image)
+
+    predict = predictor(driqa_jax.load(args.model), loaded, see, learned, second)
+    table = transfer.compared((args.model, *NAMES), predict, sets, args.pristine)
     transfer.write([table], args.output)
     return 0
 

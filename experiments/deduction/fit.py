@@ -252,8 +252,8 @@ def missed_by_eye(lost: jax.Array, batch: Batch) -> jax.Array:
 
 def groups_of(head: DeductionHead) -> np.ndarray:
     """(T, G) float32, 1 where a type is of a group; groups in the order of their first types."""
-    numbers = np.asarray(head.groups or range(head.types))
-    return (numbers[:, None] == np.unique(numbers)).astype(np.float32)
+    first = np.unique(head.same, axis=1, return_index=True)[1]
+    return head.same[:, np.sort(first)]
 
 
 def batches(

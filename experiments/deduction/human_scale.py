@@ -86,13 +86,13 @@ def examine_human_scale(
     seed: int = 0,
     progress: ProgressFn = silent,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of the photographs (P,) and of their cells (P, 25, 5). `score`: from images to scores (N,)."""
+    """Scores of the photographs (P, ...) and their cells (P, 25, 5, ...). `score`: from images to scores (N, ...)."""
     rows = []
     for done, (name, photo) in enumerate(photos.items()):
         rows.append(np.asarray(score([photo, *degraded(photo, name, seed)]), np.float64))
         progress("scoring degraded photographs", done + 1, len(photos))
     rows = np.array(rows)
-    return rows[:, 0], rows[:, 1:].reshape(len(photos), len(MEANS), LEVELS)
+    return rows[:, 0], rows[:, 1:].reshape(len(photos), len(MEANS), LEVELS, *rows.shape[2:])
 
 
 def agreement(cells: np.ndarray, fidelity: bool = True, draws: int = 1000, seed: int = 0) -> Estimate:

@@ -17,7 +17,7 @@ import importlib.util
 import io
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -166,19 +166,32 @@ def see(
 def kernel_ridge(
     train: Sequence[np.ndarray], targets: np.ndarray, test: Sequence[np.ndarray], regularizer: float = REGULARIZER
 ) -> np.ndarray:
-    """Predictions (M,) of a ridge on the sum of Gaussian kernels, one for each kind of features.
+    """Predictions (M,) of `fitted_ridge` for `test`, one array (M, F) for each kind of features."""
+    return fitted_ridge(train, targets, regularizer)(test)
 
-    `train`, `test`: one array, (N, F) and (M, F), for each kind. Features are standardized as those of `train` and
-    clipped; the kernel is exp(-.5 |x - x'|^2 / F). `targets` (N,).
+
+def fitted_ridge(
+    train: Sequence[np.ndarray], targets: np.ndarray, regularizer: float = REGULARIZER
+) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """A ridge on the sum of Gaussian kernels, one for each kind of features; a function from features to predictions.
+
+    `train`: one array (N, F) for each kind. Features are standardized as those of `train` and clipped; the kernel is
+    exp(-.5 |x - x'|^2 / F). `targets` (N,).
     """
-    similar, known = 0.0, 0.0
-    for one, other in zip(train, test, strict=True):
-        one, other = np.float32(one), np.float32(other)
-        mean, scale = one.mean(axis=0), one.std(axis=0) + 1e-4
-        one, other = (np.clip((x - mean) / scale, -CLIP, CLIP) for x in (one, other))
-        known, similar = known + _gaussian(one, one), similar + _gaussian(other, one)
-    weights = np.linalg.solve(known + regularizer * np.eye(len(targets)), targets - targets.mean())
-    return similar @ weights + targets.mean()
+    scales = [(x.mean(axis=0), x.std(axis=0) + 1e-4) for x in map(np.float32, train)]
+
+    def standardized(features):
+        return [
+            np.clip((np.float32(x) - mean) / scale, -CLIP, CLIP)
+            for x, (mean, scale) in zip(features, scales, strict=True)
+        ]
+
+    def similar(features, others):
+        return sum(_gaussian(one, other) for one, other in zip(features, others, strict=True))
+
+    known, mean_target = standardized(train), targets.mean()
+    weights = np.linalg.solve(similar(known, known) + regularizer * np.eye(len(targets)), targets - mean_target)
+    return lambda test: similar(standardized(test), known) @ weights + mean_target
 
 
 def _gaussian(a, b):
