@@ -25,7 +25,7 @@ from driqa_jax.inference.conformal import evidence, tile_spread
 from driqa_jax.inference.explain import NO_RESTORER
 from driqa_jax.inference.exports import stablehlo
 from driqa_jax.inference.program import PREDICTIONS, VIEWS, make_stages
-from driqa_jax.models.deduction import FLOOR, VISIBLE, soft_minimum
+from driqa_jax.models.deduction import FLOOR, SHRINKAGE, VISIBLE, soft_minimum
 from driqa_jax.models.driqa import build_model
 from driqa_jax.models.summary import cost
 from driqa_jax.reports.explanation_png import sheet
@@ -34,10 +34,12 @@ from driqa_jax.train.config import default
 from driqa_jax.train.export import export_program
 from driqa_jax.train.initialization import with_model
 from experiments.deduction import __main__ as experiment
-from experiments.deduction import comparison, examples, teacher, visible
+from experiments.deduction import comparison, examples, teacher, training, visible
 from experiments.deduction import encoder as tuning
-from experiments.deduction import fit as deduction
+from experiments.deduction.drops import Examples
 from experiments.deduction.features import RULE, TILES, Encoders, Named
+from experiments.deduction.fit import fit
+from experiments.deduction.level import Rated
 
 pytestmark = pytest.mark.usefixtures("tiny_variant")
 SMALL = ViewRule(short=64, long=96, tile=32, tiles=4, canvases=((64, 64), (64, 96)))
@@ -87,7 +89,8 @@ def gelu(x):
 
 
 def by_hand(params, view, shares=SHARES, top=0.9):
-    """MOS and per-tile MOS of one view by the formulas of the method page, from what the encoders give; the drops."""
+    """MOS and per-tile MOS of one view by the formulas of the method page, from what the encoders give; the
+    drops that are seen."""
     head = params["head"]
 
     def dense(x, layer):
@@ -117,14 +120,14 @@ def by_hand(params, view, shares=SHARES, top=0.9):
     central = np.exp(-((((y + 0.5) / rows - 0.5) / 0.15) ** 2 + (((x + 0.5) / columns - 0.5) / 0.15) ** 2) / 2)
     middle = (central * cells).sum(axis=0) / central.sum()
     image = np.concatenate([cells.mean(axis=0), middle])
-    hidden = dense(cells, "drop_of_cells") + dense(image, "drop_of_image")
+    hidden = dense(cells, "drop_of_cells") + dense(dense(image, "drop_context"), "drop_of_context")
     hidden = hidden + near @ dense(standard(vector, "standardize_vectors"), "drop_of_vectors")
     drops = 1 / (1 + np.exp(-dense(gelu(hidden), "drop_out")))
     lost = -np.log1p(-drops)
     cell_lost = (lost * np.array(shares)).sum(axis=1)
     alone = (near * cell_lost[:, None]).sum(axis=0) / near.sum(axis=0)
     parts = [scored(np.exp(-(np.mean(cell_lost**3) ** (1 / 3)))), *scored(np.exp(-alone))]
-    return np.array(parts), drops.reshape(rows, columns, -1)
+    return np.array(parts), 1 - (1 - drops.reshape(rows, columns, -1)) ** SHRINKAGE
 
 
 def test_restoration_and_interaction_are_absent_and_every_output_has_its_shape(model):
@@ -187,7 +190,7 @@ def planted_drop(params):
         width = head[f"drop_of_{name}"]["kernel"].shape[0]
         head[inputs] = {"shift": np.zeros(width, np.float32), "scale": np.ones(width, np.float32)}
         head[f"drop_of_{name}"] = {"kernel": np.ones((width, 8), np.float32) / width, "bias": np.zeros(8, np.float32)}
-    head["drop_of_image"] = jax.tree.map(np.zeros_like, head["drop_of_image"])
+    head["drop_of_context"] = jax.tree.map(np.zeros_like, head["drop_of_context"])
     head["drop_out"] = {
         "kernel": np.full((8, 3), 0.12, np.float32) * np.float32([1, 0, 0]),
         "bias": np.float32([-4, -9, -9]),
@@ -334,7 +337,7 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
     moments = np.stack([seen(np.asarray(Image.open(io.BytesIO(x))))["moments"] for x in source.images()])
     rng = np.random.default_rng(0)
     sizes = {"cells": (8, 16), "vectors": (4, 32), "near": (8, 4), "central": (8,), "area": (8,)}
-    examples = deduction.Examples(
+    examples = Examples(
         moments=moments,
         **{name: rng.random((40, *size), np.float32) for name, size in sizes.items()},
         base=source.column("mos").astype(np.float32),
@@ -344,9 +347,9 @@ def test_a_fit_becomes_a_file_that_scores_as_the_head(model, tmp_path):
         faults=np.full((40, 3), np.nan, np.float32),
         doubtful=np.zeros(40, bool),
     )
-    recipe = deduction.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, drop_batch=8)
-    rated = deduction.Rated(moments, source.column("mos").astype(np.float32))
-    params = {**encoders, "head": deduction.fit(model.head, rated, examples, [1.0] * 3, recipe)}
+    recipe = training.Recipe(epochs=20, batch=8, rate=1e-2, steps=20, drop_batch=8)
+    rated = Rated(moments, source.column("mos").astype(np.float32))
+    params = {**encoders, "head": fit(model.head, rated, examples, [1.0] * 3, recipe)}
     path = tmp_path / "fit.safetensors"
     config = ml_collections.ConfigDict(CONFIG)
     values = experiment.write(path, params, config, SMALL, source, "none", {"fit": {"seed": 0}})
@@ -415,7 +418,7 @@ def test_the_command_writes_a_model_and_resumes_from_kept_features(model, tmp_pa
     monkeypatch.setattr(experiment, "imagenet_weights", lambda: (backbone, None))
     monkeypatch.setattr(examples, "SHAPES", ((64, 64),) * 3)
     monkeypatch.setattr(experiment, "COUNTS", dict.fromkeys(examples.KINDS, 2) | {"kadid": 4, "rated": 4})
-    monkeypatch.setattr(experiment, "RECIPE", deduction.Recipe(epochs=2, batch=8, models=3, steps=3))
+    monkeypatch.setattr(experiment, "RECIPE", training.Recipe(epochs=2, batch=8, models=3, steps=3))
     monkeypatch.setattr(experiment, "TUNING", tuning.Recipe(steps=3, batch=8))
     monkeypatch.setattr(experiment, "RULE", SMALL)
     arguments = ["--rated", tmp_path / "rated.csv", "--pristine", tmp_path / "pristine", "--encoder", encoder]

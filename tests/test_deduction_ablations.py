@@ -12,13 +12,14 @@ from benchmarks.where import Case
 from driqa_jax.errors import UserError
 from driqa_jax.evaluation.tables import to_markdown
 from driqa_jax.models.deduction import DeductionHead, Places
+from driqa_jax.progress import silent
 from experiments.deduction import __main__ as experiment
-from experiments.deduction import ablations, teacher
-from experiments.deduction import fit as deduction
+from experiments.deduction import ablations, teacher, training
+from experiments.deduction.drops import fit_drops
 from experiments.deduction.human_scale import LEVELS, MEANS
 
 pytestmark = pytest.mark.long
-RECIPE = deduction.Recipe(epochs=2, batch=16, steps=3)
+RECIPE = training.Recipe(epochs=2, batch=16, steps=3)
 HEAD = DeductionHead(TYPES, level_width=8, drop_width=8, level_dropout=0.0)
 NAMES = ("motion_blur", "white_noise", "jpeg")
 BOXES = np.float32([[0, 0, 0.5, 0.5], [0, 0.5, 0.5, 1], [0.5, 0, 1, 0.5], [0.5, 0.5, 1, 1]])
@@ -56,7 +57,7 @@ def trained(given):
     """Parameters of each class of `ROWS` after a few steps."""
     kinds = {row.trained: row.wider for row in ablations.ROWS.values()}
     return {
-        kind: ablations.refit(ablations.of_kind(kind, HEAD, wider), *given, RECIPE, [1.0] * TYPES)
+        kind: fit_drops(ablations.of_kind(kind, HEAD, wider), *given, [1.0] * TYPES, RECIPE)
         for kind, wider in kinds.items()
     }
 
@@ -114,11 +115,11 @@ def test_product_and_level_alone_are_other_formulas_of_the_same_drops():
 def test_the_figures_of_a_seed_train_each_class_once(given, trained, monkeypatch):
     calls = []
 
-    def refit(head, level, examples, recipe, weights):
+    def refit(head, level, examples, weights, recipe):
         calls.append((type(head), recipe.seed, head.drop_width))
         return trained[type(head)]
 
-    monkeypatch.setattr(ablations, "refit", refit)
+    monkeypatch.setattr(ablations, "fit_drops", refit)
     images, recipe = measured_on(np.random.default_rng(0)), dataclasses.replace(RECIPE, seed=5)
     found = ablations.figures(HEAD, *given, images, recipe, 1, types=NAMES, weights=[1.0] * TYPES)
     assert [call[1:] for call in calls] == [(5, 8), (5, 8), (5, 16), (5, 8)] and len({call[0] for call in calls}) == 4
@@ -193,11 +194,25 @@ def test_only_the_first_examples_of_each_kind_are_drawn(tmp_path):
             return Zeros()
 
     class Rated:
+        def __init__(self, *names):
+            self.names = names
+
         def column(self, name):
-            return np.array({"image_id": ["a.jpg", "b.jpg"], "mos": [0.9, 0.3]}[name])
+            return np.array({"image_id": self.names, "mos": [0.9, 0.3]}[name])
 
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "pristine.png")
-    found, tiles = experiment.see_examples(Counting(), Rated(), str(tmp_path), 0, most=1500)
+    rated, all_of_them = Rated("a.jpg", "b.jpg"), {kind: min(count, 1500) for kind, count in experiment.COUNTS.items()}
+    found, tiles = experiment.see_examples(Counting(), rated, str(tmp_path), 0, most=1500)
     assert len(tiles) == len(found.kinds)
     counts = dict(zip(*np.unique(found.kinds, return_counts=True), strict=True))
-    assert counts == {kind: min(count, 1500) for kind, count in experiment.COUNTS.items()}
+    assert counts == {kind: count for kind, count in all_of_them.items() if kind != "unrated"}
+    assert np.isnan(found.faults).all() and not found.doubtful.any()
+    # With photographs without ratings in which somebody looked for faults.
+    seen, unlabeled = {"b.jpg": ("none",), "d.jpg": ("blur", "none")}, Rated("c.jpg", "d.jpg")
+    found, _ = experiment.see_examples(Counting(), rated, str(tmp_path), 0, silent, 1500, seen, unlabeled)
+    counts = dict(zip(*np.unique(found.kinds, return_counts=True), strict=True))
+    assert counts == all_of_them
+    of_them = found.kinds == "unrated"
+    np.testing.assert_array_equal(found.faults[of_them, 0], 1.0)
+    np.testing.assert_array_equal(found.doubtful, of_them)
+    assert np.isnan(found.faults[~of_them]).all()

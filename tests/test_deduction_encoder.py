@@ -10,7 +10,8 @@ from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.models.deduction import DeductionHead
 from driqa_jax.models.degradation_encoder import DegradationEncoder
 from experiments.deduction import encoder as tuning
-from experiments.deduction import fit as deduction
+from experiments.deduction.drops import Examples
+from experiments.deduction.drops import targets as known
 from experiments.deduction.features import TILES
 
 TYPES, WIDTH, COUNT, PER_IMAGE = 3, 16, 96, 2
@@ -32,7 +33,7 @@ def case(request, tmp_path_factory):
     area[1::4, 2:] = 0.0  # the cells near the second tile
     size = 0.3 * drops[:, None] * np.stack([area[:, 0], area[:, 2]], axis=1)
     tiles += size[:, :, None, None, None] * rng.normal(size=tiles.shape).astype(np.float32)
-    examples = deduction.Examples(
+    examples = Examples(
         moments=np.zeros((COUNT, 2), np.float32),
         cells=np.zeros((COUNT, 4, 2), np.float32),
         vectors=np.zeros((COUNT, PER_IMAGE, WIDTH), np.float32),
@@ -61,7 +62,7 @@ def case(request, tmp_path_factory):
 
 
 def targets(examples):
-    return deduction.targets(DeductionHead(TYPES), examples, [1.0] * TYPES)
+    return known(DeductionHead(TYPES), examples, [1.0] * TYPES)
 
 
 def named_by_a_line(vectors, examples):

@@ -8,10 +8,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from driqa_jax.models.deduction import EVIDENCE, FLOOR, VISIBLE, DeductionHead, Places, pooled, seen, soft_minimum
+from driqa_jax.models.deduction import (
+    EVIDENCE,
+    FLOOR,
+    SHRINKAGE,
+    VISIBLE,
+    DeductionHead,
+    Places,
+    pooled,
+    seen,
+    soft_minimum,
+)
 from experiments.deduction import examples as drawn
-from experiments.deduction import fit as deduction
+from experiments.deduction import training
+from experiments.deduction.drops import (
+    DOUBTFUL,
+    SEEN,
+    Batch,
+    Examples,
+    groups_of,
+    missed_by_eye,
+    names_known,
+    targets,
+)
+from experiments.deduction.fit import fit
 from experiments.deduction.human_scale import MEANS, drop
+from experiments.deduction.level import Rated, levels
 from experiments.deduction.visible import TYPES as NAMES
 from experiments.deduction.visible import drop_at
 
@@ -36,7 +58,7 @@ def planted(count=400, seed=0):
         area[row] = rng.random(PLACES) < 0.7
         area[row, 0] = 1.0
         cells[row, :, 0] += 2 * area[row]
-    examples = deduction.Examples(
+    examples = Examples(
         *(moments, cells, vectors),
         near=np.full((count, PLACES, TILES), 1 / TILES, np.float32),
         central=np.ones((count, PLACES), np.float32),
@@ -48,14 +70,14 @@ def planted(count=400, seed=0):
         faults=np.full((count, TYPES), np.nan, np.float32),
         doubtful=np.zeros(count, bool),
     )
-    return deduction.Rated(moments, base), examples
+    return Rated(moments, base), examples
 
 
 def test_groups_that_somebody_named_explain_together_what_the_rating_lacks():
     head = DeductionHead(4, groups=(0, 0, 2, 3))
-    np.testing.assert_array_equal(deduction.groups_of(head), [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(groups_of(head), [[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
     lost = jnp.array([[0.2, 0.1, 0.3]] * 4)
-    batch = deduction.Batch(
+    batch = Batch(
         *[None] * 6,
         seen=jnp.array([[1.0, 1, 0], [0, 0, 0], [1, 1, 0], [1, 0, 0]]),
         lacks=jnp.array([0.4, 0.4, 1 - np.exp(-0.3), 0.4]),
@@ -64,7 +86,7 @@ def test_groups_that_somebody_named_explain_together_what_the_rating_lacks():
     drop = 1 - np.exp(-0.3)  # of the two that were named
     entropy = -0.4 * np.log(drop) - 0.6 * np.log(1 - drop)
     least = -drop * np.log(drop) - (1 - drop) * np.log(1 - drop)
-    found = deduction.missed_by_eye(lost, batch)
+    found = missed_by_eye(lost, batch)
     np.testing.assert_allclose(found, [entropy + 0.3, 0.6, least + 0.3, 0.0], atol=1e-5)
 
 
@@ -75,16 +97,16 @@ def test_what_somebody_saw_of_rated_photographs_has_a_drop_that_their_rating_bou
     base = np.array([0.8] * 3 + [0.4] + [0.8] * 4, np.float32)
     head = DeductionHead(TYPES, top=0.9)
     doubtful = np.zeros(8, bool)
-    known = deduction.targets(head, examples._replace(faults=faults, base=base, doubtful=doubtful), *OPTIONS)
+    known = targets(head, examples._replace(faults=faults, base=base, doubtful=doubtful), *OPTIONS)
     np.testing.assert_array_equal(known.looked, [0, 0, 0, 1, 0, 0, 0, 1])
     np.testing.assert_array_equal(known.seen[3], [0, 1, 0])
     assert known.lacks[3] == pytest.approx(1 - (0.4 - FLOOR) / (0.9 - FLOOR))
-    assert known.lacks[0] == pytest.approx(deduction.SEEN[0])
+    assert known.lacks[0] == pytest.approx(SEEN[0])
     doubtful[3] = True
-    known = deduction.targets(head, examples._replace(faults=faults, base=base, doubtful=doubtful), *OPTIONS)
-    assert known.lacks[3] == pytest.approx(deduction.DOUBTFUL) and deduction.DOUBTFUL < VISIBLE < deduction.SEEN[0]
+    known = targets(head, examples._replace(faults=faults, base=base, doubtful=doubtful), *OPTIONS)
+    assert known.lacks[3] == pytest.approx(DOUBTFUL) and DOUBTFUL < VISIBLE < SEEN[0]
     # What is known of names by the rating alone gives way to what was seen.
-    np.testing.assert_array_equal(deduction.names_known(known)[np.array([3, 7])], [0, 0])
+    np.testing.assert_array_equal(names_known(known)[np.array([3, 7])], [0, 0])
 
 
 def test_photographs_that_somebody_looked_at_teach_their_faults():
@@ -98,17 +120,32 @@ def test_photographs_that_somebody_looked_at_teach_their_faults():
     faults[rows], faults[half, 1] = 0, 1
     examples = examples._replace(vectors=vectors, faults=faults, base=base)
     head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
-    drop = applied(head, deduction.fit(head, rated, examples, *OPTIONS, RECIPE), examples).drop
+    drop = applied(head, fit(head, rated, examples, *OPTIONS, RECIPE), examples).drop
     named = np.asarray(drop)[half].mean(axis=0)
     assert named[1] > 0.35 and named[[0, 2]].max() < 0.1
     assert np.asarray(drop)[np.setdiff1d(rows, half)].mean(axis=0).max() < 0.1
+
+
+def test_where_nobody_rated_the_level_stands_for_the_rating():
+    rated, examples = planted()
+    rows = np.flatnonzero(examples.kinds == "rated")
+    vectors, faults, kinds = examples.vectors.copy(), examples.faults.copy(), examples.kinds.astype("U8")
+    vectors[rows, :, 5] += 3.0
+    faults[rows], faults[rows, 1], kinds[rows] = 0, 1, "unrated"
+    base = np.where(kinds == "unrated", np.nan, examples.base)
+    examples = examples._replace(vectors=vectors, faults=faults, kinds=kinds, base=base)
+    head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
+    found = applied(head, fit(head, rated, examples, *OPTIONS, RECIPE), examples)
+    drop = np.asarray(found.drop)[rows]
+    assert np.isfinite(found.mos).all() and drop[:, 1].mean() > 0.1 > 2 * drop[:, [0, 2]].mean()
+    np.testing.assert_array_less(np.asarray(found.level)[rows] - 0.05, np.asarray(found.ceiling)[rows])
 
 
 def test_each_loss_is_reported_once_a_step_and_falls():
     told = {}
     head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
     recipe = dataclasses.replace(RECIPE, epochs=4, models=2, steps=100)
-    deduction.fit(head, *planted(), *OPTIONS, recipe, lambda *each: told.setdefault(each[0], []).append(each[1:]))
+    fit(head, *planted(), *OPTIONS, recipe, lambda *each: told.setdefault(each[0], []).append(each[1:]))
     assert list(told) == ["loss of level 1", "loss of level 2", "loss of the drops"]
     assert [step for step, _ in told["loss of the drops"]] == list(range(1, 101))
     assert all(
@@ -126,13 +163,13 @@ def applied(head, params, examples):
     return head.apply({"params": params}, *arrays, places_of(examples))
 
 
-RECIPE = deduction.Recipe(epochs=30, rate=1e-2, decay=1e-4, steps=600, drop_rate=1e-2)
+RECIPE = training.Recipe(epochs=30, rate=1e-2, decay=1e-4, steps=600, drop_rate=1e-2)
 
 
 @pytest.fixture(scope="module")
 def trained():
     head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
-    return head, deduction.fit(head, *planted(), *OPTIONS, RECIPE)
+    return head, fit(head, *planted(), *OPTIONS, RECIPE)
 
 
 def test_a_soft_minimum_lies_below_both_by_at_most_its_bound():
@@ -176,10 +213,11 @@ def test_what_a_low_level_lacks_is_seen_as_its_likeliest_causes_and_the_score_st
     drop, level = jnp.array([[0.2, 0.02, 0.1]] * 3), jnp.array([0.8, 0.3, 0.05])
     gain = np.asarray(head.apply({}, level, drop, method="gain"))
     found = np.asarray(seen(drop, gain))
-    np.testing.assert_allclose(found[0], drop[0], atol=1e-6)
+    np.testing.assert_allclose(found[0], 1 - (1 - drop[0]) ** SHRINKAGE, atol=1e-6)
     lost, lacks = -np.log1p(-np.asarray(drop[0])), np.log(0.65 / 0.25)
-    np.testing.assert_allclose(gain[1], [1 + lacks / (lost.sum() + EVIDENCE)] * 2 + [1.0], rtol=1e-5)
-    assert found[2, 0] > found[1, 0] > 0.4 and found[1, 1] < 0.2 and found[2, 2] == pytest.approx(0.1)
+    expected = [1 + lacks / (lost.sum() + EVIDENCE)] * 2 + [1.0]
+    np.testing.assert_allclose(gain[1] / SHRINKAGE, expected, rtol=1e-5)
+    assert found[2, 0] > found[1, 0] > 0.4 and found[1, 1] < 0.2 and found[2, 2] == pytest.approx(1 - 0.9**SHRINKAGE)
     # Next to no evidence is not seen (`VISIBLE` is 1/6), however low the level.
     nothing = head.apply({}, level, jnp.full((3, TYPES), 2e-4), method="gain")
     assert np.asarray(seen(jnp.full((3, TYPES), 2e-4), nothing)).max() < 0.11
@@ -188,15 +226,15 @@ def test_what_a_low_level_lacks_is_seen_as_its_likeliest_causes_and_the_score_st
     alike = DeductionHead(TYPES, 8, 8, groups=(4, 4, 7)).apply(
         {}, sound, jnp.array([[0.2, 0.2, 0.1]] * 3), method="gain"
     )
-    np.testing.assert_allclose(alike[0], [2.0, 2.0, 1.0], rtol=1e-5)
-    np.testing.assert_array_equal(blind.apply({}, level, drop, method="gain"), 1.0)
+    np.testing.assert_allclose(alike[0] / SHRINKAGE, [2.0, 2.0, 1.0], rtol=1e-5)
+    np.testing.assert_allclose(blind.apply({}, level, drop, method="gain"), SHRINKAGE)
 
 
 def test_a_share_weakens_the_drop_of_its_type(trained):
     head, params = trained
     _, examples = planted(seed=1)
     rows = examples.types == 0
-    chosen = deduction.Examples(*(x[rows] for x in examples))
+    chosen = Examples(*(x[rows] for x in examples))
     full, part = (applied(each, params, chosen) for each in (head, head.clone(shares=(0.25, 1.0, 1.0))))
     assert np.all(np.asarray(part.keep) > np.asarray(full.keep))
     np.testing.assert_array_equal(part.drops, full.drops)
@@ -204,32 +242,30 @@ def test_a_share_weakens_the_drop_of_its_type(trained):
 
 def test_levels_of_several_seeds_are_averaged():
     rated, examples = planted(80)
-    recipe = deduction.Recipe(epochs=2, batch=16, steps=1, seed=5)
+    recipe = training.Recipe(epochs=2, batch=16, steps=1, seed=5)
     single = DeductionHead(TYPES, level_width=8, level_dropout=0.0)
-    both = deduction.fit(single.clone(level_width=16), rated, examples, *OPTIONS, dataclasses.replace(recipe, models=2))
-    each = [
-        deduction.fit(single, rated, examples, *OPTIONS, dataclasses.replace(recipe, seed=seed)) for seed in (5, 105)
-    ]
-    mean = np.mean([deduction.levels(single, params, rated.moments) for params in each], axis=0)
-    merged = deduction.levels(single.clone(level_width=16), both, rated.moments)
+    both = fit(single.clone(level_width=16), rated, examples, *OPTIONS, dataclasses.replace(recipe, models=2))
+    each = [fit(single, rated, examples, *OPTIONS, dataclasses.replace(recipe, seed=seed)) for seed in (5, 105)]
+    mean = np.mean([levels(single, params, rated.moments) for params in each], axis=0)
+    merged = levels(single.clone(level_width=16), both, rated.moments)
     np.testing.assert_allclose(merged, mean, atol=1e-5)
 
 
 def test_equal_seeds_give_equal_parameters():
     rated, examples = planted(80)
-    head, recipe = DeductionHead(TYPES, 8, 8), deduction.Recipe(epochs=1, batch=16, steps=3)
-    first, second = (deduction.fit(head, rated, examples, *OPTIONS, recipe) for _ in range(2))
+    head, recipe = DeductionHead(TYPES, 8, 8), training.Recipe(epochs=1, batch=16, steps=3)
+    first, second = (fit(head, rated, examples, *OPTIONS, recipe) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_wrong_sizes_are_refused():
     rated, examples = planted(20)
     with pytest.raises(ValueError, match="shares must be empty or have 3 values, got 1"):
-        deduction.fit(DeductionHead(TYPES, shares=(1.0,)), rated, examples, *OPTIONS)
+        fit(DeductionHead(TYPES, shares=(1.0,)), rated, examples, *OPTIONS, RECIPE)
     with pytest.raises(ValueError, match="20 moments and 19 scores"):
-        deduction.fit(DeductionHead(TYPES), rated._replace(mos=rated.mos[1:]), examples, *OPTIONS)
+        fit(DeductionHead(TYPES), rated._replace(mos=rated.mos[1:]), examples, *OPTIONS, RECIPE)
     with pytest.raises(ValueError, match="equal lengths"):
-        deduction.fit(DeductionHead(TYPES), rated, examples._replace(types=examples.types[1:]), *OPTIONS)
+        fit(DeductionHead(TYPES), rated, examples._replace(types=examples.types[1:]), *OPTIONS, RECIPE)
 
 
 def test_drops_follow_the_human_means_and_grow_with_severity():

@@ -22,10 +22,10 @@ DATA = [
     "(Apache-2.0), of which nothing is in the model",
     "pristine photographs: CLIC 2025 validation and test (Unsplash licence), hoojaoh/data-stunning (CC BY-SA, GFDL), "
     "elementary/wallpapers, eight (CC0 or Unsplash licence), gb82 image set with the originals of the example photos "
-    "(CC0), fedoradesign/backgrounds, 22 (CC0, CC BY, CC BY-SA, Free Art), ubuntu-mate-artwork, eight (CC0, CC BY-SA), "
+    "(CC0), fedoradesign/backgrounds, 22 (CC0, CC BY, CC BY-SA, Free Art), ubuntu-mate-artwork, eight (CC BY-SA), "
     "plasma-workspace-wallpapers, six (LGPL 3), mate-backgrounds, five (GPL 2 or later), solus-project/artwork, one "
     "(CC BY 3.0), Urban100 and Sun-Hays80 of SelfExSR (research images from Flickr and SUN)",
-    "names of the faults in 2,208 photos of BIQ2021, by a general vision-language model; no person checked them",
+    "names of the faults in 3,864 photos of BIQ2021, by a general vision-language model; no person checked them",
     "KADID-10k: human means by type and level, of its published labels; no images",
     "the degradation encoder of lite-0.5, which learned from BIQ2021, as a start",
 ]
@@ -33,11 +33,11 @@ NOTES = {
     "all": "all three sources pooled, which overstates agreement on photos from elsewhere",
     "novel": "images that show no scene of the training split",
     "ss01": "photos of a camera archive",
-    "ss02": "photos taken for the set; not in the training data",
+    "ss02": "photos taken for the set; the scores of none are in the training data",
     "ss03": "photographs from the web",
 }
 FAILURES = [
-    "Faults of color and tone count half, because they may be intended.",
+    "Pale colors, casts, contrast and exposure count half, because they may be intended.",
     "The drops of types that KADID-10k does not have were set by eye, not measured.",
     "Within BIQ2021's ss02 the scores say little.",
 ]

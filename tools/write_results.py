@@ -41,7 +41,7 @@ RESULTS_TEXT = """\
 
 The bundled `lite` on BIQ2021's official test split, as `driqa evaluate` printed it. Brackets hold the 95 % interval of
 a bootstrap over images. "novel" images show no scene of the training split. ss01, ss02 and ss03 are the set's sources;
-the model did not train on ss02. They differ in level, so the pooled figure overstates agreement on photos from
+the model learned no score of ss02. They differ in level, so the pooled figure overstates agreement on photos from
 elsewhere.
 
 """

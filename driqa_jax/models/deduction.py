@@ -28,7 +28,8 @@ _SHARPNESS = 8.0  # of the nearest tile: a deviation of a quarter of a tile
 _MIDDLE = 0.15  # standard deviation of the middle of an image, in fractions of its sides
 _WORST = 3  # order of the power mean over cells
 SOUND = 0.7  # a level from which on nothing is missing that a fault would explain
-EVIDENCE = 0.0125  # a loss at which the evidence for a fault explains half of what the level lacks
+EVIDENCE = 0.03  # a loss at which the evidence for a fault explains half of what the level lacks
+SHRINKAGE = 1.15  # a fitted drop is less than what is seen: it is a mean over images with the fault and without
 
 
 class Deduction(NamedTuple):
@@ -73,6 +74,7 @@ class DeductionHead(nn.Module):
     Attributes:
       types: T, the number of degradation types.
       level_width, drop_width: hidden units of the two branches.
+      context_width: numbers in which the image tells its cells of itself, few so that they cannot tell what it shows.
       shares: (T,) how much of each type's drop counts; empty: all of it. Raters of color and tone compared with a
         reference, so their drop is partly fidelity: a pale photograph is not a bad one.
       causes: (T,) 1 for types that may be the reason of a low level, else 0; empty: none may.
@@ -86,6 +88,7 @@ class DeductionHead(nn.Module):
     types: int
     level_width: int = 128
     drop_width: int = 128
+    context_width: int = 8
     shares: tuple[float, ...] = ()
     causes: tuple[float, ...] = ()
     groups: tuple[int, ...] = ()
@@ -106,7 +109,7 @@ class DeductionHead(nn.Module):
         self.level_hidden = Dense(self.level_width, small)
         self.level_out = Dense(1, bias_init=nn.initializers.constant(0.7))
         self.drop_of_cells, self.drop_of_vectors = Dense(self.drop_width), Dense(self.drop_width)
-        self.drop_of_image = Dense(self.drop_width)
+        self.drop_context, self.drop_of_context = Dense(self.context_width), Dense(self.drop_width)
         # Training starts with almost no drop.
         self.drop_out = Dense(self.types, bias_init=nn.initializers.constant(-4.0))
         if self.residual:
@@ -161,8 +164,7 @@ class DeductionHead(nn.Module):
         cell_lost = (lost * shares[None, None, :]).sum(axis=2)
         keep = jnp.exp(-pooled(cell_lost[..., None], places.mask)[:, 0])
         drop = 1 - jnp.exp(-pooled(lost, places.mask))
-        mos, ceiling = self.capped(level, keep), self.ceiling(keep)
-        return Deduction(mos, level, ceiling, keep, drop, drops, jnp.exp(-cell_lost))
+        return Deduction(self.capped(level, keep), level, self.ceiling(keep), keep, drop, drops, jnp.exp(-cell_lost))
 
     def drop_logits(
         self, cells: jax.Array, vectors: jax.Array, places: Places, keys: jax.Array | None = None
@@ -178,10 +180,9 @@ class DeductionHead(nn.Module):
         central = places.central * places.mask
         middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
         mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
-        image = self.drop_of_image(jnp.concatenate([mean, middle], axis=1))
-        hidden = self.drop_of_cells(cells) + image[:, None, :]
-        hidden = hidden + jnp.einsum("bnk,bkw->bnw", places.near, tiles)
-        hidden = nn.gelu(hidden)
+        context = self.drop_of_context(self.drop_context(jnp.concatenate([mean, middle], axis=1)))
+        hidden = self.drop_of_cells(cells) + context[:, None, :]
+        hidden = nn.gelu(hidden + jnp.einsum("bnk,bkw->bnw", places.near, tiles))
         if keys is not None:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
             # The same units in all cells: dropped cell by cell, their mean would hardly change.
@@ -201,7 +202,7 @@ class DeductionHead(nn.Module):
         alternatives = jnp.square(lost @ self.same) / (jnp.square(lost) @ self.same + 1e-12)
         lacks = nn.relu(jnp.log((SOUND - FLOOR) / jnp.maximum(level - FLOOR, 0.02)))[:, None]
         causes = jnp.asarray(self.causes or (0.0,) * self.types)[None, :]
-        return alternatives * (1 + lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE) * causes)
+        return SHRINKAGE * alternatives * (1 + lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE) * causes)
 
     @property
     def same(self) -> np.ndarray:
@@ -256,8 +257,7 @@ class DeductionModel(nn.Module):
           moments (B, F), cells (B, h, w, F''), vector (B, K, C): what the head reads;
           patch_scores, patch_weights (B, h, w) and patch_mask (B, h, w) bool: the quality map. A cell has the score of
           the level under its own ceiling; weights are 1 inside the image and 0 outside;
-          per_tile_mos, per_tile_ceiling (B, K): the MOS under the ceiling of the cells near each tile alone, and that
-          ceiling.
+          per_tile_mos, per_tile_ceiling (B, K): the MOS under the ceiling of cells near each tile, and that ceiling.
         """
         del per_tile  # costs nothing here
         views = {"whole": whole, "valid": valid, "tiles": tiles, "tile_boxes": tile_boxes}

@@ -7,11 +7,11 @@
 `--rated` is a CSV `image,mos`; BIQ2021's subset ss02 should not be in it, because its scores are close to noise. A
 tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The others and
 the `--pristine` photographs are what `examples` draws from. With `--unlabeled`, a CSV whose scores are not read, the
-level also learns from what a `teacher` says of other images. `--seen` is a CSV `image,groups` of rated photographs: the
-codes of the groups of faults that somebody saw in each, or `none`, beside others for doubt. The backbone has ImageNet's
-weights, and the degradation encoder is that of `--encoder`, whose late layers are tuned on other examples than those
-of the drops, so that the drops see vectors as they are of images that the tuning did not see. Features are kept, so a
-stopped run continues; those of the examples take 32 GB. The losses go to `metrics.jsonl` in the folder
+level also learns from what a `teacher` says of other images. `--seen` is a CSV `image,groups` of photographs of both:
+the codes of the groups of faults that somebody saw in each, or `none`, beside others for doubt. The backbone has
+ImageNet's weights, and the degradation encoder is that of `--encoder`, whose late layers are tuned on other examples
+than those of the drops, so that the drops see vectors as they are of images that the tuning did not see. Features are
+kept, so a stopped run continues; those of the examples take 34 GB. The losses go to `metrics.jsonl` in the folder
 `runs/deduction`, the output's name without its ending, from which `python -m tools.write_results` draws curves.
 """
 
@@ -44,17 +44,19 @@ from driqa_jax.progress import Progress, ProgressFn, silent
 from driqa_jax.reports.inputs import list_pictures
 from driqa_jax.train.export import fit_on
 from driqa_jax.version import VERSION
-from experiments.deduction import encoder, teacher
-from experiments.deduction import fit as deduction
+from experiments.deduction import encoder, teacher, training
+from experiments.deduction.drops import Examples, targets
 from experiments.deduction.examples import Photo, Pool, draw
 from experiments.deduction.features import RULE, SEEN, Encoders, Named
+from experiments.deduction.fit import fit
+from experiments.deduction.level import Rated
 from experiments.deduction.visible import CAMERA, CODES, GROUPS, SHARES, TYPES, WEIGHTS
 
 HEAD = {
-    **{"level_width": 384, "drop_width": 256, "top": 0.9},
+    **{"level_width": 384, "drop_width": 256, "context_width": 8, "top": 0.9},
     **{"shares": list(SHARES), "causes": [float(name in CAMERA) for name in TYPES], "groups": list(GROUPS)},
 }
-RECIPE = deduction.Recipe(models=3)
+RECIPE = training.Recipe(models=3)
 TUNING = encoder.Recipe()
 NAMING = ("projection", "logits", "severity")  # what the form does not use of a degradation encoder
 NOTHING = "none"  # what somebody saw who found nothing worth a word, or hardly anything
@@ -62,7 +64,7 @@ OPEN = 256  # pristine photographs that stay decoded
 POOL = 5200  # images that a teacher scores
 COUNTS = {
     **{"kadid": 7000, "part": 6000, "camera": 2500, "hard": 2500, "focus": 1200, "noise": 1000, "file": 2400},
-    **{"rated": 6000, "clean": 2000, "dark": 1200},
+    **{"rated": 6000, "clean": 2000, "dark": 1200, "unrated": 2000},
 }
 
 
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rated", required=True, help="CSV image,mos")
     parser.add_argument("--scale", default="0,1", help="worst and best score of the CSV")
     parser.add_argument("--unlabeled", help="CSV image,mos whose images a teacher scores (default: no teacher)")
-    parser.add_argument("--seen", help="CSV image,groups of faults that somebody saw in rated images (default: none)")
+    parser.add_argument("--seen", help="CSV image,groups of faults that somebody saw in these images (default: none)")
     parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
     parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used (default: lite)")
     parser.add_argument("--features", required=True, help="folder that keeps features")
@@ -90,27 +92,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     held = in_validation(source.column("group"), args.split_seed)
     rated, validation = (Subset(source, np.flatnonzero(rows), source.name) for rows in (~held, held))
     recipe = dataclasses.replace(RECIPE, seed=args.seed)
-    backbone = teacher.SecondBackbone(teacher.installed()) if args.unlabeled else None
+    unlabeled = FolderSource(args.unlabeled, mos_range=(0.0, 1.0)) if args.unlabeled else None
+    backbone = teacher.SecondBackbone(teacher.installed()) if unlabeled else None
     with Progress() as progress:
         learned = see_rated(encoders, rated, progress)
         taught = {}
-        if backbone:
-            unlabeled = FolderSource(args.unlabeled, mos_range=(0.0, 1.0))
+        if backbone and unlabeled:
             images = teacher.Images(_photos(unlabeled), _photos(rated), _pristine(args.pristine))
             pool = see_pool(encoders, backbone, images, rated, learned, args.seed, progress)
-            learned = deduction.Rated(*(np.concatenate(both) for both in zip(learned, pool, strict=True)))
+            learned = Rated(*(np.concatenate(both) for both in zip(learned, pool, strict=True)))
             taught = {"taught": {"images": len(pool.mos), "second_backbone": backbone.key["model"]}}
         tuned, losses = dataclasses.replace(TUNING, seed=args.seed), Losses()
         others, tiles = see_examples(encoders, rated, args.pristine, args.seed + 1, progress)
         degradation, start = model.degradation_encoder, params["degradation_encoder"]
-        targets = deduction.targets(model.head, others, WEIGHTS)
-        late = encoder.tune(degradation, start, tiles, others, targets, tuned, progress, losses)
+        known = targets(model.head, others, WEIGHTS)
+        late = encoder.tune(degradation, start, tiles, others, known, tuned, progress, losses)
         params["degradation_encoder"] = late
-        del others, targets
+        del others, known
         seen = read_seen(args.seen) if args.seen else {}
-        examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress, seen=seen)
+        examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress, None, seen, unlabeled)
         examples = examples._replace(vectors=encoder.vectors(degradation, late, tiles))
-        params["head"] = deduction.fit(model.head, learned, examples, WEIGHTS, recipe, losses)
+        params["head"] = fit(model.head, learned, examples, WEIGHTS, recipe, losses)
         losses.save(pathlib.Path(args.output).with_suffix("") / "metrics.jsonl")
         provenance = {
             **taught,
@@ -128,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Losses:
-    """A `fit.ReportFn` that collects what it is told."""
+    """A `training.ReportFn` that collects what it is told."""
 
     def __init__(self):
         self._told: dict[str, list[tuple[int, jax.Array]]] = {}
@@ -189,10 +191,10 @@ def write(
     return values
 
 
-def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent) -> deduction.Rated:
+def see_rated(encoders: Encoders, source: Source, progress: ProgressFn = silent) -> Rated:
     """What the encoders see of rated photographs, with their scores."""
     moments = encoders.moments(named(source), progress)
-    return deduction.Rated(moments, source.column("mos").astype(np.float32))
+    return Rated(moments, source.column("mos").astype(np.float32))
 
 
 def see_examples(
@@ -203,16 +205,21 @@ def see_examples(
     progress: ProgressFn = silent,
     most: int | None = None,
     seen: Mapping[str, Sequence[str]] | None = None,
-) -> tuple[deduction.Examples, encoder.Tiles]:
+    unlabeled: Source | None = None,
+) -> tuple[Examples, encoder.Tiles]:
     """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones.
 
-    `most`: only the first so many of each kind. `seen`: of rated photographs, see `read_seen`.
+    `most`: only the first so many of each kind. `seen`: of photographs, see `read_seen`. `unlabeled`: whose photographs
+    that are in `seen` are examples too.
     """
-    rated, pristine = _photos(source), _pristine(folder)
-    pool = Pool.of(pristine, rated)
-    said = "\n".join(photo.name for photo in (*pristine, *rated)).encode()
-    parts, stores = [], []
+    seen, rated, pristine = seen or {}, _photos(source), _pristine(folder)
+    unrated = [photo._replace(score=None) for photo in _photos(unlabeled) if photo.name in seen] if unlabeled else []
+    pool = Pool.of(pristine, rated, unrated)
+    said = "\n".join(photo.name for photo in (*pristine, *rated, *unrated)).encode()
+    parts, stores, shown = [], [], []
     for kind, count in COUNTS.items():
+        if kind == "unrated" and not unrated:
+            continue
         count = count if most is None else min(count, most)
 
         def make(number, kind=kind):
@@ -221,13 +228,15 @@ def see_examples(
         store, names = encoders.examples(f"{kind}{seed}", count, make, said, progress), [*map(str, range(count))]
         stores.append((store, names))
         arrays = store.read(names, (*SEEN, "near", "central", "area", "base", "type", "drop", "photo"))
+        photos = unrated if kind == "unrated" else rated
+        places = arrays.pop("photo").astype(int)
+        shown += [seen.get(photos[place].name) if place >= 0 else None for place in places]
         parts.append({**arrays, "kinds": np.full(count, kind)})
     joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
     renamed = {"vectors": joined.pop("vector"), "types": joined.pop("type").astype(int), "drops": joined.pop("drop")}
-    shown = [(seen or {}).get(rated[place].name) if place >= 0 else None for place in joined.pop("photo").astype(int)]
     renamed["faults"] = np.array([[np.nan if s is None else code in s for code in CODES] for s in shown], np.float32)
     renamed["doubtful"] = np.array([NOTHING in (s or ()) for s in shown])
-    return deduction.Examples(**joined, **renamed), encoder.Tiles(stores)
+    return Examples(**joined, **renamed), encoder.Tiles(stores)
 
 
 def read_seen(path: str) -> dict[str, tuple[str, ...]]:
@@ -252,10 +261,10 @@ def see_pool(
     backbone: teacher.SecondBackbone,
     images: teacher.Images,
     source: Source,
-    learned: deduction.Rated,
+    learned: Rated,
     seed: int,
     progress: ProgressFn = silent,
-) -> deduction.Rated:
+) -> Rated:
     """What the quality backbone sees of `POOL` images, with the scores of a teacher that learns from `learned`.
 
     `learned`: what it sees of the rated photographs of `source`.
@@ -271,7 +280,7 @@ def see_pool(
     moments = encoders.moments(of_pool, progress)
     pool = teacher.see(backbone, encoders.folder, of_pool, progress)
     scores = teacher.kernel_ridge([learned.moments, rated], np.float64(learned.mos), [moments, pool])
-    return deduction.Rated(moments, np.clip(scores, 0.0, 1.0).astype(np.float32))
+    return Rated(moments, np.clip(scores, 0.0, 1.0).astype(np.float32))
 
 
 def named(source: Source) -> Named:

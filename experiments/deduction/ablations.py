@@ -46,9 +46,11 @@ from driqa_jax.models.layers import dropout
 from driqa_jax.models.quality_encoder import STRIDE
 from driqa_jax.progress import Progress, ProgressFn, silent
 from experiments.deduction import __main__ as experiment
-from experiments.deduction import fit as deduction
+from experiments.deduction import training
+from experiments.deduction.drops import Examples, fit_drops
 from experiments.deduction.features import RULE, Encoders
 from experiments.deduction.human_scale import LEVELS, MEANS, agreement, degraded
+from experiments.deduction.level import Rated, fit_levels, levels
 from experiments.deduction.teacher import kernel_ridge
 from experiments.deduction.visible import TYPES, WEIGHTS
 
@@ -77,7 +79,7 @@ class WithoutImage(DeductionHead):
 
     def setup(self):
         super().setup()
-        self.drop_of_image = lambda read: jnp.zeros((len(read), self.drop_width))
+        self.drop_context = lambda read: jnp.zeros((len(read), self.context_width))
 
 
 class WithoutInteraction(DeductionHead):
@@ -91,8 +93,8 @@ class WithoutInteraction(DeductionHead):
         central = places.central * places.mask
         middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
         mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
-        image = self.drop_of_image(jnp.concatenate([mean, middle], axis=1))
-        of_cells = self.drop_of_cells(cells) + image[:, None, :]
+        context = self.drop_of_context(self.drop_context(jnp.concatenate([mean, middle], axis=1)))
+        of_cells = self.drop_of_cells(cells) + context[:, None, :]
         tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
         of_vectors = jnp.einsum("bnk,bkw->bnw", places.near, tiles)
         first = jnp.arange(self.drop_width) < self.drop_width // 2
@@ -230,21 +232,12 @@ def evaluation(kept: Kept, real: FolderSource, folder: str) -> Evaluation:
     )
 
 
-def refit(
-    head: DeductionHead, level: dict, examples: deduction.Examples, recipe: deduction.Recipe, weights=WEIGHTS
-) -> dict:
-    """Parameters of `head` with the `level` given and drops that learn from `examples`."""
-    # Of the whole head, because a part that is left out may still be listed as trained.
-    params = {**deduction.initial(of_kind(DeductionHead, head), examples, recipe.seed), **level}
-    return deduction.fit_drops(head, params, examples, weights, recipe)
-
-
 def figures(
     head: DeductionHead,
     level: dict,
-    examples: deduction.Examples,
+    examples: Examples,
     measured_on: Evaluation,
-    recipe: deduction.Recipe,
+    recipe: training.Recipe,
     seeds: int = SEEDS,
     progress: ProgressFn = silent,
     types: Sequence[str] = TYPES,
@@ -257,9 +250,8 @@ def figures(
         for name, row in ROWS.items():
             if row.trained not in trained:
                 learner = of_kind(row.trained, head, row.wider)
-                trained[row.trained] = refit(
-                    learner, level, examples, dataclasses.replace(recipe, seed=recipe.seed + seed), weights
-                )
+                own = dataclasses.replace(recipe, seed=recipe.seed + seed)
+                trained[row.trained] = fit_drops(learner, level, examples, weights, own)
             used = of_kind(row.used, head, row.wider)
             found[name].append(measured(used, trained[row.trained], measured_on, types))
             progress("rows of the ablation", sum(map(len, found.values())), seeds * len(ROWS))
@@ -337,19 +329,17 @@ def _over_runs(values):
     return RunEstimate(float(np.mean(values)), None, len(values), spread)
 
 
-def learned_level(
-    head: DeductionHead, rated: deduction.Rated, recipe: deduction.Recipe, moments: np.ndarray
-) -> np.ndarray:
+def learned_level(head: DeductionHead, rated: Rated, recipe: training.Recipe, moments: np.ndarray) -> np.ndarray:
     """The level (M,) that `rated` teaches, of `moments` (M, F)."""
-    return deduction.levels(head, deduction.fit_levels(head, rated, recipe), moments)
+    return levels(head, fit_levels(head, rated, recipe), moments)
 
 
 def cross_source(
     head: DeductionHead,
-    rated: deduction.Rated,
+    rated: Rated,
     names: Sequence[str],
     sources: Sequence[str],
-    recipe: deduction.Recipe,
+    recipe: training.Recipe,
 ) -> Table:
     """SRCC of a level that learns from one source of rated images on the other, beside a kernel ridge.
 
@@ -360,7 +350,7 @@ def cross_source(
         own, other = (np.array([name.startswith(start) for name in names]) for start in (learn, test))
         if not (own.any() and other.any()):
             raise UserError(f"rated images: no name begins with {learn if not own.any() else test}")
-        part = deduction.Rated(rated.moments[own], rated.mos[own])
+        part = Rated(rated.moments[own], rated.mos[own])
         predictions = (
             learned_level(head, part, recipe, rated.moments[other]),
             kernel_ridge([part.moments], part.mos, [rated.moments[other]]),
@@ -371,7 +361,7 @@ def cross_source(
     return Table(title, ("sources", "learned from", "tested on", "level", "kernel ridge"), rows)
 
 
-def vectors_table(examples: deduction.Examples, measured_on: Evaluation) -> Table:
+def vectors_table(examples: Examples, measured_on: Evaluation) -> Table:
     """What degradation vectors say of the quality of real photographs: kernel ridges on rated examples.
 
     The rated examples are the rated photographs as people saw them, or reduced, enlarged and encoded once more.

@@ -30,9 +30,9 @@ from driqa_jax.inference.scorer import Scorer
 from driqa_jax.models.driqa import build_model
 from driqa_jax.progress import Progress
 from experiments.deduction import __main__ as experiment
-from experiments.deduction import fit as deduction
 from experiments.deduction import teacher
 from experiments.deduction.features import RULE, Encoders
+from experiments.deduction.level import Rated, levels
 
 NAMES = "level alone", "kernel ridge", "teacher"
 
@@ -41,7 +41,7 @@ def predictor(
     scorer: Scorer,
     loaded: LoadedModel,
     see: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    rated: deduction.Rated,
+    rated: Rated,
     second: np.ndarray,
 ) -> transfer.PredictFn:
     """The scores of a model and of `NAMES`.
@@ -59,7 +59,7 @@ def predictor(
     def predict(images):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             moments, seconds = (np.stack(each) for each in zip(*pool.map(seen, images), strict=True))
-        level = deduction.levels(head, params, moments)
+        level = levels(head, params, moments)
         return [transfer.scores(scorer, images), level, ridge([moments]), taught([moments, seconds])]
 
     return predict

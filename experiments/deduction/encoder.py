@@ -18,7 +18,8 @@ from driqa_jax.data.feature_store import FeatureStore
 from driqa_jax.models.degradation_encoder import EARLY, DegradationEncoder, Early
 from driqa_jax.models.layers import Dense, dropout
 from driqa_jax.progress import ProgressFn, silent
-from experiments.deduction import fit as deduction
+from experiments.deduction import training
+from experiments.deduction.drops import Batch, Examples, names_known
 from experiments.deduction.features import TILES
 
 BATCH = 64  # examples whose vectors are computed at once
@@ -48,7 +49,7 @@ class Tiles:
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How to tune: `steps` of `batch` examples with AdamW. `dropout`: rate on the vectors. `naming` weighs the
-    cross-entropy of the drops beside the absolute error of the score. `mix`: as in `fit.Recipe`."""
+    cross-entropy of the drops beside the absolute error of the score. `mix`: as in `training.Recipe`."""
 
     steps: int = 2000
     batch: int = 32
@@ -56,7 +57,7 @@ class Recipe:
     decay: float = 0.05
     dropout: float = 0.2
     naming: float = 10.0
-    mix: tuple[tuple[str, float], ...] = deduction.Recipe().mix
+    mix: tuple[tuple[str, float], ...] = training.Recipe().mix
     seed: int = 0
 
 
@@ -74,13 +75,13 @@ def tune(
     encoder: DegradationEncoder,
     params: dict,
     tiles: Tiles,
-    examples: deduction.Examples,
-    targets: deduction.Batch,
+    examples: Examples,
+    targets: Batch,
     recipe: Recipe = Recipe(),
     progress: ProgressFn = silent,
-    report: deduction.ReportFn = deduction.unreported,
+    report: training.ReportFn = training.unreported,
 ) -> dict:
-    """`params` of `E_d` with tuned late layers; `targets`: of the examples, see `fit.targets`.
+    """`params` of `E_d` with tuned late layers; `targets`: of the examples, see `drops.targets`.
 
     Equal input and recipe give equal parameters on one machine.
     """
@@ -103,16 +104,16 @@ def tune(
         named = batch.named[:, None, :] * shares[:, :, None]
         entropy = optax.sigmoid_binary_cross_entropy(logits, named).mean(axis=(1, 2))
         missed = jnp.abs(quality.apply({"params": params["quality"]}, vector).mean(axis=(1, 2)) - score)
-        return (recipe.naming * batch.weight * deduction.names_known(batch) * entropy + missed).mean()
+        return (recipe.naming * batch.weight * names_known(batch) * entropy + missed).mean()
 
     key, vector = jax.random.key(recipe.seed), jnp.zeros((1, encoder.width))
     learned = {"names": names.init(key, vector)["params"], "quality": quality.init(key, vector)["params"], "late": late}
-    step, state_of = deduction.trainer(loss, recipe.rate, recipe.decay, recipe.steps, tuple(learned))
+    step, state_of = training.trainer(loss, recipe.rate, recipe.decay, recipe.steps, tuple(learned))
     state = state_of(learned)
-    rows_of = deduction.batches(examples.kinds, recipe.mix, recipe.batch, recipe.steps, recipe.seed)
+    rows_of = training.batches(examples.kinds, recipe.mix, recipe.batch, recipe.steps, recipe.seed)
     for number, rows in enumerate(rows_of):
-        batch = deduction.Batch(*(x[rows] for x in targets))
-        keys = deduction.random_keys(recipe.seed, number, len(rows))
+        batch = Batch(*(x[rows] for x in targets))
+        keys = training.random_keys(recipe.seed, number, len(rows))
         learned, state, value = step(learned, state, tiles(rows), shares[rows], score[rows], batch, keys)
         report("loss of the encoder", number + 1, value)
         progress("steps of the degradation encoder", number + 1, recipe.steps)

@@ -6,6 +6,7 @@ An example is drawn from its number alone, so that kept features stay those of t
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -62,9 +63,10 @@ class Photo(NamedTuple):
 class Example(NamedTuple):
     """An image (H, W, 3) uint8.
 
-    `base`: the score that it would have without the fault. `type`: place in `TYPES`, -1 for none. `drop`: of the fault,
-    in [0, 1]. `area`: (H, W) float in [0, 1], how much of the fault is in a pixel; None if it is everywhere. `kind`: of
-    `KINDS`. `photo`: the place of a photograph shown as it was rated in `Pool.rated`, else -1.
+    `base`: the score that it would have without the fault; NaN if nobody rated it. `type`: place in `TYPES`, -1 for
+    none. `drop`: of the fault, in [0, 1]. `area`: (H, W) float in [0, 1], how much of the fault is in a pixel; None if
+    it is everywhere. `kind`: of `KINDS`. `photo`: the place in `Pool.rated` or `Pool.unrated` of a photograph that is
+    shown as it is, else -1.
     """
 
     image: np.ndarray
@@ -78,16 +80,17 @@ class Example(NamedTuple):
 
 class Pool(NamedTuple):
     """The photographs to draw from: `pristine`; `rated`, in the state in which people rated them; `good`, those of them
-    that may serve as contents."""
+    that may serve as contents; `unrated`, in the state in which somebody named their faults."""
 
     pristine: Sequence[Photo]
     rated: Sequence[Photo]
     good: Sequence[Photo]
+    unrated: Sequence[Photo] = ()
 
     @classmethod
-    def of(cls, pristine: Sequence[Photo], rated: Sequence[Photo]) -> Pool:
+    def of(cls, pristine: Sequence[Photo], rated: Sequence[Photo], unrated: Sequence[Photo] = ()) -> Pool:
         """A pool whose `good` photographs have a score of at least `GOOD`."""
-        return cls(pristine, rated, [photo for photo in rated if (photo.score or 0) >= GOOD])
+        return cls(pristine, rated, [photo for photo in rated if (photo.score or 0) >= GOOD], unrated)
 
 
 def draw(kind: str, number: int, pool: Pool, seed: int = 0) -> Example:
@@ -104,12 +107,19 @@ def draw(kind: str, number: int, pool: Pool, seed: int = 0) -> Example:
 
 
 def _as_rated(rng, pool):
-    place = int(rng.integers(len(pool.rated)))
-    photo = pool.rated[place]
-    image = photo.open()
+    return _as_it_is(rng, pool.rated, "rated")
+
+
+def _unrated(rng, pool):
+    return _as_it_is(rng, pool.unrated, "unrated")
+
+
+def _as_it_is(rng, photos, kind):
+    place = int(rng.integers(len(photos)))
+    image, score = photos[place].open(), photos[place].score
     if rng.random() < 0.5:
         image = _encoded(_resized(image, rng.uniform(0.4, 1.0), Image.Resampling.LANCZOS), rng, 80, 98)
-    return Example(np.asarray(image), photo.score, -1, 0.0, None, "rated", place)
+    return Example(np.asarray(image), math.nan if score is None else score, -1, 0.0, None, kind, place)
 
 
 def _clean(rng, pool):
@@ -223,6 +233,7 @@ def _file(rng, pool):
 KINDS: dict[str, Callable[[np.random.Generator, Pool], Example]] = {
     "kadid": _kadid,
     "rated": _as_rated,
+    "unrated": _unrated,
     "part": _part,
     "camera": _camera,
     "clean": _clean,

@@ -56,9 +56,8 @@ def deduction_model(g: Graph, params: Params, model: DeductionModel, views: View
     scores = capped(g, module, quality, g("Squeeze", g("Exp", g("Neg", cell_lost)), [2]))
     shape = g.join([[-1], *(g("Unsqueeze", side, [0]) for side in views.cells)], 0)
     whole = pooled(g, lost)
-    if module.causes or module.groups:
-        factor = gain(g, module, quality, whole)
-        lost, whole = g("Mul", lost, g("Unsqueeze", factor, [1])), g("Mul", whole, factor)
+    factor = gain(g, module, quality, whole)
+    lost, whole = g("Mul", lost, g("Unsqueeze", factor, [1])), g("Mul", whole, factor)
     drop = g("Sub", 1.0, g("Exp", g("Neg", whole)))
     drops = g("Reshape", g("Sub", 1.0, g("Exp", g("Neg", lost))), g.join([shape, [module.types]], 0))
     return {
@@ -84,9 +83,9 @@ def drop_logits(g: Graph, params: Params, cells: str, vectors: str, places: Plac
     tiles = layers.standardize(g, params["standardize_vectors"], vectors)
     tiles = layers.dense(g, params["drop_of_vectors"], tiles)
     cells = layers.standardize(g, params["standardize_cells"], cells)
-    image = g.join([g.mean(cells, 1, keep=True), g("MatMul", places.central, cells)], 2)
-    image = layers.dense(g, params["drop_of_image"], image)
-    hidden = g("Add", layers.dense(g, params["drop_of_cells"], cells), image)
+    context = g.join([g.mean(cells, 1, keep=True), g("MatMul", places.central, cells)], 2)
+    context = layers.dense(g, params["drop_of_context"], layers.dense(g, params["drop_context"], context))
+    hidden = g("Add", layers.dense(g, params["drop_of_cells"], cells), context)
     hidden = g("Add", hidden, g("MatMul", places.near, tiles))
     return layers.dense(g, params["drop_out"], layers.gelu(g, hidden))
 
@@ -108,7 +107,7 @@ def gain(g: Graph, module: DeductionHead, quality: str, lost: str) -> str:
     lacks = g("Max", g("Log", g("Div", deduction.SOUND - deduction.FLOOR, left)), 0.0)
     evidence = g("Add", g.sum(lost, 1, keep=True), deduction.EVIDENCE)
     causes = np.float32(module.causes or (0.0,) * module.types)
-    explained = g("Add", 1.0, g("Mul", g("Div", lacks, evidence), causes))
+    explained = g("Mul", g("Add", 1.0, g("Mul", g("Div", lacks, evidence), causes)), deduction.SHRINKAGE)
     total, squares = (g("MatMul", x, module.same) for x in (lost, g("Mul", lost, lost)))
     return g("Mul", g("Div", g("Mul", total, total), g("Add", squares, 1e-12)), explained)
 
