@@ -132,7 +132,7 @@ def test_where_nobody_rated_the_level_stands_for_the_rating():
     vectors, faults, kinds = examples.vectors.copy(), examples.faults.copy(), examples.kinds.astype("U8")
     vectors[rows, :, 5] += 3.0
     faults[rows], faults[rows, 1], kinds[rows] = 0, 1, "unrated"
-    base = np.where(kinds == "unrated", np.nan, examples.base)
+    base = np.where(kinds == "unrated", -1.0, examples.base)
     examples = examples._replace(vectors=vectors, faults=faults, kinds=kinds, base=base)
     head = DeductionHead(TYPES, level_width=16, drop_width=16, level_dropout=0.0, top=0.9)
     found = applied(head, fit(head, rated, examples, *OPTIONS, RECIPE), examples)

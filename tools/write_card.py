@@ -33,7 +33,7 @@ NOTES = {
     "all": "all three sources pooled, which overstates agreement on photos from elsewhere",
     "novel": "images that show no scene of the training split",
     "ss01": "photos of a camera archive",
-    "ss02": "photos taken for the set; the scores of none are in the training data",
+    "ss02": "photos taken for the set; their scores are not in the training data",
     "ss03": "photographs from the web",
 }
 FAILURES = [

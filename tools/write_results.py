@@ -41,8 +41,8 @@ RESULTS_TEXT = """\
 
 The bundled `lite` on BIQ2021's official test split, as `driqa evaluate` printed it. Brackets hold the 95 % interval of
 a bootstrap over images. "novel" images show no scene of the training split. ss01, ss02 and ss03 are the set's sources;
-the model learned no score of ss02. They differ in level, so the pooled figure overstates agreement on photos from
-elsewhere.
+the scores of ss02 were not in the training data. They differ in level, so the pooled figure overstates agreement on
+photos from elsewhere.
 
 """
 

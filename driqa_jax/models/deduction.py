@@ -74,9 +74,9 @@ class DeductionHead(nn.Module):
     Attributes:
       types: T, the number of degradation types.
       level_width, drop_width: hidden units of the two branches.
-      context_width: numbers in which the image tells its cells of itself, few so that they cannot tell what it shows.
-      shares: (T,) how much of each type's drop counts; empty: all of it. Raters of color and tone compared with a
-        reference, so their drop is partly fidelity: a pale photograph is not a bad one.
+      context_width: size of the summary of the image that its cells read; small, so that photographs look alike in it.
+      shares: (T,) how much of each type's drop counts; empty: all of it. Less counts of what may be intended: a pale
+        photograph is not a bad one.
       causes: (T,) 1 for types that may be the reason of a low level, else 0; empty: none may.
       groups: (T,) the number of each type's group: types of a group are alternatives; empty: a group for each.
       top: the ceiling of an image without a visible degradation.
@@ -172,8 +172,8 @@ class DeductionHead(nn.Module):
         """Logits (B, N, T) of the drops.
 
         The common hidden layer reads what the content of a cell hides or shows of what the tiles near it hold: this is
-        the interaction of both representations. It also reads the mean of all cells and of those in the middle: without
-        them, a dark cell could not be told from a dark image, nor a blurred background from a missed focus.
+        the interaction of both representations. It also reads a summary of all cells and of the middle ones: without it
+        a dark cell could not be told from a dark image, nor a blurred background from a missed focus.
         """
         tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
         cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)

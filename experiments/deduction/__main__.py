@@ -7,12 +7,13 @@
 `--rated` is a CSV `image,mos`; BIQ2021's subset ss02 should not be in it, because its scores are close to noise. A
 tenth of its groups, chosen by `--split-seed`, is held back: calibration and interval are fitted on it. The others and
 the `--pristine` photographs are what `examples` draws from. With `--unlabeled`, a CSV whose scores are not read, the
-level also learns from what a `teacher` says of other images. `--seen` is a CSV `image,groups` of photographs of both:
-the codes of the groups of faults that somebody saw in each, or `none`, beside others for doubt. The backbone has
-ImageNet's weights, and the degradation encoder is that of `--encoder`, whose late layers are tuned on other examples
-than those of the drops, so that the drops see vectors as they are of images that the tuning did not see. Features are
-kept, so a stopped run continues; those of the examples take 34 GB. The losses go to `metrics.jsonl` in the folder
-`runs/deduction`, the output's name without its ending, from which `python -m tools.write_results` draws curves.
+level also learns from what a `teacher` says of other images. `--seen` is a CSV `image,groups` of rated or unlabeled
+photographs: the codes of the groups of faults that somebody saw in each, or `none`, beside others for doubt; the
+unlabeled ones among them are examples of the drops too. The backbone has ImageNet's weights, and the degradation
+encoder is that of `--encoder`, whose late layers are tuned on other examples than those of the drops, so that the drops
+see vectors as they are of images that the tuning did not see. Features are kept, so a stopped run continues; those of
+the examples take 34 GB. The losses go to `metrics.jsonl` in the folder `runs/deduction`, the output's name without its
+ending, from which `python -m tools.write_results` draws curves.
 """
 
 import argparse
@@ -73,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.deduction", description=__doc__.split("\n")[0])
     parser.add_argument("--rated", required=True, help="CSV image,mos")
     parser.add_argument("--scale", default="0,1", help="worst and best score of the CSV")
-    parser.add_argument("--unlabeled", help="CSV image,mos whose images a teacher scores (default: no teacher)")
+    parser.add_argument("--unlabeled", help="CSV image,mos of images that a teacher scores (default: none)")
     parser.add_argument("--seen", help="CSV image,groups of faults that somebody saw in these images (default: none)")
     parser.add_argument("--pristine", required=True, help="folder of pristine photographs")
     parser.add_argument("--encoder", default="lite", help="model whose degradation encoder is used (default: lite)")
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = targets(model.head, others, WEIGHTS)
         late = encoder.tune(degradation, start, tiles, others, known, tuned, progress, losses)
         params["degradation_encoder"] = late
+        tuned_on = counted(others.kinds)
         del others, known
         seen = read_seen(args.seen) if args.seen else {}
         examples, tiles = see_examples(encoders, rated, args.pristine, args.seed, progress, None, seen, unlabeled)
@@ -117,10 +119,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         provenance = {
             **taught,
             "fit": {**dataclasses.asdict(recipe), "split_seed": args.split_seed},
-            "tuning": {**dataclasses.asdict(tuned), "examples": COUNTS},
+            "tuning": {**dataclasses.asdict(tuned), "examples": tuned_on},
             "images": len(rated),
             "seen": len(seen),
-            "examples": COUNTS,
+            "examples": counted(examples.kinds),
             "degradation_encoder": params_sha256({"degradation_encoder": frozen(loaded)["degradation_encoder"]}),
             "driqa_jax": VERSION,
         }
@@ -207,20 +209,24 @@ def see_examples(
     seen: Mapping[str, Sequence[str]] | None = None,
     unlabeled: Source | None = None,
 ) -> tuple[Examples, encoder.Tiles]:
-    """What the encoders see of `COUNTS` examples, drawn from rated photographs and a folder of pristine ones.
+    """What the encoders see of `COUNTS` examples, drawn from rated and unlabeled photographs and a folder of pristine
+    ones.
 
-    `most`: only the first so many of each kind. `seen`: of photographs, see `read_seen`. `unlabeled`: whose photographs
-    that are in `seen` are examples too.
+    `most`: only the first so many of each kind. `seen`: the faults that somebody named, see `read_seen`. `unlabeled`:
+    only its photographs that are in `seen` are used.
     """
     seen, rated, pristine = seen or {}, _photos(source), _pristine(folder)
     unrated = [photo._replace(score=None) for photo in _photos(unlabeled) if photo.name in seen] if unlabeled else []
     pool = Pool.of(pristine, rated, unrated)
-    said = "\n".join(photo.name for photo in (*pristine, *rated, *unrated)).encode()
     parts, stores, shown = [], [], []
     for kind, count in COUNTS.items():
         if kind == "unrated" and not unrated:
             continue
         count = count if most is None else min(count, most)
+        photos = unrated if kind == "unrated" else rated
+        # Only the photographs of unrated examples depend on what somebody saw.
+        used = unrated if kind == "unrated" else [*pristine, *rated]
+        said = "\n".join(photo.name for photo in used).encode()
 
         def make(number, kind=kind):
             return draw(kind, number, pool, seed)
@@ -228,7 +234,6 @@ def see_examples(
         store, names = encoders.examples(f"{kind}{seed}", count, make, said, progress), [*map(str, range(count))]
         stores.append((store, names))
         arrays = store.read(names, (*SEEN, "near", "central", "area", "base", "type", "drop", "photo"))
-        photos = unrated if kind == "unrated" else rated
         places = arrays.pop("photo").astype(int)
         shown += [seen.get(photos[place].name) if place >= 0 else None for place in places]
         parts.append({**arrays, "kinds": np.full(count, kind)})
@@ -237,6 +242,11 @@ def see_examples(
     renamed["faults"] = np.array([[np.nan if s is None else code in s for code in CODES] for s in shown], np.float32)
     renamed["doubtful"] = np.array([NOTHING in (s or ()) for s in shown])
     return Examples(**joined, **renamed), encoder.Tiles(stores)
+
+
+def counted(kinds: np.ndarray) -> dict[str, int]:
+    """How many examples there are of each kind."""
+    return {str(kind): int(count) for kind, count in zip(*np.unique(kinds, return_counts=True), strict=True)}
 
 
 def read_seen(path: str) -> dict[str, tuple[str, ...]]:

@@ -36,7 +36,7 @@ class Examples(NamedTuple):
     """What the drops learn from: `moments` (N, F), `cells` (N, M, F''), `vectors` (N, K, C), `near` (N, M, K).
 
     `central` (N, M), as in `Places`; `area` (N, M), the share of the fault in each cell; `base` (N,), the score without
-    it, NaN where nobody rated; `types` (N,) int, -1 for none; `drops` (N,) its visible drop; `kinds` (N,) str, see
+    it, -1 where nobody rated; `types` (N,) int, -1 for none; `drops` (N,) its visible drop; `kinds` (N,) str, see
     `examples.KINDS`. `faults` (N, G), of each group of types, in the order of their first types: 1 if somebody named
     it, else 0; NaN where nobody looked. `doubtful` (N,) bool: whether it was said to be hardly worth a word.
     """
@@ -56,10 +56,10 @@ class Examples(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is known of examples: `target`, the score to reach, `base`, `weight` (B,); `rated` (B,) bool; `named`
-    (B, T), the drop of each type where it is; `area` (B, M).
+    """What is known of examples: `target`, the score to reach, `base`, `weight` (B,); `rated` (B,) bool, whether it
+    is a photograph as it was; `named` (B, T), the drop of each type where it is; `area` (B, M).
 
-    Of rated photographs also `seen` (B, G), 1 for groups of types that somebody named, `lacks` (B,), the drop that
+    Of such photographs also `seen` (B, G), 1 for groups of types that somebody named, `lacks` (B,), the drop that
     they explain together, and `looked` (B,), 1 where somebody looked, else 0.
     """
 
@@ -93,7 +93,7 @@ def fit_drops(
         **level,
     }
     predicted = levels(head, params, examples.moments)
-    base = np.where(np.isnan(examples.base), predicted, examples.base)  # where nobody rated, the level stands for it
+    base = np.where(examples.base < 0, predicted, examples.base)  # where nobody rated, the level stands for it
     data = targets(head, examples._replace(base=base), weights)
     members = groups_of(head)
 

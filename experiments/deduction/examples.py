@@ -6,7 +6,6 @@ An example is drawn from its number alone, so that kept features stay those of t
 from __future__ import annotations
 
 import io
-import math
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -63,7 +62,7 @@ class Photo(NamedTuple):
 class Example(NamedTuple):
     """An image (H, W, 3) uint8.
 
-    `base`: the score that it would have without the fault; NaN if nobody rated it. `type`: place in `TYPES`, -1 for
+    `base`: the score that it would have without the fault; -1 if nobody rated it. `type`: place in `TYPES`, -1 for
     none. `drop`: of the fault, in [0, 1]. `area`: (H, W) float in [0, 1], how much of the fault is in a pixel; None if
     it is everywhere. `kind`: of `KINDS`. `photo`: the place in `Pool.rated` or `Pool.unrated` of a photograph that is
     shown as it is, else -1.
@@ -119,7 +118,7 @@ def _as_it_is(rng, photos, kind):
     image, score = photos[place].open(), photos[place].score
     if rng.random() < 0.5:
         image = _encoded(_resized(image, rng.uniform(0.4, 1.0), Image.Resampling.LANCZOS), rng, 80, 98)
-    return Example(np.asarray(image), math.nan if score is None else score, -1, 0.0, None, kind, place)
+    return Example(np.asarray(image), -1.0 if score is None else score, -1, 0.0, None, kind, place)
 
 
 def _clean(rng, pool):

@@ -1,4 +1,4 @@
-"""Training of the level of `DeductionHead` on rated photographs."""
+"""Training of the level of `DeductionHead` on photographs with scores, of people or of the teacher."""
 
 import dataclasses
 import functools

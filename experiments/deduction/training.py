@@ -23,11 +23,10 @@ class Recipe:
 
     `epochs`, `batch`, `rate`, `decay`, `correlation`: of the level; `correlation` weighs 1 - PLCC within a batch.
     `models`: levels trained from different seeds and averaged; they are one hidden layer of `head.level_width` units.
-    `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops.
-    `mix`: relative frequencies of the kinds. `naming` weighs the cross-entropy of each cell's and type's drop,
-    `ordinary` what ordinary photographs lose of their ceiling. `margin`: of the ceiling of a rated photograph above its
-    rating, unless a fault was named. `by_eye` weighs `missed_by_eye`. `hidden`: the share of examples whose vectors are
-    replaced by their mean, so that cells tell too.
+    `steps`, `drop_batch`, `drop_rate`, `drop_decay`: of the drops. `mix`: relative frequencies of the kinds. `naming`
+    weighs the cross-entropy of each cell's and type's drop, `ordinary` what ordinary photographs lose of their ceiling.
+    `margin`: of the ceiling of a photograph above its rating or level, unless a fault was named. `by_eye` weighs
+    `missed_by_eye`. `hidden`: the share of examples whose vectors are replaced by their mean, so that cells tell too.
     """
 
     epochs: int = 20
