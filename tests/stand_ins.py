@@ -46,7 +46,7 @@ PICTURES = ("photo.jpg", "photo.png", "other.png", "one.jpg")
 FOLDERS = {"holiday": ("jpg", 3), "scans": ("png", 2), "photos": ("jpg", 12), "pristine": ("png", 4)}
 _TRAINING = ["steps=2", "batch_size=8", "log_every=1", "eval_every=0", "view.short=64", "view.canvas=(64,64)"]
 _TRAINING += ["view.tile=64", "pretrain.crop=64", "pretrain.chains=2", "pretrain.block=0", "data.min_mos=0.0"]
-_TRAINING += ["data.halve=False", "rank.every=4", "twins.every=4"]
+_TRAINING += ["data.halve=False", "rank.every=1", "twins.every=1"]
 SHORTER = {
     ("train",): [f"--config.{each}" for each in _TRAINING],
     ("protocol", "--config"): [

@@ -10,6 +10,7 @@ from test_deduction_fit import CELLS, MOMENTS, TILES, TYPES, WIDTH, planted
 
 from benchmarks.where import Case
 from driqa_jax.errors import UserError
+from driqa_jax.evaluation.bootstrap import Estimate
 from driqa_jax.evaluation.tables import to_markdown
 from driqa_jax.models.deduction import DeductionHead, Places
 from driqa_jax.progress import silent
@@ -143,6 +144,32 @@ def test_the_table_says_how_short_the_refits_are_and_how_far_seeds_lie_apart():
     )
     assert alone[1].spread is None and alone[4] == "none"
     assert "0.600 ± 0.141" in to_markdown(table)
+
+
+def test_each_type_is_scored_by_drops_that_saw_no_example_of_it(given, trained, monkeypatch):
+    learned = []
+
+    def refit(head, level, examples, weights, recipe):
+        learned.append({NAMES[place] for place in examples.types if place >= 0})
+        return {**trained[type(head)], "fold": len(learned)}
+
+    def read(head, params):
+        return lambda each: {"mos": float(params["fold"])}
+
+    monkeypatch.setattr(ablations, "fit_drops", refit)
+    monkeypatch.setattr(ablations, "reader", read)
+    agreed = []
+    monkeypatch.setattr(ablations, "agreement", lambda cells, *_, **__: agreed.append(cells) or Estimate(0.5))
+    images = measured_on(np.random.default_rng(0))
+    table = ablations.types_table(HEAD, *given, images, RECIPE, types=NAMES, weights=[1.0] * TYPES)
+    assert [row[0] for row in table.rows] == ["whole", "without degradation vectors"] and len(learned) == 10
+    for cells in agreed[:2]:
+        folds = cells[0, :, 0].astype(int) - 1
+        for place, name in enumerate(MEANS):
+            assert name not in learned[folds[place]]
+    assert set().union(*learned) == set(NAMES)
+    kept = ablations.without(given[1], ["jpeg"], NAMES)
+    assert len(kept.kinds) == (given[1].types != NAMES.index("jpeg")).sum() and (kept.types == -1).any()
 
 
 def test_a_kernel_ridge_finds_a_curve_and_a_sum_of_kernels_reads_both_kinds():

@@ -297,6 +297,19 @@ def test_an_example_depends_on_its_number_alone(kind):
     assert len({one.image.tobytes() for one in made}) > 1
 
 
+def test_some_clean_photographs_have_two_bars():
+    pixels = np.random.default_rng(0).integers(60, 180, (384, 512, 3), dtype=np.uint8)
+    pool = drawn.Pool.of([drawn.Photo("a", lambda: Image.fromarray(pixels), 0.9)], [])
+    barred = 0
+    for number in range(60):
+        image = np.float32(drawn.draw("clean", number, pool).image)
+        for ends in ((image[:3], image[-3:]), (image[:, :3], image[:, -3:])):
+            levels = [end.mean() for end in ends]
+            if max(end.std() for end in ends) < 3 and (max(levels) < 10 or min(levels) > 245):
+                barred += 1
+    assert 2 <= barred <= 16
+
+
 def test_masks_cover_a_part_of_the_image():
     shares = [(drawn.mask(np.random.default_rng(seed), 96, 128) > 0.5).mean() for seed in range(40)]
     assert min(shares) > 0.02 and max(shares) < 0.75 and np.mean(shares) > 0.15

@@ -99,8 +99,7 @@ class DeductionHead(nn.Module):
     residual: bool = False
 
     def setup(self):
-        self.standardize_moments, self.standardize_vectors = Standardize(), Standardize()
-        self.standardize_cells = Standardize()
+        self.standardize_moments, self.standardize_cells, self.standardize_vectors = (Standardize() for _ in range(3))
         for name in ("shares", "causes", "groups"):
             if (count := len(getattr(self, name))) not in (0, self.types):
                 raise ValueError(f"{name} must be empty or have {self.types} values, got {count}")
@@ -160,8 +159,7 @@ class DeductionHead(nn.Module):
         """The score of a given `level` (B,) under the drops."""
         drops = nn.sigmoid(self.drop_logits(cells, vectors, places, keys))
         lost = lost_of(drops)
-        shares = jnp.asarray(self.shares or (1.0,) * self.types)
-        cell_lost = (lost * shares[None, None, :]).sum(axis=2)
+        cell_lost = (lost * jnp.asarray(self.shares or (1.0,) * self.types)[None, None, :]).sum(axis=2)
         keep = jnp.exp(-pooled(cell_lost[..., None], places.mask)[:, 0])
         drop = 1 - jnp.exp(-pooled(lost, places.mask))
         return Deduction(self.capped(level, keep), level, self.ceiling(keep), keep, drop, drops, jnp.exp(-cell_lost))
@@ -172,22 +170,25 @@ class DeductionHead(nn.Module):
         """Logits (B, N, T) of the drops.
 
         The common hidden layer reads what the content of a cell hides or shows of what the tiles near it hold: this is
-        the interaction of both representations. It also reads a summary of all cells and of the middle ones: without it
-        a dark cell could not be told from a dark image, nor a blurred background from a missed focus.
+        the interaction of both representations.
         """
         tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
         cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)
-        central = places.central * places.mask
-        middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
-        mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
-        context = self.drop_of_context(self.drop_context(jnp.concatenate([mean, middle], axis=1)))
-        hidden = self.drop_of_cells(cells) + context[:, None, :]
+        hidden = self.drop_of_cells(cells) + self.context(cells, places)[:, None, :]
         hidden = nn.gelu(hidden + jnp.einsum("bnk,bkw->bnw", places.near, tiles))
         if keys is not None:
             keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
             # The same units in all cells: dropped cell by cell, their mean would hardly change.
             hidden = hidden * dropout(jnp.ones_like(hidden[:, 0]), keys, self.drop_dropout)[:, None, :]
         return self.drop_out(hidden)
+
+    def context(self, cells: jax.Array, places: Places) -> jax.Array:
+        """What the cells (B, N, F'') of an image read of all of it, (B, W): a summary of all and of the middle ones."""
+        # Without it a dark cell could not be told from a dark image, nor a blurred background from a missed focus.
+        central = places.central * places.mask
+        middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
+        mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
+        return self.drop_of_context(self.drop_context(jnp.concatenate([mean, middle], axis=1)))
 
     def gain(self, level: jax.Array, drop: jax.Array) -> jax.Array:
         """How many times what an image loses by each type is seen, (B, T), at `level` (B,) and under `drop` (B, T).
@@ -201,8 +202,8 @@ class DeductionHead(nn.Module):
         lost = lost_of(drop)
         alternatives = jnp.square(lost @ self.same) / (jnp.square(lost) @ self.same + 1e-12)
         lacks = nn.relu(jnp.log((SOUND - FLOOR) / jnp.maximum(level - FLOOR, 0.02)))[:, None]
-        causes = jnp.asarray(self.causes or (0.0,) * self.types)[None, :]
-        return SHRINKAGE * alternatives * (1 + lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE) * causes)
+        explained = lacks / (lost.sum(axis=1, keepdims=True) + EVIDENCE)
+        return SHRINKAGE * alternatives * (1 + explained * jnp.asarray(self.causes or (0.0,) * self.types)[None, :])
 
     @property
     def same(self) -> np.ndarray:
@@ -287,8 +288,7 @@ class DeductionModel(nn.Module):
         valid, cells = views["valid"], views["cells"]
         batch, rows, columns = cells.shape[:3]
         mask = valid_mask(valid, rows, columns, STRIDE)[..., 0]
-        coordinates = cell_coordinates(valid, rows, columns, STRIDE)
-        places = Places.of(coordinates, views["tile_boxes"], mask.reshape(batch, -1))
+        places = Places.of(cell_coordinates(valid, rows, columns, STRIDE), views["tile_boxes"], mask.reshape(batch, -1))
         found = self.head(views["moments"], cells.reshape(batch, rows * columns, -1), views["vector"], places, keys)
         weights = places.near * places.mask[..., None]
         kept = jnp.einsum("bnk,bn->bk", weights, jnp.log(found.cell_keep)) / jnp.maximum(weights.sum(axis=1), 1e-6)
@@ -319,9 +319,9 @@ def assemble_deduction(
     """The model around two encoders. `config`: `types`, the names of the degradations or their number; `head`, the
     other arguments of `DeductionHead`."""
     types = config.types if isinstance(config.types, int) else len(config.types)
-    by_type = {name: tuple(config.head.get(name, ())) for name in ("shares", "causes", "groups")}
-    settings = {**config.head, "types": types, **by_type}
-    return DeductionModel(degradation_encoder, quality_encoder, DeductionHead(**settings))
+    of_types = {name: tuple(config.head.get(name, ())) for name in ("shares", "causes", "groups")}
+    head = {**config.head, **of_types, "types": types}
+    return DeductionModel(degradation_encoder, quality_encoder, DeductionHead(**head))
 
 
 def pooled(lost: jax.Array, mask: jax.Array) -> jax.Array:

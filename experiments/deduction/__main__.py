@@ -12,7 +12,7 @@ photographs: the codes of the groups of faults that somebody saw in each, or `no
 unlabeled ones among them are examples of the drops too. The backbone has ImageNet's weights, and the degradation
 encoder is that of `--encoder`, whose late layers are tuned on other examples than those of the drops, so that the drops
 see vectors as they are of images that the tuning did not see. Features are kept, so a stopped run continues; those of
-the examples take 34 GB. The losses go to `metrics.jsonl` in the folder `runs/deduction`, the output's name without its
+the examples take 52 GB. The losses go to `metrics.jsonl` in the folder `runs/deduction`, the output's name without its
 ending, from which `python -m tools.write_results` draws curves.
 """
 
@@ -64,8 +64,8 @@ NOTHING = "none"  # what somebody saw who found nothing worth a word, or hardly 
 OPEN = 256  # pristine photographs that stay decoded
 POOL = 5200  # images that a teacher scores
 COUNTS = {
-    **{"kadid": 7000, "part": 6000, "camera": 2500, "hard": 2500, "focus": 1200, "noise": 1000, "file": 2400},
-    **{"rated": 6000, "clean": 2000, "dark": 1200, "unrated": 2000},
+    **{"kadid": 12300, "part": 10000, "camera": 5400, "hard": 4600, "focus": 1500, "noise": 1500, "file": 2700},
+    **{"rated": 6200, "clean": 3100, "dark": 1500, "unrated": 2300},
 }
 
 

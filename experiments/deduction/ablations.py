@@ -5,8 +5,8 @@
 
 `--rated`, `--pristine` and `--features` are those of `experiments.deduction`, whose kept features serve again. `--held`
 is a folder of photographs that no training has seen, `--set` a CSV `image,mos` of real photographs, with the worst and
-best score in `--scale`. The level is that of `--model` in all rows, so that they differ in their drops alone. Three
-files are written: deduction.md, cross_source.md and vectors.md.
+best score in `--scale`. The level is that of `--model` in all rows, so that they differ in their drops alone. Writes
+deduction.md, types.md, cross_source.md and vectors.md.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from experiments.deduction.teacher import kernel_ridge
 from experiments.deduction.visible import TYPES, WEIGHTS
 
 LEVEL = ("standardize_moments", "level_hidden", "level_out")  # the parameters of the level
-STEPS, EXAMPLES, SEEDS = 2000, 800, 3
+STEPS, EXAMPLES, SEEDS, FOLDS = 2000, 800, 3, 5
 HUMAN_PHOTOS = 8  # of the held photographs, those for the human scale
 FIGURES = (
     "real photos, SRCC",
@@ -77,9 +77,8 @@ class WithoutVectors(DeductionHead):
 class WithoutImage(DeductionHead):
     """The drops of a cell do not read the mean of all cells and of those in the middle."""
 
-    def setup(self):
-        super().setup()
-        self.drop_context = lambda read: jnp.zeros((len(read), self.context_width))
+    def context(self, cells, places):
+        return jnp.zeros((len(cells), self.drop_width))
 
 
 class WithoutInteraction(DeductionHead):
@@ -90,11 +89,7 @@ class WithoutInteraction(DeductionHead):
 
     def drop_logits(self, cells, vectors, places, keys=None):
         cells = jnp.where(places.mask[..., None], self.standardize_cells(cells), 0.0)
-        central = places.central * places.mask
-        middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]
-        mean = cells.sum(axis=1) / places.mask.sum(axis=1)[:, None]
-        context = self.drop_of_context(self.drop_context(jnp.concatenate([mean, middle], axis=1)))
-        of_cells = self.drop_of_cells(cells) + context[:, None, :]
+        of_cells = self.drop_of_cells(cells) + self.context(cells, places)[:, None, :]
         tiles = self.drop_of_vectors(self.standardize_vectors(vectors))
         of_vectors = jnp.einsum("bnk,bkw->bnw", places.near, tiles)
         first = jnp.arange(self.drop_width) < self.drop_width // 2
@@ -186,6 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         level = {name: loaded.params["head"][name] for name in LEVEL}
         found = figures(model.head, level, examples, measured_on, recipe, args.seeds, progress)
         write(args.output / "deduction.md", parts_table(found, recipe, args.examples, measured_on))
+        write(args.output / "types.md", types_table(model.head, level, examples, measured_on, recipe, progress))
         starts = args.sources.split(",")
         write(args.output / "cross_source.md", cross_source(model.head, moments, names, starts, recipe))
         write(args.output / "vectors.md", vectors_table(examples, measured_on))
@@ -271,8 +267,7 @@ def measured(
     """`FIGURES` by name. A level alone has no map and names nothing, so these figures are None."""
     run = reader(head, params)
     mos = np.array([run(each)["mos"] for each in measured_on.real])
-    human = np.array([run(each)["mos"] for each in measured_on.human]).reshape(-1, 1 + len(MEANS) * LEVELS)
-    cells = human[:, 1:].reshape(len(human), len(MEANS), LEVELS)
+    cells = human_cells(run, measured_on)
     values = [srcc(mos, measured_on.mos), *(agreement(cells, fidelity, draws=2).value for fidelity in (False, True))]
     if isinstance(head, LevelAlone):
         return dict(zip(FIGURES, [*values, None, None, None], strict=True))
@@ -285,6 +280,12 @@ def measured(
     first = "visible fault: its group is first"
     values += [known.get(key) for key in (("patch AUC", "all"), (first, "KADID-10k's types"), (first, "other types"))]
     return dict(zip(FIGURES, values, strict=True))
+
+
+def human_cells(run: Callable, measured_on: Evaluation) -> np.ndarray:
+    """The scores (P, 25, 5) that a `reader` gives degraded photographs."""
+    human = np.array([run(each)["mos"] for each in measured_on.human]).reshape(-1, 1 + len(MEANS) * LEVELS)
+    return human[:, 1:].reshape(len(human), len(MEANS), LEVELS)
 
 
 def reader(head: DeductionHead, params: dict) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
@@ -327,6 +328,43 @@ def _over_runs(values):
         return "none"
     spread = float(np.std(values, ddof=1)) if len(set(values)) > 1 else None
     return RunEstimate(float(np.mean(values)), None, len(values), spread)
+
+
+def types_table(
+    head: DeductionHead,
+    level: dict,
+    examples: Examples,
+    measured_on: Evaluation,
+    recipe: training.Recipe,
+    progress: ProgressFn = silent,
+    types: Sequence[str] = TYPES,
+    weights: Sequence[float] = WEIGHTS,
+) -> Table:
+    """The agreement with people on types of which the drops saw no example: KADID-10k's types in `FOLDS` folds, each
+    scored by drops that learned from the examples of the others and of the types that KADID-10k does not have.
+
+    The degradation encoder knows all types, so that only the row without its vectors is of types that nothing has seen.
+    """
+    rows = []
+    for name in ("whole", "without degradation vectors"):
+        learner, scored = of_kind(ROWS[name].trained, head), []
+        for fold in range(FOLDS):
+            params = fit_drops(learner, level, without(examples, [*MEANS][fold::FOLDS], types), weights, recipe)
+            scored.append(human_cells(reader(learner, params), measured_on))
+            progress("folds of types", fold + 1, FOLDS)
+        cells = np.stack([scored[place % FOLDS][:, place] for place in range(len(MEANS))], axis=1)
+        rows.append([name, *(Estimate(agreement(cells, fidelity, draws=2).value) for fidelity in (False, True))])
+    title = (
+        f"Agreement with people on KADID-10k's types in {FOLDS} folds, each left out of what the drops learn from; "
+        f"{recipe.steps} steps, one seed; {len(cells)} photographs"
+    )
+    return Table(title, ("row", *FIGURES[1:3]), rows)
+
+
+def without(examples: Examples, names: Sequence[str], types: Sequence[str] = TYPES) -> Examples:
+    """The examples of other degradations than these; those without one stay."""
+    rows = ~np.isin(examples.types, [place for place, name in enumerate(types) if name in names])
+    return Examples(*(each[rows] for each in examples))
 
 
 def learned_level(head: DeductionHead, rated: Rated, recipe: training.Recipe, moments: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from driqa_jax import degradations
 from driqa_jax.degradations import NAMES, Chain
@@ -31,6 +31,7 @@ GOOD = 0.72  # least score of a rated photograph that serves as a content
 ENLARGED = 0.25  # share of images that are enlarged, to at most this long side
 LONGEST = 2400
 UNTOUCHED = 0.1  # share of composites without a fault
+BARS = 0.12  # share of clean photographs with bars on two sides, as films have them
 # Half of the composites have a fault of these kinds, which a map must show before others.
 COMMON = (
     *("gaussian_blur", "lens_blur", "motion_blur", "camera_shake"),
@@ -131,6 +132,8 @@ def _clean(rng, pool):
     if rng.random() < 0.2:
         curve = (np.arange(256) / 255) ** rng.uniform(0.85, 1.2)
         image = image.point([round(255 * value) for value in curve] * 3)
+    if rng.random() < BARS:
+        image = _barred(image, rng)
     if rng.random() < 0.8:
         image = _encoded(image, rng, 75, 98)
     return Example(np.asarray(image), base, -1, 0.0, None, "clean")
@@ -280,6 +283,13 @@ def degraded(photo: np.ndarray, name: str, severity: float, rng: np.random.Gener
 def _apply(key, image, chain):
     made = degradations.apply_chains(key, image, chain, jnp.zeros(1, jnp.int32), names=TYPES)
     return jnp.rint(made[0, 0] * 255.0).astype(jnp.uint8)
+
+
+def _barred(image, rng):
+    """With equal bars on two sides, as films have them; black or white."""
+    wide = round(rng.uniform(0.06, 0.16) * min(image.size))
+    border = (0, wide) if rng.random() < 0.6 else (wide, 0)
+    return ImageOps.expand(image, border, "black" if rng.random() < 0.7 else "white")
 
 
 def _resized(image, scale, method):

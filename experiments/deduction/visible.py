@@ -45,7 +45,7 @@ WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in 
 CAMERA: tuple[str, ...] = (
     *("gaussian_blur", "lens_blur", "motion_blur", "out_of_focus", "camera_shake", "over_smoothing", "denoise"),
     *("white_noise", "sensor_noise", "camera_noise", "low_light", "underexposed", "overexposed"),
-    *("haze", "flare_haze", "color_cast", "jpeg", "high_sharpen", "halo"),
+    *("haze", "flare_haze", "color_cast", "jpeg", "high_sharpen", "halo", "ringing"),
 )
 
 
