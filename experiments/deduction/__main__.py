@@ -12,8 +12,8 @@ photographs: the codes of the groups of faults that somebody saw in each, or `no
 unlabeled ones among them are examples of the drops too. The backbone has ImageNet's weights, and the degradation
 encoder is that of `--encoder`, whose late layers are tuned on other examples than those of the drops, so that the drops
 see vectors as they are of images that the tuning did not see. Features are kept, so a stopped run continues; those of
-the examples take 52 GB. The losses go to `metrics.jsonl` in the folder `runs/deduction`, the output's name without its
-ending, from which `python -m tools.write_results` draws curves.
+the examples take 52 GB, and 16 GB of memory. The losses go to `metrics.jsonl` in the folder `runs/deduction`, the
+output's name without its ending, from which `python -m tools.write_results` draws curves.
 """
 
 import argparse
@@ -54,7 +54,7 @@ from experiments.deduction.level import Rated
 from experiments.deduction.visible import CAMERA, CODES, GROUPS, SHARES, TYPES, WEIGHTS
 
 HEAD = {
-    **{"level_width": 384, "drop_width": 256, "context_width": 8, "top": 0.9},
+    **{"level_width": 384, "drop_width": 320, "context_width": 8, "top": 0.9},
     **{"shares": list(SHARES), "causes": [float(name in CAMERA) for name in TYPES], "groups": list(GROUPS)},
 }
 RECIPE = training.Recipe(models=3)
@@ -237,11 +237,23 @@ def see_examples(
         places = arrays.pop("photo").astype(int)
         shown += [seen.get(photos[place].name) if place >= 0 else None for place in places]
         parts.append({**arrays, "kinds": np.full(count, kind)})
-    joined = {name: np.concatenate([part.pop(name) for part in parts]) for name in list(parts[0])}
+    joined = {name: _joined([part.pop(name) for part in parts]) for name in list(parts[0])}
     renamed = {"vectors": joined.pop("vector"), "types": joined.pop("type").astype(int), "drops": joined.pop("drop")}
     renamed["faults"] = np.array([[np.nan if s is None else code in s for code in CODES] for s in shown], np.float32)
     renamed["doubtful"] = np.array([NOTHING in (s or ()) for s in shown])
     return Examples(**joined, **renamed), encoder.Tiles(stores)
+
+
+def _joined(parts):
+    """The rows of arrays one after the other; `parts` ends empty, since both would not fit into memory."""
+    parts.reverse()
+    joined = np.empty((sum(map(len, parts)), *parts[0].shape[1:]), np.result_type(*parts))
+    row = 0
+    while parts:
+        part = parts.pop()
+        joined[row : row + len(part)] = part
+        row += len(part)
+    return joined
 
 
 def counted(kinds: np.ndarray) -> dict[str, int]:

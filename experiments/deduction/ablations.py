@@ -3,7 +3,7 @@
     python -m experiments.deduction.ablations --rated BIQ2021/rated.csv --pristine PHOTOS --held OTHER_PHOTOS \
         --set LIVEC/dev.csv --scale 0,100 --features runs/features -o docs/results/ablations
 
-`--rated`, `--pristine` and `--features` are those of `experiments.deduction`, whose kept features serve again. `--held`
+`--rated`, `--pristine` and `--features` are those of `experiments.deduction`, whose kept moments serve again. `--held`
 is a folder of photographs that no training has seen, `--set` a CSV `image,mos` of real photographs, with the worst and
 best score in `--scale`. The level is that of `--model` in all rows, so that they differ in their drops alone. Writes
 deduction.md, types.md, cross_source.md and vectors.md.
@@ -343,7 +343,7 @@ def types_table(
     """The agreement with people on types of which the drops saw no example: KADID-10k's types in `FOLDS` folds, each
     scored by drops that learned from the examples of the others and of the types that KADID-10k does not have.
 
-    The degradation encoder knows all types, so that only the row without its vectors is of types that nothing has seen.
+    Types of other folds may look alike, and the degradation encoder knows all types: the second row does without it.
     """
     rows = []
     for name in ("whole", "without degradation vectors"):
@@ -355,8 +355,8 @@ def types_table(
         cells = np.stack([scored[place % FOLDS][:, place] for place in range(len(MEANS))], axis=1)
         rows.append([name, *(Estimate(agreement(cells, fidelity, draws=2).value) for fidelity in (False, True))])
     title = (
-        f"Agreement with people on KADID-10k's types in {FOLDS} folds, each left out of what the drops learn from; "
-        f"{recipe.steps} steps, one seed; {len(cells)} photographs"
+        f"Agreement with people on KADID-10k's types in {FOLDS} folds, each left out of what the drops learn from, but "
+        f"not what looks alike, nor of what the encoder knows; {recipe.steps} steps, one seed; {len(cells)} photographs"
     )
     return Table(title, ("row", *FIGURES[1:3]), rows)
 

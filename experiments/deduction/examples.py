@@ -123,7 +123,7 @@ def _as_it_is(rng, photos, kind):
 
 
 def _clean(rng, pool):
-    """As cameras and pages deliver a photograph: resized, sharpened, with a tone curve, encoded."""
+    """As cameras and pages deliver a photograph: resized, sharpened, with a tone curve, with bars, encoded."""
     image, base = _content(rng, pool)
     if rng.random() < 0.6:
         image = _resized(image, rng.uniform(0.4, 1.0), _FILTERS[rng.integers(len(_FILTERS))])

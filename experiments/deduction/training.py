@@ -35,27 +35,27 @@ class Recipe:
     decay: float = 1e-2
     correlation: float = 0.0
     models: int = 1
-    steps: int = 12000
+    steps: int = 18000
     drop_batch: int = 24
     drop_rate: float = 8e-4
     drop_decay: float = 0.15
     mix: tuple[tuple[str, float], ...] = (
-        ("kadid", 0.35),
+        ("kadid", 0.38),
         ("rated", 0.35),
         ("unrated", 0.1),
         ("part", 0.4),
         ("camera", 0.25),
-        ("clean", 0.1),
+        ("clean", 0.2),
         ("focus", 0.08),
         ("file", 0.12),
-        ("hard", 0.25),
-        ("noise", 0.05),
-        ("dark", 0.06),
+        ("hard", 0.27),
+        ("noise", 0.08),
+        ("dark", 0.08),
     )
     naming: float = 6.0
     ordinary: float = 6.0
     margin: float = 0.05
-    by_eye: float = 1.0
+    by_eye: float = 1.3
     hidden: float = 0.15
     seed: int = 0
 

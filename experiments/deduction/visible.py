@@ -39,8 +39,14 @@ SHARES: tuple[float, ...] = tuple(0.5 if name in _INTENDED else 1.0 for name in 
 _CODES = [group_of(name)[0] for name in TYPES]
 GROUPS: tuple[int, ...] = tuple(_CODES.index(code) for code in _CODES)
 CODES: tuple[str, ...] = tuple(dict.fromkeys(_CODES))
-# Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference.
-WEIGHTS: tuple[float, ...] = tuple(0.0 if name in UNMATCHED else 0.5 if name in FIDELITY else 1.0 for name in TYPES)
+# Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference. A
+# cast is easily taken for the light of a scene.
+_WEIGHTS = {
+    **dict.fromkeys(UNMATCHED, 0.0),
+    **dict.fromkeys(FIDELITY, 0.75),
+    "color_cast": 1.5,
+}
+WEIGHTS: tuple[float, ...] = tuple(_WEIGHTS.get(name, 1.0) for name in TYPES)
 # What cameras and those who hold them do: the types that may be the reason of a low level.
 CAMERA: tuple[str, ...] = (
     *("gaussian_blur", "lens_blur", "motion_blur", "out_of_focus", "camera_shake", "over_smoothing", "denoise"),
