@@ -171,12 +171,17 @@ def test_decoding_ahead_is_bounded():
 
 @pytest.mark.parametrize(
     "rule",
-    [ViewRule(), ViewRule(tiles=9), ViewRule(short=96, tile=64, tiles=1, canvases=((64, 64),), kind="crop")],
-    ids=["dual", "nine tiles", "crop"],
+    [
+        ViewRule(),
+        ViewRule(enlarging="hamming"),
+        ViewRule(tiles=9),
+        ViewRule(short=96, tile=64, tiles=1, canvases=((64, 64),), kind="crop"),
+    ],
+    ids=["dual", "hamming", "nine tiles", "crop"],
 )
 def test_functional_views_are_those_of_the_host(rule):
     views_of = jax.jit(lambda images: functional.views_of(images, rule))
-    for height, width in (*SIZES[:4], (640, 640)):
+    for height, width in (*SIZES[:4], (640, 640), (300, 610)):
         image = picture(height, width, 7)
         host = make_view(image, rule)
         device = {key: np.asarray(value[0]) for key, value in views_of(image[None] / np.float32(255)).items()}

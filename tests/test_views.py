@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from driqa_jax.data.views import ViewRule, make_view
+from driqa_jax.data.views import ViewRule, enlarging_weights, make_view
 
 RULE = ViewRule()
 SIZES = [(1, 1), (1, 900), (31, 17), (224, 224), (320, 480), (512, 512), (500, 333), (2000, 100), (720, 1280)]
@@ -76,6 +76,39 @@ def test_the_whole_is_an_antialiased_reduction():
     picture[:, ::2] = 255  # finest stripes: dropped pixels would leave them black or white
     view = make_view(picture, RULE)["whole"]
     assert np.abs(view[8:-8, 8:-8].astype(int) - 128).max() <= 3
+
+
+@pytest.mark.parametrize("old, new", [(1, 32), (31, 32), (300, 320), (64, 320), (320, 320)])
+def test_what_is_enlarged_is_weighted_as_pillow_weights_it(old, new):
+    line = np.random.default_rng(0).integers(0, 256, (1, old), dtype=np.uint8)
+    weights = enlarging_weights(old, new)
+    np.testing.assert_allclose(weights.sum(axis=1), 1.0)
+    assert (weights >= 0).all() and ((weights > 0).sum(axis=1) <= 2).all()
+    enlarged = np.asarray(Image.fromarray(line).resize((new, 1), Image.Resampling.HAMMING))
+    np.testing.assert_allclose(enlarged[0], weights @ line[0], atol=0.51)
+
+
+def test_each_direction_of_the_whole_is_enlarged_sharply_or_reduced_softly():
+    sharp = dataclasses.replace(RULE, enlarging="hamming")
+    picture = np.random.default_rng(0).integers(0, 256, (300, 700, 3), dtype=np.uint8)
+    rule = dataclasses.replace(sharp, short=320, long=640, canvases=((320, 640),))
+    rows, columns = make_view(picture, rule)["valid"]
+    assert rows < 300 and columns < 700
+    soft = Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(make_view(picture, rule)["whole"][:rows, :columns], soft)
+    picture = picture[:, :330]  # 300 x 330 to 320 x 352
+    across = Image.fromarray(picture).resize((352, 300), Image.Resampling.HAMMING)
+    both = across.resize((352, 320), Image.Resampling.HAMMING)
+    np.testing.assert_array_equal(make_view(picture, sharp)["whole"][:320, :352], both)
+    picture = picture[:, :298]  # 300 x 298 to 320 x 320
+    assert picture.std() - make_view(picture, sharp)["whole"][:320, :320].std() < 0.6 * (
+        picture.std() - make_view(picture, RULE)["whole"][:320, :320].std()
+    )
+
+
+def test_an_unknown_filter_is_refused():
+    with pytest.raises(ValueError, match="enlarging must be one of bilinear, hamming, got 'cubic'"):
+        ViewRule(enlarging="cubic")
 
 
 @pytest.mark.parametrize("size", [(3000, 2400), (2001, 3333)])

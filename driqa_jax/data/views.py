@@ -14,6 +14,8 @@ STRIDE = 32  # the quality backbone's coarsest stride: `valid` is always a multi
 KINDS = ("dual", "crop")
 VIEWS = ("whole", "valid", "tiles", "tile_boxes")  # the arrays of a view, in the order in which a model takes them
 LARGE = 6e6  # pixels of an image that two threads resize
+# What a small image is enlarged with. Bilinear interpolation blurs it, and the blur looks like a fault.
+ENLARGING = {"bilinear": Image.Resampling.BILINEAR, "hamming": Image.Resampling.HAMMING}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,8 @@ class ViewRule:
     `short`: pixels of the short side of `whole`; `long`: the largest long side; `tile`: side of a square tile; `tiles`:
     their number (a square); `canvases`: the (height, width) that `whole` may be padded to. All but `tile` and `tiles`
     are multiples of 32. `kind`: "dual", or "crop" as in the literature: the image is resized to `short`, and one tile
-    (a multiple of 32) is both the tile and `whole`. Raises ValueError for other values.
+    (a multiple of 32) is both the tile and `whole`. `enlarging`: one of `ENLARGING`, the filter of a direction in which
+    the image is enlarged; what is reduced is averaged by a triangle. Raises ValueError for other values.
     """
 
     short: int = 320
@@ -32,6 +35,7 @@ class ViewRule:
     tiles: int = 4
     canvases: tuple[tuple[int, int], ...] = ((320, 320), (320, 512), (512, 320))
     kind: str = "dual"
+    enlarging: str = "bilinear"
 
     def __post_init__(self):
         object.__setattr__(self, "canvases", tuple((int(h), int(w)) for h, w in self.canvases))
@@ -44,6 +48,8 @@ class ViewRule:
             raise ValueError(f"tile must be at least 1, got {self.tile}")
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {self.kind!r}")
+        if self.enlarging not in ENLARGING:
+            raise ValueError(f"enlarging must be one of {', '.join(ENLARGING)}, got {self.enlarging!r}")
         if self.kind == "crop" and (self.tiles != 1 or self.tile % STRIDE or self.tile > self.short):
             raise ValueError(f"a crop is one tile, a multiple of {STRIDE} and at most short: {self}")
 
@@ -168,7 +174,7 @@ def make_view(
     elif image.mode != "RGB":
         raise ValueError(f"a view is made of an image of mode RGB, got {image.mode}")
     cut = geometry(image.height, image.width, rule, canvas, rng)
-    source = _resized(image, cut.source)
+    source = _resized(image, cut.source, rule.enlarging)
     tiles = np.empty((rule.tiles, rule.tile, rule.tile, 3), np.uint8)
     beyond = [(0, side) for side in cut.beyond]
     for tile, (y, x) in zip(tiles, cut.corners, strict=True):
@@ -177,15 +183,32 @@ def make_view(
         tile[:] = np.pad(np.asarray(inside), (*beyond, (0, 0)), mode="symmetric")
     whole = np.zeros((*cut.canvas, 3), np.uint8)
     rows, columns = cut.valid
-    whole[:rows, :columns] = tiles[0] if rule.kind == "crop" else np.asarray(_resized(image, cut.valid))
+    whole[:rows, :columns] = tiles[0] if rule.kind == "crop" else np.asarray(_resized(image, cut.valid, rule.enlarging))
     return {"whole": whole, "valid": np.array(cut.valid, np.int32), "tiles": tiles, "tile_boxes": cut.boxes}
 
 
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def enlarging_weights(old: int, new: int) -> np.ndarray:
+    """(new, old) float64: how much of each of `old` pixels is in each of `new` ones, by "hamming".
+
+    A pixel lies between two, and the nearer one counts more than by bilinear interpolation: each counts as
+    sinc(x) (.54 + .46 cos(pi x)) at its distance x below 1, and both together 1.
+    """
+    distance = np.arange(old) + 0.5 - (np.arange(new)[:, None] + 0.5) * old / new
+    weights = np.sinc(distance) * (0.54 + 0.46 * np.cos(np.pi * distance)) * (np.abs(distance) < 1)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], enlarging: str) -> Image.Image:
     height, width = size
     # Pillow would copy an image of the same size, and a large one should not be in memory twice.
     if image.size == (width, height):
         return image
+    filters = [
+        ENLARGING[enlarging] if new > old else Image.Resampling.BILINEAR
+        for new, old in ((width, image.width), (height, image.height))
+    ]
+    if filters != [Image.Resampling.BILINEAR] * 2:
+        return image.resize((width, image.height), filters[0]).resize((width, height), filters[1])
     if image.width * image.height < LARGE:
         return image.resize((width, height), Image.Resampling.BILINEAR)
     middle, joined = height // 2, Image.new("RGB", (width, height))

@@ -11,7 +11,7 @@ import ml_collections
 
 from driqa_jax.checkpoints.load import expected_params, model_config, plain_config
 from driqa_jax.checkpoints.weights import WeightsError, bundled, check_tensors, flatten, load_metadata
-from driqa_jax.data.views import ViewRule, geometry
+from driqa_jax.data.views import ViewRule, enlarging_weights, geometry
 from driqa_jax.inference.calibration import Calibration
 from driqa_jax.inference.effort import look
 from driqa_jax.inference.program import mirrored
@@ -142,10 +142,10 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
     pixels = _rounded(images.astype(jnp.float32) * 255.0)
     batch = pixels.shape[0]
     cut = geometry(pixels.shape[1], pixels.shape[2], rule, canvas)
-    source = _resized(pixels, cut.source)
+    source = _resized(pixels, cut.source, rule.enlarging)
     source = jnp.pad(source, ((0, 0), (0, cut.beyond[0]), (0, cut.beyond[1]), (0, 0)), mode="symmetric")
     tiles = jnp.stack([source[:, y : y + rule.tile, x : x + rule.tile] for y, x in cut.corners], axis=1)
-    whole = tiles[:, 0] if rule.kind == "crop" else _resized(pixels, cut.valid)
+    whole = tiles[:, 0] if rule.kind == "crop" else _resized(pixels, cut.valid, rule.enlarging)
     padding = [(0, full - used) for full, used in zip(cut.canvas, cut.valid, strict=True)]
     return {
         "whole": jnp.pad(whole, ((0, 0), *padding, (0, 0))) / 255.0,
@@ -155,12 +155,16 @@ def views_of(images: jax.Array, rule: ViewRule, canvas: tuple[int, int] | None =
     }
 
 
-def _resized(pixels: jax.Array, size: Sequence[int]) -> jax.Array:
+def _resized(pixels: jax.Array, size: Sequence[int], enlarging: str) -> jax.Array:
     """Resize like Pillow: columns, then rows, each rounded to 8 bits."""
     for axis in (2, 1):
-        shape = list(pixels.shape)
-        shape[axis] = size[axis - 1]
-        if shape[axis] != pixels.shape[axis]:
+        old, new = pixels.shape[axis], size[axis - 1]
+        shape = [*pixels.shape[:axis], new, *pixels.shape[axis + 1 :]]
+        if new > old and enlarging == "hamming":
+            weights = jnp.asarray(enlarging_weights(old, new), jnp.float32)
+            moved = jnp.tensordot(pixels, weights, (axis, 1), precision="highest")
+            pixels = _rounded(jnp.moveaxis(moved, -1, axis))
+        elif new != old:
             pixels = _rounded(jax.image.resize(pixels, shape, "triangle", antialias=True))
     return pixels
 

@@ -160,7 +160,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--features", required=True, help="folder that keeps features")
     parser.add_argument("--steps", type=int, default=STEPS, help="of each refit of the drops")
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="most examples of each kind")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--seed", type=int, default=0, help="of the examples")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="trainings of each row")
     parser.add_argument("--split-seed", type=int, default=0, help="of the rated images that are held back")
     parser.add_argument("-o", "--output", type=pathlib.Path, required=True, help="folder of the tables")
     args = parser.parse_args(argv)
@@ -176,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     recipe = dataclasses.replace(experiment.RECIPE, steps=args.steps)
     with Progress() as progress:
         moments = experiment.see_rated(encoders, rated, progress)
-        examples, _ = experiment.see_examples(encoders, rated, args.pristine, 0, progress, args.examples)
+        examples, _ = experiment.see_examples(encoders, rated, args.pristine, args.seed, progress, args.examples)
         measured_on = evaluation(Kept(encoders, params, args.features, progress), real, args.held)
         level = {name: loaded.params["head"][name] for name in LEVEL}
         found = figures(model.head, level, examples, measured_on, recipe, args.seeds, progress)

@@ -24,7 +24,7 @@ from driqa_jax.progress import ProgressFn, silent
 from experiments.deduction.examples import Example
 
 # The short side of a 512x384 photograph at its own size; tiles half as costly as those of 224 pixels.
-RULE = ViewRule(short=384, long=608, tile=160, canvases=((384, 384), (384, 608), (608, 384)))
+RULE = ViewRule(short=384, long=608, tile=160, canvases=((384, 384), (384, 608), (608, 384)), enlarging="hamming")
 CHUNK = 50
 CELLS = 96  # drawn of each example's 144 to 228
 SEEN = ("moments", "cells", "vector")  # what the head reads: (F,), (h, w, F'') and (K, C)
@@ -123,7 +123,7 @@ class Encoders:
 
     def _kept(self, kind, names, arrays, encoded, encoders, progress):
         used = {encoder: self._params[encoder] for encoder in encoders}
-        key = {"format": 6, "view": self._rule.to_dict(), "params": params_sha256(used)}
+        key = {"format": 7, "view": self._rule.to_dict(), "params": params_sha256(used)}
         store = FeatureStore(self.folder, kind, key)
         return keep(store, names, arrays, encoded, f"features of {kind} images", progress)
 

@@ -31,14 +31,45 @@ def image_in(g: Graph, rule: ViewRule) -> Views:
     ))  # fmt: skip
     cells = g("Floor", g("Add", g("Div", g("Mul", sides, scale), np.float64(STRIDE)), np.float64(0.5)))
     cells = g.cast(g("Max", cells, np.float64(1)), np.int64)
-    # Pillow leaves pixels beyond the edge out of its filter, as `exclude_outside` does.
-    whole = g("Resize", "image", None, None, g("Mul", cells, np.int64(STRIDE)),
-              mode="linear", antialias=1, exclude_outside=1, axes=[0, 1])  # fmt: skip
+    whole = _whole(g, rule, g("Mul", cells, np.int64(STRIDE)))
     whole = g("Unsqueeze", g("Transpose", whole, perm=(2, 0, 1)), [0])
     rows, columns = (g("Squeeze", g.slice(cells, 0, i, i + 1)) for i in (0, 1))
     corners = [_corners(g, g.slice(sides, 0, i, i + 1), rule) for i in (0, 1)]
     tiles, boxes = _tiles(g, corners, sides, rule), _boxes(g, corners, sides, rule)
     return Views(whole, tiles, rule.tiles, rule.tile, boxes, (rows, columns))
+
+
+def _whole(g: Graph, rule: ViewRule, goals: str) -> str:
+    """The input `image` with sides `goals` (2,) int64, uint8."""
+    sharply = rule.enlarging == "hamming"
+    reduced = g("Min", g.slice(g("Shape", "image"), 0, 0, 2), goals) if sharply else goals
+    # Pillow leaves pixels beyond the edge out of its filter, as `exclude_outside` does.
+    whole = g("Resize", "image", None, None, reduced, mode="linear", antialias=1, exclude_outside=1, axes=[0, 1])
+    if sharply:
+        for axis in (1, 0):
+            old, new = (g("Squeeze", g.slice(x, 0, axis, axis + 1)) for x in (reduced, goals))
+            whole = _enlarged(g, whole, axis, old, new)
+    return whole
+
+
+def _enlarged(g: Graph, pixels: str, axis: int, old: str, new: str) -> str:
+    """`pixels` (H, W, 3) uint8 with `new` () int64 instead of `old` pixels along an axis, by `enlarging_weights`."""
+    number = g.cast(g("Range", np.int64(0), new, np.int64(1)), np.float64)
+    ratio = g("Div", g.cast(old, np.float64), g.cast(new, np.float64))
+    place = g("Sub", g("Mul", g("Add", number, np.float64(0.5)), ratio), np.float64(0.5))
+    before = g("Floor", place)
+    distance = g.cast(g("Sub", place, before), np.float32)
+    # sin(pi x) is the same for both pixels, so it cancels.
+    window = g("Mul", g("Cos", g("Mul", distance, np.pi)), 0.46)
+    far = g("Mul", distance, g("Sub", 0.54, window))
+    near = g("Mul", g("Sub", 1.0, distance), g("Add", 0.54, window))
+    share = g("Unsqueeze", g("Div", far, g("Add", near, far)), ([1, 2], [0, 2])[axis])
+    # Beyond an edge stands its own pixel, which leaves all of the weight to that.
+    first, last = np.int64(0), g("Sub", old, np.int64(1))
+    places = (g("Clip", g.cast(g("Add", before, np.float64(i)), np.int64), first, last) for i in (0, 1))
+    one, other = (g.cast(g("Gather", pixels, each, axis=axis), np.float32) for each in places)
+    blended = g("Add", one, g("Mul", share, g("Sub", other, one)))
+    return g.cast(g("Floor", g("Add", blended, 0.5)), np.uint8)
 
 
 def image_sides(g: Graph) -> str:
