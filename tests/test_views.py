@@ -96,6 +96,9 @@ def test_each_direction_of_the_whole_is_enlarged_sharply_or_reduced_softly():
     assert rows < 300 and columns < 700
     soft = Image.fromarray(picture).resize((columns, rows), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(make_view(picture, rule)["whole"][:rows, :columns], soft)
+    mixed = make_view(picture[:31, :], sharp)["whole"]  # 31 x 700 to 32 x 512
+    across = Image.fromarray(picture[:31, :]).resize((512, 31), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(mixed[:32, :512], across.resize((512, 32), Image.Resampling.HAMMING))
     picture = picture[:, :330]  # 300 x 330 to 320 x 352
     across = Image.fromarray(picture).resize((352, 300), Image.Resampling.HAMMING)
     both = across.resize((352, 320), Image.Resampling.HAMMING)
@@ -104,6 +107,12 @@ def test_each_direction_of_the_whole_is_enlarged_sharply_or_reduced_softly():
     assert picture.std() - make_view(picture, sharp)["whole"][:320, :320].std() < 0.6 * (
         picture.std() - make_view(picture, RULE)["whole"][:320, :320].std()
     )
+
+
+def test_a_rule_that_enlarges_as_before_is_stored_as_before():
+    assert "enlarging" not in RULE.to_dict() and ViewRule.from_dict(RULE.to_dict()) == RULE
+    sharp = dataclasses.replace(RULE, enlarging="hamming")
+    assert ViewRule.from_dict(sharp.to_dict()) == sharp
 
 
 def test_an_unknown_filter_is_refused():

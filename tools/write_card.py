@@ -25,7 +25,7 @@ DATA = [
     "(CC0), fedoradesign/backgrounds, 22 (CC0, CC BY, CC BY-SA, Free Art), ubuntu-mate-artwork, eight (CC BY-SA), "
     "plasma-workspace-wallpapers, six (LGPL 3), mate-backgrounds, five (GPL 2 or later), solus-project/artwork, one "
     "(CC BY 3.0), Urban100 and Sun-Hays80 of SelfExSR (research images from Flickr and SUN)",
-    "names of the faults in 3,864 photos of BIQ2021, by a general vision-language model; no person checked them",
+    "names of the faults in 9,166 photos of BIQ2021, by a general vision-language model; no person checked them",
     "KADID-10k: human means by type and level, of its published labels; no images",
     "the degradation encoder of lite-0.5, which learned from BIQ2021, as a start",
 ]

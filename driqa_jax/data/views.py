@@ -73,8 +73,9 @@ class ViewRule:
         return _nearest_stride(height * scale), _nearest_stride(width * scale)
 
     def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return {**dataclasses.asdict(self), "canvases": [list(canvas) for canvas in self.canvases]}
+        """Plain values for JSON. Without `enlarging` if it is "bilinear", so that rules without the key stay equal."""
+        values = {**dataclasses.asdict(self), "canvases": [list(canvas) for canvas in self.canvases]}
+        return {name: value for name, value in values.items() if (name, value) != ("enlarging", "bilinear")}
 
     @classmethod
     def from_dict(cls, values: dict) -> ViewRule:

@@ -5,8 +5,8 @@
 
 `--rated`, `--pristine` and `--features` are those of `experiments.deduction`, whose kept moments serve again. `--held`
 is a folder of photographs that no training has seen, `--set` a CSV `image,mos` of real photographs, with the worst and
-best score in `--scale`. The level is that of `--model` in all rows, so that they differ in their drops alone. Writes
-deduction.md, types.md, cross_source.md and vectors.md.
+best score in `--scale`, `--seed` that of the examples. The level is that of `--model` in all rows, so that they differ
+in their drops alone. Writes deduction.md, types.md, cross_source.md and vectors.md.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Recipe:
         ("focus", 0.08),
         ("file", 0.12),
         ("hard", 0.27),
-        ("noise", 0.08),
+        ("noise", 0.12),
         ("dark", 0.08),
     )
     naming: float = 6.0

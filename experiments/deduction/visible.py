@@ -39,12 +39,12 @@ SHARES: tuple[float, ...] = tuple(0.5 if name in _INTENDED else 1.0 for name in 
 _CODES = [group_of(name)[0] for name in TYPES]
 GROUPS: tuple[int, ...] = tuple(_CODES.index(code) for code in _CODES)
 CODES: tuple[str, ...] = tuple(dict.fromkeys(_CODES))
-# Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference. A
-# cast is easily taken for the light of a scene.
+# Of the loss: the means of two types mix two signs, and those of color and tone compare with a reference. A cast is
+# easily taken for the light of a scene, and what was sharpened for sharp.
 _WEIGHTS = {
     **dict.fromkeys(UNMATCHED, 0.0),
     **dict.fromkeys(FIDELITY, 0.75),
-    "color_cast": 1.5,
+    **{"color_cast": 2.0, "high_sharpen": 1.3, "halo": 1.3},
 }
 WEIGHTS: tuple[float, ...] = tuple(_WEIGHTS.get(name, 1.0) for name in TYPES)
 # What cameras and those who hold them do: the types that may be the reason of a low level.

@@ -40,7 +40,8 @@ def image_in(g: Graph, rule: ViewRule) -> Views:
 
 
 def _whole(g: Graph, rule: ViewRule, goals: str) -> str:
-    """The input `image` with sides `goals` (2,) int64, uint8."""
+    """The input `image` with sides `goals` (2,) int64, uint8. What is reduced comes first, so if the other direction is
+    enlarged, rounding may differ from that of `make_view`; a direction that is not enlarged stays as it is."""
     sharply = rule.enlarging == "hamming"
     reduced = g("Min", g.slice(g("Shape", "image"), 0, 0, 2), goals) if sharply else goals
     # Pillow leaves pixels beyond the edge out of its filter, as `exclude_outside` does.
